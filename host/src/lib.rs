@@ -1,0 +1,1 @@
+//! The gateway: see `main.rs` for its command line.
