@@ -10,3 +10,4 @@
 pub mod authorize;
 pub mod protocol;
 pub mod session;
+pub mod store;

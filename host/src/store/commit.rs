@@ -1,0 +1,141 @@
+//! One transaction for many messages.
+
+use std::time::Duration;
+
+use deadpool_postgres::Object;
+use futures_util::future::join4;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{Param, Store, StoreError, StoredIds, sql};
+
+/// Longer than any time-out inside the database: past it the connection is given up.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// A message to be stored. Made from what the plugin chain let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMessage {
+    pub(crate) conversation: Uuid,
+    pub(crate) sender: Uuid,
+    pub(crate) body: Box<str>,
+    pub(crate) idempotency_key: Option<Box<str>>,
+    /// A JSON object's text.
+    pub(crate) annotations: Option<String>,
+    pub(crate) decided_by: Option<String>,
+    /// Why it is held for review; none if it is not.
+    pub(crate) hold_reason: Option<String>,
+}
+
+/// What a committed transaction did with one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// It is in `messages`; `repeated` if it was there before, under the same idempotency key.
+    Stored {
+        /// The first one's.
+        ids: StoredIds,
+        /// Whether an earlier send stored it.
+        repeated: bool,
+    },
+    /// It is in `held_messages`.
+    Held {
+        /// Whether an earlier send put it there.
+        repeated: bool,
+    },
+    /// The sender is no participant, or there is no such conversation.
+    Forbidden,
+    /// Somebody else holds the conversation's lock: nothing was done; only with [`Locking::SkipBusy`].
+    Busy,
+}
+
+/// What to do about a conversation that another transaction holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locking {
+    /// Leave its messages out and say so.
+    SkipBusy,
+    /// Wait for it, up to the lock time-out.
+    Wait,
+}
+
+impl Store {
+    /// Stores a batch in one transaction and one round trip: locks, judgement, inserts and commit go out together.
+    /// Answers are in the order of `batch`. On an error nothing was stored, save for [`StoreError::Lost`].
+    pub async fn commit(&self, batch: &[NewMessage], locking: Locking) -> Result<Vec<Committed>, StoreError> {
+        let client = self.client().await?;
+        match tokio::time::timeout(ANSWER_WITHIN, transaction(&client, batch, locking)).await {
+            Ok(Ok(rows)) => rows.iter().map(committed).collect(),
+            Ok(Err(error)) => {
+                // COMMIT has ended the failed transaction; only a lost connection must not go back to the pool.
+                if matches!(error, StoreError::Lost(_)) {
+                    drop(Object::take(client));
+                }
+                Err(error)
+            }
+            Err(_) => {
+                drop(Object::take(client));
+                Err(StoreError::Lost("no answer in time".to_owned()))
+            }
+        }
+    }
+}
+
+async fn transaction(client: &Object, batch: &[NewMessage], locking: Locking) -> Result<Vec<Row>, StoreError> {
+    let conversations: Vec<Uuid> = batch.iter().map(|m| m.conversation).collect();
+    let senders: Vec<Uuid> = batch.iter().map(|m| m.sender).collect();
+    let bodies: Vec<&str> = batch.iter().map(|m| &*m.body).collect();
+    let keys: Vec<Option<&str>> = batch.iter().map(|m| m.idempotency_key.as_deref()).collect();
+    let annotations: Vec<Option<&str>> = batch.iter().map(|m| m.annotations.as_deref()).collect();
+    let decided_by: Vec<Option<&str>> = batch.iter().map(|m| m.decided_by.as_deref()).collect();
+    let hold_reasons: Vec<Option<&str>> = batch.iter().map(|m| m.hold_reason.as_deref()).collect();
+    let lock = match locking {
+        Locking::SkipBusy => sql::LOCK_FREE,
+        Locking::Wait => sql::LOCK_WAITING,
+    };
+    let lock_parameters: [Param<'_>; 1] = [(&conversations, Type::UUID_ARRAY)];
+    let insert_parameters: [Param<'_>; 7] = [
+        (&conversations, Type::UUID_ARRAY),
+        (&senders, Type::UUID_ARRAY),
+        (&bodies, Type::TEXT_ARRAY),
+        (&keys, Type::TEXT_ARRAY),
+        (&annotations, Type::TEXT_ARRAY),
+        (&decided_by, Type::TEXT_ARRAY),
+        (&hold_reasons, Type::TEXT_ARRAY),
+    ];
+    // Each future sends when it is first polled, and they are polled in this order: one round trip for all four.
+    let (begun, locked, inserted, ended) = join4(
+        client.batch_execute(sql::BEGIN_BATCH),
+        client.query_typed(lock, &lock_parameters),
+        client.query_typed(sql::INSERT_BATCH, &insert_parameters),
+        client.batch_execute("COMMIT"),
+    )
+    .await;
+    // After a failure COMMIT answers ROLLBACK without an error, so each answer counts, the first failure first.
+    begun?;
+    locked?;
+    let rows = inserted?;
+    ended?;
+    Ok(rows)
+}
+
+fn committed(row: &Row) -> Result<Committed, StoreError> {
+    let status: &str = row.try_get("status")?;
+    let repeated = status.ends_with(" before");
+    Ok(match (status, stored_ids(row)?) {
+        ("stored" | "stored before", Some(ids)) => Committed::Stored { ids, repeated },
+        ("held" | "held before", None) => Committed::Held { repeated },
+        ("busy", None) => Committed::Busy,
+        _ => Committed::Forbidden,
+    })
+}
+
+/// The ids in a row's columns, if they are not null.
+pub(super) fn stored_ids(row: &Row) -> Result<Option<StoredIds>, StoreError> {
+    let (Some(id), Some(seq), Some(created_at)) = (
+        row.try_get::<_, Option<i64>>("id")?,
+        row.try_get::<_, Option<i64>>("seq")?,
+        row.try_get::<_, Option<String>>("created_at")?,
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(StoredIds { id, seq, created_at }))
+}

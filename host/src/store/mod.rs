@@ -1,0 +1,244 @@
+//! The gateway's side of PostgreSQL. Statements are in [`sql`], what they mean for callers is here.
+
+mod commit;
+mod error;
+mod sql;
+
+use deadpool_postgres::{Object, Pool};
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
+
+pub use commit::{Committed, Locking, NewMessage};
+pub use error::StoreError;
+
+/// A message's place in its conversation: 1, 2, 3 … without holes, in the order of commits. 0 is before the first.
+pub type Seq = i64;
+
+/// A message as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its place in the conversation.
+    pub seq: Seq,
+    /// The message object's JSON text, as clients see it.
+    pub json: String,
+}
+
+/// An event other than a message, from the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxEvent {
+    /// The outbox id.
+    pub id: i64,
+    /// Its `type`.
+    pub kind: String,
+    /// The conversation that hears of it.
+    pub conversation_id: Uuid,
+    /// The payload's JSON text.
+    pub payload: String,
+}
+
+/// What a participant is to a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// `participants.role`.
+    pub role: String,
+    /// The newest message that the participant has marked as read.
+    pub last_read_id: i64,
+    /// The newest message's `seq`.
+    pub last_seq: Seq,
+}
+
+/// Where an idempotency key was used before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Earlier {
+    /// The message is stored.
+    Stored(StoredIds),
+    /// The message is held for review.
+    Held,
+}
+
+/// What a stored message is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredIds {
+    /// `messages.id`.
+    pub id: i64,
+    /// `messages.seq`.
+    pub seq: Seq,
+    /// When, in UTC, as RFC 3339 text.
+    pub created_at: String,
+}
+
+/// What became of a reader's mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadMark {
+    /// The mark stands here now, whether it moved or stood further ahead already.
+    At {
+        /// `participants.last_read_id`.
+        last_read_id: i64,
+        /// Whether this call moved it.
+        moved: bool,
+    },
+    /// The conversation has no such message.
+    UnknownMessage,
+    /// The user is no participant.
+    NotParticipant,
+}
+
+/// A window on a conversation's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// Newest first, below this `seq`.
+    Before(Seq),
+    /// Oldest first, above this `seq`.
+    After(Seq),
+}
+
+/// The gateway's database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: Pool,
+}
+
+type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+impl Store {
+    /// A store over a pool that may lead through PgBouncer.
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.query("SELECT 1::int8", &[]).await.map(drop)
+    }
+
+    /// The earlier message of this sender with this key, if there is one.
+    pub async fn find_by_key(
+        &self,
+        conversation: Uuid,
+        sender: Uuid,
+        key: &str,
+    ) -> Result<Option<Earlier>, StoreError> {
+        let rows = self
+            .query(sql::FIND_BY_KEY, &[(&conversation, Type::UUID), (&sender, Type::UUID), (&key, Type::TEXT)])
+            .await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some(match commit::stored_ids(row)? {
+            Some(ids) => Earlier::Stored(ids),
+            None => Earlier::Held,
+        }))
+    }
+
+    /// A user's standing in a conversation; none if the user does not participate or there is no such conversation.
+    pub async fn standing(&self, conversation: Uuid, user: Uuid) -> Result<Option<Standing>, StoreError> {
+        let rows = self.query(sql::STANDING, &[(&conversation, Type::UUID), (&user, Type::UUID)]).await?;
+        rows.first()
+            .map(|row| Ok(Standing { role: row.try_get(0)?, last_read_id: row.try_get(1)?, last_seq: row.try_get(2)? }))
+            .transpose()
+    }
+
+    /// The `seq` of a message of this conversation.
+    pub async fn seq_of(&self, conversation: Uuid, message_id: i64) -> Result<Option<Seq>, StoreError> {
+        let rows = self.query(sql::SEQ_OF, &[(&conversation, Type::UUID), (&message_id, Type::INT8)]).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// Messages of a conversation, at most `limit`.
+    pub async fn messages(
+        &self,
+        conversation: Uuid,
+        window: Window,
+        limit: i64,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let (statement, edge) = match window {
+            Window::Before(seq) => (sql::MESSAGES_BEFORE, seq),
+            Window::After(seq) => (sql::MESSAGES_AFTER, seq),
+        };
+        let rows =
+            self.query(statement, &[(&conversation, Type::UUID), (&edge, Type::INT8), (&limit, Type::INT8)]).await?;
+        rows.iter().map(|row| Ok(StoredMessage { seq: row.try_get(0)?, json: row.try_get(1)? })).collect()
+    }
+
+    /// Messages of a conversation after `after`, oldest first, at most `limit`.
+    pub async fn messages_after(
+        &self,
+        conversation: Uuid,
+        after: Seq,
+        limit: i64,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.messages(conversation, Window::After(after), limit).await
+    }
+
+    /// Moves a reader's mark forward, never back, and tells the conversation if it moved.
+    pub async fn mark_read(&self, conversation: Uuid, user: Uuid, message_id: i64) -> Result<ReadMark, StoreError> {
+        let rows = self
+            .query(sql::MARK_READ, &[(&conversation, Type::UUID), (&user, Type::UUID), (&message_id, Type::INT8)])
+            .await?;
+        let Some(row) = rows.first() else { return Ok(ReadMark::NotParticipant) };
+        if !row.try_get::<_, bool>(0)? {
+            return Ok(ReadMark::UnknownMessage);
+        }
+        Ok(ReadMark::At { last_read_id: row.try_get(1)?, moved: row.try_get(2)? })
+    }
+
+    /// Of these rooms (conversation, last delivered `seq`) those whose conversation has gone further.
+    pub async fn behind(&self, rooms: &[(Uuid, Seq)]) -> Result<Vec<Uuid>, StoreError> {
+        let (ids, delivered): (Vec<Uuid>, Vec<Seq>) = rooms.iter().copied().unzip();
+        let rows = self.query(sql::BEHIND, &[(&ids, Type::UUID_ARRAY), (&delivered, Type::INT8_ARRAY)]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Events other than messages for these conversations with an outbox id above `after_id`, by id; at most `limit`.
+    pub async fn other_events(
+        &self,
+        conversations: &[Uuid],
+        after_id: i64,
+        limit: i64,
+    ) -> Result<Vec<OutboxEvent>, StoreError> {
+        let parameters: [Param<'_>; 3] =
+            [(&conversations, Type::UUID_ARRAY), (&after_id, Type::INT8), (&limit, Type::INT8)];
+        let rows = self.query(sql::OTHER_EVENTS, &parameters).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(OutboxEvent {
+                    id: row.try_get(0)?,
+                    kind: row.try_get(1)?,
+                    conversation_id: row.try_get(2)?,
+                    payload: row.try_get(3)?,
+                })
+            })
+            .collect()
+    }
+
+    /// The newest outbox id, or 0.
+    pub async fn newest_outbox_id(&self) -> Result<i64, StoreError> {
+        let rows = self.query(sql::NEWEST_OUTBOX_ID, &[]).await?;
+        Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
+    }
+
+    /// Of these (conversation, user) pairs those that do not participate any more.
+    pub async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, StoreError> {
+        let (conversations, users): (Vec<Uuid>, Vec<Uuid>) = members.iter().copied().unzip();
+        let rows = self
+            .query(sql::NOT_PARTICIPANTS, &[(&conversations, Type::UUID_ARRAY), (&users, Type::UUID_ARRAY)])
+            .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    async fn client(&self) -> Result<Object, StoreError> {
+        self.pool.get().await.map_err(StoreError::from)
+    }
+
+    /// One statement, within the bound that a waiting client can be expected to bear.
+    async fn query(&self, statement: &str, parameters: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        let client = self.client().await?;
+        match tokio::time::timeout(commit::ANSWER_WITHIN, client.query_typed(statement, parameters)).await {
+            Ok(rows) => Ok(rows?),
+            Err(_) => {
+                // A statement that is still under way must not answer the next borrower.
+                drop(Object::take(client));
+                Err(StoreError::Lost("no answer in time".to_owned()))
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! All SQL of the gateway. Every statement runs unnamed through PgBouncer in transaction mode, and answers in plain types.
+
+/// Opens a batch. Plans are pinned to the indexes: a table that was never analysed must not make the planner read it whole.
+/// The time-outs bound what a batch can wait for inside the database.
+pub(super) const BEGIN_BATCH: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+    SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'; \
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
+
+/// Locks the conversations that nobody else holds, and leaves their ids to the statement after it in a setting of this
+/// transaction. Always in the order of ids, so that two gateways cannot deadlock. `NO KEY`, so that other services go on
+/// inserting participants. Locks come before the statement that reads, since a statement's snapshot is older than a lock
+/// that it waits for.
+pub(super) const LOCK_FREE: &str = "SELECT set_config('arcyou.locked', coalesce(string_agg(id::text, ','), ''), true) \
+    FROM (SELECT id FROM conversations WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) AS locked";
+
+/// The same, waiting for whoever holds them.
+pub(super) const LOCK_WAITING: &str = "SELECT set_config('arcyou.locked', coalesce(string_agg(id::text, ','), ''), true) \
+    FROM (SELECT id FROM conversations WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE) AS locked";
+
+/// Judges and stores a batch under the locks taken before it: `$1` conversation, `$2` sender, `$3` body, `$4` idempotency
+/// key, `$5` annotations, `$6` deciding plugin, `$7` why it is held (null: it is not). One row for each message, in order.
+pub(super) const INSERT_BATCH: &str = "
+WITH input AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+        WITH ORDINALITY AS t(conversation_id, sender_id, body, key, annotations, decided_by, hold_reason, ord)
+), locked AS MATERIALIZED (
+    SELECT unnest(string_to_array(current_setting('arcyou.locked'), ',')::uuid[]) AS id
+), judged AS MATERIALIZED (
+    SELECT i.*, c.last_seq,
+        CASE WHEN c.id IS NULL THEN 'forbidden'
+             WHEN NOT EXISTS (SELECT FROM locked l WHERE l.id = i.conversation_id) THEN 'busy'
+             WHEN NOT EXISTS (SELECT FROM participants p WHERE p.conversation_id = i.conversation_id AND p.user_id = i.sender_id)
+                 THEN 'forbidden'
+             WHEN m.id IS NOT NULL THEN 'stored before'
+             WHEN h.id IS NOT NULL THEN 'held before'
+             ELSE 'new' END AS status,
+        m.id AS earlier_id, m.seq AS earlier_seq, m.created_at AS earlier_created_at
+    FROM input i
+    LEFT JOIN conversations c ON c.id = i.conversation_id
+    LEFT JOIN LATERAL (SELECT id, seq, created_at FROM messages WHERE i.key IS NOT NULL
+        AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) m ON true
+    LEFT JOIN LATERAL (SELECT id FROM held_messages WHERE i.key IS NOT NULL
+        AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) h ON true
+), first_of_key AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT *, row_number() OVER (PARTITION BY conversation_id, sender_id, key ORDER BY ord) AS nth
+        FROM judged WHERE status = 'new') j
+    WHERE key IS NULL OR nth = 1
+), fresh AS MATERIALIZED (
+    SELECT *, last_seq + row_number() OVER (PARTITION BY conversation_id ORDER BY ord) AS seq
+    FROM first_of_key WHERE hold_reason IS NULL
+), inserted AS (
+    INSERT INTO messages (conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by)
+    SELECT conversation_id, seq, sender_id, body::jsonb, key, annotations::jsonb, decided_by FROM fresh ORDER BY ord
+    RETURNING id, conversation_id, seq, sender_id, created_at, message_json(messages) AS json
+), held AS (
+    INSERT INTO held_messages (conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason)
+    SELECT conversation_id, sender_id, body::jsonb, key, annotations::jsonb, coalesce(decided_by, ''), hold_reason
+    FROM first_of_key WHERE hold_reason IS NOT NULL ORDER BY ord
+), counted AS (
+    UPDATE conversations c SET last_seq = n.seq
+    FROM (SELECT conversation_id, max(seq) AS seq FROM fresh GROUP BY conversation_id) n WHERE c.id = n.conversation_id
+), relayed AS (
+    INSERT INTO outbox (type, conversation_id, payload)
+    SELECT 'message.created', conversation_id, jsonb_build_object('message', json) FROM inserted ORDER BY id
+)
+SELECT CASE WHEN j.status <> 'new' THEN j.status
+            WHEN f.ord = j.ord THEN CASE WHEN f.hold_reason IS NULL THEN 'stored' ELSE 'held' END
+            ELSE CASE WHEN f.hold_reason IS NULL THEN 'stored before' ELSE 'held before' END END AS status,
+    coalesce(j.earlier_id, n.id) AS id, coalesce(j.earlier_seq, n.seq) AS seq,
+    to_char(coalesce(j.earlier_created_at, n.created_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS created_at
+FROM judged j
+LEFT JOIN first_of_key f ON j.status = 'new' AND (f.ord = j.ord OR (j.key IS NOT NULL AND f.key = j.key
+    AND f.conversation_id = j.conversation_id AND f.sender_id = j.sender_id))
+LEFT JOIN fresh s ON s.ord = f.ord
+LEFT JOIN inserted n ON n.conversation_id = s.conversation_id AND n.seq = s.seq
+ORDER BY j.ord";
+
+/// What became of an earlier message with this key: `$1` conversation, `$2` sender, `$3` key.
+pub(super) const FIND_BY_KEY: &str = "
+SELECT 'stored before' AS status, id, seq, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS created_at
+FROM messages WHERE conversation_id = $1 AND sender_id = $2 AND idempotency_key = $3
+UNION ALL
+SELECT 'held before', NULL, NULL, NULL
+FROM held_messages WHERE conversation_id = $1 AND sender_id = $2 AND idempotency_key = $3
+LIMIT 1";
+
+/// A participant's standing: `$1` conversation, `$2` user.
+pub(super) const STANDING: &str = "
+SELECT p.role, p.last_read_id, c.last_seq FROM participants p JOIN conversations c ON c.id = p.conversation_id
+WHERE p.conversation_id = $1 AND p.user_id = $2";
+
+/// The `seq` of a message: `$1` conversation, `$2` message id.
+pub(super) const SEQ_OF: &str = "SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1";
+
+/// Oldest first: `$1` conversation, `$2` after this `seq`, `$3` limit.
+pub(super) const MESSAGES_AFTER: &str = "
+SELECT m.seq, message_json(m)::text AS json FROM messages m
+WHERE m.conversation_id = $1 AND m.seq > $2 ORDER BY m.seq LIMIT $3";
+
+/// Newest first: `$1` conversation, `$2` before this `seq`, `$3` limit.
+pub(super) const MESSAGES_BEFORE: &str = "
+SELECT m.seq, message_json(m)::text AS json FROM messages m
+WHERE m.conversation_id = $1 AND m.seq < $2 ORDER BY m.seq DESC LIMIT $3";
+
+/// Moves a reader's mark forward and tells the conversation: `$1` conversation, `$2` user, `$3` message id.
+pub(super) const MARK_READ: &str = "
+WITH reader AS (
+    SELECT last_read_id FROM participants WHERE conversation_id = $1 AND user_id = $2
+), known AS (
+    SELECT id FROM messages WHERE id = $3 AND conversation_id = $1
+), moved AS (
+    UPDATE participants SET last_read_id = $3
+    WHERE conversation_id = $1 AND user_id = $2 AND last_read_id < $3 AND EXISTS (SELECT FROM known)
+    RETURNING last_read_id
+), told AS (
+    INSERT INTO outbox (type, conversation_id, payload)
+    SELECT 'message.read', $1, jsonb_build_object('user_id', $2::uuid, 'last_read_id', last_read_id) FROM moved
+)
+SELECT EXISTS (SELECT FROM known) AS known, coalesce((SELECT last_read_id FROM moved), reader.last_read_id) AS last_read_id,
+    EXISTS (SELECT FROM moved) AS moved
+FROM reader";
+
+/// Which conversations have gone beyond a `seq`: `$1` conversations, `$2` their last delivered `seq`.
+pub(super) const BEHIND: &str = "
+SELECT c.id FROM unnest($1::uuid[], $2::int8[]) AS r(id, delivered)
+JOIN conversations c ON c.id = r.id AND c.last_seq > r.delivered";
+
+/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` limit.
+pub(super) const OTHER_EVENTS: &str = "
+SELECT id, type, conversation_id, payload::text AS payload FROM outbox
+WHERE conversation_id = ANY($1) AND id > $2 AND type <> 'message.created' ORDER BY id LIMIT $3";
+
+/// The newest outbox id there is, or 0.
+pub(super) const NEWEST_OUTBOX_ID: &str = "SELECT coalesce(max(id), 0) FROM outbox";
+
+/// Pairs that are participants no longer: `$1` conversations, `$2` users.
+pub(super) const NOT_PARTICIPANTS: &str = "
+SELECT r.conversation_id, r.user_id FROM unnest($1::uuid[], $2::uuid[]) AS r(conversation_id, user_id)
+WHERE NOT EXISTS (SELECT FROM participants p WHERE p.conversation_id = r.conversation_id AND p.user_id = r.user_id)";
