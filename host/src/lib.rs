@@ -7,6 +7,7 @@
 //! Each step of the inbound line changes the type of what it carries, with private constructors, so that none can be
 //! skipped.
 
+pub mod auth;
 pub mod authorize;
 pub mod protocol;
 pub mod session;
