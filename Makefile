@@ -1,0 +1,29 @@
+# The few commands that people and CI share. `make` alone lists them.
+
+# Debian's cargo, which the set-up may install beside rustup's, must not come before it.
+CARGO_HOME ?= $(HOME)/.cargo
+export PATH := $(CARGO_HOME)/bin:$(PATH)
+export CARGO_HOME
+
+.DEFAULT_GOAL := help
+.PHONY: help dev test lint plugins
+
+help: ## what you see
+	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo 'ARGS="..." is handed on: make dev ARGS=--fresh, make test ARGS="-p arcyou-gateway --test chat"'
+
+dev: ## chat on this machine: sets up what is missing, builds the plugins, runs the gateway
+	@host/local-services/setup.sh dev
+	cargo run -p arcyou-gateway -- dev $(ARGS)
+
+test: ## all tests, against real servers: sets up what is missing
+	@host/local-services/setup.sh test
+	cargo test $(if $(findstring -p ,$(ARGS)),,--workspace) $(ARGS)
+
+lint: ## formatting, clippy and documentation, warnings being errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+plugins: ## the plugins of this repository, as .wasm files in target/plugins
+	cargo run -q -p arcyou-gateway -- plugin build plugins --out target/plugins

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# Installs what this machine lacks to run (`setup.sh dev`) or to test (`setup.sh test`) the gateway.
+# Looks first: where everything is there, it does nothing and takes a moment.
+set -euo pipefail
+
+purpose=${1:?"usage: setup.sh dev|test"}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+javascript=$here/../tests/js
+# Debian's cargo, which this may install beside rustup's, must not come before it.
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+fail() {
+    say "$*"
+    exit 1
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# Programs of packages that keep them off most people's PATH.
+has_server() {
+    has "$1" || [ -x "/usr/sbin/$1" ] || [ -x "/opt/homebrew/bin/$1" ] || [ -x "/usr/local/bin/$1" ]
+}
+
+has_postgres() {
+    has_server initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
+        compgen -G '/usr/pgsql-*/bin/initdb' >/dev/null || compgen -G '/opt/homebrew/opt/postgresql*/bin/initdb' >/dev/null ||
+        compgen -G '/usr/local/opt/postgresql*/bin/initdb' >/dev/null || [ -x /usr/local/pgsql/bin/initdb ]
+}
+
+# The standard library for WebAssembly, ready to use: what plugins are built with.
+has_wasm_std() {
+    compgen -G "$(rustc --print target-libdir --target wasm32-unknown-unknown)/libcore-*.rlib" >/dev/null
+}
+
+# Its sources with the compiler of their version: Debian's, from which it can be built. Old ones do not know our edition.
+has_wasm_sources() {
+    [ -x /usr/bin/cargo ] && [ -x /usr/bin/rustc ] && [ -f /usr/lib/rustlib/src/rust/library/std/Cargo.toml ] || return 1
+    local wanted found
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$here/../../Cargo.toml")
+    found=$(/usr/bin/rustc --version | cut -d ' ' -f 2)
+    printf '%s\n%s\n' "$wanted" "$found" | sort -C -V
+}
+
+# A Node project is installed when npm's record of it is newer than its lock file.
+has_javascript() {
+    [ "$javascript/node_modules/.package-lock.json" -nt "$javascript/package-lock.json" ]
+}
+
+add_wasm_target() {
+    has rustup || return 1
+    say "adding the WebAssembly target to the Rust toolchain"
+    timeout 120 rustup --quiet target add wasm32-unknown-unknown >/dev/null 2>&1 && has_wasm_std
+}
+
+# Runs a command; what it printed is shown if it failed.
+quietly() {
+    local output
+    output=$(mktemp)
+    if ! "$@" >"$output" 2>&1 </dev/null; then
+        tail -n 40 "$output" >&2
+        rm -f "$output"
+        return 1
+    fi
+    rm -f "$output"
+}
+
+root=()
+become_root() {
+    [ "$(id -u)" -ne 0 ] || return 0
+    root=(sudo)
+    sudo -n true 2>/dev/null
+}
+
+# Debian starts a server when it installs it. Ours run privately: they must not take the ports of others, nor start at boot.
+prevent_services() {
+    [ ! -e /usr/sbin/policy-rc.d ] || return 0
+    trap '"${root[@]}" rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee /usr/sbin/policy-rc.d >/dev/null
+    "${root[@]}" chmod 755 /usr/sbin/policy-rc.d
+}
+
+disable_services() {
+    [ -d /run/systemd/system ] || return 0
+    local package
+    for package in "$@"; do
+        case $package in
+        redis-server | pgbouncer | postgresql) "${root[@]}" systemctl --quiet disable "$package" || true ;;
+        esac
+    done
+}
+
+install_packages() {
+    local line="apt-get install --no-install-recommends $*"
+    has apt-get || fail "missing: $*. Install them with this system's package manager, then try again."
+    become_root || fail "run this, then try again: sudo apt-get update && sudo $line"
+    prevent_services
+    local apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -q -y)
+    say "apt-get update"
+    quietly "${apt[@]}" update || say "going on with the package lists that are there"
+    say "$line"
+    quietly "${apt[@]}" install --no-install-recommends --no-remove "$@" || fail "apt-get failed"
+    disable_services "$@"
+}
+
+has cargo || fail "Rust is missing: see https://rustup.rs"
+
+missing=()
+has cc || missing+=(gcc libc6-dev)
+has_postgres || missing+=(postgresql)
+has_wasm_std || has_wasm_sources || add_wasm_target || missing+=(rustc-web cargo-web rust-web-src)
+if [ "$purpose" = test ]; then
+    has psql || has_postgres || missing+=(postgresql-client)
+    has_server redis-server || missing+=(redis-server)
+    has_server pgbouncer || missing+=(pgbouncer)
+    has npm || missing+=(nodejs npm)
+fi
+[ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+has_wasm_std || has_wasm_sources ||
+    fail "plugins need the WebAssembly target, and neither rustup nor apt-get has brought it: rustup target add wasm32-unknown-unknown"
+
+if [ "$purpose" = test ] && ! has_javascript; then
+    say "npm ci in host/tests/js"
+    (cd "$javascript" && quietly npm ci --no-audit --no-fund) || fail "npm failed"
+fi

@@ -1,0 +1,199 @@
+//! A PostgreSQL cluster on disk: made by `initdb`, or taken over from an earlier run.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::account::Account;
+use crate::error::{ServiceError, While};
+use crate::find::{self, PostgresPrograms};
+use crate::workspace::Workspace;
+
+/// The superuser of every cluster made here.
+pub(crate) const SUPERUSER: &str = "postgres";
+/// How long a server whose starter was killed may take to shut down.
+const ORPHAN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A cluster that is ready to be started, and nobody else's while this value lives.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) programs: PostgresPrograms,
+    pub(crate) data: PathBuf,
+    /// None: every local user may log in.
+    pub(crate) password: Option<String>,
+    _lock: Option<File>,
+}
+
+impl Cluster {
+    pub(crate) fn prepare(
+        workspace: &Workspace,
+        account: &Account,
+        fresh: bool,
+        durable: bool,
+    ) -> Result<Self, ServiceError> {
+        let directory = workspace.path();
+        let data = directory.join("data");
+        let lock = workspace.is_kept().then(|| take_over(directory, &data, account)).transpose()?;
+        if fresh {
+            empty(directory)?;
+        }
+        let found = std::fs::read_to_string(data.join("PG_VERSION")).ok().map(|text| text.trim().to_owned());
+        if found.is_none() && data.exists() {
+            return Err(ServiceError::NotACluster(directory.to_owned()));
+        }
+        let programs = find::postgres(found.as_deref())?;
+        let password_file = directory.join("password");
+        match found {
+            Some(found) if found != programs.major => {
+                return Err(ServiceError::VersionMismatch {
+                    directory: directory.to_owned(),
+                    found,
+                    server: programs.major,
+                });
+            }
+            Some(_) => {}
+            None => {
+                let password_file = workspace.is_kept().then_some(password_file.as_path());
+                create(&programs, account, &data, password_file, durable)?;
+            }
+        }
+        let password = std::fs::read_to_string(password_file).ok();
+        Ok(Self { programs, data, password, _lock: lock })
+    }
+}
+
+/// Makes sure that no other process uses a kept directory, now or later, and that the account can work in it.
+fn take_over(directory: &Path, data: &Path, account: &Account) -> Result<File, ServiceError> {
+    let lock = lock(directory)?;
+    let owner = directory.metadata().during(|| format!("looking at {}", directory.display()))?.uid();
+    let data_owner = data.metadata().map_or(owner, |data| data.uid());
+    if owner != account.uid() || data_owner != account.uid() {
+        if let Account::Own { .. } = account {
+            return Err(ServiceError::ForeignOwner { directory: directory.to_owned(), owner });
+        }
+        account.own_all(directory)?;
+    }
+    account.check_reach(directory)?;
+    wait_for_orphan(directory, data)?;
+    Ok(lock)
+}
+
+/// The lock goes with its holder, however that one ends.
+fn lock(directory: &Path) -> Result<File, ServiceError> {
+    let path = directory.join("lock");
+    let what = || format!("locking {}", path.display());
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = options.during(what)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            // Only for the message: a holder that has not yet written its number is still the holder.
+            let _ = file.read_to_string(&mut pid);
+            return Err(ServiceError::InUse { directory: directory.to_owned(), pid: pid.trim().to_owned() });
+        }
+        Err(TryLockError::Error(error)) => return Err(error).during(what),
+    }
+    file.set_len(0).during(what)?;
+    writeln!(file, "{}", std::process::id()).during(what)?;
+    Ok(file)
+}
+
+/// A server that is still running without its starter is being stopped by its supervisor: wait for that. Left-overs of one that is gone
+/// are removed, since PostgreSQL takes any process that got the same number for the old server.
+fn wait_for_orphan(directory: &Path, data: &Path) -> Result<(), ServiceError> {
+    let file = data.join("postmaster.pid");
+    let deadline = Instant::now() + ORPHAN_PATIENCE;
+    loop {
+        let Ok(text) = std::fs::read_to_string(&file) else { return Ok(()) };
+        let pid = text.lines().next().unwrap_or_default().trim().to_owned();
+        if !serves(&pid, data) {
+            // A server that ended just now removes it itself.
+            let _ = std::fs::remove_file(&file);
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(ServiceError::InUse { directory: directory.to_owned(), pid });
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Whether this process is the server of these data. A server works in its data directory; where the system does not tell that, its name has
+/// to do.
+fn serves(pid: &str, data: &Path) -> bool {
+    if Path::new("/proc/self/cwd").exists() {
+        // Another user's process hides it, and cannot be the server that ran as this one.
+        return std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|directory| directory == data);
+    }
+    let output = Command::new("ps").args(["-o", "comm=", "-p", pid]).stdin(Stdio::null()).output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("postgres"))
+}
+
+/// Removes what was made here, and nothing else that may lie in the directory.
+fn empty(directory: &Path) -> Result<(), ServiceError> {
+    for name in ["data", "data.new"] {
+        let path = directory.join(name);
+        if path.exists() {
+            std::fs::remove_dir_all(&path).during(|| format!("removing {}", path.display()))?;
+        }
+    }
+    for name in ["password", "postgres.log"] {
+        let path = directory.join(name);
+        if path.exists() {
+            std::fs::remove_file(&path).during(|| format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the cluster beside its place and moves it there when complete, so that an interrupted run leaves nothing that looks like one.
+fn create(
+    programs: &PostgresPrograms,
+    account: &Account,
+    data: &Path,
+    password_file: Option<&Path>,
+    durable: bool,
+) -> Result<(), ServiceError> {
+    let unfinished = data.with_extension("new");
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished).during(|| format!("removing {}", unfinished.display()))?;
+    }
+    let mut initdb = Command::new(&programs.initdb);
+    initdb.arg("--pgdata").arg(&unfinished).args(["--username", SUPERUSER, "--encoding=UTF8", "--locale=C"]);
+    match password_file {
+        Some(path) => {
+            write_password(path, account)?;
+            initdb.arg("--auth=scram-sha-256").arg("--pwfile").arg(path);
+        }
+        None => {
+            initdb.arg("--auth=trust");
+        }
+    }
+    if !durable {
+        initdb.arg("--no-sync");
+    }
+    initdb.current_dir(data.parent().unwrap_or(data)).stdin(Stdio::null());
+    account.apply(&mut initdb);
+    let output = initdb.output().during(|| format!("starting {}", programs.initdb.display()))?;
+    if !output.status.success() {
+        let text = [output.stdout, output.stderr].concat();
+        return Err(ServiceError::Initdb(String::from_utf8_lossy(&text).trim_end().to_owned()));
+    }
+    std::fs::rename(&unfinished, data).during(|| format!("moving {}", unfinished.display()))
+}
+
+/// A kept cluster is there for hours, and its superuser can run programs: not for every user of the machine.
+fn write_password(path: &Path, account: &Account) -> Result<(), ServiceError> {
+    let what = || format!("writing {}", path.display());
+    let mut random = [0_u8; 16];
+    File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut random)).during(what)?;
+    let password: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).during(what)?;
+    file.write_all(password.as_bytes()).during(what)?;
+    account.own(path)
+}

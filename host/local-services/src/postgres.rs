@@ -1,0 +1,162 @@
+//! PostgreSQL.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::account::Account;
+use crate::cluster::{Cluster, SUPERUSER};
+use crate::error::ServiceError;
+use crate::log::LogSince;
+use crate::service::{Recipe, Service};
+use crate::supervisor::Signal;
+use crate::workspace::Workspace;
+
+/// How to run a private PostgreSQL.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// Where the database is kept between runs (made if missing). None: a temporary directory, removed at the end.
+    pub data_dir: Option<PathBuf>,
+    /// Begin with an empty database although `data_dir` has one. Only what an earlier run made there is removed.
+    pub fresh: bool,
+    /// Survive a crash of the machine. Without it (faster, for tests) data survive a crash of the server alone.
+    pub durable: bool,
+    /// The port; None: a free one.
+    pub port: Option<u16>,
+    /// `max_connections`.
+    pub max_connections: u16,
+    /// Further settings, for example `("deadlock_timeout", "50ms")`.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for PostgresOptions {
+    /// For tests: temporary, on a free port, without waiting for the disk.
+    fn default() -> Self {
+        Self { data_dir: None, fresh: false, durable: false, port: None, max_connections: 200, settings: Vec::new() }
+    }
+}
+
+/// A private PostgreSQL server. Dropping it stops it.
+///
+/// All methods take `&self`, so that one server can be shared by the threads of a test program.
+#[derive(Debug)]
+pub struct Postgres {
+    service: Service<PostgresRecipe>,
+}
+
+impl Postgres {
+    /// Starts a server and waits until it accepts clients. Making a new cluster takes about a second.
+    ///
+    /// A cluster that an earlier run left in `data_dir` is used again, also when that run was killed.
+    pub fn start(options: PostgresOptions) -> Result<Self, ServiceError> {
+        let account = Account::choose(PostgresRecipe::NAME)?;
+        let workspace = match &options.data_dir {
+            Some(path) => Workspace::kept(path)?,
+            None => Workspace::temporary(PostgresRecipe::NAME, &account)?,
+        };
+        let cluster = Cluster::prepare(&workspace, &account, options.fresh, options.durable)?;
+        let recipe = PostgresRecipe { cluster, settings: settings(&options) };
+        Ok(Self { service: Service::start(recipe, account, workspace, options.port)? })
+    }
+
+    /// The address of a database, as the superuser, over TCP on 127.0.0.1. It stays the same over a restart.
+    pub fn url(&self, database: &str) -> String {
+        let login = match self.password() {
+            Some(password) => format!("{SUPERUSER}:{password}"),
+            None => SUPERUSER.to_owned(),
+        };
+        format!("postgres://{login}@127.0.0.1:{}/{database}", self.port())
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.service.port()
+    }
+
+    /// The superuser's name.
+    pub fn user(&self) -> &str {
+        SUPERUSER
+    }
+
+    /// The superuser's password; None in a temporary cluster, which asks for none.
+    pub fn password(&self) -> Option<&str> {
+        self.service.recipe.cluster.password.as_deref()
+    }
+
+    /// The server's process, if it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.service.pid()
+    }
+
+    /// The server's log file.
+    pub fn log(&self) -> PathBuf {
+        self.service.log()
+    }
+
+    /// Stops the server in an orderly way, cutting its clients off. [`restart`](Self::restart) starts it again.
+    pub fn stop(&self) {
+        self.service.stop();
+    }
+
+    /// Kills the server (SIGKILL): what it had not committed is lost, and the next start recovers the rest.
+    pub fn kill(&self) {
+        self.service.kill();
+    }
+
+    /// Starts the server again with the same port and data; a running one is stopped first.
+    pub fn restart(&self) -> Result<(), ServiceError> {
+        self.service.restart()
+    }
+}
+
+#[derive(Debug)]
+struct PostgresRecipe {
+    cluster: Cluster,
+    settings: Vec<(String, String)>,
+}
+
+impl Recipe for PostgresRecipe {
+    const NAME: &'static str = "postgres";
+    const STOP: Signal = Signal::Interrupt;
+    // A crash recovery comes before the first client.
+    const PATIENCE: Duration = Duration::from_secs(120);
+
+    fn command(&self, _: &Workspace, port: u16) -> Result<(PathBuf, Vec<OsString>), ServiceError> {
+        let mut arguments = vec![OsString::from("-D"), self.cluster.data.clone().into()];
+        let port = ("port".to_owned(), port.to_string());
+        for (name, value) in self.settings.iter().chain([&port]) {
+            arguments.extend(["-c".into(), format!("{name}={value}").into()]);
+        }
+        Ok((self.cluster.programs.postgres.clone(), arguments))
+    }
+
+    /// The server writes its state into its pid file; unlike an open port, that cannot be another server's.
+    fn is_ready(&self, _: &Workspace, port: u16, pid: u32, _: &LogSince) -> bool {
+        let Ok(text) = std::fs::read_to_string(self.cluster.data.join("postmaster.pid")) else { return false };
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let is = |line: usize, value: &str| lines.get(line).is_some_and(|found| *found == value);
+        is(0, &pid.to_string()) && is(3, &port.to_string()) && is(7, "ready")
+    }
+
+    /// Sessions of a killed server end a moment after it.
+    fn passes(log: &str) -> bool {
+        log.contains("pre-existing shared memory block") || log.contains("lock file \"postmaster.pid\" already exists")
+    }
+}
+
+fn settings(options: &PostgresOptions) -> Vec<(String, String)> {
+    let mut all: Vec<(&str, String)> = vec![
+        ("listen_addresses", "127.0.0.1".to_owned()),
+        ("unix_socket_directories", String::new()),
+        ("max_connections", options.max_connections.to_string()),
+        ("shared_buffers", "64MB".to_owned()),
+        ("timezone", "UTC".to_owned()),
+        ("log_timezone", "UTC".to_owned()),
+    ];
+    if !options.durable {
+        // Commits still wait for the write, only not for the disk: a killed server loses nothing that it acknowledged.
+        all.extend([("fsync", "off".to_owned()), ("full_page_writes", "off".to_owned())]);
+    }
+    let all = all.into_iter().map(|(name, value)| (name.to_owned(), value));
+    all.chain(options.settings.iter().cloned()).collect()
+}

@@ -1,0 +1,61 @@
+//! The directory of one service: a temporary one, or one that is kept.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::account::Account;
+use crate::error::{ServiceError, While};
+
+/// A directory that the service's account can write in.
+#[derive(Debug)]
+pub(crate) enum Workspace {
+    /// Removed with this value, or by the supervisor when the process is killed.
+    Temporary(TempDir),
+    Kept(PathBuf),
+}
+
+impl Workspace {
+    pub(crate) fn temporary(service: &str, account: &Account) -> Result<Self, ServiceError> {
+        match Self::temporary_in(&std::env::temp_dir(), service, account) {
+            // Root's TMPDIR may be a private one; /tmp is everybody's.
+            Err(ServiceError::Unreachable { .. }) => Self::temporary_in(Path::new("/tmp"), service, account),
+            other => other,
+        }
+    }
+
+    fn temporary_in(base: &Path, service: &str, account: &Account) -> Result<Self, ServiceError> {
+        let directory = tempfile::Builder::new()
+            .prefix(&format!("arcyou-{service}-"))
+            .tempdir_in(base)
+            .during(|| format!("making a temporary directory in {}", base.display()))?;
+        account.own(directory.path())?;
+        account.check_reach(directory.path())?;
+        Ok(Self::Temporary(directory))
+    }
+
+    pub(crate) fn kept(path: &Path) -> Result<Self, ServiceError> {
+        std::fs::create_dir_all(path).during(|| format!("making {}", path.display()))?;
+        let path = path.canonicalize().during(|| format!("finding {}", path.display()))?;
+        Ok(Self::Kept(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(directory) => directory.path(),
+            Self::Kept(path) => path,
+        }
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        matches!(self, Self::Kept(_))
+    }
+
+    /// What the supervisor removes when this process is gone.
+    pub(crate) fn removable(&self) -> Option<&Path> {
+        match self {
+            Self::Temporary(directory) => Some(directory.path()),
+            Self::Kept(_) => None,
+        }
+    }
+}
