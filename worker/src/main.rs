@@ -1,1 +1,106 @@
-fn main() {}
+//! The command line: `run`, and `parked` for rows that ran out of tries.
+
+mod parked;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use arcyou_outbox_worker::bus::{Bus, RedisBus};
+use arcyou_outbox_worker::health::Health;
+use arcyou_outbox_worker::{Config, admin, database, env, run, shutdown, telemetry};
+use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+const ENVIRONMENT: &str = "\
+Environment:
+  DATABASE_URL            postgres://user:password@host:port/name, usually PgBouncer's; required.
+                          ?sslmode=disable|prefer|require|verify-full
+  REDIS_URL               redis://user:password@host:port, or rediss:// for TLS; required to run
+  PUBSUB_MODE             global or perconv, as the gateways have it [default: global]
+  POLL_INTERVAL_MS        how often to look without being woken [default: 1000]
+  BATCH_SIZE              rows claimed at once [default: 500]
+  MAX_RETRIES             a row that failed so often by its own fault is parked [default: 5]
+  MAX_PAYLOAD_BYTES       a row with a larger payload fails [default: 1048576]
+  OUTBOX_RETENTION_HOURS  processed rows are deleted after this time, 0: never [default: 72]
+  ADMIN_ADDR              address of /ready and /metrics [default: 127.0.0.1:9091]
+  DATABASE_POOL_SIZE      connections to PostgreSQL [default: 4]
+  RUST_LOG                what is logged, to standard error [default: info]
+  LOG_FORMAT              text or json [default: text]
+
+Exit status: 0 done (also after SIGTERM), 1 failed, 2 wrong command line or environment.";
+
+/// Relays the transactional outbox from PostgreSQL to Redis Pub/Sub. Run as many as you like.
+#[derive(Parser)]
+#[command(name = "arcyou-outbox-worker", version, after_help = ENVIRONMENT)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Relays until SIGTERM or SIGINT, then finishes the batch in hand [default]
+    Run,
+    /// Lists, shows, requeues or drops rows that ran out of tries
+    #[command(after_help = ENVIRONMENT)]
+    Parked {
+        #[command(subcommand)]
+        action: parked::Action,
+    },
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command.unwrap_or(Command::Run);
+    let outcome = match command {
+        Command::Run => match Config::from_env(&env::Process) {
+            Ok(config) => in_runtime(relay(config)),
+            Err(errors) => return misconfigured(&errors),
+        },
+        Command::Parked { action } => match arcyou_outbox_worker::database_url(&env::Process) {
+            Ok(url) => in_runtime(parked::execute(action, url)),
+            Err(errors) => return misconfigured(&errors),
+        },
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn misconfigured(errors: &env::Errors) -> ExitCode {
+    eprintln!("{errors}");
+    ExitCode::from(2)
+}
+
+fn in_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Runtime::new().context("starting the runtime")?.block_on(work)
+}
+
+async fn relay(config: Config) -> anyhow::Result<ExitCode> {
+    telemetry::init(config.log_format)?;
+    let metrics = telemetry::metrics().context("setting up metrics")?;
+    let pool = database::pool(&config.database_url.application_name("arcyou-outbox-worker"), config.pool_size)?;
+    let health = Health::new();
+    let bus: Arc<dyn Bus> = Arc::new(RedisBus::new(&config.redis_url, &health)?);
+    let shutdown = shutdown::on_signal()?;
+    let listener = TcpListener::bind(config.admin_addr)
+        .await
+        .with_context(|| format!("cannot listen on {} (ADMIN_ADDR)", config.admin_addr))?;
+    let address = listener.local_addr()?;
+    tracing::info!(mode = %config.relay.mode, admin = %address, "relaying");
+    // Before the first answer of the admin listener, which would know no database otherwise.
+    let relaying = run(config.relay, pool, bus, health.clone(), shutdown);
+    let admin_shutdown = CancellationToken::new();
+    let admin = tokio::spawn(admin::serve(listener, health, metrics, admin_shutdown.clone()));
+    relaying.await;
+    // Until here, so that a drain can be watched.
+    admin_shutdown.cancel();
+    admin.await.context("the admin listener")?.context("the admin listener")?;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,219 @@
+//! The state of a process's parts: what `/ready` and the `arcyou_part_up` gauge tell.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// What a part is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not heard of yet. Not ready.
+    Starting,
+    /// Works.
+    Up,
+    /// Does not work; the reason is in the report.
+    Down,
+}
+
+/// All parts. Clones share the same state.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    parts: Arc<Mutex<BTreeMap<String, Entry>>>,
+    /// None: all are.
+    essential: Option<&'static [&'static str]>,
+}
+
+/// One part, held by whoever knows its state. Clones share the same state.
+#[derive(Debug, Clone)]
+pub struct Part {
+    name: String,
+    health: Health,
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    since: SystemTime,
+    // Beside `since`, which moves when someone sets the machine's clock.
+    started: Instant,
+    reason: Option<String>,
+}
+
+/// The state of everything at one moment.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Whether every essential part is up.
+    pub ready: bool,
+    /// Whether some part is not up.
+    pub degraded: bool,
+    /// The parts by name.
+    pub parts: BTreeMap<String, PartReport>,
+}
+
+/// The state of a part.
+#[derive(Debug, Serialize)]
+pub struct PartReport {
+    /// What it is doing.
+    pub state: State,
+    /// Since when, in UTC as RFC 3339.
+    pub since: String,
+    /// Since how many seconds.
+    pub seconds: u64,
+    /// Why it is down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Health {
+    /// No parts yet, and each will be essential.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// No parts yet; those named here are essential, and without the others the process still does its work.
+    pub fn with_essential(essential: &'static [&'static str]) -> Self {
+        Self { essential: Some(essential), ..Self::default() }
+    }
+
+    /// The part of this name; made, starting, if there is none yet.
+    pub fn part(&self, name: &str) -> Part {
+        self.parts().entry(name.to_owned()).or_insert_with(|| Entry::new(State::Starting, None));
+        let part = Part { name: name.to_owned(), health: self.clone() };
+        part.gauge(part.state());
+        part
+    }
+
+    /// The state of everything.
+    pub fn report(&self) -> Report {
+        let parts = self.parts();
+        let is_essential = |name: &str| self.essential.is_none_or(|essential| essential.contains(&name));
+        Report {
+            ready: parts.iter().all(|(name, part)| part.state == State::Up || !is_essential(name)),
+            degraded: parts.values().any(|part| part.state != State::Up),
+            parts: parts.iter().map(|(name, entry)| (name.clone(), entry.report())).collect(),
+        }
+    }
+
+    fn parts(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Part {
+    /// Records that it works.
+    pub fn up(&self) {
+        if self.change(State::Up, None) {
+            tracing::info!(part = self.name, "up");
+        }
+    }
+
+    /// Records that it does not. The reason is shown to operators: no secrets.
+    pub fn down(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        if self.change(State::Down, Some(reason.clone())) {
+            tracing::warn!(part = self.name, reason, "down");
+        }
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> State {
+        self.health.parts().get(&self.name).map_or(State::Starting, |entry| entry.state)
+    }
+
+    /// Whether the state is another one than before. A new reason alone does not move `since`.
+    fn change(&self, state: State, reason: Option<String>) -> bool {
+        {
+            let mut parts = self.health.parts();
+            if let Some(entry) = parts.get_mut(&self.name)
+                && entry.state == state
+            {
+                entry.reason = reason;
+                return false;
+            }
+            parts.insert(self.name.clone(), Entry::new(state, reason));
+        }
+        self.gauge(state);
+        true
+    }
+
+    fn gauge(&self, state: State) {
+        metrics::gauge!("arcyou_part_up", "part" => self.name.clone()).set(if state == State::Up { 1.0 } else { 0.0 });
+    }
+}
+
+impl Entry {
+    fn new(state: State, reason: Option<String>) -> Self {
+        Self { state, since: SystemTime::now(), started: Instant::now(), reason }
+    }
+
+    fn report(&self) -> PartReport {
+        PartReport {
+            state: self.state,
+            since: rfc3339(self.since),
+            seconds: self.started.elapsed().as_secs(),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+fn rfc3339(at: SystemTime) -> String {
+    let seconds = OffsetDateTime::from(at).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    seconds.format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_means_that_every_part_is_up() {
+        let health = Health::new();
+        assert!(health.report().ready);
+        let (one, two) = (health.part("one"), health.part("two"));
+        one.up();
+        assert!(!health.report().ready);
+        two.up();
+        assert!(health.report().ready);
+        one.down("it left");
+        let report = health.report();
+        assert!(!report.ready);
+        assert_eq!(report.parts["one"].reason.as_deref(), Some("it left"));
+        assert_eq!(report.parts["two"].state, State::Up);
+    }
+
+    #[test]
+    fn a_new_reason_does_not_move_the_time() {
+        let health = Health::new();
+        let part = health.part("one");
+        part.down("first");
+        let since = health.parts().get("one").map(|entry| entry.started);
+        part.down("second");
+        assert_eq!(health.parts().get("one").map(|entry| entry.started), since);
+        assert_eq!(health.report().parts["one"].reason.as_deref(), Some("second"));
+    }
+
+    #[test]
+    fn what_is_not_essential_degrades_only() {
+        let health = Health::with_essential(&["database"]);
+        let (database, redis) = (health.part("database"), health.part("redis"));
+        database.up();
+        redis.down("it left");
+        let report = health.report();
+        assert!(report.ready && report.degraded);
+        database.down("it left too");
+        assert!(!health.report().ready);
+    }
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        assert_eq!(
+            rfc3339(SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(951_782_399_500)),
+            "2000-02-28T23:59:59Z"
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! `arcyou-outbox-worker parked …`: what operators see and decide.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use arcyou_outbox_worker::database::{self, DatabaseUrl};
+use arcyou_outbox_worker::outbox::OutboxError;
+use arcyou_outbox_worker::outbox::parked::{self, Decision, ParkedRow, RowDetail};
+use clap::{Args, Subcommand};
+use deadpool_postgres::Pool;
+use serde_json::json;
+
+/// How much of an error a table shows.
+const ERROR_WIDTH: usize = 80;
+
+#[derive(Subcommand)]
+pub(crate) enum Action {
+    /// Lists parked rows, oldest first
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+        limit: i64,
+        /// Only rows after this id
+        #[arg(long, default_value_t = 0)]
+        after: i64,
+        /// As a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows a row, parked or not, with the beginning of its payload
+    Show {
+        /// The row's id
+        id: i64,
+        /// As a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lets parked rows be tried again, from the first try
+    Requeue(Which),
+    /// Deletes parked rows: their events are never published
+    Drop(Which),
+}
+
+#[derive(Args)]
+pub(crate) struct Which {
+    /// Ids of parked rows
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    ids: Vec<i64>,
+    /// Every row that is parked now
+    #[arg(long)]
+    all: bool,
+    /// As a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn execute(action: Action, url: DatabaseUrl) -> anyhow::Result<ExitCode> {
+    let pool = database::pool(&url.application_name("arcyou-outbox-worker parked"), 1)?;
+    let work = async {
+        match action {
+            Action::List { limit, after, json } => list(&pool, after, limit, json).await,
+            Action::Show { id, json } => show(&pool, id, json).await,
+            Action::Requeue(which) => decide(&pool, Decision::Requeue, which).await,
+            Action::Drop(which) => decide(&pool, Decision::Drop, which).await,
+        }
+    };
+    match work.await {
+        // Whoever reads has read enough, as `head` does.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        outcome => outcome,
+    }
+}
+
+async fn list(pool: &Pool, after: i64, limit: i64, json: bool) -> anyhow::Result<ExitCode> {
+    let mut rows = parked::list(pool, after, limit + 1).await.map_err(reading)?;
+    let more = rows.len() as i64 > limit;
+    rows.truncate(usize::try_from(limit)?);
+    if json {
+        print(&serde_json::to_string_pretty(&rows)?)?;
+    } else if rows.is_empty() {
+        print("no parked rows")?;
+    } else {
+        print(&table(&rows))?;
+    }
+    if let (true, Some(last)) = (more, rows.last()) {
+        eprintln!("there are more: --after {}", last.id);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(pool: &Pool, id: i64, json: bool) -> anyhow::Result<ExitCode> {
+    let Some(detail) = parked::show(pool, id).await.map_err(reading)? else {
+        eprintln!("the outbox has no row {id}");
+        return Ok(ExitCode::FAILURE);
+    };
+    print(&if json { serde_json::to_string_pretty(&detail)? } else { describe(&detail) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn decide(pool: &Pool, decision: Decision, which: Which) -> anyhow::Result<ExitCode> {
+    let done = match decision {
+        Decision::Requeue => "requeued",
+        Decision::Drop => "dropped",
+    };
+    if which.all {
+        let count = parked::decide_all(pool, decision).await.map_err(changing)?;
+        print(&if which.json { json!({ done: count }).to_string() } else { format!("{done} {count}") })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let changed = parked::decide(pool, decision, &which.ids).await.map_err(changing)?;
+    let not_parked: Vec<i64> = which.ids.iter().copied().filter(|id| changed.binary_search(id).is_err()).collect();
+    if which.json {
+        print(&json!({ done: changed, "not_parked": not_parked }).to_string())?;
+    } else {
+        changed.iter().try_for_each(|id| print(&format!("{done} {id}")))?;
+        not_parked.iter().for_each(|id| eprintln!("{id} is not parked"));
+    }
+    Ok(if not_parked.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+// Not as contexts: the errors tell their whole story themselves.
+fn reading(error: OutboxError) -> anyhow::Error {
+    anyhow!("reading the outbox: {error}")
+}
+
+fn changing(error: OutboxError) -> anyhow::Error {
+    anyhow!("changing the outbox: {error}")
+}
+
+fn print(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Other services wrote these texts: nothing of them may reach the terminal as a command.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn table(rows: &[ParkedRow]) -> String {
+    let heads = ["ID", "TYPE", "CONVERSATION", "TRIES", "PARKED", "ERROR"].map(str::to_owned);
+    let mut lines = vec![heads];
+    lines.extend(rows.iter().map(|row| {
+        let ParkedRow { id, kind, conversation_id, retry_count, error, parked_at, created_at: _ } = row;
+        let mut error = plain(error);
+        if error.chars().count() > ERROR_WIDTH {
+            error = error.chars().take(ERROR_WIDTH).chain(['…']).collect();
+        }
+        [id.to_string(), plain(kind), conversation_id.to_string(), retry_count.to_string(), parked_at.clone(), error]
+    }));
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let pad = |line: &[String; 6]| {
+        let cells = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(pad).collect::<Vec<_>>().join("\n")
+}
+
+fn describe(detail: &RowDetail) -> String {
+    let RowDetail { row, state, stored_bytes, payload } = detail;
+    let ParkedRow { id, kind, conversation_id, retry_count, error, parked_at, created_at } = row;
+    let payload = match payload {
+        Some(text) => plain(text),
+        None => "(too large to show)".to_owned(),
+    };
+    let lines = [
+        ("id", id.to_string()),
+        ("state", state.clone()),
+        ("type", plain(kind)),
+        ("conversation", conversation_id.to_string()),
+        ("created", created_at.clone()),
+        ("parked", parked_at.clone()),
+        ("tries", retry_count.to_string()),
+        ("error", plain(error)),
+        ("stored bytes", stored_bytes.to_string()),
+        ("payload", payload),
+    ];
+    let lines = lines.iter().filter(|(_, value)| !value.is_empty());
+    lines.map(|(name, value)| format!("{name:<14}{value}")).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_steer_the_terminal_or_break_the_table() {
+        let row = ParkedRow {
+            id: 7,
+            kind: "evil\u{1b}[2J".to_owned(),
+            conversation_id: uuid::Uuid::nil(),
+            retry_count: 5,
+            error: "x\n".repeat(100),
+            parked_at: "2026-01-01 00:00:00+00".to_owned(),
+            created_at: String::new(),
+        };
+        let text = table(&[row]);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(!text.contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,348 @@
+//! What every bus promises, tried on each, and what Redis adds to it.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcyou_local_services::Redis;
+use arcyou_outbox_worker::bus::{Bus, LocalBus, Publication, RedisBus, RedisOptions, Signal, Subscriber};
+use arcyou_outbox_worker::health::{Health, State};
+use bytes::Bytes;
+
+/// How much a subscriber may leave unread here.
+const UNREAD: usize = 256 * 1024;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A bus under test. Each test has a Redis of its own, since some break it.
+enum Rig {
+    Local(Arc<LocalBus>),
+    Redis { redis: Box<Redis>, bus: Arc<RedisBus>, health: Health },
+}
+
+impl Rig {
+    fn local() -> Self {
+        Self::Local(Arc::new(LocalBus::with_capacity(UNREAD)))
+    }
+
+    fn redis() -> Self {
+        Self::redis_with(&[])
+    }
+
+    fn redis_with(settings: &[(&str, &str)]) -> Self {
+        let redis = Box::new(Redis::start_with(settings).unwrap());
+        let health = Health::new();
+        let options = RedisOptions {
+            response_timeout: Duration::from_secs(2),
+            ping_interval: Duration::from_millis(200),
+            unread: UNREAD,
+            ..RedisOptions::default()
+        };
+        let bus = RedisBus::with_options(&redis.url().parse().unwrap(), &health, options).unwrap();
+        Self::Redis { redis, bus: Arc::new(bus), health }
+    }
+
+    fn bus(&self) -> Arc<dyn Bus> {
+        match self {
+            Self::Local(bus) => Arc::clone(bus) as Arc<dyn Bus>,
+            Self::Redis { bus, .. } => Arc::clone(bus) as Arc<dyn Bus>,
+        }
+    }
+
+    fn cli(&self, arguments: &[&str]) -> String {
+        let Self::Redis { redis, .. } = self else { panic!("no Redis here") };
+        let mut command = Command::new("redis-cli");
+        let output = command.args(["-p", &redis.port().to_string()]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Makes every subscriber miss messages.
+    async fn lose(&self) {
+        match self {
+            Self::Local(_) => flood(&*self.bus(), "a", 4).await,
+            Self::Redis { .. } => assert_ne!(self.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).trim(), "0"),
+        }
+    }
+}
+
+/// More than a subscriber may leave unread, so many times.
+async fn flood(bus: &dyn Bus, channel: &str, times: usize) {
+    let payload = Bytes::from(vec![b'x'; UNREAD / 4]);
+    let batch = vec![Publication { channel: channel.to_owned(), payload }; 4 * times];
+    bus.publish(&batch).await.unwrap();
+}
+
+fn publication(channel: &str, payload: impl Into<String>) -> Publication {
+    Publication { channel: channel.to_owned(), payload: Bytes::from(payload.into()) }
+}
+
+fn message(channel: &str, payload: impl Into<String>) -> Signal {
+    let Publication { channel, payload } = publication(channel, payload);
+    Signal::Message { channel, payload }
+}
+
+fn subscribed(channel: &str) -> Signal {
+    Signal::Subscribed { channel: channel.to_owned() }
+}
+
+async fn next(subscriber: &mut dyn Subscriber) -> Signal {
+    tokio::time::timeout(PATIENCE, subscriber.next()).await.expect("a signal in time")
+}
+
+async fn subscribe(bus: &dyn Bus, channels: &[&str]) -> Box<dyn Subscriber> {
+    let mut subscriber = bus.subscriber();
+    for channel in channels {
+        subscriber.subscribe((*channel).to_owned());
+    }
+    let mut confirmed = BTreeSet::new();
+    while confirmed.len() < channels.len() {
+        match next(&mut *subscriber).await {
+            Signal::Subscribed { channel } => assert!(confirmed.insert(channel), "confirmed twice"),
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    subscriber
+}
+
+/// Everything up to the loss, which must be told once, then the confirmations.
+async fn after_loss(subscriber: &mut dyn Subscriber, channels: &[&str]) {
+    while next(subscriber).await != Signal::Lost {}
+    let mut missing: BTreeSet<&str> = channels.iter().copied().collect();
+    while !missing.is_empty() {
+        match next(subscriber).await {
+            Signal::Subscribed { channel } => assert!(missing.remove(channel.as_str()), "{channel} confirmed twice"),
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+}
+
+async fn order_is_kept(rig: Rig) {
+    let bus = rig.bus();
+    let mut subscriber = subscribe(&*bus, &["a", "b"]).await;
+    let batch = |from: usize| -> Vec<_> {
+        (from..from + 500).map(|n| publication(if n % 3 == 0 { "b" } else { "a" }, n.to_string())).collect()
+    };
+    for from in [0, 500] {
+        let results = bus.publish(&batch(from)).await.unwrap();
+        assert_eq!(results.len(), 500);
+        assert!(results.iter().all(Result::is_ok));
+        for expected in batch(from) {
+            let Publication { channel, payload } = expected;
+            assert_eq!(next(&mut *subscriber).await, Signal::Message { channel, payload });
+        }
+    }
+}
+
+async fn what_is_published_after_the_confirmation_arrives(rig: Rig) {
+    let bus = rig.bus();
+    bus.publish(&[publication("a", "nobody hears this")]).await.unwrap();
+    let mut subscriber = subscribe(&*bus, &["a"]).await;
+    bus.publish(&[publication("other", "nor this"), publication("a", "한글 ✓")]).await.unwrap();
+    assert_eq!(next(&mut *subscriber).await, message("a", "한글 ✓"));
+}
+
+async fn a_waiting_subscriber_can_be_told_to_subscribe(rig: Rig) {
+    let bus = rig.bus();
+    let mut subscriber = subscribe(&*bus, &["a"]).await;
+    tokio::select! {
+        biased;
+        signal = subscriber.next() => panic!("unexpected: {signal:?}"),
+        () = tokio::task::yield_now() => subscriber.subscribe("b".to_owned()),
+    }
+    assert_eq!(next(&mut *subscriber).await, subscribed("b"));
+    bus.publish(&[publication("b", "1")]).await.unwrap();
+    assert_eq!(next(&mut *subscriber).await, message("b", "1"));
+}
+
+async fn dropped_calls_lose_nothing(rig: Rig) {
+    let bus = rig.bus();
+    let mut subscriber = subscribe(&*bus, &["a"]).await;
+    let batch: Vec<_> = (0..300).map(|n| publication("a", n.to_string())).collect();
+    bus.publish(&batch).await.unwrap();
+    let mut heard = 0;
+    while heard < 300 {
+        tokio::select! {
+            biased;
+            () = tokio::task::yield_now(), if heard % 2 == 0 => {}
+            signal = subscriber.next() => {
+                assert_eq!(signal, message("a", heard.to_string()));
+                heard += 1;
+                continue;
+            }
+        }
+        // The other half of the calls is dropped at its first wait, or takes what is there.
+        if let Ok(signal) = tokio::time::timeout(Duration::from_micros(50), subscriber.next()).await {
+            assert_eq!(signal, message("a", heard.to_string()));
+            heard += 1;
+        }
+    }
+}
+
+async fn an_unwanted_channel_is_silent_and_can_be_wanted_again(rig: Rig) {
+    let bus = rig.bus();
+    let mut subscriber = subscribe(&*bus, &["a", "b"]).await;
+    bus.publish(&[publication("a", "unread when given up")]).await.unwrap();
+    subscriber.unsubscribe("a");
+    bus.publish(&[publication("a", "unheard"), publication("b", "heard")]).await.unwrap();
+    assert_eq!(next(&mut *subscriber).await, message("b", "heard"));
+    subscriber.subscribe("a".to_owned());
+    assert_eq!(next(&mut *subscriber).await, subscribed("a"));
+    // Given up and wanted again before anyone looked: confirmed again.
+    subscriber.unsubscribe("a");
+    subscriber.subscribe("a".to_owned());
+    // Wanted already.
+    subscriber.subscribe("a".to_owned());
+    assert_eq!(next(&mut *subscriber).await, subscribed("a"));
+    bus.publish(&[publication("a", "heard again")]).await.unwrap();
+    assert_eq!(next(&mut *subscriber).await, message("a", "heard again"));
+}
+
+async fn a_loss_is_told_and_healed(rig: Rig) {
+    let bus = rig.bus();
+    let mut subscriber = subscribe(&*bus, &["a", "b"]).await;
+    for round in 0..3 {
+        rig.lose().await;
+        after_loss(&mut *subscriber, &["a", "b"]).await;
+        bus.publish(&[publication("b", format!("after loss {round}"))]).await.unwrap();
+        assert_eq!(next(&mut *subscriber).await, message("b", format!("after loss {round}")));
+    }
+}
+
+async fn who_does_not_read_loses_messages_and_is_told(rig: Rig) {
+    let bus = rig.bus();
+    let mut slow = subscribe(&*bus, &["a", "b"]).await;
+    let mut quick = subscribe(&*bus, &["b"]).await;
+    flood(&*bus, "a", 20).await;
+    bus.publish(&[publication("b", "others hear")]).await.unwrap();
+    assert_eq!(next(&mut *quick).await, message("b", "others hear"));
+    after_loss(&mut *slow, &["a", "b"]).await;
+    bus.publish(&[publication("a", "again")]).await.unwrap();
+    assert_eq!(next(&mut *slow).await, message("a", "again"));
+}
+
+async fn a_message_that_is_refused_harms_no_other(rig: Rig, too_large: usize) {
+    let bus = rig.bus();
+    let mut subscriber = subscribe(&*bus, &["a"]).await;
+    let large = publication("a", "x".repeat(too_large));
+    let results = bus.publish(&[publication("a", "1"), large, publication("a", "2")]).await.unwrap();
+    let outcomes: Vec<bool> = results.iter().map(Result::is_ok).collect();
+    assert_eq!(outcomes, [true, false, true]);
+    assert_eq!(next(&mut *subscriber).await, message("a", "1"));
+    // What was published may be published again while the culprit is looked for.
+    let mut signal = next(&mut *subscriber).await;
+    while signal == message("a", "1") {
+        signal = next(&mut *subscriber).await;
+    }
+    assert_eq!(signal, message("a", "2"));
+}
+
+macro_rules! conformance {
+    ($($name:ident),* $(,)?) => {
+        mod local {
+            $(#[tokio::test] async fn $name() { super::$name(super::Rig::local()).await })*
+        }
+        mod redis {
+            $(#[tokio::test] async fn $name() { super::$name(super::Rig::redis()).await })*
+        }
+    };
+}
+
+conformance!(
+    order_is_kept,
+    what_is_published_after_the_confirmation_arrives,
+    a_waiting_subscriber_can_be_told_to_subscribe,
+    dropped_calls_lose_nothing,
+    an_unwanted_channel_is_silent_and_can_be_wanted_again,
+    a_loss_is_told_and_healed,
+    who_does_not_read_loses_messages_and_is_told,
+);
+
+#[tokio::test]
+async fn local_refuses_what_fits_nowhere() {
+    a_message_that_is_refused_harms_no_other(Rig::local(), UNREAD + 1).await;
+}
+
+#[tokio::test]
+async fn redis_closing_on_a_message_blames_that_message() {
+    let rig = Rig::redis_with(&[("proto-max-bulk-len", "1mb")]);
+    a_message_that_is_refused_harms_no_other(rig, 1024 * 1024 + 1).await;
+}
+
+async fn until_state(health: &Health, part: &str, state: State) {
+    let part = health.part(part);
+    let reached = async {
+        while part.state() != state {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reached).await.expect("the state in time");
+}
+
+/// The outage is longer than any number of tries that a client might give up after, and nobody publishes meanwhile.
+#[tokio::test]
+async fn an_idle_subscriber_outlives_an_outage() {
+    let rig = Rig::redis();
+    let Rig::Redis { redis, health, .. } = &rig else { unreachable!() };
+    let bus = rig.bus();
+    let mut subscriber = subscribe(&*bus, &["a", "b"]).await;
+    until_state(health, "redis_publish", State::Up).await;
+    assert_eq!(health.part("redis_subscribe").state(), State::Up);
+    redis.kill();
+    assert_eq!(next(&mut *subscriber).await, Signal::Lost);
+    until_state(health, "redis_publish", State::Down).await;
+    until_state(health, "redis_subscribe", State::Down).await;
+    assert!(bus.publish(&[publication("a", "1")]).await.is_err());
+    // Wishes of the time of the outage count too.
+    subscriber.subscribe("c".to_owned());
+    subscriber.unsubscribe("b");
+    let quiet = tokio::time::timeout(Duration::from_secs(8), subscriber.next()).await;
+    assert!(quiet.is_err(), "one loss is told once: {quiet:?}");
+    redis.restart().unwrap();
+    let confirmed =
+        BTreeSet::from([format!("{:?}", next(&mut *subscriber).await), format!("{:?}", next(&mut *subscriber).await)]);
+    assert_eq!(confirmed, BTreeSet::from(["a", "c"].map(|channel| format!("{:?}", subscribed(channel)))));
+    until_state(health, "redis_publish", State::Up).await;
+    bus.publish(&[publication("b", "unheard"), publication("c", "heard")]).await.unwrap();
+    assert_eq!(next(&mut *subscriber).await, message("c", "heard"));
+    assert_eq!(health.part("redis_subscribe").state(), State::Up);
+}
+
+/// A server that is stopped, or behind a network that swallows everything, closes nothing.
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_noticed() {
+    let rig = Rig::redis();
+    let Rig::Redis { redis, .. } = &rig else { unreachable!() };
+    let bus = rig.bus();
+    let mut subscriber = subscribe(&*bus, &["a"]).await;
+    let pid = redis.pid().unwrap().to_string();
+    assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    assert_eq!(next(&mut *subscriber).await, Signal::Lost);
+    let bounded = tokio::time::timeout(PATIENCE, bus.publish(&[publication("a", "1")])).await.unwrap();
+    assert!(bounded.is_err());
+    assert!(Command::new("kill").args(["-CONT", &pid]).status().unwrap().success());
+    assert_eq!(next(&mut *subscriber).await, subscribed("a"));
+    let published = async { while bus.publish(&[publication("a", "2")]).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, published).await.expect("published in time");
+    assert_eq!(next(&mut *subscriber).await, message("a", "2"));
+}
+
+#[tokio::test]
+async fn thousands_of_channels_are_subscribed_again() {
+    let rig = Rig::redis();
+    let names: Vec<String> = (0..3_000).map(|n| format!("conv:{n}")).collect();
+    let channels: Vec<&str> = names.iter().map(String::as_str).collect();
+    let bus = rig.bus();
+    let mut subscriber = subscribe(&*bus, &channels).await;
+    rig.lose().await;
+    after_loss(&mut *subscriber, &channels).await;
+    assert_eq!(rig.cli(&["PUBSUB", "CHANNELS"]).lines().count(), 3_000);
+    drop(subscriber);
+    let ended = async {
+        while !rig.cli(&["CLIENT", "LIST", "TYPE", "pubsub"]).trim().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("a dropped subscriber leaves no connection");
+}
