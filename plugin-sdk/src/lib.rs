@@ -1,1 +1,111 @@
-//! placeholder
+//! Write plugins for the ArcYou chat gateway in Rust.
+//!
+//! A plugin is a type that implements [`Plugin`] (how it is made from its configuration) and a trait for each hook that
+//! it wants: [`Validate`] (may this message stand?), [`Filter`] (what does it become?). [`export!`] names those hooks.
+//!
+//! ```
+//! use arcyou_plugin_sdk::{Message, Plugin, Validate, Verdict};
+//!
+//! /// What stands under `[plugin.config]` in `plugins.toml`.
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Config {
+//!     role: String,
+//! }
+//!
+//! /// Lets only one role speak.
+//! struct OnlyRole(Config);
+//!
+//! impl Plugin for OnlyRole {
+//!     type Config = Config;
+//!
+//!     fn new(config: Config) -> Result<Self, String> {
+//!         Ok(Self(config))
+//!     }
+//! }
+//!
+//! impl Validate for OnlyRole {
+//!     fn validate(&self, message: &Message) -> Verdict {
+//!         if message.sender_role() == self.0.role {
+//!             Verdict::accept()
+//!         } else {
+//!             Verdict::reject("role", format!("only {} may speak here", self.0.role))
+//!         }
+//!     }
+//! }
+//!
+//! arcyou_plugin_sdk::export!(OnlyRole: validate);
+//!
+//! // Plugins are plain Rust: their tests run natively, with `cargo test`.
+//! use arcyou_plugin_sdk::testing;
+//! use serde_json::json;
+//!
+//! let plugin: OnlyRole = testing::plugin(json!({"role": "admin"}));
+//! assert!(plugin.validate(&testing::message(json!({"text": "hi"})).with_role("admin")).is_accept());
+//! assert_eq!(plugin.validate(&testing::message(json!({"text": "hi"}))).code(), Some("role"));
+//! ```
+//!
+//! # What a plugin may rely on
+//!
+//! - The body is the text of a JSON object without duplicate keys, within the gateway's limits of size and depth.
+//! - `new` runs once for each instance. The gateway keeps several instances and replaces them as it likes, so what a
+//!   plugin remembers between messages is a cache at best.
+//! - There is no clock, no file, no network and no environment. `SystemTime::now()` panics.
+//! - A panic, an endless loop or too much memory spoils the one message in hand; the panic's text is in the gateway's log.
+
+mod bindings;
+#[macro_use]
+mod export;
+mod log;
+mod message;
+pub mod testing;
+mod verdict;
+
+use serde::de::DeserializeOwned;
+
+pub use log::{Level, log};
+pub use message::{Annotation, Message};
+pub use verdict::{Outcome, Verdict};
+
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::bindings::{configure, filter, validate};
+    pub use crate::export::Slot;
+}
+
+/// A plugin: made from its configuration, then asked by the hooks that it implements.
+pub trait Plugin: Sized {
+    /// The table `[plugin.config]` of `plugins.toml`, which is `{}` when it is absent. Give it
+    /// `#[serde(deny_unknown_fields)]`, and the operator's slips are errors that name the key. [`NoConfig`] takes nothing.
+    type Config: DeserializeOwned;
+
+    /// Makes the plugin. The error tells the operator what to change in the configuration; the gateway does not load the
+    /// plugin then.
+    fn new(config: Self::Config) -> Result<Self, String>;
+}
+
+/// The hook `validate`: may this message stand as it is?
+///
+/// Called on the message as it came, before any filter, and once more on the result if a filter replaced the body.
+pub trait Validate: Plugin {
+    /// Judges one message. [`Verdict::replace`] is not a validator's to give: the gateway counts it as a failure.
+    fn validate(&self, message: &Message) -> Verdict;
+}
+
+/// The hook `filter`: what does this message become?
+///
+/// Filters are called in the configured order, each on what the one before left.
+pub trait Filter: Plugin {
+    /// Judges one message, and may replace its body.
+    fn filter(&self, message: &Message) -> Verdict;
+}
+
+/// The [`Plugin::Config`] of a plugin without configuration: any key is an error.
+#[derive(Debug, Clone, Copy, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoConfig {}
+
+/// The guide's example must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Guide;

@@ -1,1 +1,131 @@
-//! placeholder
+//! Masks or refuses words of a list, in any case and in any Unicode spelling; the rest of the text stays as it was.
+
+mod folded;
+
+use std::collections::BTreeSet;
+
+use aho_corasick::AhoCorasick;
+use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict};
+use folded::Folded;
+
+/// What stands under `[plugin.config]`.
+#[derive(serde::Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Config {
+    /// Words that become asterisks.
+    mask: Vec<String>,
+    /// Words that refuse the message.
+    reject: Vec<String>,
+    /// Then `ass` is found in `class` too. In Korean, Japanese and Chinese words are found everywhere in any case.
+    inside_words: bool,
+}
+
+struct WordFilter {
+    config: Config,
+    words: AhoCorasick,
+}
+
+impl Plugin for WordFilter {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, String> {
+        let words: Vec<String> = config.mask.iter().chain(&config.reject).map(|word| Folded::new(word).text).collect();
+        if words.iter().any(String::is_empty) {
+            return Err("`mask` and `reject` must not hold empty words".into());
+        }
+        Ok(Self { words: AhoCorasick::new(words).map_err(|error| format!("too many words: {error}"))?, config })
+    }
+}
+
+impl Filter for WordFilter {
+    fn filter(&self, message: &Message) -> Verdict {
+        let Some(text) = message.text("text") else { return Verdict::accept() };
+        let folded = Folded::new(&text);
+        let mut hidden = BTreeSet::new();
+        for found in self.words.find_overlapping_iter(&folded.text) {
+            let Some(places) = folded.places(found.range(), self.config.inside_words) else { continue };
+            if found.pattern().as_usize() >= self.config.mask.len() {
+                return Verdict::reject("forbidden_word", "the message contains a word that is not allowed here");
+            }
+            hidden.extend(places);
+        }
+        if hidden.is_empty() {
+            return Verdict::accept();
+        }
+        let (mut masked, mut copied) = (String::with_capacity(text.len()), 0);
+        for (start, end) in &hidden {
+            masked.extend([&text[copied..*start], "*"]);
+            copied = *end;
+        }
+        masked.push_str(&text[copied..]);
+        message.replace_field("text", &masked).annotate("masked_characters", hidden.len().to_string())
+    }
+}
+
+arcyou_plugin_sdk::export!(WordFilter: filter);
+
+#[cfg(test)]
+mod tests {
+    use arcyou_plugin_sdk::testing::{message, plugin, try_plugin};
+    use serde_json::{Value, json};
+    use unicode_normalization::UnicodeNormalization;
+
+    use super::*;
+
+    fn filter(config: Value, text: &str) -> Verdict {
+        plugin::<WordFilter>(config).filter(&message(json!({"text": text, "n": 1})))
+    }
+
+    /// The text that comes out of a filter that masks these words.
+    fn mask(words: &[&str], text: &str) -> String {
+        let verdict = filter(json!({"mask": words}), text);
+        let body = verdict.replacement().unwrap_or_else(|| json!({"text": text}));
+        body["text"].as_str().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn masks_in_any_case_and_leaves_the_rest_alone() {
+        assert_eq!(mask(&["badword"], "You BadWord,  you!\tÉté e\u{301}"), "You *******,  you!\tÉté e\u{301}");
+        assert_eq!(mask(&["STRASSE"], "die Straße."), "die ******.");
+        assert_eq!(mask(&["οδος"], "ΟΔΟΣ οδός οδος"), "**** οδός ****");
+        assert_eq!(mask(&["bad"], "ＢＡＤ b\u{200b}a\u{ad}d"), "*** *\u{200b}*\u{ad}*");
+        assert_eq!(mask(&["a", "ab"], "ab a"), "** *");
+        assert_eq!(mask(&["bad"], "fine"), "fine");
+    }
+
+    #[test]
+    fn korean_matches_composed_and_decomposed() {
+        let decomposed: String = "바보".nfd().collect();
+        assert_ne!(decomposed, "바보");
+        for word in ["바보", &decomposed] {
+            assert_eq!(mask(&[word], "이 바보야!"), "이 **야!");
+            assert_eq!(mask(&[word], &format!("이 {decomposed}야 Ａ")), "이 **야 Ａ");
+            assert_eq!(mask(&[word], "바봉 버보"), "바봉 버보");
+            assert_eq!(mask(&[word], &"바봉".nfd().collect::<String>()), "바봉".nfd().collect::<String>());
+        }
+        assert_eq!(mask(&["badword"], "그badword는"), "그*******는");
+    }
+
+    #[test]
+    fn words_inside_words_count_only_if_asked() {
+        assert_eq!(mask(&["ass"], "class ass, passé"), "class ***, passé");
+        assert_eq!(mask(&["fe"], "cafe\u{301}fe"), "cafe\u{301}fe");
+        assert!(filter(json!({"reject": ["ass"]}), "class").is_accept());
+        assert_eq!(filter(json!({"reject": ["ass"], "inside_words": true}), "class").code(), Some("forbidden_word"));
+    }
+
+    #[test]
+    fn rejects_and_keeps_other_fields() {
+        assert_eq!(filter(json!({"reject": ["forbidden"]}), "so FORBIDDEN!").code(), Some("forbidden_word"));
+        let verdict = filter(json!({"mask": ["bad"]}), "bad");
+        assert_eq!(verdict.replacement(), Some(json!({"text": "***", "n": 1})));
+        assert_eq!(verdict.annotations()[0].value, "3");
+        assert!(plugin::<WordFilter>(json!({"mask": ["7"]})).filter(&message(json!({"text": 7}))).is_accept());
+    }
+
+    #[test]
+    fn slips_in_the_configuration_are_named() {
+        assert!(try_plugin::<WordFilter>(json!({"masks": []})).is_err_and(|error| error.contains("masks")));
+        assert!(try_plugin::<WordFilter>(json!({"mask": ["\u{200b}"]})).is_err_and(|error| error.contains("empty")));
+    }
+}

@@ -1,0 +1,162 @@
+//! The way from the gateway's calls to the plugin's traits.
+
+use std::cell::OnceCell;
+use std::sync::Once;
+
+use crate::bindings::validate::types;
+use crate::{Filter, Message, Plugin, Validate, Verdict, log};
+
+/// Makes a component of a plugin: `export!(MyPlugin: validate, filter);`, once in a crate.
+///
+/// The component exports the hooks that are named and no others. A hook whose trait is missing does not compile. In a
+/// native build the macro only checks the traits, so that `cargo test` needs nothing special.
+///
+/// ```
+/// use arcyou_plugin_sdk::{Filter, Message, NoConfig, Plugin, Verdict};
+///
+/// struct Shout;
+///
+/// impl Plugin for Shout {
+///     type Config = NoConfig;
+///
+///     fn new(_: NoConfig) -> Result<Self, String> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Filter for Shout {
+///     fn filter(&self, message: &Message) -> Verdict {
+///         match message.text("text") {
+///             Some(text) => message.replace_field("text", &text.to_uppercase()),
+///             None => Verdict::accept(),
+///         }
+///     }
+/// }
+///
+/// arcyou_plugin_sdk::export!(Shout: filter);
+/// ```
+#[macro_export]
+macro_rules! export {
+    ($plugin:ident : $($hook:ident),+ $(,)?) => {
+        const _: () = {
+            const fn is_plugin<P: $crate::Plugin>() {}
+            is_plugin::<$plugin>();
+            $($crate::__check_hook!($hook $plugin);)+
+        };
+
+        #[cfg(target_arch = "wasm32")]
+        const _: () = {
+            ::std::thread_local! {
+                static PLUGIN: $crate::__private::Slot<$plugin> = const { $crate::__private::Slot::new() };
+            }
+
+            struct Exported;
+
+            impl $crate::__private::configure::Guest for Exported {
+                fn configure(config: ::std::string::String) -> ::std::result::Result<(), ::std::string::String> {
+                    PLUGIN.with(|plugin| plugin.configure(&config))
+                }
+            }
+            $crate::__private::configure::export_configure!(Exported with_types_in $crate::__private::configure);
+            $($crate::__export_hook!($hook);)+
+        };
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __check_hook {
+    (validate $plugin:ident) => {
+        const fn validates<P: $crate::Validate>() {}
+        validates::<$plugin>();
+    };
+    (filter $plugin:ident) => {
+        const fn filters<P: $crate::Filter>() {}
+        filters::<$plugin>();
+    };
+    ($hook:ident $plugin:ident) => {
+        ::std::compile_error!(::std::concat!(
+            "there is no hook named `",
+            ::std::stringify!($hook),
+            "`: this version has `validate` and `filter`"
+        ));
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_hook {
+    (validate) => {
+        impl $crate::__private::validate::Guest for Exported {
+            fn validate(
+                message: $crate::__private::validate::types::Message,
+            ) -> $crate::__private::validate::types::Judgement {
+                PLUGIN.with(|plugin| plugin.validate(message))
+            }
+        }
+        $crate::__private::validate::export_validate!(Exported with_types_in $crate::__private::validate);
+    };
+    (filter) => {
+        impl $crate::__private::filter::Guest for Exported {
+            fn filter(
+                message: $crate::__private::validate::types::Message,
+            ) -> $crate::__private::validate::types::Judgement {
+                PLUGIN.with(|plugin| plugin.filter(message))
+            }
+        }
+        $crate::__private::filter::export_filter!(Exported with_types_in $crate::__private::filter);
+    };
+    ($hook:ident) => {};
+}
+
+/// The one plugin value of an instance.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Slot<P>(OnceCell<P>);
+
+impl<P: Plugin> Slot<P> {
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self(OnceCell::new())
+    }
+
+    pub fn configure(&self, config: &str) -> Result<(), String> {
+        forward_panics();
+        self.0.set(build(config)?).map_err(|_| "already configured".to_owned())
+    }
+
+    /// A host that never configured it gets the plugin that an empty configuration makes.
+    fn plugin(&self) -> &P {
+        self.0.get_or_init(|| {
+            forward_panics();
+            build("{}")
+                .unwrap_or_else(|error| panic!("not configured, and an empty configuration does not do: {error}"))
+        })
+    }
+
+    pub fn validate(&self, message: types::Message) -> types::Judgement
+    where
+        P: Validate,
+    {
+        Verdict::into_judgement(self.plugin().validate(&Message::from_wire(message)))
+    }
+
+    pub fn filter(&self, message: types::Message) -> types::Judgement
+    where
+        P: Filter,
+    {
+        Verdict::into_judgement(self.plugin().filter(&Message::from_wire(message)))
+    }
+}
+
+/// A plugin from the text of its configuration.
+pub(crate) fn build<P: Plugin>(config: &str) -> Result<P, String> {
+    let config = serde_json::from_str(config).map_err(|error| format!("config: {error}"))?;
+    P::new(config)
+}
+
+/// A panic ends the instance with a bare trap: its text is lost unless it is sent first.
+fn forward_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log(crate::Level::Error, &panic.to_string()))));
+}

@@ -1,0 +1,126 @@
+//! A message as a hook sees it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::Verdict;
+use crate::bindings::validate::types;
+
+/// One key and its value, noted by a plugin beside its verdict. Stored with the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Annotation {
+    /// What it is about.
+    pub key: String,
+    /// What it says.
+    pub value: String,
+}
+
+/// A message on its way to the store.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub(crate) conversation_id: String,
+    pub(crate) sender_id: String,
+    pub(crate) sender_role: String,
+    pub(crate) body: String,
+    pub(crate) annotations: Vec<Annotation>,
+}
+
+impl Message {
+    /// The conversation, as a lower-case hyphenated UUID.
+    pub fn conversation_id(&self) -> &str {
+        &self.conversation_id
+    }
+
+    /// The user who sends it, as a lower-case hyphenated UUID.
+    pub fn sender_id(&self) -> &str {
+        &self.sender_id
+    }
+
+    /// The sender's role in this conversation (`participants.role`).
+    pub fn sender_role(&self) -> &str {
+        &self.sender_role
+    }
+
+    /// The body's JSON text, as the plugin before this one left it.
+    pub fn body_text(&self) -> &str {
+        &self.body
+    }
+
+    /// The body, parsed into whatever fits: a type of yours (borrowing from the message, if it likes),
+    /// `serde_json::Value`, a map.
+    ///
+    /// ```
+    /// use arcyou_plugin_sdk::testing::message;
+    /// use serde_json::{Value, json};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Body<'a> {
+    ///     text: &'a str,
+    /// }
+    ///
+    /// let message = message(json!({"text": "hi", "n": 1}));
+    /// assert_eq!(message.body::<Body>().unwrap().text, "hi");
+    /// assert_eq!(message.body::<Value>().unwrap()["n"], 1);
+    /// ```
+    pub fn body<'de, T: Deserialize<'de>>(&'de self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(&self.body)
+    }
+
+    /// The string in one top-level field of the body; `None` if it is absent or no string.
+    ///
+    /// ```
+    /// use arcyou_plugin_sdk::testing::message;
+    /// use serde_json::json;
+    ///
+    /// let message = message(json!({"text": "hi", "n": 1}));
+    /// assert_eq!(message.text("text").as_deref(), Some("hi"));
+    /// assert_eq!(message.text("n"), None);
+    /// ```
+    pub fn text(&self, field: &str) -> Option<String> {
+        let fields: BTreeMap<String, &RawValue> = self.body().ok()?;
+        serde_json::from_str(fields.get(field)?.get()).ok()
+    }
+
+    /// The verdict that replaces one top-level field of the body, and leaves every other field's text as it is.
+    ///
+    /// ```
+    /// use arcyou_plugin_sdk::{Verdict, testing::message};
+    /// use serde_json::json;
+    ///
+    /// let message = message(json!({"text": "hi", "n": 1.50}));
+    /// assert_eq!(message.replace_field("text", "HI"), Verdict::replace(&json!({"text": "HI", "n": 1.50})));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When `value` cannot be JSON: a map with keys that are no strings, say.
+    pub fn replace_field<T: Serialize + ?Sized>(&self, field: &str, value: &T) -> Verdict {
+        let value = to_raw_value(value).unwrap_or_else(|error| panic!("the value for {field:?} is no JSON: {error}"));
+        let mut fields: BTreeMap<String, &RawValue> = self.body().unwrap_or_default();
+        fields.insert(field.to_owned(), &value);
+        Verdict::replace(&fields)
+    }
+
+    /// What the plugins before this one noted, in their order.
+    pub fn annotations(&self) -> &[Annotation] {
+        &self.annotations
+    }
+
+    /// The newest annotation with this key.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations
+            .iter()
+            .rev()
+            .find(|annotation| annotation.key == key)
+            .map(|annotation| annotation.value.as_str())
+    }
+
+    pub(crate) fn from_wire(message: types::Message) -> Self {
+        let types::Message { conversation_id, sender_id, sender_role, body, annotations } = message;
+        let annotations =
+            annotations.into_iter().map(|types::Annotation { key, value }| Annotation { key, value }).collect();
+        Self { conversation_id, sender_id, sender_role, body, annotations }
+    }
+}

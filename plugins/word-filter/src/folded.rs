@@ -1,0 +1,66 @@
+//! Text as words are compared in it, without losing where each piece stands in the original.
+
+use std::ops::Range;
+
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+
+/// A text, case folded and decomposed, so that every spelling of a word is the same.
+#[derive(Default)]
+pub(crate) struct Folded {
+    pub(crate) text: String,
+    /// Where each piece begins in `text`; at last where `text` ends.
+    begins: Vec<usize>,
+    /// The character of the original (as people count them) that each piece is made from: its start and end.
+    places: Vec<(usize, usize)>,
+}
+
+impl Folded {
+    pub(crate) fn new(original: &str) -> Self {
+        let mut folded = Self::default();
+        let mut chars = original.char_indices().peekable();
+        while let Some((start, first)) = chars.next() {
+            let rest = std::iter::from_fn(|| chars.next_if(|(_, c)| continues(*c))).last();
+            let end = rest.map_or(start + first.len_utf8(), |(at, last)| at + last.len_utf8());
+            match &original.as_bytes()[start..end] {
+                [letter] => folded.push(letter.to_ascii_lowercase().into(), (start, end)),
+                // Upper case first: it unites what lower case alone keeps apart, ς and σ, ß and ss. Left out is what hides
+                // inside words: soft hyphens, zero-width spaces and joiners.
+                _ => (original[start..end].nfkd().flat_map(char::to_uppercase).flat_map(char::to_lowercase))
+                    .filter(|c| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'))
+                    .for_each(|c| folded.push(c, (start, end))),
+            }
+        }
+        folded.begins.push(folded.text.len());
+        folded
+    }
+
+    fn push(&mut self, c: char, place: (usize, usize)) {
+        if !continues(c) || self.places.last() != Some(&place) {
+            self.begins.push(self.text.len());
+            self.places.push(place);
+        }
+        self.text.push(c);
+    }
+
+    /// The characters of the original that a match covers. None if it begins or ends inside one (바보 in 바봉), or inside
+    /// a word where only whole ones count.
+    pub(crate) fn places(&self, found: Range<usize>, inside_words: bool) -> Option<&[(usize, usize)]> {
+        let whole = |at: usize| {
+            let (before, after) = self.text.split_at(at);
+            !before.chars().next_back().is_some_and(is_spaced) || !after.chars().next().is_some_and(is_spaced)
+        };
+        let (first, end) = (self.begins.binary_search(&found.start).ok()?, self.begins.binary_search(&found.end).ok()?);
+        (inside_words || whole(found.start) && whole(found.end)).then(|| &self.places[first..end])
+    }
+}
+
+/// Accents and the later letters of a decomposed Korean syllable: they belong to the character before.
+fn continues(c: char) -> bool {
+    c >= '\u{300}' && (is_combining_mark(c) || matches!(c, '\u{1160}'..='\u{11ff}'))
+}
+
+/// Letters and digits of scripts that put spaces between words, so not those of Korean, Japanese and Chinese.
+fn is_spaced(c: char) -> bool {
+    !matches!(c, '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{d7ff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..)
+        && (c.is_alphanumeric() || is_combining_mark(c))
+}
