@@ -1,0 +1,256 @@
+//! The chain of plugins: [`Permitted`] → [`Screening`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::plugin::{Plugin, PluginStatus};
+use super::verdict::{Draft, Ending, Note, Refusal, Ruling, fold};
+use crate::authorize::{Permitted, Submitted};
+use crate::protocol::body::Body;
+
+/// Plugins in their order, none at all included.
+#[derive(Default)]
+pub struct Chain {
+    plugins: Vec<Arc<Plugin>>,
+}
+
+/// What the chain made of a message.
+#[derive(Debug)]
+pub enum Screening {
+    /// It is to be stored, or held.
+    Screened(Screened),
+    /// The sender is acknowledged, and that is all.
+    Discarded,
+    /// A plugin refuses it.
+    Rejected(Rejection),
+    /// A plugin failed, and its `on_error` refuses what it cannot judge.
+    Failed {
+        /// Its name.
+        plugin: Arc<str>,
+    },
+}
+
+/// Why a message was refused. The sender sees all of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The plugin's name.
+    pub plugin: Arc<str>,
+    /// The plugin's own token: `[a-z0-9_.-]`, 1 to 64 bytes.
+    pub code: String,
+    /// A sentence for people; no control characters, at most 1 KiB.
+    pub reason: String,
+    /// When trying again makes sense.
+    pub retry_after_ms: Option<u32>,
+}
+
+/// A message that every plugin let through. Only the chain makes one, and only this can be stored.
+#[derive(Debug)]
+pub struct Screened {
+    message: Submitted,
+    annotations: Option<String>,
+    decided_by: Option<Arc<str>>,
+    hold_reason: Option<String>,
+}
+
+/// What would become of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Preview {
+    /// `stored`, `held`, `discarded`, `rejected` or `failed`.
+    pub outcome: &'static str,
+    /// The plugin that decided that, or else the last one that replaced the body.
+    pub plugin: Option<String>,
+    /// A rejection's token.
+    pub code: Option<String>,
+    /// Why it is held or rejected.
+    pub reason: Option<String>,
+    /// When trying again makes sense.
+    pub retry_after_ms: Option<u32>,
+    /// The text of the body, if a plugin replaced it.
+    pub body: Option<String>,
+    /// What the plugins noted: the text of a JSON object with an object for each plugin.
+    pub annotations: Option<String>,
+}
+
+impl Screened {
+    /// The message, its body as the plugins left it.
+    pub fn message(&self) -> &Submitted {
+        &self.message
+    }
+
+    /// What the plugins noted: the text of a JSON object with an object for each plugin.
+    pub fn annotations(&self) -> Option<&str> {
+        self.annotations.as_deref()
+    }
+
+    /// The plugin that holds it, or else the last one that replaced its body.
+    pub fn decided_by(&self) -> Option<&str> {
+        self.decided_by.as_deref()
+    }
+
+    /// Why it is to be held for review; none if it is to be stored.
+    pub fn hold_reason(&self) -> Option<&str> {
+        self.hold_reason.as_deref()
+    }
+
+    /// What the store needs: message, annotations, deciding plugin, reason to hold.
+    pub fn into_parts(self) -> (Submitted, Option<String>, Option<Arc<str>>, Option<String>) {
+        (self.message, self.annotations, self.decided_by, self.hold_reason)
+    }
+}
+
+impl Chain {
+    pub(crate) fn new(plugins: Vec<Arc<Plugin>>) -> Self {
+        Self { plugins }
+    }
+
+    pub(crate) fn plugins(&self) -> &[Arc<Plugin>] {
+        &self.plugins
+    }
+
+    /// Whether nothing is ever asked.
+    pub fn is_empty(&self) -> bool {
+        self.plugins.is_empty()
+    }
+
+    /// How many plugins there are.
+    pub fn len(&self) -> usize {
+        self.plugins.len()
+    }
+
+    /// How each plugin is doing, in the chain's order.
+    pub fn status(&self) -> Vec<PluginStatus> {
+        self.plugins.iter().map(|plugin| plugin.status()).collect()
+    }
+
+    /// Asks the plugins about a message. Takes microseconds, and at the worst each plugin's deadline: on a thread that
+    /// serves sockets, that is a pause for them.
+    pub fn screen(&self, message: Permitted) -> Screening {
+        let ruling = self.judge(message.conversation(), message.sender(), message.role(), message.body());
+        conclude(message, ruling)
+    }
+
+    /// What would become of a message, for authors of plugins: nothing that comes out of it can be stored.
+    pub fn preview(&self, conversation: Uuid, sender: Uuid, role: &str, body: &Body) -> Preview {
+        let Ruling { ending, decided_by, body, notes } = self.judge(conversation, sender, role, body);
+        let mut preview = Preview {
+            outcome: "stored",
+            plugin: decided_by.as_deref().map(str::to_owned),
+            body: body.map(|body| body.as_str().to_owned()),
+            annotations: annotations(&notes),
+            ..Preview::default()
+        };
+        match ending {
+            Ending::Stands => {}
+            Ending::Held(reason) => (preview.outcome, preview.reason) = ("held", Some(reason)),
+            Ending::Discarded => preview.outcome = "discarded",
+            Ending::Failed => preview.outcome = "failed",
+            Ending::Rejected(Refusal { code, reason, retry_after_ms }) => {
+                preview.outcome = "rejected";
+                (preview.code, preview.reason, preview.retry_after_ms) = (Some(code), Some(reason), retry_after_ms);
+            }
+        }
+        preview
+    }
+
+    fn judge(&self, conversation: Uuid, sender: Uuid, role: &str, body: &Body) -> Ruling {
+        let (mut conversation_text, mut sender_text) = ([0; 36], [0; 36]);
+        let draft = Draft {
+            conversation: conversation.as_hyphenated().encode_lower(&mut conversation_text),
+            sender: sender.as_hyphenated().encode_lower(&mut sender_text),
+            role,
+            body: body.as_str(),
+            notes: &[],
+        };
+        fold(&self.plugins, &draft)
+    }
+}
+
+/// What a ruling makes of the message that it is about.
+fn conclude(message: Permitted, ruling: Ruling) -> Screening {
+    let Ruling { ending, decided_by, body, notes } = ruling;
+    let hold_reason = match ending {
+        Ending::Stands => None,
+        Ending::Held(reason) => Some(reason),
+        Ending::Discarded => return Screening::Discarded,
+        Ending::Rejected(Refusal { code, reason, retry_after_ms }) => {
+            let plugin = decided_by.unwrap_or_default();
+            return Screening::Rejected(Rejection { plugin, code, reason, retry_after_ms });
+        }
+        Ending::Failed => return Screening::Failed { plugin: decided_by.unwrap_or_default() },
+    };
+    let mut message = message.into_message();
+    if let Some(body) = body {
+        message.body = body;
+    }
+    Screening::Screened(Screened { message, annotations: annotations(&notes), decided_by, hold_reason })
+}
+
+/// `{"plugin":{"key":"value"}}`, or nothing.
+fn annotations(notes: &[Note]) -> Option<String> {
+    if notes.is_empty() {
+        return None;
+    }
+    let mut by_plugin: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+    for Note { plugin, key, value } in notes {
+        by_plugin.entry(plugin).or_default().insert(key, value);
+    }
+    serde_json::to_string(&by_plugin).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::protocol::body::BodyLimits;
+
+    fn body(text: &str) -> Body {
+        Body::parse(text, &BodyLimits { max_bytes: 100, max_depth: 3 }).unwrap()
+    }
+
+    fn permitted() -> Permitted {
+        let (conversation, sender) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let message = Submitted { conversation, sender, body: body("{}"), idempotency_key: Some("k".into()) };
+        Permitted::new(message, "member".into())
+    }
+
+    fn conclude_with(ending: Ending, replacement: Option<Body>) -> Screening {
+        let note = |plugin: &str, key: &str| Note { plugin: plugin.into(), key: key.into(), value: "v\"".into() };
+        let notes = vec![note("b", "x"), note("a", "x"), note("a", "y")];
+        conclude(permitted(), Ruling { ending, decided_by: Some("p".into()), body: replacement, notes })
+    }
+
+    #[test]
+    fn an_empty_chain_lets_everything_through_untouched() {
+        let Screening::Screened(screened) = Chain::default().screen(permitted()) else { panic!("it must stand") };
+        assert_eq!(screened.message().body, body("{}"));
+        let (message, annotations, decided_by, hold_reason) = screened.into_parts();
+        assert_eq!((message.conversation, message.idempotency_key.as_deref()), (Uuid::from_u128(1), Some("k")));
+        assert_eq!((annotations, decided_by, hold_reason), (None, None, None));
+    }
+
+    #[test]
+    fn what_stands_carries_the_last_body_and_all_notes() {
+        let replaced = Some(body(r#"{"a":1}"#));
+        let Screening::Screened(screened) = conclude_with(Ending::Stands, replaced.clone()) else {
+            panic!("it must stand")
+        };
+        assert_eq!((Some(&screened.message().body), screened.decided_by()), (replaced.as_ref(), Some("p")));
+        assert_eq!(screened.annotations(), Some(r#"{"a":{"x":"v\"","y":"v\""},"b":{"x":"v\""}}"#));
+        let Screening::Screened(held) = conclude_with(Ending::Held("look".into()), None) else { panic!("it is kept") };
+        assert_eq!((held.hold_reason(), &held.message().body), (Some("look"), &body("{}")));
+    }
+
+    #[test]
+    fn what_does_not_stand_cannot_be_stored() {
+        assert!(matches!(conclude_with(Ending::Discarded, None), Screening::Discarded));
+        assert!(matches!(conclude_with(Ending::Failed, None), Screening::Failed { plugin } if &*plugin == "p"));
+        let refusal = Refusal { code: "c".into(), reason: "r".into(), retry_after_ms: Some(5) };
+        let Screening::Rejected(rejection) = conclude_with(Ending::Rejected(refusal), None) else {
+            panic!("it is refused")
+        };
+        let expected = Rejection { plugin: "p".into(), code: "c".into(), reason: "r".into(), retry_after_ms: Some(5) };
+        assert_eq!(rejection, expected);
+    }
+}

@@ -1,0 +1,180 @@
+//! Instances of one plugin, kept warm: each is used by one call at a time, and thrown away at its first fault.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+
+use super::contract::{Exports, Functions, Hook, Judgement, Level, Message};
+use super::fault::Fault;
+use super::limits::{LOG_LINE_BYTES, Limits, MemoryLimit, ticks};
+use super::text::clip;
+
+/// What a store carries for its instance.
+pub(crate) struct State {
+    plugin: Arc<str>,
+    memory: MemoryLimit,
+    lines_left: u32,
+    lines_dropped: u32,
+    /// A plugin that has logged too much may still say what it panics about.
+    last_words: bool,
+}
+
+impl State {
+    /// One line of the plugin in the gateway's log, as long as it has not had its share.
+    pub(crate) fn write_log(&mut self, level: Level, line: &str) {
+        if self.lines_left > 0 {
+            self.lines_left -= 1;
+        } else if matches!(level, Level::Error) && self.last_words {
+            self.last_words = false;
+        } else {
+            self.lines_dropped = self.lines_dropped.saturating_add(1);
+            return;
+        }
+        let line = clip(line, LOG_LINE_BYTES);
+        let plugin = &*self.plugin;
+        match level {
+            Level::Error => tracing::error!(target: "plugin", plugin, "{line}"),
+            Level::Warn => tracing::warn!(target: "plugin", plugin, "{line}"),
+            Level::Info => tracing::info!(target: "plugin", plugin, "{line}"),
+            Level::Debug => tracing::debug!(target: "plugin", plugin, "{line}"),
+        }
+    }
+}
+
+/// Why a plugin has no instance.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// The plugin refuses its configuration, in its own words.
+    Refused(String),
+    /// It does not run at all.
+    Broken(Fault),
+}
+
+impl StartError {
+    fn broken(error: &wasmtime::Error) -> Self {
+        Self::Broken(Fault::of_call(error))
+    }
+
+    pub(crate) fn into_fault(self) -> Fault {
+        match self {
+            Self::Refused(text) => {
+                Fault::new(super::fault::FaultKind::Start, format!("it refuses its configuration: {text}"))
+            }
+            Self::Broken(fault) => fault.at_start(),
+        }
+    }
+}
+
+/// What every instance of a plugin is made from.
+pub(crate) struct Template {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) exports: Exports,
+    pub(crate) limits: Limits,
+    /// The text of a JSON object.
+    pub(crate) config: String,
+}
+
+impl Template {
+    /// A configured instance.
+    pub(crate) fn instantiate(&self) -> Result<Instance, StartError> {
+        let limits = &self.limits;
+        let memory = MemoryLimit { max: limits.memory_bytes(), used: 0 };
+        let state = State {
+            plugin: self.plugin.clone(),
+            memory,
+            lines_left: limits.log_lines.get(),
+            lines_dropped: 0,
+            last_words: true,
+        };
+        let mut store = Store::new(self.pre.engine(), state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(limits.output_bytes.get() as usize);
+        store.set_epoch_deadline(ticks(limits.startup_ms.get()));
+        let broken = |error: wasmtime::Error| StartError::broken(&error);
+        let instance = self.pre.instantiate(&mut store).map_err(broken)?;
+        let functions = self.exports.load(&mut store, &instance).map_err(broken)?;
+        let configured = functions.configure(&mut store, &self.config).map_err(broken)?;
+        configured.map_err(|text| StartError::Refused(clip(&text, LOG_LINE_BYTES).into_owned()))?;
+        let used = store.data().memory.used;
+        // Memory never shrinks. What configuration takes is not growth; half of what is left is.
+        let recycle_above = used + (limits.memory_bytes().saturating_sub(used)) / 2;
+        Ok(Instance { store, functions, calls: 0, recycle_above })
+    }
+}
+
+/// One instance and the store that it lives in.
+pub(crate) struct Instance {
+    store: Store<State>,
+    functions: Functions,
+    calls: u32,
+    recycle_above: usize,
+}
+
+impl Instance {
+    /// After an error the instance must be dropped: it was left in the middle of something.
+    fn judge(&mut self, limits: &Limits, hook: Hook, message: Message<'_>) -> wasmtime::Result<Judgement> {
+        self.calls = self.calls.saturating_add(1);
+        self.store.set_epoch_deadline(ticks(limits.deadline_ms.get()));
+        let state = self.store.data_mut();
+        (state.lines_left, state.last_words) = (limits.log_lines.get(), true);
+        let answer = self.functions.judge(&mut self.store, hook, message);
+        let state = self.store.data_mut();
+        if state.lines_dropped > 0 {
+            tracing::warn!(target: "plugin", plugin = &*state.plugin, dropped = state.lines_dropped, "more log lines than the limit");
+            state.lines_dropped = 0;
+        }
+        answer
+    }
+
+    fn is_worn(&self, limits: &Limits) -> bool {
+        self.calls >= limits.calls_per_instance.get() || self.store.data().memory.used > self.recycle_above
+    }
+}
+
+/// The warm instances of one plugin. As many calls as there are threads may run at once; only so many instances stay.
+pub(crate) struct Pool {
+    template: Template,
+    idle: Mutex<Vec<Instance>>,
+    started: AtomicU64,
+}
+
+impl Pool {
+    /// Starts the first instance, which proves that the plugin works.
+    pub(crate) fn start(template: Template) -> Result<Self, StartError> {
+        let first = template.instantiate()?;
+        Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1) })
+    }
+
+    pub(crate) fn has(&self, hook: Hook) -> bool {
+        self.template.exports.has(hook)
+    }
+
+    /// How many instances there ever were.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// One call on some instance.
+    pub(crate) fn judge(&self, hook: Hook, message: Message<'_>) -> Result<Judgement, Fault> {
+        let limits = &self.template.limits;
+        let warm = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut instance = match warm {
+            Some(instance) => instance,
+            None => {
+                self.started.fetch_add(1, Ordering::Relaxed);
+                self.template.instantiate().map_err(StartError::into_fault)?
+            }
+        };
+        let judgement = instance.judge(limits, hook, message).map_err(|error| Fault::of_call(&error))?;
+        if !instance.is_worn(limits) {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < limits.instances.get() as usize {
+                idle.push(instance);
+            }
+        }
+        Ok(judgement)
+    }
+}

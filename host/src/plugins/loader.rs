@@ -1,0 +1,207 @@
+//! From a directory to plugins that work: read, wrap, compile, start once.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, Module};
+use wit_component::ComponentEncoder;
+
+use super::cache::{Cache, digest};
+use super::contract::{Exports, Hook, foreign_import, linker};
+use super::instance::{Pool, StartError, State, Template};
+use super::limits;
+use super::manifest::{self, Entry};
+use super::plugin::{Clock, Plugin};
+use crate::protocol::body::BodyLimits;
+
+/// Bytes of a `.wasm` file: a JavaScript plugin with its engine has a fifth of it.
+const MAX_WASM: u64 = 64 << 20;
+/// Bytes of `plugins.toml`.
+const MAX_MANIFEST: u64 = 1 << 20;
+
+/// Why the plugins of a directory cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The engine itself does not start.
+    #[error("the plugin engine does not start: {0}")]
+    Engine(String),
+    /// A file or directory cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `plugins.toml` makes no sense.
+    #[error("plugins.toml: {0}")]
+    Manifest(String),
+    /// A file is no WebAssembly, or damaged.
+    #[error("plugin {plugin}: {reason}")]
+    Invalid {
+        /// The plugin's name.
+        plugin: String,
+        /// What is wrong with its file.
+        reason: String,
+    },
+    /// A plugin wants what nobody grants.
+    #[error(
+        "plugin {plugin}: it imports `{import}`, which is not granted; a plugin may import `arcyou:gateway/log` alone"
+    )]
+    Import {
+        /// The plugin's name.
+        plugin: String,
+        /// The import's name.
+        import: String,
+    },
+    /// A component without any hook that the gateway calls.
+    #[error("plugin {plugin}: it exports none of `arcyou:gateway/validate@1.0.0`, `arcyou:gateway/filter@1.0.0`")]
+    NoHook {
+        /// The plugin's name.
+        plugin: String,
+    },
+    /// A plugin refuses its configuration, in its own words.
+    #[error("plugin {plugin} refuses its configuration: {reason}")]
+    Config {
+        /// The plugin's name.
+        plugin: String,
+        /// What it says.
+        reason: String,
+    },
+    /// A plugin does not start.
+    #[error("plugin {plugin} does not start: {reason}")]
+    Start {
+        /// The plugin's name.
+        plugin: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Everything that plugins are made with.
+pub(crate) struct Loader {
+    engine: Engine,
+    linker: Linker<State>,
+    cache: Option<Cache>,
+    body_limits: BodyLimits,
+    clock: Clock,
+}
+
+impl Loader {
+    pub(crate) fn new(cache_dir: Option<&Path>, body_limits: BodyLimits, clock: Clock) -> Result<Self, LoadError> {
+        let failed = |error: wasmtime::Error| LoadError::Engine(format!("{error:#}"));
+        let engine = limits::engine().map_err(failed)?;
+        let linker = linker(&engine).map_err(failed)?;
+        let cache = cache_dir.and_then(|dir| match Cache::open(dir) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                tracing::warn!(dir = %dir.display(), %error, "compiled plugins are not kept between runs");
+                None
+            }
+        });
+        Ok(Self { engine, linker, cache, body_limits, clock })
+    }
+
+    /// The plugins of a directory in their order. Those of `running` whose file and entry have not changed go on.
+    pub(crate) fn load(&self, dir: &Path, running: &[Arc<Plugin>]) -> Result<Vec<Arc<Plugin>>, LoadError> {
+        let text = match read(&dir.join(manifest::FILE_NAME), MAX_MANIFEST) {
+            Ok(bytes) => Some(String::from_utf8(bytes).map_err(|error| LoadError::Manifest(error.to_string()))?),
+            Err(LoadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let entries = manifest::entries(text.as_deref(), wasm_files(dir)?).map_err(LoadError::Manifest)?;
+        let mut plugins = Vec::with_capacity(entries.len());
+        for entry in entries.into_iter().filter(|entry| entry.enabled) {
+            let wasm = read(&dir.join(&entry.file), MAX_WASM)?;
+            let origin = (digest(&wasm), entry);
+            match running.iter().find(|plugin| *plugin.origin() == origin) {
+                Some(plugin) => plugins.push(plugin.clone()),
+                None => plugins.push(Arc::new(self.start(&wasm, origin)?)),
+            }
+        }
+        Ok(plugins)
+    }
+
+    fn start(&self, wasm: &[u8], origin: ([u8; 32], Entry)) -> Result<Plugin, LoadError> {
+        let entry = &origin.1;
+        let plugin = || entry.name.clone();
+        let invalid = |reason: String| LoadError::Invalid { plugin: plugin(), reason };
+        let component = self.component(wasm, &entry.name).map_err(invalid)?;
+        if let Some(import) = foreign_import(&component) {
+            return Err(LoadError::Import { plugin: plugin(), import });
+        }
+        let pre = self.linker.instantiate_pre(&component).map_err(|error| invalid(format!("{error:#}")))?;
+        let exports = Exports::find(&pre).map_err(|error| invalid(format!("{error:#}")))?;
+        if !Hook::ALL.into_iter().any(|hook| exports.has(hook)) {
+            return Err(LoadError::NoHook { plugin: plugin() });
+        }
+        let config = entry.config.to_string();
+        let template = Template { plugin: entry.name.as_str().into(), pre, exports, limits: entry.limits, config };
+        let pool = Pool::start(template).map_err(|error| match error {
+            StartError::Refused(reason) => LoadError::Config { plugin: plugin(), reason },
+            StartError::Broken(fault) => LoadError::Start { plugin: plugin(), reason: fault.text },
+        })?;
+        Ok(Plugin::new(pool, origin, self.body_limits, self.clock.clone()))
+    }
+
+    /// Compiled code: from the cache, or made now.
+    fn component(&self, wasm: &[u8], name: &str) -> Result<Component, String> {
+        if let Some(component) = self.cache.as_ref().and_then(|cache| cache.get(&self.engine, wasm)) {
+            return Ok(component);
+        }
+        tracing::info!(plugin = name, bytes = wasm.len(), "compiling the plugin");
+        let wrapped = match wasm.get(..8) {
+            Some(b"\0asm\x01\0\0\0") => Some(self.wrap(wasm)?),
+            Some([0, b'a', b's', b'm', ..]) => None,
+            _ => return Err("the file is not WebAssembly".to_owned()),
+        };
+        let bytes = wrapped.as_deref().unwrap_or(wasm);
+        let component = Component::from_binary(&self.engine, bytes).map_err(|error| format!("{error:#}"))?;
+        if let Some(cache) = &self.cache
+            && let Err(error) = cache.put(&self.engine, wasm, &component)
+        {
+            tracing::warn!(plugin = name, %error, "the compiled plugin cannot be kept");
+        }
+        Ok(component)
+    }
+
+    /// A component around a plain core module, which must carry the interface's description as the SDK puts it there.
+    fn wrap(&self, module: &[u8]) -> Result<Vec<u8>, String> {
+        let wrong = |error: String| format!("the module is no plugin: {error}");
+        Module::validate(&self.engine, module).map_err(|error| wrong(format!("{error:#}")))?;
+        // The encoder is made for what compilers write: it panics on some damaged modules, and nobody has tried all.
+        let encode = || ComponentEncoder::default().validate(true).module(module)?.encode();
+        match catch_unwind(encode) {
+            Ok(encoded) => encoded.map_err(|error| wrong(format!("{error:#}"))),
+            Err(_) => Err(wrong("it is damaged".to_owned())),
+        }
+    }
+}
+
+/// The `.wasm` files of a directory. Hidden ones are somebody's half-written copies.
+fn wasm_files(dir: &Path) -> Result<Vec<String>, LoadError> {
+    let failed = |source| LoadError::Read { path: dir.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".wasm") && !name.starts_with('.') {
+            files.push(name);
+        }
+    }
+    Ok(files)
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, LoadError> {
+    let failed = |source| LoadError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(failed(io::Error::other(format!("it is larger than {limit} bytes"))));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,105 @@
+//! Sandboxed plugins, between authorization and the store.
+//!
+//! From a directory to a verdict: [`loader`] reads `plugins.toml` ([`manifest`]) and the `.wasm` files, takes compiled
+//! code from its [`cache`] or makes it, and proves that each plugin starts; [`instance`] keeps instances warm within their
+//! [`limits`]; [`plugin`] asks one plugin, behind its [`breaker`]; [`verdict`] checks the answers and folds them; [`chain`]
+//! is what the gateway calls. [`contract`] alone knows the interface's bindings.
+//!
+//! A plugin can do nothing but answer and log. Whatever it does wrong harms one message, as its `on_error` says.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use crate::protocol::body::BodyLimits;
+
+mod breaker;
+pub mod build;
+mod cache;
+mod chain;
+mod contract;
+mod fault;
+mod instance;
+mod limits;
+mod loader;
+mod manifest;
+mod plugin;
+mod supervise;
+mod text;
+mod verdict;
+#[cfg(test)]
+mod verdict_tests;
+mod watch;
+
+pub use breaker::BreakerState;
+pub use chain::{Chain, Preview, Rejection, Screened, Screening};
+pub use loader::LoadError;
+pub use plugin::{Clock, PluginStatus};
+pub use supervise::supervise;
+pub use watch::Watch;
+
+use loader::Loader;
+
+/// What the plugin host needs to know.
+#[derive(Clone)]
+pub struct Options {
+    /// Where the plugins are; none: no plugins at all.
+    pub dir: Option<PathBuf>,
+    /// A private directory for compiled code, made if it is missing; none: plugins are compiled at each start.
+    pub cache_dir: Option<PathBuf>,
+    /// What a replaced body may be at most.
+    pub body_limits: BodyLimits,
+    /// For circuit breakers and timing.
+    pub clock: Clock,
+}
+
+impl Options {
+    /// With the usual clock.
+    pub fn new(dir: Option<&Path>, cache_dir: Option<&Path>, body_limits: BodyLimits) -> Self {
+        let clock: Clock = Arc::new(Instant::now);
+        Self { dir: dir.map(Path::to_owned), cache_dir: cache_dir.map(Path::to_owned), body_limits, clock }
+    }
+}
+
+/// The plugins that are loaded. Loading compiles code, which takes seconds: not on a thread that serves sockets.
+pub struct PluginHost {
+    dir: Option<PathBuf>,
+    loader: Loader,
+    chain: ArcSwap<Chain>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
+}
+
+impl PluginHost {
+    /// Loads the plugins. A metrics recorder must be installed before, or the plugins' counters go nowhere.
+    pub fn new(options: Options) -> Result<Self, LoadError> {
+        let loader = Loader::new(options.cache_dir.as_deref(), options.body_limits, options.clock)?;
+        let plugins = options.dir.as_deref().map(|dir| loader.load(dir, &[])).transpose()?.unwrap_or_default();
+        let chain = ArcSwap::from_pointee(Chain::new(plugins));
+        Ok(Self { dir: options.dir, loader, chain, reloading: Mutex::new(()) })
+    }
+
+    /// The chain as it is now; a message goes through one chain from end to end.
+    pub fn chain(&self) -> Arc<Chain> {
+        self.chain.load_full()
+    }
+
+    /// Reads the directory again. All plugins work, and the new chain takes the old one's place at once; or one does not,
+    /// and the old chain goes on. A plugin whose file and configuration are the same goes on as it is.
+    pub fn reload(&self) -> Result<(), LoadError> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = self.loader.load(dir, self.chain.load().plugins());
+        let result = if loaded.is_ok() { "loaded" } else { "refused" };
+        metrics::counter!("arcyou_plugin_reloads_total", "result" => result).increment(1);
+        self.chain.store(Arc::new(Chain::new(loaded?)));
+        Ok(())
+    }
+
+    /// How each plugin is doing, in the chain's order.
+    pub fn status(&self) -> Vec<PluginStatus> {
+        self.chain.load().status()
+    }
+}

@@ -1,0 +1,199 @@
+//! One plugin of the chain: its instances, its breaker, and what is counted about it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use metrics::{Counter, Gauge, Histogram};
+
+use super::breaker::{Breaker, BreakerState};
+use super::contract::{AnnotationParam, Hook, Message};
+use super::fault::{Fault, FaultKind};
+use super::instance::Pool;
+use super::manifest::{Entry, OnError};
+use super::verdict::{Answer, Draft, Judge, Note, Outcome, check};
+use crate::protocol::body::BodyLimits;
+
+/// Tells the time; a test turns its hands.
+pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
+
+/// A plugin that works.
+pub(crate) struct Plugin {
+    name: Arc<str>,
+    pool: Pool,
+    /// One for each hook: a filter that fails must not look well because the same plugin's validator works.
+    breakers: [Breaker; 2],
+    meters: Meters,
+    body_limits: BodyLimits,
+    clock: Clock,
+    failures: AtomicU64,
+    last_failure: Mutex<Option<Fault>>,
+    /// What it was made from: the file's digest and its entry.
+    origin: ([u8; 32], Entry),
+}
+
+/// How a plugin is doing, for `/ready`.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct PluginStatus {
+    /// Its name.
+    pub plugin: String,
+    /// The hooks that it implements, by their names.
+    pub hooks: Vec<&'static str>,
+    /// Open as soon as one of its hooks is not called.
+    pub breaker: BreakerState,
+    /// Its failures since it was loaded.
+    pub failures: u64,
+    /// The kind and the text of the last one.
+    pub last_failure: Option<String>,
+    /// Instances started since it was loaded.
+    pub instances_started: u64,
+}
+
+impl Plugin {
+    pub(crate) fn new(pool: Pool, origin: ([u8; 32], Entry), body_limits: BodyLimits, clock: Clock) -> Self {
+        let name: Arc<str> = origin.1.name.as_str().into();
+        Self {
+            pool,
+            breakers: Hook::ALL.map(|_| Breaker::new(origin.1.breaker)),
+            meters: Meters::new(&name),
+            name,
+            body_limits,
+            clock,
+            failures: AtomicU64::new(0),
+            last_failure: Mutex::new(None),
+            origin,
+        }
+    }
+
+    pub(crate) fn origin(&self) -> &([u8; 32], Entry) {
+        &self.origin
+    }
+
+    pub(crate) fn status(&self) -> PluginStatus {
+        let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        PluginStatus {
+            plugin: self.name.to_string(),
+            hooks: Hook::ALL.into_iter().filter(|hook| self.pool.has(*hook)).map(Hook::name).collect(),
+            breaker: if self.is_open() { BreakerState::Open } else { BreakerState::Closed },
+            failures: self.failures.load(Ordering::Relaxed),
+            last_failure: last.as_ref().map(|fault| format!("{}: {}", fault.kind.name(), fault.text)),
+            instances_started: self.pool.started(),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.breakers.iter().any(|breaker| breaker.state() == BreakerState::Open)
+    }
+
+    fn failed(&self, hook: Hook, fault: Fault, now: Instant) {
+        let Fault { kind, text } = &fault;
+        tracing::warn!(plugin = &*self.name, hook = hook.name(), kind = kind.name(), "plugin failed: {text}");
+        self.meters.failures[*kind as usize].increment(1);
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        if self.breakers[hook as usize].failed(now) {
+            tracing::error!(
+                plugin = &*self.name,
+                hook = hook.name(),
+                "the plugin keeps failing and is left alone for a while"
+            );
+            self.meters.breaker_open.set(1.0);
+        }
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+    }
+
+    /// The answer of a plugin that has none.
+    fn on_error(&self) -> Answer {
+        match self.origin.1.on_error {
+            OnError::Reject => Answer::Failed,
+            OnError::Accept => Answer::Passed,
+        }
+    }
+}
+
+impl Judge for Arc<Plugin> {
+    fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn has(&self, hook: Hook) -> bool {
+        self.pool.has(hook)
+    }
+
+    fn judge(&self, hook: Hook, draft: &Draft<'_>) -> Answer {
+        let started = (self.clock)();
+        if !self.breakers[hook as usize].permits(started) {
+            self.meters.skipped.increment(1);
+            return self.on_error();
+        }
+        let annotations: Vec<AnnotationParam<'_>> =
+            draft.notes.iter().map(|Note { key, value, .. }| AnnotationParam { key, value }).collect();
+        let message = Message {
+            conversation_id: draft.conversation,
+            sender_id: draft.sender,
+            sender_role: draft.role,
+            body: draft.body,
+            annotations: &annotations,
+        };
+        let judged = self.pool.judge(hook, message).and_then(|judgement| check(hook, judgement, &self.body_limits));
+        let ended = (self.clock)();
+        self.meters.seconds[hook as usize].record(ended.saturating_duration_since(started));
+        match judged {
+            Ok(judged) => {
+                self.meters.verdicts[hook as usize][verdict_index(&judged.outcome)].increment(1);
+                if self.breakers[hook as usize].succeeded() {
+                    tracing::info!(plugin = &*self.name, hook = hook.name(), "the plugin behaves again");
+                    self.meters.breaker_open.set(if self.is_open() { 1.0 } else { 0.0 });
+                }
+                Answer::Judged(judged)
+            }
+            Err(fault) => {
+                self.failed(hook, fault, ended);
+                self.on_error()
+            }
+        }
+    }
+}
+
+const VERDICTS: [&str; 5] = ["accept", "reject", "replace", "discard", "hold"];
+
+fn verdict_index(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Accept => 0,
+        Outcome::Reject(_) => 1,
+        Outcome::Replace(_) => 2,
+        Outcome::Discard => 3,
+        Outcome::Hold(_) => 4,
+    }
+}
+
+/// Looked up once: finding a metric by its labels costs as much as a call.
+struct Meters {
+    verdicts: [[Counter; 5]; 2],
+    seconds: [Histogram; 2],
+    failures: [Counter; 9],
+    skipped: Counter,
+    breaker_open: Gauge,
+}
+
+impl Meters {
+    fn new(plugin: &str) -> Self {
+        let plugin = || plugin.to_owned();
+        let meters = Self {
+            verdicts: Hook::ALL.map(|hook| {
+                VERDICTS.map(|verdict| {
+                    metrics::counter!("arcyou_plugin_verdicts_total", "plugin" => plugin(), "hook" => hook.name(), "verdict" => verdict)
+                })
+            }),
+            seconds: Hook::ALL.map(|hook| {
+                metrics::histogram!("arcyou_plugin_call_seconds", "plugin" => plugin(), "hook" => hook.name())
+            }),
+            failures: FaultKind::ALL.map(|kind| {
+                metrics::counter!("arcyou_plugin_failures_total", "plugin" => plugin(), "kind" => kind.name())
+            }),
+            skipped: metrics::counter!("arcyou_plugin_skipped_total", "plugin" => plugin()),
+            breaker_open: metrics::gauge!("arcyou_plugin_breaker_open", "plugin" => plugin()),
+        };
+        meters.breaker_open.set(0.0);
+        meters
+    }
+}

@@ -1,0 +1,194 @@
+//! From what plugins answer to what becomes of the message. Pure: no WebAssembly, no clock.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::contract::{AnnotationResult, Hook, Judgement, Rejection, Verdict};
+use super::fault::{Fault, FaultKind};
+use super::text::{clip, is_token};
+use crate::protocol::body::{Body, BodyLimits};
+
+/// Bytes of a reason that people read.
+const REASON_BYTES: usize = 1024;
+/// Bytes of an annotation's key, and of its value.
+const KEY_BYTES: usize = 64;
+const VALUE_BYTES: usize = 1024;
+/// Annotations of one judgement.
+const MAX_NOTES: usize = 32;
+
+/// A verdict that keeps the rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Accept,
+    Reject(Refusal),
+    Replace(Body),
+    Discard,
+    Hold(String),
+}
+
+/// Why a plugin refuses a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: String,
+    pub(crate) reason: String,
+    pub(crate) retry_after_ms: Option<u32>,
+}
+
+/// A plugin's answer that keeps the rules: the verdict, and the keys and values noted beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Judged {
+    pub(crate) outcome: Outcome,
+    pub(crate) notes: Vec<(String, String)>,
+}
+
+/// Believes nothing: an answer of impossible shape is the plugin's failure, long text is cut.
+pub(crate) fn check(hook: Hook, judgement: Judgement, limits: &BodyLimits) -> Result<Judged, Fault> {
+    let Judgement { verdict, annotations } = judgement;
+    let outcome = match verdict {
+        Verdict::Accept => Outcome::Accept,
+        Verdict::Reject(Rejection { code, reason, retry_after_ms }) => {
+            if !is_token(&code) {
+                let code = clip(&code, KEY_BYTES);
+                return Err(Fault::new(
+                    FaultKind::InvalidVerdict,
+                    format!("its code {code:?} is no token [a-z0-9_.-]"),
+                ));
+            }
+            Outcome::Reject(Refusal { code, reason: clip(&reason, REASON_BYTES).into_owned(), retry_after_ms })
+        }
+        Verdict::Replace(_) if hook == Hook::Validate => {
+            return Err(Fault::new(FaultKind::InvalidVerdict, "a validator must not replace the body"));
+        }
+        Verdict::Replace(text) => {
+            let body = Body::parse(&text, limits);
+            Outcome::Replace(body.map_err(|error| Fault::new(FaultKind::InvalidReplacement, error.to_string()))?)
+        }
+        Verdict::Discard => Outcome::Discard,
+        Verdict::Hold(reason) => Outcome::Hold(clip(&reason, REASON_BYTES).into_owned()),
+    };
+    Ok(Judged { outcome, notes: check_notes(annotations)? })
+}
+
+fn check_notes(annotations: Vec<AnnotationResult>) -> Result<Vec<(String, String)>, Fault> {
+    if annotations.len() > MAX_NOTES {
+        let count = annotations.len();
+        return Err(Fault::new(FaultKind::InvalidVerdict, format!("{count} annotations, {MAX_NOTES} are allowed")));
+    }
+    let mut notes = Vec::with_capacity(annotations.len());
+    for AnnotationResult { key, value } in annotations {
+        if key.is_empty() || key.len() > KEY_BYTES || key.contains(char::is_control) {
+            return Err(Fault::new(FaultKind::InvalidVerdict, "an annotation's key has 1 to 64 bytes of plain text"));
+        }
+        notes.push((key, clip(&value, VALUE_BYTES).into_owned()));
+    }
+    Ok(notes)
+}
+
+/// What a plugin noted about a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) key: String,
+    pub(crate) value: String,
+}
+
+/// A message as one plugin is asked about it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Draft<'a> {
+    pub(crate) conversation: &'a str,
+    pub(crate) sender: &'a str,
+    pub(crate) role: &'a str,
+    /// As the plugin before left it.
+    pub(crate) body: &'a str,
+    /// What the plugins before noted.
+    pub(crate) notes: &'a [Note],
+}
+
+/// One link of the chain.
+pub(crate) trait Judge {
+    fn name(&self) -> &Arc<str>;
+    fn has(&self, hook: Hook) -> bool;
+    fn judge(&self, hook: Hook, draft: &Draft<'_>) -> Answer;
+}
+
+/// What asking one plugin came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Judged(Judged),
+    /// It failed or was not called, and the message goes on.
+    Passed,
+    /// It failed or was not called, and the message does not stand.
+    Failed,
+}
+
+/// How the chain ended for a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Ending {
+    #[default]
+    Stands,
+    Held(String),
+    Discarded,
+    Rejected(Refusal),
+    Failed,
+}
+
+/// What the whole chain came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ruling {
+    pub(crate) ending: Ending,
+    /// The plugin that ended the chain, or else the last one that replaced the body.
+    pub(crate) decided_by: Option<Arc<str>>,
+    /// The last replacement.
+    pub(crate) body: Option<Body>,
+    pub(crate) notes: Vec<Note>,
+}
+
+/// Judges a message: every validator sees it as it came; then the filters in their order, each on what the one before
+/// left; if one replaced the body, every validator sees the result. The first refusal, discard or hold ends it.
+pub(crate) fn fold<J: Judge>(judges: &[J], message: &Draft<'_>) -> Ruling {
+    let mut ruling = Ruling::default();
+    for hook in [Hook::Validate, Hook::Filter, Hook::Validate] {
+        for judge in judges.iter().filter(|judge| judge.has(hook)) {
+            if ruling.ask(judge, hook, message).is_break() {
+                return ruling;
+            }
+        }
+        if hook == Hook::Filter && ruling.body.is_none() {
+            break;
+        }
+    }
+    ruling
+}
+
+impl Ruling {
+    fn ask<J: Judge>(&mut self, judge: &J, hook: Hook, message: &Draft<'_>) -> ControlFlow<()> {
+        let body = self.body.as_ref().map_or(message.body, Body::as_str);
+        let judged = match judge.judge(hook, &Draft { body, notes: &self.notes, ..*message }) {
+            Answer::Judged(judged) => judged,
+            Answer::Passed => return ControlFlow::Continue(()),
+            Answer::Failed => return self.end(judge, Ending::Failed),
+        };
+        for (key, value) in judged.notes {
+            // A validator that sees the message twice says its last word the second time.
+            self.notes.retain(|note| note.plugin != *judge.name() || note.key != key);
+            self.notes.push(Note { plugin: judge.name().clone(), key, value });
+        }
+        match judged.outcome {
+            Outcome::Accept => ControlFlow::Continue(()),
+            Outcome::Replace(body) => {
+                self.body = Some(body);
+                self.decided_by = Some(judge.name().clone());
+                ControlFlow::Continue(())
+            }
+            Outcome::Reject(refusal) => self.end(judge, Ending::Rejected(refusal)),
+            Outcome::Discard => self.end(judge, Ending::Discarded),
+            Outcome::Hold(reason) => self.end(judge, Ending::Held(reason)),
+        }
+    }
+
+    fn end<J: Judge>(&mut self, judge: &J, ending: Ending) -> ControlFlow<()> {
+        self.ending = ending;
+        self.decided_by = Some(judge.name().clone());
+        ControlFlow::Break(())
+    }
+}
