@@ -1,0 +1,93 @@
+//! The store as the fan-out sees it: what was missed, and who still takes part.
+
+use std::future::Future;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::store::{OutboxEvent, Seq, Store, StoreError, StoredMessage};
+
+/// Answers that come later than this are not waited for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The truth behind the bus. Whatever was published was committed before, so each answer contains everything that had
+/// arrived when it was asked for.
+#[async_trait]
+pub trait History: Send + Sync + 'static {
+    /// Messages of a conversation after `after`, oldest first, at most `limit`; fewer only if there are no more.
+    async fn messages_after(
+        &self,
+        conversation: Uuid,
+        after: Seq,
+        limit: i64,
+    ) -> Result<Vec<StoredMessage>, HistoryError>;
+
+    /// Of these rooms (conversation, last delivered `seq`) those whose conversation has gone further.
+    async fn behind(&self, rooms: &[(Uuid, Seq)]) -> Result<Vec<Uuid>, HistoryError>;
+
+    /// Events other than messages for these conversations with an outbox id above `after_id`, by id; at most `limit`.
+    async fn other_events(
+        &self,
+        conversations: &[Uuid],
+        after_id: i64,
+        limit: i64,
+    ) -> Result<Vec<OutboxEvent>, HistoryError>;
+
+    /// The newest outbox id.
+    async fn newest_outbox_id(&self) -> Result<i64, HistoryError>;
+
+    /// Of these (conversation, user) pairs those that do not participate.
+    async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, HistoryError>;
+}
+
+/// The store did not answer; nothing is known.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// It said why.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It said nothing in time.
+    #[error("the database did not answer in time")]
+    Late,
+}
+
+#[async_trait]
+impl History for Store {
+    async fn messages_after(
+        &self,
+        conversation: Uuid,
+        after: Seq,
+        limit: i64,
+    ) -> Result<Vec<StoredMessage>, HistoryError> {
+        in_time(self.messages_after(conversation, after, limit)).await
+    }
+
+    async fn behind(&self, rooms: &[(Uuid, Seq)]) -> Result<Vec<Uuid>, HistoryError> {
+        in_time(self.behind(rooms)).await
+    }
+
+    async fn other_events(
+        &self,
+        conversations: &[Uuid],
+        after_id: i64,
+        limit: i64,
+    ) -> Result<Vec<OutboxEvent>, HistoryError> {
+        in_time(self.other_events(conversations, after_id, limit)).await
+    }
+
+    async fn newest_outbox_id(&self) -> Result<i64, HistoryError> {
+        in_time(self.newest_outbox_id()).await
+    }
+
+    async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, HistoryError> {
+        in_time(self.not_participants(members)).await
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, HistoryError> {
+    match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(HistoryError::Late),
+    }
+}

@@ -1,0 +1,107 @@
+//! What the tasks of the fan-out share.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::FanoutConfig;
+use super::directory::Directory;
+use super::history::{History, HistoryError};
+use super::meter::Meter;
+use super::repair;
+use super::room::{Aftermath, Room};
+use super::wishes::Wishes;
+
+/// What is to be compared with the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Due {
+    All,
+    Room(Uuid),
+}
+
+pub(super) struct Hub {
+    pub(super) config: FanoutConfig,
+    pub(super) directory: Directory,
+    pub(super) history: Arc<dyn History>,
+    pub(super) meter: Arc<Meter>,
+    /// Rooms that may have missed something.
+    pub(super) due: Wishes<Due>,
+    /// Members (conversation, user) of whose removal one has heard.
+    pub(super) doubts: Wishes<(Uuid, Uuid)>,
+    /// Pages of messages that may be read from the store at the same time.
+    pub(super) readers: Semaphore,
+    newest: AtomicI64,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    runtime: Handle,
+}
+
+impl Hub {
+    pub(super) fn new(
+        config: FanoutConfig,
+        history: Arc<dyn History>,
+        shutdown: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
+        let meter = Arc::new(Meter::new());
+        Self {
+            directory: Directory::new(config.mode, config.hold, meter.clone()),
+            history,
+            meter,
+            due: Wishes::default(),
+            doubts: Wishes::default(),
+            readers: Semaphore::new(config.readers.max(1)),
+            newest: AtomicI64::new(0),
+            shutdown,
+            tasks,
+            runtime: Handle::current(),
+            config,
+        }
+    }
+
+    /// Runs a task until it ends or the fan-out does.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let shutdown = self.shutdown.clone();
+        let task = async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = task => {}
+            }
+        };
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// Starts what a change of a room made necessary; a repair after `wait`.
+    pub(super) fn settle(self: &Arc<Self>, room: &Arc<Room>, aftermath: Aftermath, wait: Duration) {
+        for member in aftermath.paused {
+            self.meter.pauses.increment(1);
+            self.spawn(repair::serve(self.clone(), room.clone(), member));
+        }
+        if aftermath.repair {
+            self.meter.gaps.increment(1);
+            self.spawn(repair::repair(self.clone(), room.clone(), wait));
+        }
+    }
+
+    /// The newest outbox id that this gateway has heard of.
+    pub(super) fn newest(&self) -> i64 {
+        self.newest.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_newest(&self, id: i64) {
+        self.newest.fetch_max(id, Ordering::AcqRel);
+    }
+
+    /// Counts a question that the store did not answer.
+    pub(super) fn note_failure(&self, what: &'static str, error: &HistoryError) {
+        self.meter.store_failures.increment(1);
+        tracing::warn!(%error, "{what}");
+    }
+}

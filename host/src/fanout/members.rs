@@ -1,0 +1,204 @@
+//! The sockets of one room, each with its own place in the sequence.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use axum::extract::ws::Utf8Bytes;
+use uuid::Uuid;
+
+use super::meter::Meter;
+use crate::session::outbound::{Outbound, Overflowed};
+use crate::store::Seq;
+
+/// Names a member within its room; never used again.
+pub(super) type MemberId = u64;
+
+/// What a member's holder still sees after the room let go of it.
+#[derive(Debug, Default)]
+pub(super) struct Parting {
+    evicted: AtomicBool,
+    cursor: AtomicI64,
+}
+
+impl Parting {
+    pub(super) fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Acquire)
+    }
+
+    /// Where the member stood when the room let go of it.
+    pub(super) fn cursor(&self) -> Seq {
+        self.cursor.load(Ordering::Acquire)
+    }
+
+    pub(super) fn evict(&self, cursor: Seq) {
+        self.cursor.store(cursor, Ordering::Release);
+        self.evicted.store(true, Ordering::Release);
+    }
+}
+
+#[derive(Debug)]
+struct Member {
+    id: MemberId,
+    user: Uuid,
+    /// The last message that was queued for it, or that it had before.
+    cursor: Seq,
+    /// Its queue was half full during a catch-up: it is served from the store until it is level with the room.
+    paused: bool,
+    outbound: Arc<Outbound>,
+    parting: Arc<Parting>,
+}
+
+/// A member that is served from the store, at one moment.
+#[derive(Debug)]
+pub(super) struct Paused {
+    pub(super) cursor: Seq,
+    pub(super) outbound: Arc<Outbound>,
+}
+
+/// The members. A member whose queue overflows is let go; no other notices.
+#[derive(Debug)]
+pub(super) struct Members {
+    list: Vec<Member>,
+    next: MemberId,
+    /// Paused since the caller last asked.
+    newly_paused: Vec<MemberId>,
+    meter: Arc<Meter>,
+}
+
+impl Members {
+    pub(super) fn new(meter: Arc<Meter>) -> Self {
+        Self { list: Vec::new(), next: 0, newly_paused: Vec::new(), meter }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(super) fn add(&mut self, user: Uuid, cursor: Seq, outbound: Arc<Outbound>) -> (MemberId, Arc<Parting>) {
+        let id = self.next;
+        self.next += 1;
+        let parting = Arc::new(Parting::default());
+        self.list.push(Member { id, user, cursor, paused: false, outbound, parting: parting.clone() });
+        self.meter.members.increment(1.0);
+        (id, parting)
+    }
+
+    /// A message as it arrives. A queue without space for it is the socket's end.
+    pub(super) fn deliver(&mut self, seq: Seq, frame: &Utf8Bytes) {
+        self.retain(|member| {
+            if member.paused || seq <= member.cursor {
+                return Ok(());
+            }
+            member.outbound.push(frame.clone())?;
+            member.cursor = seq;
+            Ok(())
+        });
+    }
+
+    /// A message that is caught up: a member whose queue should not take more is paused instead.
+    pub(super) fn deliver_patiently(&mut self, seq: Seq, frame: &Utf8Bytes) {
+        let mut paused = std::mem::take(&mut self.newly_paused);
+        self.retain(|member| {
+            if member.paused || seq <= member.cursor {
+                return Ok(());
+            }
+            if member.outbound.push_patiently(frame.clone())? {
+                member.cursor = seq;
+            } else {
+                member.paused = true;
+                paused.push(member.id);
+            }
+            Ok(())
+        });
+        self.newly_paused = paused;
+    }
+
+    /// Something that has no place in the sequence: every member hears it now.
+    pub(super) fn tell(&mut self, frame: &Utf8Bytes) {
+        self.retain(|member| member.outbound.push(frame.clone()));
+    }
+
+    pub(super) fn take_newly_paused(&mut self) -> Vec<MemberId> {
+        std::mem::take(&mut self.newly_paused)
+    }
+
+    /// The state of a member, if it is paused.
+    pub(super) fn paused(&self, id: MemberId) -> Option<Paused> {
+        let member = self.list.iter().find(|member| member.id == id && member.paused)?;
+        Some(Paused { cursor: member.cursor, outbound: member.outbound.clone() })
+    }
+
+    /// Serves a paused member from the store. It is level with the room, and hears live messages again, once it stands at
+    /// `delivered`; `covered` is how far the store has been listed.
+    pub(super) fn serve(&mut self, id: MemberId, frames: &[(Seq, Utf8Bytes)], covered: Option<Seq>, delivered: Seq) {
+        let Some(place) = self.list.iter().position(|member| member.id == id && member.paused) else { return };
+        let member = &mut self.list[place];
+        for (seq, frame) in frames {
+            if *seq <= member.cursor {
+                continue;
+            }
+            match member.outbound.push_patiently(frame.clone()) {
+                Ok(true) => member.cursor = *seq,
+                Ok(false) => return,
+                Err(Overflowed) => {
+                    self.meter.overflows.increment(1);
+                    self.remove(id);
+                    return;
+                }
+            }
+        }
+        // What was not listed below this place does not exist any more.
+        member.cursor = member.cursor.max(covered.unwrap_or(0));
+        member.paused = member.cursor < delivered;
+    }
+
+    /// Whether a member that is not paused has enough to write for now.
+    pub(super) fn are_congested(&self) -> bool {
+        self.list.iter().any(|member| !member.paused && member.outbound.is_congested())
+    }
+
+    /// Every member and its user.
+    pub(super) fn roster(&self) -> impl Iterator<Item = (MemberId, Uuid)> {
+        self.list.iter().map(|member| (member.id, member.user))
+    }
+
+    pub(super) fn cursor(&self, id: MemberId) -> Option<Seq> {
+        self.list.iter().find(|member| member.id == id).map(|member| member.cursor)
+    }
+
+    pub(super) fn remove(&mut self, id: MemberId) {
+        if let Some(place) = self.list.iter().position(|member| member.id == id) {
+            let member = self.list.swap_remove(place);
+            member.parting.cursor.store(member.cursor, Ordering::Release);
+            self.meter.members.decrement(1.0);
+        }
+    }
+
+    /// Takes the conversation away from these members, and wakes their sockets so that they notice.
+    pub(super) fn evict(&mut self, mut which: impl FnMut(MemberId) -> bool) {
+        let meter = &self.meter;
+        self.list.retain(|member| {
+            if !which(member.id) {
+                return true;
+            }
+            member.parting.evict(member.cursor);
+            member.outbound.nudge();
+            meter.evictions.increment(1);
+            meter.members.decrement(1.0);
+            false
+        });
+    }
+
+    fn retain(&mut self, mut step: impl FnMut(&mut Member) -> Result<(), Overflowed>) {
+        let meter = &self.meter;
+        self.list.retain_mut(|member| {
+            let kept = step(member).is_ok();
+            if !kept {
+                member.parting.cursor.store(member.cursor, Ordering::Release);
+                meter.overflows.increment(1);
+                meter.members.decrement(1.0);
+            }
+            kept
+        });
+    }
+}

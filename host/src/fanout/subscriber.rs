@@ -1,0 +1,159 @@
+//! The task that listens to the bus. It never waits for anything but the bus: what takes longer is left to other tasks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arcyou_outbox_worker::bus::{Signal, Subscriber};
+use arcyou_outbox_worker::contract::{CONVERSATION_DELETED, Envelope, GLOBAL_CHANNEL, PARTICIPANT_REMOVED, PubSubMode};
+use arcyou_outbox_worker::health::Part;
+use uuid::Uuid;
+
+use super::events::{Incoming, event_frame, live_frame, removed_user, sort};
+use super::hub::{Due, Hub};
+use super::resequence::Offered;
+use super::room::Room;
+
+struct Listener {
+    hub: Arc<Hub>,
+    bus: Box<dyn Subscriber>,
+    health: Part,
+    channels: HashMap<String, Channel>,
+    /// How many of them the bus has not confirmed.
+    awaited: usize,
+}
+
+/// A channel that was asked for.
+struct Channel {
+    /// In `perconv` mode: whose it is.
+    conversation: Option<Uuid>,
+    confirmed: bool,
+}
+
+/// Listens for as long as the fan-out lives.
+pub(super) async fn run(hub: Arc<Hub>, bus: Box<dyn Subscriber>, health: Part) {
+    let mut listener = Listener { hub: hub.clone(), bus, health, channels: HashMap::new(), awaited: 0 };
+    if hub.directory.mode() == PubSubMode::Global {
+        listener.ask_for(GLOBAL_CHANNEL.to_owned(), None);
+    }
+    listener.report();
+    loop {
+        tokio::select! {
+            () = hub.directory.changes().added() => listener.adjust(),
+            signal = listener.bus.next() => match signal {
+                Signal::Message { payload, .. } => listener.hear(&payload),
+                Signal::Subscribed { channel } => listener.confirmed(&channel),
+                Signal::Lost => listener.lost(),
+            },
+        }
+    }
+}
+
+impl Listener {
+    /// Makes the channels follow the rooms.
+    fn adjust(&mut self) {
+        for conversation in self.hub.directory.changes().take() {
+            let channel = self.hub.directory.mode().channel(conversation);
+            let room = self.hub.directory.get(conversation);
+            let confirmed = self.channels.get(&channel).map(|asked| asked.confirmed);
+            match (room, confirmed) {
+                (Some(_), None) => self.ask_for(channel, Some(conversation)),
+                // A new room on a channel that never ended: what came so far went to the old room, or to none.
+                (Some(room), Some(true)) => self.carried(&room),
+                (None, Some(confirmed)) => {
+                    self.bus.unsubscribe(&channel);
+                    self.channels.remove(&channel);
+                    self.awaited -= usize::from(!confirmed);
+                    self.report();
+                }
+                (Some(_), Some(false)) | (None, None) => {}
+            }
+        }
+    }
+
+    fn ask_for(&mut self, channel: String, conversation: Option<Uuid>) {
+        self.channels.insert(channel.clone(), Channel { conversation, confirmed: false });
+        self.awaited += 1;
+        self.bus.subscribe(channel);
+    }
+
+    fn confirmed(&mut self, channel: &str) {
+        let Some(asked) = self.channels.get_mut(channel) else { return };
+        self.awaited -= usize::from(!asked.confirmed);
+        asked.confirmed = true;
+        match asked.conversation {
+            None => {
+                self.hub.directory.global_line().up();
+                self.hub.due.add(Due::All);
+            }
+            Some(conversation) => {
+                if let Some(room) = self.hub.directory.get(conversation) {
+                    self.carried(&room);
+                }
+            }
+        }
+        self.report();
+    }
+
+    /// The bus carries this room's events from now on.
+    fn carried(&self, room: &Room) {
+        room.line.up();
+        self.hub.due.add(Due::Room(room.conversation));
+    }
+
+    fn lost(&mut self) {
+        self.channels.values_mut().for_each(|asked| asked.confirmed = false);
+        self.awaited = self.channels.len();
+        self.hub.directory.all_down();
+        if self.awaited > 0 {
+            self.health.down("the bus is away; events are delivered from the database, once a second");
+        }
+    }
+
+    /// All is well again once every channel is confirmed; one that was just asked for does not make it worse.
+    fn report(&self) {
+        if self.awaited == 0 {
+            self.health.up();
+        }
+    }
+
+    fn hear(&self, payload: &[u8]) {
+        self.hub.meter.received.increment(1);
+        let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(payload) else {
+            self.hub.meter.garbage.increment(1);
+            tracing::warn!(bytes = payload.len(), "a publication is no event");
+            return;
+        };
+        self.hub.note_newest(envelope.id);
+        let Some(room) = self.hub.directory.get(envelope.conversation_id) else { return };
+        match sort(&envelope) {
+            Incoming::Message { seq, message, created_ms } => {
+                let frame = live_frame(envelope.conversation_id, message);
+                let (offered, aftermath) = room.message(seq, frame);
+                match offered {
+                    Offered::Delivered => created_ms.into_iter().for_each(|ms| self.hub.meter.delay(ms)),
+                    Offered::Duplicate => self.hub.meter.duplicates.increment(1),
+                    Offered::Held | Offered::Dropped => {}
+                }
+                self.hub.settle(&room, aftermath, self.hub.config.gap_wait);
+            }
+            Incoming::Other => self.hear_other(&room, &envelope),
+        }
+    }
+
+    fn hear_other(&self, room: &Arc<Room>, envelope: &Envelope<'_>) {
+        let (conversation, payload) = (envelope.conversation_id, envelope.payload.get());
+        let new = room.event(envelope.id, false, || event_frame(envelope.id, &envelope.kind, conversation, payload));
+        if !new {
+            return;
+        }
+        match envelope.kind.as_ref() {
+            PARTICIPANT_REMOVED => {
+                if let Some(user) = removed_user(payload).filter(|user| room.note_removal(*user)) {
+                    self.hub.doubts.add((conversation, user));
+                }
+            }
+            CONVERSATION_DELETED => self.hub.directory.remove(room),
+            _ => {}
+        }
+    }
+}
