@@ -1,1 +1,100 @@
-fn main() {}
+//! The gateway's command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use arcyou_gateway::auth::Authenticator;
+use arcyou_gateway::config::{Config, Mode, migration_database};
+use arcyou_gateway::plugins::build;
+use arcyou_gateway::{dev, serve};
+use arcyou_outbox_worker::env::Process;
+use arcyou_outbox_worker::{shutdown, telemetry};
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+/// A chat gateway: JSON over WebSocket, sandboxed plugins, PostgreSQL with an outbox, Redis Pub/Sub.
+#[derive(Parser)]
+#[command(version, after_help = "Configuration comes from the environment; the README lists every variable.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve clients (the default when DATABASE_URL is set)
+    Serve,
+    /// Run everything in one process for development: PostgreSQL, worker, plugins and a demo conversation
+    Dev(dev::Options),
+    /// Bring the database's schema up to date, and end
+    Migrate,
+    /// Work on plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Subcommand)]
+enum PluginCommand {
+    /// Compile plugin crates to .wasm files
+    Build {
+        /// Plugin crates, or folders of them
+        #[arg(required = true)]
+        dirs: Vec<PathBuf>,
+        /// Where the .wasm files go
+        #[arg(long, default_value = "target/plugins")]
+        out: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let Some(command) = Arguments::parse().command.or_else(default_command) else {
+        let _ = Arguments::command().print_help();
+        eprintln!("\nSet DATABASE_URL to serve, or try `arcyou-gateway dev`.");
+        return ExitCode::from(2);
+    };
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("arcyou-gateway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn default_command() -> Option<Command> {
+    std::env::var_os("DATABASE_URL").map(|_| Command::Serve)
+}
+
+#[tokio::main]
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve => {
+            let config = configured()?;
+            if matches!(config.authenticator, Authenticator::Development) {
+                tracing::warn!("JWT_PUBLIC_KEY is dev-placeholder: EVERYBODY IS BELIEVED, no token is verified");
+            }
+            serve::serve(config, shutdown::on_signal()?).await
+        }
+        Command::Dev(options) => dev::run(options, shutdown::on_signal()?).await,
+        Command::Migrate => {
+            let database = migration_database(&Process).context("the configuration is not usable")?;
+            for migration in serve::migrate_once(&database).await? {
+                println!("applied {migration}");
+            }
+            println!("the schema is up to date");
+            Ok(())
+        }
+        Command::Plugin(PluginCommand::Build { dirs, out }) => {
+            for file in build::build(&dirs, &out).context("the plugins could not be built")? {
+                println!("{}", file.display());
+            }
+            Ok(())
+        }
+    }
+}
+
+fn configured() -> anyhow::Result<Config> {
+    let config = Config::from_source(&Process, Mode::Serve).context("the configuration is not usable")?;
+    telemetry::init(config.log_format)?;
+    Ok(config)
+}

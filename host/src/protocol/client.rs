@@ -230,13 +230,10 @@ impl<'a> Fields<'a> {
     fn send(&self, limits: &FrameLimits) -> Result<Operation, Refusal> {
         let conversation = self.conversation()?;
         let idempotency_key: Option<Box<str>> = self.either("idempotency_key", "idempotencyKey")?;
-        if let Some(key) = &idempotency_key {
-            if key.is_empty() || key.len() > MAX_KEY_BYTES || key.contains('\0') {
-                return refuse(
-                    ErrorCode::InvalidField,
-                    format!("idempotency_key must be 1 to {MAX_KEY_BYTES} bytes of text without \\u0000"),
-                );
-            }
+        let is_usable = |key: &str| !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains('\0');
+        if idempotency_key.as_deref().is_some_and(|key| !is_usable(key)) {
+            let text = format!("idempotency_key must be 1 to {MAX_KEY_BYTES} bytes of text without U+0000");
+            return refuse(ErrorCode::InvalidField, text);
         }
         let Some(body) = self.raw("body") else {
             return refuse(ErrorCode::MissingField, "body is missing");

@@ -3,11 +3,9 @@
 use super::wire_enum;
 
 wire_enum! {
-    /// The close codes. 1000 to 1013 as RFC 6455 and its registry have them; 4000 to 4499: reconnect and resume;
+    /// The close codes. 1000 to 1012 as RFC 6455 and its registry have them; 4000 to 4499: reconnect and resume;
     /// 4500 to 4999: do not reconnect before something is put right.
     CloseCode: u16 {
-        /// The client closed; the gateway answers with the same.
-        Normal = 1000,
         /// A frame broke the WebSocket protocol. Do not reconnect before the client is mended.
         ProtocolError = 1002,
         /// A text frame was not UTF-8. Do not reconnect before the client is mended.
@@ -16,8 +14,6 @@ wire_enum! {
         FrameTooLarge = 1009,
         /// The gateway is restarting. Reconnect elsewhere after a moment, and resume.
         ServiceRestart = 1012,
-        /// The gateway is full. Reconnect later.
-        TryAgainLater = 1013,
         /// The client read too slowly and its queue is full. Reconnect and resume.
         SlowConsumer = 4000,
         /// The stream of events cannot go on without a hole. Reconnect and resume.
@@ -36,6 +32,6 @@ wire_enum! {
 impl CloseCode {
     /// Whether a client that is closed with this code should come back by itself.
     pub const fn reconnect(self) -> bool {
-        matches!(self.value(), 1009 | 1012 | 1013 | 4000..=4499)
+        matches!(self.value(), 1009 | 1012 | 4000..=4499)
     }
 }

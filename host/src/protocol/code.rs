@@ -29,7 +29,7 @@ wire_enum! {
         DuplicateKey = "duplicate_key",
         /// The body holds a number that a double cannot hold.
         NumberOutOfRange = "number_out_of_range",
-        /// The body holds `\\u0000` or a lone surrogate.
+        /// The body holds U+0000 or a lone surrogate, which the database cannot store.
         UnstorableText = "unstorable_text",
         /// The socket must `auth` first, or again since its right has ended.
         AuthRequired = "auth_required",

@@ -1,5 +1,7 @@
 //! What a client is told in reply. (Events are encoded by the fan-out, once for all sockets.)
 
+use std::sync::Arc;
+
 use axum::extract::ws::Utf8Bytes;
 use serde::ser::{Error as _, SerializeMap};
 use serde::{Serialize, Serializer};
@@ -7,7 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Echo, ErrorCode};
-use crate::store::{Seq, StoredIds};
+use crate::store::{Seq, StoreError, StoredIds};
 
 /// The answer to a request that was carried out.
 #[derive(Debug)]
@@ -81,7 +83,7 @@ pub struct Failure {
     /// When trying again makes sense, in milliseconds.
     pub retry_after_ms: Option<u64>,
     /// The plugin that refused or failed.
-    pub plugin: Option<String>,
+    pub plugin: Option<Arc<str>>,
     /// The plugin's own token.
     pub reject_code: Option<String>,
 }
@@ -92,9 +94,25 @@ impl Failure {
         Self { code, text: text.into(), retry_after_ms: None, plugin: None, reject_code: None }
     }
 
+    /// A fault of the gateway's own; the log has the cause.
+    pub fn internal() -> Self {
+        Self::new(ErrorCode::Internal, "the gateway failed; its operator finds the cause in its log")
+    }
+
     /// The frame that tells it; `op` is the request's, or `error`.
     pub fn encode(&self, op: &str, echo: &Echo) -> Utf8Bytes {
         Framed { op, success: false, fields: self, echo }.encode()
+    }
+}
+
+/// For requests that only read: whatever went wrong, nothing was changed, and asking again is safe.
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!(%error, "the database did not answer a request");
+        match error {
+            StoreError::Data(_) | StoreError::Refused(_) => Self::internal(),
+            _ => Self::new(ErrorCode::Unavailable, "the database cannot be reached for now; try again in a moment"),
+        }
     }
 }
 
@@ -102,7 +120,7 @@ impl Fields for Failure {
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         map.serialize_entry("code", self.code.value())?;
         map.serialize_entry("error", &self.text)?;
-        for (name, value) in [("plugin", &self.plugin), ("reject_code", &self.reject_code)] {
+        for (name, value) in [("plugin", self.plugin.as_deref()), ("reject_code", self.reject_code.as_deref())] {
             if let Some(value) = value {
                 map.serialize_entry(name, value)?;
             }

@@ -13,6 +13,7 @@ pub struct Outbound {
     limit: usize,
     state: Mutex<State>,
     wake: Notify,
+    drained: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ pub struct Overflowed;
 impl Outbound {
     /// An empty queue that holds at most `limit` bytes of frames.
     pub fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default(), wake: Notify::new() }
+        Self { limit, state: Mutex::default(), wake: Notify::new(), drained: Notify::new() }
     }
 
     /// Appends a frame. The first frame that does not fit drops the whole queue: the client resumes from the database.
@@ -38,17 +39,64 @@ impl Outbound {
         if state.overflowed {
             return Err(Overflowed);
         }
-        state.bytes += frame.len();
-        if state.bytes > self.limit && !state.frames.is_empty() {
-            *state = State { overflowed: true, ..State::default() };
+        if state.bytes + frame.len() > self.limit && !state.frames.is_empty() {
             drop(state);
-            self.wake.notify_one();
+            self.overflow();
             return Err(Overflowed);
         }
+        state.bytes += frame.len();
         state.frames.push_back(frame);
         drop(state);
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Appends a frame that can wait, unless it would take the half of the bound that is kept for what cannot. Says
+    /// whether it was appended.
+    pub fn push_patiently(&self, frame: Utf8Bytes) -> Result<bool, Overflowed> {
+        let mut state = self.lock();
+        if state.overflowed {
+            return Err(Overflowed);
+        }
+        if state.bytes + frame.len() > self.limit / 2 && !state.frames.is_empty() {
+            return Ok(false);
+        }
+        state.bytes += frame.len();
+        state.frames.push_back(frame);
+        drop(state);
+        self.wake.notify_one();
+        Ok(true)
+    }
+
+    /// Gives the queue up, as if a frame had not fitted: its socket is to be closed.
+    pub fn overflow(&self) {
+        *self.lock() = State { overflowed: true, ..State::default() };
+        self.wake.notify_one();
+        self.drained.notify_waiters();
+    }
+
+    /// Wakes the queue's reader without a frame: something else that it looks at has changed.
+    pub fn nudge(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Whether frames that can wait should wait.
+    pub fn is_congested(&self) -> bool {
+        let state = self.lock();
+        !state.overflowed && state.bytes > self.limit / 4
+    }
+
+    /// Completes once the queue is not congested (or has overflowed). Safe to cancel.
+    pub async fn drained(&self) {
+        loop {
+            let mut drained = std::pin::pin!(self.drained.notified());
+            // Interest first, then the look: a drain between the two is not lost.
+            drained.as_mut().enable();
+            if !self.is_congested() {
+                return;
+            }
+            drained.await;
+        }
     }
 
     /// Takes all that is queued, without waiting.
@@ -58,7 +106,10 @@ impl Outbound {
             return Err(Overflowed);
         }
         state.bytes = 0;
-        Ok(std::mem::take(&mut state.frames))
+        let frames = std::mem::take(&mut state.frames);
+        drop(state);
+        self.drained.notify_waiters();
+        Ok(frames)
     }
 
     /// Completes when something was pushed, or the queue overflowed, since the last call. Safe to cancel.

@@ -1,5 +1,6 @@
 //! One transaction for many messages.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Object;
@@ -7,6 +8,10 @@ use futures_util::future::join4;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
+
+use crate::authorize::Submitted;
+use crate::plugins::Screened;
+use crate::protocol::body::Body;
 
 use super::{Param, Store, StoreError, StoredIds, sql};
 
@@ -16,15 +21,27 @@ pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// A message to be stored. Made from what the plugin chain let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewMessage {
-    pub(crate) conversation: Uuid,
-    pub(crate) sender: Uuid,
-    pub(crate) body: Box<str>,
-    pub(crate) idempotency_key: Option<Box<str>>,
+    conversation: Uuid,
+    sender: Uuid,
+    body: Body,
+    idempotency_key: Option<Box<str>>,
     /// A JSON object's text.
-    pub(crate) annotations: Option<String>,
-    pub(crate) decided_by: Option<String>,
+    annotations: Option<String>,
+    decided_by: Option<Arc<str>>,
     /// Why it is held for review; none if it is not.
-    pub(crate) hold_reason: Option<String>,
+    hold_reason: Option<String>,
+}
+
+impl NewMessage {
+    /// The conversation it is for.
+    pub fn conversation(&self) -> Uuid {
+        self.conversation
+    }
+
+    /// Whether storing it twice is impossible, so that it may be tried again after an answer was lost.
+    pub fn is_repeatable(&self) -> bool {
+        self.idempotency_key.is_some()
+    }
 }
 
 /// What a committed transaction did with one message.
@@ -60,7 +77,7 @@ pub enum Locking {
 impl Store {
     /// Stores a batch in one transaction and one round trip: locks, judgement, inserts and commit go out together.
     /// Answers are in the order of `batch`. On an error nothing was stored, save for [`StoreError::Lost`].
-    pub async fn commit(&self, batch: &[NewMessage], locking: Locking) -> Result<Vec<Committed>, StoreError> {
+    pub async fn commit(&self, batch: &[&NewMessage], locking: Locking) -> Result<Vec<Committed>, StoreError> {
         let client = self.client().await?;
         match tokio::time::timeout(ANSWER_WITHIN, transaction(&client, batch, locking)).await {
             Ok(Ok(rows)) => rows.iter().map(committed).collect(),
@@ -79,10 +96,10 @@ impl Store {
     }
 }
 
-async fn transaction(client: &Object, batch: &[NewMessage], locking: Locking) -> Result<Vec<Row>, StoreError> {
+async fn transaction(client: &Object, batch: &[&NewMessage], locking: Locking) -> Result<Vec<Row>, StoreError> {
     let conversations: Vec<Uuid> = batch.iter().map(|m| m.conversation).collect();
     let senders: Vec<Uuid> = batch.iter().map(|m| m.sender).collect();
-    let bodies: Vec<&str> = batch.iter().map(|m| &*m.body).collect();
+    let bodies: Vec<&str> = batch.iter().map(|m| m.body.as_str()).collect();
     let keys: Vec<Option<&str>> = batch.iter().map(|m| m.idempotency_key.as_deref()).collect();
     let annotations: Vec<Option<&str>> = batch.iter().map(|m| m.annotations.as_deref()).collect();
     let decided_by: Vec<Option<&str>> = batch.iter().map(|m| m.decided_by.as_deref()).collect();
@@ -138,4 +155,12 @@ pub(super) fn stored_ids(row: &Row) -> Result<Option<StoredIds>, StoreError> {
         return Ok(None);
     };
     Ok(Some(StoredIds { id, seq, created_at }))
+}
+
+impl From<Screened> for NewMessage {
+    fn from(screened: Screened) -> Self {
+        let (message, annotations, decided_by, hold_reason) = screened.into_parts();
+        let Submitted { conversation, sender, body, idempotency_key } = message;
+        Self { conversation, sender, body, idempotency_key, annotations, decided_by, hold_reason }
+    }
 }

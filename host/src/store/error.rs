@@ -1,5 +1,6 @@
 //! What can go wrong in the database, sorted by what a caller may do about it.
 
+use arcyou_outbox_worker::database::{describe, describe_pool};
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 
@@ -13,19 +14,32 @@ pub enum StoreError {
     #[error("the database's answer was lost: {0}")]
     Lost(String),
     /// Rolled back for a reason that passes: a lock, a time-out, a deadlock, a shutdown.
-    #[error("the database refused for now: {0}")]
+    #[error("the database refused for now: {}", describe(.0))]
     Transient(#[source] tokio_postgres::Error),
     /// Rolled back because of the data itself.
-    #[error("the database refused the data: {0}")]
+    #[error("the database refused the data: {}", describe(.0))]
     Data(#[source] tokio_postgres::Error),
     /// Rolled back for any other reason, such as a missing table or right.
-    #[error("the database refused the statement: {0}")]
+    #[error("the database refused the statement: {}", describe(.0))]
     Refused(#[source] tokio_postgres::Error),
+}
+
+impl StoreError {
+    /// A stable word for metrics.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Lost(_) => "lost",
+            Self::Transient(_) => "transient",
+            Self::Data(_) => "data",
+            Self::Refused(_) => "refused",
+        }
+    }
 }
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
-        let Some(state) = error.code() else { return Self::Lost(error.to_string()) };
+        let Some(state) = error.code() else { return Self::Lost(describe(&error)) };
         let transient = [
             SqlState::T_R_SERIALIZATION_FAILURE,
             SqlState::T_R_DEADLOCK_DETECTED,
@@ -38,7 +52,7 @@ impl From<tokio_postgres::Error> for StoreError {
         match &state.code()[..2] {
             _ if transient.contains(state) => Self::Transient(error),
             // The server ends the session; whether a commit before it took effect is not known.
-            "08" | "57" => Self::Lost(error.to_string()),
+            "08" | "57" => Self::Lost(describe(&error)),
             // Out of memory, disk or connections.
             "53" => Self::Transient(error),
             "22" | "23" | "54" => Self::Data(error),
@@ -49,6 +63,6 @@ impl From<tokio_postgres::Error> for StoreError {
 
 impl From<PoolError> for StoreError {
     fn from(error: PoolError) -> Self {
-        Self::Unreachable(error.to_string())
+        Self::Unreachable(describe_pool(&error))
     }
 }

@@ -3,7 +3,7 @@
 /// Opens a batch. Plans are pinned to the indexes: a table that was never analysed must not make the planner read it whole.
 /// The time-outs bound what a batch can wait for inside the database.
 pub(super) const BEGIN_BATCH: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
-    SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'; \
+    SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'; \
     SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
 
 /// Locks the conversations that nobody else holds, and leaves their ids to the statement after it in a setting of this

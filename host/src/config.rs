@@ -1,0 +1,202 @@
+//! Environment → [`Config`], every error at once. The README's table is made from the same names and defaults.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use arcyou_outbox_worker::bus::RedisUrl;
+use arcyou_outbox_worker::contract::PubSubMode;
+use arcyou_outbox_worker::database::DatabaseUrl;
+use arcyou_outbox_worker::env::{Errors, Reader, Source};
+use arcyou_outbox_worker::telemetry::LogFormat;
+
+use crate::auth::Authenticator;
+use crate::gateway::{Limits, Rate};
+use crate::origins::Origins;
+use crate::protocol::FrameLimits;
+use crate::protocol::body::BodyLimits;
+
+/// Deep enough for any document that people write, shallow enough for every reader's stack.
+const MAX_BODY_DEPTH: usize = 32;
+
+/// Which command reads the environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A deployment: databases and keys must be named.
+    Serve,
+    /// One process for development: what is not named is provided.
+    Dev,
+}
+
+/// Everything that the environment says.
+#[derive(Debug)]
+pub struct Config {
+    /// `DATABASE_URL`.
+    pub database: DatabaseUrl,
+    /// `MIGRATE_DATABASE_URL`, or `DATABASE_URL`.
+    pub migrate_database: DatabaseUrl,
+    /// `DATABASE_POOL_SIZE`.
+    pub pool_size: usize,
+    /// `REDIS_URL`; without one (in `dev` only) events stay inside the process.
+    pub redis_url: Option<RedisUrl>,
+    /// `PUBSUB_MODE`.
+    pub pubsub_mode: PubSubMode,
+    /// `PORT`, on all interfaces.
+    pub port: u16,
+    /// `ADMIN_ADDR`.
+    pub admin: SocketAddr,
+    /// `JWT_PUBLIC_KEY`, `JWT_ISSUER` and `JWT_AUDIENCE`.
+    pub authenticator: Authenticator,
+    /// `PLUGINS_DIR`, or `./plugins` where that has plugins.
+    pub plugins_dir: Option<PathBuf>,
+    /// What one socket may do and cost.
+    pub limits: Limits,
+    /// `DRAIN_SECONDS`.
+    pub drain: Duration,
+    /// `LOG_FORMAT`.
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Reads `source`; every error is reported, none shows a value.
+    pub fn from_source(source: &dyn Source, mode: Mode) -> Result<Self, Errors> {
+        let mut reader = Reader::new(source);
+        let database: Option<DatabaseUrl> = reader.required("DATABASE_URL", "where PostgreSQL or PgBouncer is");
+        let migrate_database = reader.optional("MIGRATE_DATABASE_URL").or_else(|| database.clone());
+        let pool_size = reader.within("DATABASE_POOL_SIZE", 10, 2..=1000);
+        let redis_url = match mode {
+            Mode::Serve => reader.required("REDIS_URL", "where Redis is"),
+            Mode::Dev => reader.optional("REDIS_URL"),
+        };
+        let pubsub_mode = reader.or("PUBSUB_MODE", PubSubMode::Global);
+        let port = reader.or("PORT", 8080);
+        let admin = reader.or("ADMIN_ADDR", SocketAddr::from(([127, 0, 0, 1], 9090)));
+        let authenticator = authenticator(&mut reader);
+        let plugins_dir = plugins_dir(&mut reader);
+        let limits = limits(&mut reader);
+        let drain = Duration::from_secs(reader.within("DRAIN_SECONDS", 20, 0..=3600));
+        let log_format = reader.or("LOG_FORMAT", LogFormat::Text);
+        reader.finish_with(|| {
+            Some(Self {
+                database: database?,
+                migrate_database: migrate_database?,
+                pool_size,
+                redis_url,
+                pubsub_mode,
+                port,
+                admin,
+                authenticator: authenticator?,
+                plugins_dir,
+                limits,
+                drain,
+                log_format,
+            })
+        })
+    }
+}
+
+/// Where `migrate` works: `MIGRATE_DATABASE_URL`, or `DATABASE_URL`. It needs nothing else.
+pub fn migration_database(source: &dyn Source) -> Result<DatabaseUrl, Errors> {
+    let mut reader = Reader::new(source);
+    let database = match reader.optional("MIGRATE_DATABASE_URL") {
+        None => reader.required("DATABASE_URL", "where PostgreSQL or PgBouncer is"),
+        some => some,
+    };
+    reader.finish_with(|| database)
+}
+
+fn authenticator(reader: &mut Reader<'_>) -> Option<Authenticator> {
+    let what = "the RS256 public key as PEM text or a file, or dev-placeholder for development";
+    let key: String = reader.required("JWT_PUBLIC_KEY", what)?;
+    let (issuer, audience) = (reader.optional::<String>("JWT_ISSUER"), reader.optional::<String>("JWT_AUDIENCE"));
+    match Authenticator::new(&key, issuer.as_deref(), audience.as_deref()) {
+        Ok(authenticator) => Some(authenticator),
+        Err(error) => {
+            reader.reject("JWT_PUBLIC_KEY", error);
+            None
+        }
+    }
+}
+
+/// A folder that was named must be there; the default one may be absent, or hold sources as in this project's repository.
+fn plugins_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    match reader.optional::<PathBuf>("PLUGINS_DIR") {
+        Some(dir) if dir.is_dir() => Some(dir),
+        Some(dir) => {
+            reader.reject("PLUGINS_DIR", format_args!("names no directory: {}", dir.display()));
+            None
+        }
+        None => Some(PathBuf::from("plugins")).filter(|dir| holds_plugins(dir)),
+    }
+}
+
+fn holds_plugins(dir: &Path) -> bool {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.into_iter().any(|entry| entry.path().extension().is_some_and(|extension| extension == "wasm"))
+}
+
+fn limits(reader: &mut Reader<'_>) -> Limits {
+    let max_frame_bytes = reader.within("MAX_FRAME_BYTES", 64 * 1024, 1024..=16 * 1024 * 1024);
+    let max_body_bytes = reader.within("MAX_BODY_BYTES", 32 * 1024, 64..=8 * 1024 * 1024);
+    if max_body_bytes >= max_frame_bytes {
+        reader.reject("MAX_BODY_BYTES", "must be smaller than MAX_FRAME_BYTES: a body comes inside a frame");
+    }
+    let per_second = NonZeroU32::new(reader.or("RATE_LIMIT_PER_SECOND", 50));
+    let burst = reader.or("RATE_LIMIT_BURST", NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN));
+    Limits {
+        max_frame_bytes,
+        frame: FrameLimits { body: BodyLimits { max_bytes: max_body_bytes, max_depth: MAX_BODY_DEPTH } },
+        max_joined: reader.within("MAX_JOINED", 1000, 1..=100_000),
+        queue_bytes: reader.within("MAX_QUEUE_BYTES", 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024),
+        // Enough for a client to fetch a token; a socket without one costs something and pays nothing.
+        auth_within: Duration::from_secs(reader.within("AUTH_SECONDS", 15, 1..=3600)),
+        // Below the minute after which many load balancers forget a silent connection.
+        ping_after: Duration::from_secs(reader.within("PING_SECONDS", 20, 1..=3600)),
+        rate: per_second.map(|per_second| Rate { per_second, burst }),
+        max_connections: reader.within("MAX_CONNECTIONS", 16_000, 1..=10_000_000),
+        origins: reader.or("ALLOWED_ORIGINS", Origins::Any),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn minimal() -> HashMap<&'static str, &'static str> {
+        HashMap::from([
+            ("DATABASE_URL", "postgres://user:hunter2@pgbouncer:6432/db"),
+            ("REDIS_URL", "redis://default:hunter2@redis:6379"),
+            ("JWT_PUBLIC_KEY", "dev-placeholder"),
+        ])
+    }
+
+    #[test]
+    fn the_documented_variables_are_enough() {
+        let config = Config::from_source(&minimal(), Mode::Serve).unwrap();
+        assert_eq!((config.port, config.admin.port()), (8080, 9090));
+        assert_eq!(config.limits.max_frame_bytes, 65_536);
+        assert!(!format!("{config:?}").contains("hunter2@pgbouncer"));
+    }
+
+    #[test]
+    fn every_error_is_reported_at_once() {
+        let mut source = minimal();
+        source.remove("DATABASE_URL");
+        source.extend([
+            ("PORT", "eighty"),
+            ("PUBSUB_MODE", "carrier pigeon"),
+            ("PLUGINS_DIR", "/no/such/folder"),
+            ("JWT_PUBLIC_KEY", "-----BEGIN PRIVATE KEY-----\\nhunter2"),
+            ("MAX_BODY_BYTES", "65536"),
+        ]);
+        let text = Config::from_source(&source, Mode::Serve).unwrap_err().to_string();
+        for name in ["DATABASE_URL", "PORT", "PUBSUB_MODE", "PLUGINS_DIR", "JWT_PUBLIC_KEY", "MAX_BODY_BYTES"] {
+            assert!(text.contains(name), "{name} is missing in:\n{text}");
+        }
+        assert!(!text.contains("hunter2"));
+    }
+}

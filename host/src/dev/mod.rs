@@ -1,0 +1,129 @@
+//! `arcyou-gateway dev`: the whole system in one process, with nothing to configure. A private PostgreSQL, the worker inside,
+//! events carried in memory instead of Redis, the plugins that stand in the working directory, and a demo conversation.
+//! What `DATABASE_URL`, `REDIS_URL` and `PLUGINS_DIR` name is used instead.
+
+mod demo;
+mod progress;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arcyou_local_services::{Postgres, PostgresOptions};
+use arcyou_outbox_worker::RelayConfig;
+use arcyou_outbox_worker::bus::{Bus, LocalBus};
+use arcyou_outbox_worker::env::{Process, Source};
+use arcyou_outbox_worker::health::Health;
+use arcyou_outbox_worker::telemetry;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Mode};
+use crate::plugins::build;
+use crate::serve::{self, Services};
+use progress::{blocking, step};
+
+/// What the command line says.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Options {
+    /// Where the private database is kept between runs
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Empty the private database first
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// The environment, with what `dev` provides where it has nothing.
+struct Provided {
+    database_url: Option<String>,
+    plugins_dir: Option<PathBuf>,
+}
+
+impl Source for Provided {
+    fn get(&self, name: &str) -> Option<String> {
+        Process.get(name).or_else(|| match name {
+            "DATABASE_URL" => self.database_url.clone(),
+            "PLUGINS_DIR" => self.plugins_dir.as_ref().map(|dir| dir.display().to_string()),
+            "DRAIN_SECONDS" => Some("1".to_owned()),
+            "JWT_PUBLIC_KEY" => Some(crate::auth::DEVELOPMENT_KEY.to_owned()),
+            _ => None,
+        })
+    }
+}
+
+/// Runs until `shutdown`.
+pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // Stopped last: it must outlive everything that uses it.
+    let postgres = match Process.get("DATABASE_URL") {
+        Some(_) => None,
+        None => Some(Arc::new(start_postgres(options).await?)),
+    };
+    let provided = Provided {
+        database_url: postgres.as_ref().map(|postgres| postgres.url("postgres")),
+        plugins_dir: build_plugins().await?,
+    };
+    let config = Config::from_source(&provided, Mode::Dev)?;
+    telemetry::init(config.log_format)?;
+    let health = Health::with_essential(serve::ESSENTIAL);
+    let bus: Arc<dyn Bus> = match &config.redis_url {
+        Some(url) => serve::redis(url, &health)?,
+        None => Arc::new(LocalBus::new()),
+    };
+    let services = step("loading plugins", Services::prepare(&config, bus, health, telemetry::metrics()?)).await?;
+    step("bringing the schema up to date", serve::migrate_once(&config.migrate_database)).await?;
+    demo::create(&services.pool).await.context("the demo conversation could not be made")?;
+    let listeners = serve::listen(&config).await?;
+    demo::explain(listeners.public_addr()?, &config);
+
+    let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };
+    let ends = shutdown.child_token();
+    let worker = tokio::spawn(arcyou_outbox_worker::run(
+        relay,
+        services.pool.clone(),
+        services.bus.clone(),
+        services.health.clone(),
+        ends.clone(),
+    ));
+    let served = services.serve(config, listeners, shutdown).await;
+    ends.cancel();
+    worker.await?;
+    served?;
+    if let Some(postgres) = postgres {
+        blocking("stopping PostgreSQL", move || postgres.stop()).await?;
+    }
+    Ok(())
+}
+
+async fn start_postgres(options: Options) -> anyhow::Result<Postgres> {
+    let data_dir = match options.data_dir {
+        Some(dir) => dir,
+        None => default_data_dir().context("HOME is not set; name a folder with --data-dir")?,
+    };
+    let options =
+        PostgresOptions { data_dir: Some(data_dir), fresh: options.fresh, durable: true, ..PostgresOptions::default() };
+    Ok(blocking("starting PostgreSQL", move || Postgres::start(options)).await??)
+}
+
+/// Root's own folders are closed to the account that PostgreSQL must run under then.
+fn default_data_dir() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    match home {
+        Some(home) if home != Path::new("/root") => Some(home.join(".local/state/arcyou-dev")),
+        Some(_) => Some(PathBuf::from("/var/lib/arcyou-dev")),
+        None => None,
+    }
+}
+
+/// Builds the plugins whose sources stand in `./plugins`, if there are any.
+async fn build_plugins() -> anyhow::Result<Option<PathBuf>> {
+    if Process.get("PLUGINS_DIR").is_some() {
+        return Ok(None);
+    }
+    let (sources, out) = (PathBuf::from("plugins"), PathBuf::from("target/plugins"));
+    if !sources.is_dir() {
+        return Ok(None);
+    }
+    let built = out.clone();
+    let files = blocking("building plugins", move || build::build(&[sources], &built)).await??;
+    Ok(Some(out).filter(|_| !files.is_empty()))
+}

@@ -1,0 +1,143 @@
+//! What every socket shares, and the gateway's life from start to drain.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcyou_outbox_worker::bus::Bus;
+use arcyou_outbox_worker::health::Health;
+use axum::serve::ListenerExt as _;
+use deadpool_postgres::Pool;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Authenticator;
+use crate::batch::{BatchConfig, Batcher};
+use crate::fanout::{Fanout, FanoutConfig};
+use crate::http;
+use crate::ingress::Ingress;
+use crate::origins::Origins;
+use crate::plugins::PluginHost;
+use crate::protocol::FrameLimits;
+use crate::session::socket::Retirement;
+use crate::store::Store;
+use crate::wake::Wake;
+
+/// What a socket may do and cost.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of a frame.
+    pub max_frame_bytes: usize,
+    /// What a frame's content is held to.
+    pub frame: FrameLimits,
+    /// Conversations that one socket may have joined.
+    pub max_joined: usize,
+    /// Bytes that may be queued for one socket.
+    pub queue_bytes: usize,
+    /// How long a socket may do without a valid token, at its start and after a token's end.
+    pub auth_within: Duration,
+    /// A client that is silent for this long is pinged, and given up after two and a half times as long.
+    pub ping_after: Duration,
+    /// Frames per second; none: unlimited.
+    pub rate: Option<Rate>,
+    /// Sockets at once.
+    pub max_connections: usize,
+    /// Pages that browsers may connect from.
+    pub origins: Origins,
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Its refill.
+    pub per_second: NonZeroU32,
+    /// Its size.
+    pub burst: NonZeroU32,
+}
+
+/// What every socket shares.
+pub struct Gateway {
+    pub(crate) limits: Limits,
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) store: Store,
+    pub(crate) ingress: Ingress,
+    pub(crate) fanout: Fanout,
+    pub(crate) wake: Wake,
+}
+
+/// What a gateway is made of.
+pub struct Parts {
+    /// What sockets may do and cost.
+    pub limits: Limits,
+    /// How tokens become users.
+    pub authenticator: Authenticator,
+    /// How messages are grouped.
+    pub batch: BatchConfig,
+    /// How events reach sockets.
+    pub fanout: FanoutConfig,
+    /// How long a drain may take.
+    pub drain: Duration,
+    /// The database; perhaps through PgBouncer.
+    pub pool: Pool,
+    /// Where events come from and hints go to.
+    pub bus: Arc<dyn Bus>,
+    /// The plugin chain.
+    pub plugins: Arc<PluginHost>,
+    /// Where parts report whether they are ready.
+    pub health: Health,
+}
+
+/// Serves `listener` until `shutdown`, then drains: no new socket, everything accepted is answered, and the sockets are
+/// told to go elsewhere, spread over the drain time.
+pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
+    let Parts { limits, authenticator, batch, fanout, drain, pool, bus, plugins, health } = parts;
+    // What clients depend on outlives them; each stage of the drain ends one of these.
+    let (sockets, lanes, upkeep) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+    let upkeep_ends = CancellationToken::new();
+
+    let store = Store::new(pool);
+    let wake = Wake::default();
+    upkeep.spawn(wake.clone().run(bus.clone(), upkeep_ends.clone()));
+    upkeep.spawn(watch_database(store.clone(), health.clone(), upkeep_ends.clone()));
+    let (fanout, listening) = Fanout::start(fanout, &bus, Arc::new(store.clone()), &health, upkeep_ends.clone());
+    let batcher = Batcher::start(&store, batch, wake.clone(), &lanes);
+    let ingress = Ingress { store: store.clone(), plugins, batcher };
+    let places = Arc::new(Semaphore::new(limits.max_connections));
+    let gateway = Arc::new(Gateway { limits, places, authenticator, store, ingress, fanout, wake });
+
+    let retirement = Retirement::new(shutdown.clone(), drain.mul_f32(0.7));
+    let app = http::router(gateway, sockets.clone(), retirement);
+    // Frames are small and must not wait for one another in the kernel.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let served = axum::serve(listener, app).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+
+    sockets.close();
+    if timeout(drain, sockets.wait()).await.is_err() {
+        tracing::warn!(left = sockets.len(), "sockets were still open at the end of the drain");
+    }
+    // The last batcher went with the last socket, and its lanes end when everything is answered.
+    lanes.close();
+    let _ = timeout(Duration::from_secs(5), lanes.wait()).await;
+    upkeep_ends.cancel();
+    upkeep.close();
+    let _ = timeout(Duration::from_secs(5), async { tokio::join!(upkeep.wait(), listening.join()) }).await;
+    served
+}
+
+/// Asks the database every few seconds whether it is there, for `/ready`.
+async fn watch_database(store: Store, health: Health, ends: CancellationToken) {
+    let part = health.part("database");
+    loop {
+        match store.ping().await {
+            Ok(()) => part.up(),
+            Err(error) => part.down(error.to_string()),
+        }
+        if ends.run_until_cancelled(tokio::time::sleep(Duration::from_secs(2))).await.is_none() {
+            return;
+        }
+    }
+}

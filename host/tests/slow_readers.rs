@@ -1,0 +1,50 @@
+//! Clients that do not read, or read slowly: bounded, closed with their own code, and nobody else's trouble.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use serde_json::json;
+use support::World;
+use support::client::Client;
+use uuid::Uuid;
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_closed_and_resumes_and_others_notice_nothing() {
+    let world = World::new().await;
+    let variables = [("MAX_QUEUE_BYTES", "65536"), ("RATE_LIMIT_PER_SECOND", "0")];
+    let (gateway, _worker) = (world.gateway_with(&variables).await, world.worker().await);
+    let [sender, lazy] = [Uuid::new_v4(), Uuid::new_v4()];
+    let conversation = world.conversation(&[sender, lazy]).await;
+    let mut active = Client::joined(gateway.port, sender, conversation).await;
+    let mut idle = Client::joined(gateway.port, lazy, conversation).await;
+    let text = "x".repeat(30_000);
+    let mut sent = 0;
+    // Until the kernel's buffers and the queue are full.
+    while !gateway.get("/metrics").await.contains(r#"arcyou_closed_total{code="4000"}"#) {
+        sent += 1;
+        assert_eq!(active.say(conversation, &text).await["seq"], sent);
+        assert_eq!(active.message().await.1, sent);
+        assert!(sent < 5000, "a reader that reads nothing was never closed");
+    }
+    // What it got has no hole; the rest it gets by resuming.
+    let (seqs, code) = until_closed(&mut idle).await;
+    assert_eq!(code, Some(4000));
+    let last = seqs.len() as i64;
+    assert_eq!(seqs, (1..=last).collect::<Vec<_>>());
+    let mut again = Client::authenticated(gateway.port, lazy).await;
+    again.ok(json!({"op": "join", "conversation_id": conversation, "after_seq": last})).await;
+    for seq in last + 1..=sent {
+        assert_eq!(again.message().await.1, seq);
+    }
+}
+
+/// The `seq` of each message up to the end, and the code of the end.
+async fn until_closed(client: &mut Client) -> (Vec<i64>, Option<u16>) {
+    let mut seqs = Vec::new();
+    loop {
+        match client.next_or_close().await {
+            Ok(frame) => seqs.extend(frame["message"]["seq"].as_i64()),
+            Err(code) => return (seqs, code),
+        }
+    }
+}

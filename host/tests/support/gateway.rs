@@ -1,0 +1,134 @@
+//! Gateways and workers of a test, each with its own configuration, stopped at its end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arcyou_gateway::config::{Config, Mode};
+use arcyou_gateway::serve::{self, Listeners, Services};
+use arcyou_outbox_worker::RelayConfig;
+use arcyou_outbox_worker::bus::Bus;
+use arcyou_outbox_worker::contract::PubSubMode;
+use arcyou_outbox_worker::env::Source;
+use arcyou_outbox_worker::health::Health;
+use arcyou_outbox_worker::{database, telemetry};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::World;
+
+/// A running part. It ends with the test; [`Running::stop`] ends it in an orderly way.
+pub struct Running {
+    pub port: u16,
+    pub admin_port: u16,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    pub async fn stop(self) {
+        self.begin_stop();
+        self.task.await.unwrap();
+    }
+
+    pub fn begin_stop(&self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// The environment of a gateway in a test.
+struct Variables(HashMap<String, String>);
+
+impl Source for Variables {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+}
+
+fn recorder() -> PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    RECORDER.get_or_init(|| telemetry::metrics().unwrap()).clone()
+}
+
+impl World {
+    /// A gateway with the defaults of development.
+    pub async fn gateway(&self) -> Running {
+        self.gateway_with(&[]).await
+    }
+
+    /// A gateway with these variables besides.
+    pub async fn gateway_with(&self, variables: &[(&str, &str)]) -> Running {
+        let mut environment = HashMap::from([
+            ("DATABASE_URL".to_owned(), self.database_url()),
+            ("REDIS_URL".to_owned(), self.redis.url()),
+            ("JWT_PUBLIC_KEY".to_owned(), "dev-placeholder".to_owned()),
+            ("DRAIN_SECONDS".to_owned(), "1".to_owned()),
+            // A test must not depend on how fast it runs.
+            ("RATE_LIMIT_PER_SECOND".to_owned(), "0".to_owned()),
+        ]);
+        environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let config = Config::from_source(&Variables(environment), Mode::Serve).unwrap();
+        let health = Health::with_essential(serve::ESSENTIAL);
+        let bus = serve::redis(config.redis_url.as_ref().unwrap(), &health).unwrap();
+        let services = Services::prepare(&config, bus, health, recorder()).await.unwrap();
+        let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, admin_port) = (public.local_addr().unwrap().port(), admin.local_addr().unwrap().port());
+        let shutdown = CancellationToken::new();
+        let served = services.serve(config, Listeners { public, admin }, shutdown.clone());
+        let task = tokio::spawn(async move { served.await.unwrap() });
+        let running = Running { port, admin_port, shutdown, task };
+        running.ready().await;
+        running
+    }
+
+    /// A worker that relays this test's outbox.
+    pub async fn worker(&self) -> Running {
+        self.worker_in(PubSubMode::Global).await
+    }
+
+    pub async fn worker_in(&self, mode: PubSubMode) -> Running {
+        let health = Health::new();
+        let bus: Arc<dyn Bus> = serve::redis(&self.redis.url().parse().unwrap(), &health).unwrap();
+        let pool = database::pool(&self.database_url().parse().unwrap(), 4).unwrap();
+        let config = RelayConfig { mode, ..RelayConfig::default() };
+        let shutdown = CancellationToken::new();
+        let worker = arcyou_outbox_worker::run(config, pool, bus, health, shutdown.clone());
+        let task = tokio::spawn(worker);
+        Running { port: 0, admin_port: 0, shutdown, task }
+    }
+}
+
+impl Running {
+    /// Waits until every part of the gateway is up.
+    pub async fn ready(&self) {
+        for _ in 0..1500 {
+            if self.get("/ready").await.contains(r#""degraded":false"#) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("never ready: {}", self.get("/ready").await);
+    }
+
+    /// Waits for a part of the gateway to be reported in this state; returns the reason, if there is one.
+    pub async fn until(&self, part: &str, state: &str) -> String {
+        for _ in 0..1500 {
+            let answer = self.get("/ready").await;
+            let report: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+            let part = &report["parts"][part];
+            if part["state"] == state {
+                return part["reason"].as_str().unwrap_or_default().to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{part} was never {state}");
+    }
+
+    /// A GET on the admin listener: status line, headers and body.
+    pub async fn get(&self, path: &str) -> String {
+        super::http_get(self.admin_port, path).await
+    }
+}

@@ -1,0 +1,148 @@
+//! What every integration test stands on: a database of its own behind a real PgBouncer in transaction mode, a Redis of its
+//! own, gateways and workers on free ports, and a WebSocket client that awaits what it expects.
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+pub mod client;
+pub mod gateway;
+pub mod jwt;
+pub mod plugins;
+
+use std::sync::{Arc, OnceLock};
+
+use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Redis};
+use tokio::sync::OnceCell;
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+const TEMPLATE: &str = "arcyou_template";
+
+/// One PostgreSQL and one PgBouncer for all tests of a program; they end with it.
+struct Servers {
+    postgres: Postgres,
+    bouncer: PgBouncer,
+}
+
+fn servers() -> &'static Servers {
+    static SERVERS: OnceLock<Servers> = OnceLock::new();
+    SERVERS.get_or_init(|| {
+        let postgres = Postgres::start(PostgresOptions::default()).unwrap();
+        let bouncer = PgBouncer::start(&postgres, PgBouncerOptions::default()).unwrap();
+        Servers { postgres, bouncer }
+    })
+}
+
+/// A test's own database and Redis.
+pub struct World {
+    servers: &'static Servers,
+    pub database: String,
+    pub redis: Arc<Redis>,
+    /// A PgBouncer of its own, for tests that break it; the others share one.
+    pub bouncer: Option<Arc<PgBouncer>>,
+    pub sql: Client,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        static READY: OnceCell<()> = OnceCell::const_new();
+        let servers = tokio::task::spawn_blocking(servers).await.unwrap();
+        READY
+            .get_or_init(|| async {
+                connect(&servers.postgres.url("postgres"))
+                    .await
+                    .batch_execute(&format!("CREATE DATABASE {TEMPLATE}"))
+                    .await
+                    .unwrap();
+                let template = connect(&servers.postgres.url(TEMPLATE)).await;
+                arcyou_gateway::migrate::migrate(&template).await.unwrap();
+            })
+            .await;
+        let database = format!("test_{}", Uuid::new_v4().simple());
+        create_from_template(&servers.postgres, &database).await;
+        let redis = tokio::task::spawn_blocking(Redis::start).await.unwrap().unwrap();
+        let sql = connect(&servers.postgres.url(&database)).await;
+        Self { servers, database, redis: Arc::new(redis), bouncer: None, sql }
+    }
+
+    /// The same with a PgBouncer that may be broken.
+    pub async fn breakable() -> Self {
+        let world = Self::new().await;
+        let postgres = &world.servers.postgres;
+        let start = move || PgBouncer::start(postgres, PgBouncerOptions::default());
+        let bouncer = tokio::task::spawn_blocking(start).await.unwrap().unwrap();
+        Self { bouncer: Some(Arc::new(bouncer)), ..world }
+    }
+
+    /// The database through PgBouncer.
+    pub fn database_url(&self) -> String {
+        self.bouncer.as_deref().unwrap_or(&self.servers.bouncer).url(&self.database)
+    }
+
+    /// The database itself.
+    pub fn direct_url(&self) -> String {
+        self.servers.postgres.url(&self.database)
+    }
+
+    /// A second connection, for locks and transactions that stay open.
+    pub async fn connect(&self) -> Client {
+        connect(&self.direct_url()).await
+    }
+
+    /// A conversation with these participants, made as other services make it.
+    pub async fn conversation(&self, users: &[Uuid]) -> Uuid {
+        let row = self.sql.query_one("INSERT INTO conversations DEFAULT VALUES RETURNING id", &[]).await.unwrap();
+        let conversation: Uuid = row.get(0);
+        for user in users {
+            self.join_sql(conversation, *user).await;
+        }
+        conversation
+    }
+
+    pub async fn join_sql(&self, conversation: Uuid, user: Uuid) {
+        let insert = "INSERT INTO participants (conversation_id, user_id) VALUES ($1, $2)";
+        self.sql.execute(insert, &[&conversation, &user]).await.unwrap();
+    }
+
+    /// One number from the database.
+    pub async fn count(&self, query: &str) -> i64 {
+        self.sql.query_one(query, &[]).await.unwrap().get(0)
+    }
+
+    /// Waits until a query answers `expected`: for what the system does on its own account.
+    pub async fn eventually(&self, query: &str, expected: i64) {
+        for _ in 0..1000 {
+            if self.count(query).await == expected {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("{query} is {} and not {expected}", self.count(query).await);
+    }
+}
+
+/// PostgreSQL refuses to copy a template while somebody is connected to it, such as the last connection that is just going.
+async fn create_from_template(postgres: &Postgres, database: &str) {
+    static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _one = ONE_AT_A_TIME.lock().await;
+    let admin = connect(&postgres.url("postgres")).await;
+    let create = format!("CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy");
+    while let Err(error) = admin.batch_execute(&create).await {
+        assert_eq!(error.code().map(|code| code.code()), Some("55006"), "{error}");
+    }
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// The whole answer to a GET, as text.
+pub async fn http_get(port: u16, path: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
