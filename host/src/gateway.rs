@@ -8,6 +8,7 @@ use arcyou_outbox_worker::bus::Bus;
 use arcyou_outbox_worker::health::Health;
 use axum::serve::ListenerExt as _;
 use deadpool_postgres::Pool;
+use metrics::gauge;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -95,6 +96,7 @@ pub struct Parts {
 /// told to go elsewhere, spread over the drain time.
 pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
     let Parts { limits, authenticator, batch, fanout, drain, pool, bus, plugins, health } = parts;
+    describe_metrics();
     // What clients depend on outlives them; each stage of the drain ends one of these.
     let (sockets, lanes, upkeep) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     let upkeep_ends = CancellationToken::new();
@@ -128,10 +130,13 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToke
     served
 }
 
-/// Asks the database every few seconds whether it is there, for `/ready`.
+/// Asks the database every few seconds whether it is there, for `/ready`, and how its pool is doing.
 async fn watch_database(store: Store, health: Health, ends: CancellationToken) {
     let part = health.part("database");
     loop {
+        let pool = store.pool_status();
+        gauge!("arcyou_database_pool_connections").set(pool.size as f64);
+        gauge!("arcyou_database_pool_waiting").set(pool.waiting as f64);
         match store.ping().await {
             Ok(()) => part.up(),
             Err(error) => part.down(error.to_string()),
@@ -140,4 +145,19 @@ async fn watch_database(store: Store, health: Health, ends: CancellationToken) {
             return;
         }
     }
+}
+
+fn describe_metrics() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_gauge!("arcyou_connections", "Open sockets");
+    describe_counter!("arcyou_connections_total", "Sockets since the start");
+    describe_counter!("arcyou_closed_total", "Sockets that the gateway closed, by close code");
+    describe_counter!(
+        "arcyou_sends_total",
+        "Sends by outcome: stored, held, discarded, duplicate, or the code of the refusal"
+    );
+    describe_histogram!("arcyou_ack_seconds", "From a send's frame to its answer");
+    describe_histogram!("arcyou_commit_seconds", "Time of one transaction for a batch");
+    describe_histogram!("arcyou_commit_size", "Messages in one transaction");
+    describe_counter!("arcyou_commit_failures_total", "Transactions that failed, by kind; most are tried again");
 }

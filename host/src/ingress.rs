@@ -1,9 +1,11 @@
 //! The inbound line, top to bottom: repeat? → authorize → plugin chain → batch → transaction → ack.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use metrics::counter;
+use metrics::{counter, histogram};
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 
 use crate::authorize::{Joined, Submitted, authorize, not_participant};
 use crate::batch::{Batcher, NotStored, Outcome};
@@ -19,9 +21,17 @@ pub struct Ingress {
     pub(crate) batcher: Batcher,
 }
 
+/// A send that was taken as far as the batch, or no further.
+#[derive(Debug)]
+pub struct Accepted {
+    since: Instant,
+    span: Span,
+    answer: Answer,
+}
+
 /// An answer, or the promise of one.
 #[derive(Debug)]
-pub enum Answer {
+enum Answer {
     /// Known already.
     Ready(Result<Reply, Failure>),
     /// Known after the commit.
@@ -31,11 +41,12 @@ pub enum Answer {
 impl Ingress {
     /// Takes a message as far as the batch. Calls for one socket must follow one another, so that its messages are stored
     /// in the order of its frames; what is pending may then be awaited side by side.
-    pub async fn accept(&self, message: Submitted, joined: Option<&Joined>) -> Answer {
-        match self.hand_over(message, joined).await {
-            Ok(answer) => answer,
-            Err(failure) => Answer::Ready(Err(failure)),
-        }
+    pub async fn accept(&self, message: Submitted, joined: Option<&Joined>) -> Accepted {
+        let since = Instant::now();
+        let span = tracing::debug_span!("send", conversation = %message.conversation, sender = %message.sender);
+        let handed_over = self.hand_over(message, joined).instrument(span.clone()).await;
+        let answer = handed_over.unwrap_or_else(|failure| Answer::Ready(Err(failure)));
+        Accepted { since, span, answer }
     }
 
     async fn hand_over(&self, message: Submitted, joined: Option<&Joined>) -> Result<Answer, Failure> {
@@ -63,13 +74,13 @@ impl Ingress {
     }
 }
 
-impl Answer {
+impl Accepted {
     /// The answer itself. Counts it.
     pub async fn resolve(self) -> Result<Reply, Failure> {
-        let result = match self {
-            Self::Ready(result) => result,
+        let result = match self.answer {
+            Answer::Ready(result) => result,
             // A lane that is gone without an answer may have stored the message.
-            Self::Pending(outcome) => reply(outcome.await.unwrap_or(Err(NotStored::Unknown))),
+            Answer::Pending(outcome) => reply(outcome.await.unwrap_or(Err(NotStored::Unknown))),
         };
         let outcome = match &result {
             Ok(Reply::Send { status: SendStatus::Stored(_), duplicate: false }) => "stored",
@@ -79,6 +90,8 @@ impl Answer {
             Err(failure) => failure.code.value(),
         };
         counter!("arcyou_sends_total", "outcome" => outcome).increment(1);
+        histogram!("arcyou_ack_seconds").record(self.since.elapsed());
+        self.span.in_scope(|| tracing::debug!(outcome, elapsed = ?self.since.elapsed(), "answered"));
         result
     }
 }

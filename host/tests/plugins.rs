@@ -78,7 +78,20 @@ async fn each_verdict_and_each_failure_is_told_and_harms_one_message() {
             (&json!(status), &Value::Null, &Value::Null)
         );
     }
-    assert_eq!(world.count("SELECT count(*) FROM held_messages WHERE held_by = 'misbehaving'").await, 1);
+    // Held under a key, it is held once.
+    for duplicate in [Value::Null, json!(true)] {
+        let mut frame = send(conversation, json!({"filter": "hold"}));
+        frame["idempotency_key"] = json!("k");
+        let reply = client.ok(frame).await;
+        assert_eq!((&reply["status"], &reply["duplicate"]), (&json!("held"), &duplicate));
+    }
+    assert_eq!(world.count("SELECT count(*) FROM held_messages WHERE idempotency_key = 'k'").await, 1);
+    assert_eq!(
+        world
+            .count("SELECT count(*) FROM held_messages WHERE idempotency_key IS NULL AND held_by = 'misbehaving'")
+            .await,
+        1
+    );
     assert_eq!(world.count("SELECT count(*) FROM messages").await, stored);
     assert_eq!(world.count("SELECT last_seq FROM conversations").await, stored);
 }

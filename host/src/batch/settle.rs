@@ -61,7 +61,7 @@ impl Committer {
                 }
             };
             histogram!("arcyou_commit_seconds").record(started.elapsed());
-            histogram!("arcyou_commit_rows").record(messages.len() as f64);
+            histogram!("arcyou_commit_size").record(messages.len() as f64);
             match result {
                 Ok(outcomes) => {
                     pause = FIRST_PAUSE;
@@ -95,7 +95,7 @@ async fn retry(mut chunk: Vec<Job>, error: &StoreError, chunks: &mut VecDeque<Ve
     counter!("arcyou_commit_failures_total", "kind" => error.kind()).increment(1);
     tracing::warn!(%error, messages = chunk.len(), "a batch was not committed");
     match error {
-        StoreError::Data(_) | StoreError::Transient(_) if chunk.len() > 1 => {
+        StoreError::Data(_) | StoreError::Refused(_) | StoreError::Transient(_) if chunk.len() > 1 => {
             let second = chunk.split_off(chunk.len() / 2);
             chunks.push_front(second);
             chunks.push_front(chunk);

@@ -14,7 +14,7 @@ use super::socket::{End, Wire};
 use super::state::{Renewal, State};
 use crate::authorize::{Submitted, not_participant};
 use crate::gateway::Gateway;
-use crate::ingress::Answer;
+use crate::ingress::Accepted;
 use crate::protocol::{ClientFrame, CloseCode, Echo, ErrorCode, Failure, HistoryFrom, Operation, Reply};
 use crate::store::{ReadMark, StoredMessage, Window};
 
@@ -32,7 +32,7 @@ pub(super) struct Session {
 /// A send that was taken; its reply is due in the order of the client's frames.
 pub(super) struct Sending {
     pub(super) echo: Echo,
-    pub(super) answer: Answer,
+    pub(super) accepted: Accepted,
 }
 
 impl Session {
@@ -56,8 +56,8 @@ impl Session {
             }
             Operation::Send { conversation, body, idempotency_key } => {
                 let message = Submitted { conversation, sender: user, body, idempotency_key };
-                let answer = self.gateway.ingress.accept(message, self.standing(conversation)).await;
-                return Ok(Some(Sending { echo, answer }));
+                let accepted = self.gateway.ingress.accept(message, self.standing(conversation)).await;
+                return Ok(Some(Sending { echo, accepted }));
             }
             Operation::Leave { conversation } => self.leave(conversation),
             Operation::Ack { conversation, last_read_id } => self.ack(user, conversation, last_read_id).await,

@@ -197,8 +197,8 @@ impl Connection {
         if !matches!(frame.operation, protocol::Operation::Send { .. }) {
             self.settle().await?;
         }
-        if let Some(Sending { echo, answer }) = self.session.perform(frame, &mut self.wire).await? {
-            self.in_flight.push_back(Box::pin(async move { (echo, answer.resolve().await) }));
+        if let Some(Sending { echo, accepted }) = self.session.perform(frame, &mut self.wire).await? {
+            self.in_flight.push_back(Box::pin(async move { (echo, accepted.resolve().await) }));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ mod commit;
 mod error;
 mod sql;
 
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{Object, Pool, Status};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -105,6 +105,11 @@ impl Store {
     /// A store over a pool that may lead through PgBouncer.
     pub fn new(pool: Pool) -> Self {
         Self { pool }
+    }
+
+    /// How many connections there are, and who waits for one.
+    pub fn pool_status(&self) -> Status {
+        self.pool.status()
     }
 
     /// Whether the database answers.
