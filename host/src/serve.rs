@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::batch::BatchConfig;
 use crate::config::Config;
 use crate::fanout::FanoutConfig;
-use crate::gateway::{self, Parts};
 use crate::migrate::migrate;
 use crate::plugins::{self, PluginHost};
+use crate::run::{Parts, run};
 
 /// Without these a gateway cannot do its work. Without Redis it can: messages are stored and delivered from the database.
 pub const ESSENTIAL: &[&str] = &["database", "schema"];
@@ -132,7 +132,7 @@ impl Services {
             plugins,
             health,
         };
-        let served = gateway::run(parts, listeners.public, shutdown).await;
+        let served = run(parts, listeners.public, shutdown).await;
         upkeep_ends.cancel();
         let _ = tokio::join!(admin, migration, plugin_state);
         Ok(served?)

@@ -2,6 +2,8 @@
 
 pub mod body;
 mod client;
+#[cfg(test)]
+mod client_tests;
 mod close;
 mod code;
 mod server;
