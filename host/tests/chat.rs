@@ -118,14 +118,18 @@ async fn a_client_may_send_everything_before_the_first_answer() {
         let send = json!({"op": "send", "conversation_id": conversation, "body": {"text": "x"}, "temp_id": number});
         client.send_text(send.to_string()).await;
     }
+    client.send_text(r#"{"op":"fly","temp_id":100}"#).await;
     let mut frames = Vec::new();
-    while frames.len() < 202 {
+    while frames.len() < 203 {
         frames.push(client.next().await);
     }
     let replies: Vec<_> = frames.iter().filter(|frame| frame["op"] == "send").collect();
     for (number, reply) in replies.iter().enumerate() {
         assert_eq!((&reply["temp_id"], &reply["seq"]), (&json!(number), &json!(number + 1)));
     }
+    // Even a refusal waits for its turn.
+    let answered = |frame: &serde_json::Value| frame["temp_id"].as_i64();
+    assert_eq!(frames.iter().filter_map(answered).collect::<Vec<_>>(), (0..=100).collect::<Vec<_>>());
     let events: Vec<_> = frames.iter().filter(|frame| frame["op"] == "event").collect();
     let seqs: Vec<_> = events.iter().map(|event| event["message"]["seq"].as_i64().unwrap()).collect();
     assert_eq!(seqs, (1..=100).collect::<Vec<_>>());

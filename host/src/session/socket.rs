@@ -165,7 +165,7 @@ impl Connection {
             Some(Ok(Message::Binary(_))) => {
                 self.admit_rate()?;
                 let failure = Failure::new(ErrorCode::BinaryFrame, "send JSON in text frames");
-                self.session.say(failure.encode("error", &Echo::default()))
+                self.refuse(&failure, "error", &Echo::default()).await
             }
             // Pings are answered by the library; both count against the rate, so that a flood of them has an end.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => self.admit_rate().map(drop),
@@ -187,11 +187,11 @@ impl Connection {
             };
             let mut failure = Failure::new(ErrorCode::RateLimited, "too many requests; slow down");
             failure.retry_after_ms = Some(wait.as_millis().max(1) as u64);
-            return self.session.say(failure.encode(op, echo));
+            return self.refuse(&failure, op, echo).await;
         }
         let frame = match parsed {
             Ok(frame) => frame,
-            Err(error) => return self.session.say(Failure::new(error.code, error.text).encode(error.op, &error.echo)),
+            Err(error) => return self.refuse(&Failure::new(error.code, error.text), error.op, &error.echo).await,
         };
         // Frames are answered in their order: only sends may be under way beside one another.
         if !matches!(frame.operation, protocol::Operation::Send { .. }) {
@@ -201,6 +201,12 @@ impl Connection {
             self.in_flight.push_back(Box::pin(async move { (echo, accepted.resolve().await) }));
         }
         Ok(())
+    }
+
+    /// Answers a frame that is not carried out, in its turn.
+    async fn refuse(&mut self, failure: &Failure, op: &str, echo: &Echo) -> Result<(), End> {
+        self.settle().await?;
+        self.session.say(failure.encode(op, echo))
     }
 
     /// How long to wait before the next frame, if this one came too fast.
