@@ -1,6 +1,7 @@
 //! The public listener: the WebSocket handshake and `/health`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -9,6 +10,11 @@ use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::gateway::Gateway;
@@ -18,6 +24,13 @@ use crate::session::socket::{self, Retirement};
 const READ_BUFFER: usize = 4 * 1024;
 /// Frames are handed to the kernel in pieces of this size, or at the end of what is queued.
 const WRITE_BUFFER: usize = 16 * 1024;
+
+/// How long a client may take to send its request.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// How long requests may take that are under way when no more are accepted.
+const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
+/// Between attempts to accept connections while that fails.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Clone)]
 struct Context {
@@ -33,6 +46,33 @@ pub fn router(gateway: Arc<Gateway>, sockets: TaskTracker, retirement: Retiremen
         .route("/ws", get(upgrade))
         .route("/health", get(health))
         .with_state(Context { gateway, sockets, retirement })
+}
+
+/// Accepts connections until `shutdown`. What is under way then may finish, for a moment.
+pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
+    let handshakes = TaskTracker::new();
+    loop {
+        let stream = match shutdown.run_until_cancelled(listener.accept()).await {
+            None => break,
+            Some(Ok((stream, _))) => stream,
+            Some(Err(error)) => {
+                // Most often the process has no file left: others must end first.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        // Frames are small and must not wait for one another in the kernel.
+        let _ = stream.set_nodelay(true);
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HANDSHAKE_WITHIN)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()))
+            .with_upgrades();
+        handshakes.spawn(async move { drop(connection.await) });
+    }
+    handshakes.close();
+    let _ = tokio::time::timeout(LAST_HANDSHAKES, handshakes.wait()).await;
 }
 
 async fn health() -> impl IntoResponse {

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use arcyou_outbox_worker::bus::Bus;
 use arcyou_outbox_worker::health::Health;
-use axum::serve::ListenerExt as _;
 use deadpool_postgres::Pool;
-use futures_util::FutureExt as _;
 use metrics::gauge;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -26,8 +24,6 @@ use crate::session::socket::Retirement;
 use crate::store::Store;
 use crate::wake::Wake;
 
-/// How long a handshake that is under way may take once the drain has begun.
-const HANDSHAKES_END_WITHIN: Duration = Duration::from_secs(1);
 /// How long what no client waits for may take at the end.
 const UPKEEP_ENDS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -55,7 +51,7 @@ pub struct Parts {
 
 /// Serves `listener` until `shutdown`, then drains: no new socket, everything accepted is answered, and the sockets are
 /// told to go elsewhere, spread over the drain time.
-pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToken) -> std::io::Result<()> {
+pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToken) {
     let Parts { limits, authenticator, batch, fanout, drain, pool, bus, plugins, health } = parts;
     describe_metrics();
     // What clients depend on outlives them; each stage of the drain ends one of these.
@@ -74,17 +70,8 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToke
 
     let retirement = Retirement::new(shutdown.clone(), drain.mul_f32(0.7));
     let app = http::router(gateway, sockets.clone(), retirement);
-    // Frames are small and must not wait for one another in the kernel.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let mut server = server.into_future().fuse();
-    let failed = tokio::select! {
-        ended = &mut server => ended.err(),
-        () = shutdown.cancelled() => None,
-    };
+    http::serve(listener, app, shutdown).await;
 
-    // A handshake that never ends must not hold up the drain.
-    drop(timeout(HANDSHAKES_END_WITHIN.min(drain), server).await);
     sockets.close();
     if timeout(drain, sockets.wait()).await.is_err() {
         tracing::warn!(left = sockets.len(), "sockets were still open at the end of the drain");
@@ -95,7 +82,6 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToke
     upkeep_ends.cancel();
     upkeep.close();
     let _ = timeout(UPKEEP_ENDS_WITHIN, async { tokio::join!(upkeep.wait(), listening.join()) }).await;
-    failed.map_or(Ok(()), Err)
 }
 
 /// Asks the database every few seconds whether it is there, for `/ready`, and how its pool is doing.

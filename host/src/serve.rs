@@ -83,7 +83,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let services = Services::prepare(&config, bus, health, telemetry::metrics()?).await?;
     let listeners = listen(&config).await?;
     tracing::info!(address = %listeners.public_addr()?, admin = %config.admin, "listening");
-    services.serve(config, listeners, shutdown).await
+    services.serve(config, listeners, shutdown).await;
+    Ok(())
 }
 
 /// Applies what is missing, once.
@@ -113,7 +114,7 @@ impl Services {
     }
 
     /// Serves until `shutdown`, then drains.
-    pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
+    pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) {
         let Self { pool, bus, plugins, health, metrics } = self;
         let upkeep_ends = CancellationToken::new();
         let admin = tokio::spawn(admin::serve(listeners.admin, health.clone(), metrics, upkeep_ends.clone()));
@@ -132,10 +133,9 @@ impl Services {
             plugins,
             health,
         };
-        let served = run(parts, listeners.public, shutdown).await;
+        run(parts, listeners.public, shutdown).await;
         upkeep_ends.cancel();
         let _ = tokio::join!(admin, migration, plugin_state);
-        Ok(served?)
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 use serde_json::json;
 use support::World;
 use support::client::Client;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
 #[tokio::test]
@@ -36,6 +37,23 @@ async fn a_reader_that_does_not_read_is_closed_and_resumes_and_others_notice_not
     for seq in last + 1..=sent {
         assert_eq!(again.message().await.1, seq);
     }
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_ended_and_does_not_hold_up_a_drain() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await.unwrap();
+        slow.push(stream);
+    }
+    let mut answer = Vec::new();
+    slow.remove(0).read_to_end(&mut answer).await.unwrap();
+    let mut another = tokio::net::TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap();
+    another.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    gateway.stop().await;
 }
 
 /// The `seq` of each message up to the end, and the code of the end.

@@ -84,10 +84,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         services.health.clone(),
         ends.clone(),
     ));
-    let served = services.serve(config, listeners, shutdown).await;
+    services.serve(config, listeners, shutdown).await;
     ends.cancel();
     worker.await?;
-    served?;
     if let Some(postgres) = postgres {
         blocking("stopping PostgreSQL", move || postgres.stop()).await?;
     }

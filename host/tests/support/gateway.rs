@@ -78,7 +78,7 @@ impl World {
         let (port, admin_port) = (public.local_addr().unwrap().port(), admin.local_addr().unwrap().port());
         let shutdown = CancellationToken::new();
         let served = services.serve(config, Listeners { public, admin }, shutdown.clone());
-        let task = tokio::spawn(async move { served.await.unwrap() });
+        let task = tokio::spawn(served);
         let running = Running { port, admin_port, shutdown, task };
         running.ready().await;
         running
