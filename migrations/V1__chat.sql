@@ -90,6 +90,11 @@ ALTER TABLE outbox SET (
 ALTER TABLE conversations SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 ALTER TABLE participants SET (fillfactor = 85);
 
+-- How times are shown to clients: UTC, RFC 3339, milliseconds.
+CREATE FUNCTION message_time(t timestamptz) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN to_char(t AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+
 -- The one shape in which a message is shown to clients.
 CREATE FUNCTION message_json(m messages) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -99,7 +104,7 @@ RETURN jsonb_build_object(
     'conversation_id', (m).conversation_id,
     'sender_id', (m).sender_id,
     'body', (m).body,
-    'created_at', to_char((m).created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')
+    'created_at', message_time((m).created_at)
 );
 
 -- A removed participant loses the conversation on every open socket, whoever ran the SQL.

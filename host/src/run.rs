@@ -68,7 +68,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToke
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let gateway = Arc::new(Gateway { limits, places, authenticator, store, ingress, fanout, wake });
 
-    let retirement = Retirement::new(shutdown.clone(), drain.mul_f32(0.7));
+    let retirement = Retirement::new(shutdown.clone(), drain);
     let app = http::router(gateway, sockets.clone(), retirement);
     http::serve(listener, app, shutdown).await;
 

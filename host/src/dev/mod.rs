@@ -72,6 +72,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let services = step("loading plugins", Services::prepare(&config, bus, health, telemetry::metrics()?)).await?;
     step("bringing the schema up to date", serve::migrate_once(&config.migrate_database)).await?;
     demo::create(&services.pool).await.context("the demo conversation could not be made")?;
+    let pool = services.pool.clone();
     let listeners = serve::listen(&config).await?;
     demo::explain(listeners.public_addr()?, &config);
 
@@ -87,6 +88,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     services.serve(config, listeners, shutdown).await;
     ends.cancel();
     worker.await?;
+    pool.close();
     if let Some(postgres) = postgres {
         blocking("stopping PostgreSQL", move || postgres.stop()).await?;
     }

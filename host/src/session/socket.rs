@@ -23,8 +23,10 @@ use crate::protocol::{self, CloseCode, Echo, ErrorCode, Failure, Reply};
 
 /// A client that takes nothing for this long while something is to be written is given up.
 const WRITE_STALL: Duration = Duration::from_secs(20);
-/// How long a closed socket may take to say goodbye: one whose buffers are full has to read them first.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a closed socket may take to say goodbye …
+const FAREWELL: Duration = Duration::from_secs(1);
+/// … and one whose buffers are full, which it has to read first.
+const SLOW_FAREWELL: Duration = Duration::from_secs(5);
 /// How long a socket is kept whose stream cannot be read to its end.
 const LINGER: Duration = Duration::from_millis(500);
 /// Sends of one socket that are under way; after that its frames wait in the kernel.
@@ -55,9 +57,9 @@ pub struct Retirement {
 }
 
 impl Retirement {
-    /// Sockets go within `spread` after `drain`.
-    pub fn new(drain: CancellationToken, spread: Duration) -> Self {
-        Self { drain, spread }
+    /// Sockets begin to go when `drain` is cancelled, and are gone within `time`.
+    pub fn new(drain: CancellationToken, time: Duration) -> Self {
+        Self { drain, spread: time.saturating_sub(FAREWELL).mul_f32(0.9) }
     }
 
     async fn come(self) {
@@ -271,7 +273,8 @@ impl Connection {
             }
             Ok::<(), End>(())
         };
-        let _ = timeout(FAREWELL, farewell).await;
+        let patience = if code == CloseCode::SlowConsumer { SLOW_FAREWELL } else { FAREWELL };
+        let _ = timeout(patience, farewell).await;
     }
 }
 

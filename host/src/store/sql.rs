@@ -68,7 +68,7 @@ SELECT CASE WHEN j.status <> 'new' THEN j.status
             WHEN f.ord = j.ord THEN CASE WHEN f.hold_reason IS NULL THEN 'stored' ELSE 'held' END
             ELSE CASE WHEN f.hold_reason IS NULL THEN 'stored before' ELSE 'held before' END END AS status,
     coalesce(j.earlier_id, n.id) AS id, coalesce(j.earlier_seq, n.seq) AS seq,
-    to_char(coalesce(j.earlier_created_at, n.created_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS created_at
+    message_time(coalesce(j.earlier_created_at, n.created_at)) AS created_at
 FROM judged j
 LEFT JOIN first_of_key f ON j.status = 'new' AND (f.ord = j.ord OR (j.key IS NOT NULL AND f.key = j.key
     AND f.conversation_id = j.conversation_id AND f.sender_id = j.sender_id))
@@ -78,7 +78,7 @@ ORDER BY j.ord";
 
 /// What became of an earlier message with this key: `$1` conversation, `$2` sender, `$3` key.
 pub(super) const FIND_BY_KEY: &str = "
-SELECT 'stored before' AS status, id, seq, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS created_at
+SELECT 'stored before' AS status, id, seq, message_time(created_at) AS created_at
 FROM messages WHERE conversation_id = $1 AND sender_id = $2 AND idempotency_key = $3
 UNION ALL
 SELECT 'held before', NULL, NULL, NULL

@@ -19,9 +19,8 @@ pub(crate) fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let crates = ["plugins/body-shape", "plugins/word-filter", "host/tests/guests"].map(|dir| root.join(dir));
         let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("plugins-test");
-        assert_eq!(build::build(&crates, &out).unwrap().len(), 3);
+        build::build(&[root.join("plugins"), root.join("host/tests/guests")], &out).unwrap();
         out
     })
 }

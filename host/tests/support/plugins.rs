@@ -1,21 +1,10 @@
 //! Plugins built from source, and directories of them for a gateway.
 
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+#[path = "../guests/support.rs"]
+mod guests;
 
-use arcyou_gateway::plugins::build;
+pub(crate) use guests::built;
 use tempfile::TempDir;
-
-/// Where the plugins of this repository are, and those of the tests: built when they are first asked for.
-pub fn built() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("plugins-test");
-        build::build(&[top.join("plugins"), top.join("host/tests/guests")], &out).unwrap();
-        out
-    })
-}
 
 /// A directory for `PLUGINS_DIR`.
 pub struct Directory(TempDir, String);
