@@ -31,24 +31,20 @@ const isFinal = (code) => code === 1002 || code === 1007 || (code >= 4500 && cod
 /** Unanswered requests at once; `rate_limited` takes it down to one. */
 const MAX_WINDOW = 32;
 const MAX_EVENT_IDS = 4096;
-const CLOCK = {
-  set: (run, ms) => setTimeout(run, ms),
-  clear: (timer) => clearTimeout(timer),
-  now: () => Date.now(),
-  random: () => Math.random(),
-};
+// Wrapped, since browsers insist on their own `this`.
+const TIMERS = { set: (run, ms) => setTimeout(run, ms), clear: (timer) => clearTimeout(timer) };
+const CLOCK = { ...TIMERS, now: () => Date.now(), random: () => Math.random() };
 /** `crypto.randomUUID` is missing in pages that did not come over HTTPS. */
 const newKey = () => crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint8Array(16))].join('-');
 
-/** A final refusal. `code` is the protocol's, or `queue_full` or `closed`. */
+/** A final refusal. `code` is the protocol's, or `queue_full` or `closed`; `reply` the whole reply, if there was one. */
 export class ArcYouError extends Error {
   /** @param {string} code @param {string} message @param {Frame} [reply] */
   constructor(code, message, reply) {
     super(message);
     this.code = code;
-    /** The whole reply, if there was one: `plugin`, `reject_code` and so on. */
     this.reply = reply;
-    /** Of a send: with this key it can be sent again, later or by another client, and is stored once. @type {string | undefined} */
+    /** Of a send: with it the message can be sent again later, and is stored once. @type {string | undefined} */
     this.idempotencyKey = undefined;
   }
 }
@@ -77,9 +73,7 @@ export class ArcYouClient {
   #eventIds = new Set();
   #timers = new Set();
   #watchdog;
-  #url;
-  #options;
-  #clock;
+  #url; #options; #clock;
 
   /** Connects at once. @param {string | (() => string)} url A function may name another gateway each time. @param {Options} options */
   constructor(url, options) {
@@ -205,11 +199,12 @@ export class ArcYouClient {
   /** Finds a dead connection, of which nobody else tells: called whenever something is heard. */
   #watch() {
     this.#cancel(this.#watchdog);
+    const { requestTimeoutMs, idleMs } = this.#options;
+    const giveUp = () => this.#lost('timeout', 'the gateway did not answer');
+    // The same token again costs the gateway next to nothing, and changes nothing.
+    const probe = () => this.#authenticate(() => this.#renew());
     const awaited = !this.#ready || this.#unanswered.size > 0;
-    this.#watchdog = awaited
-      ? this.#later(this.#options.requestTimeoutMs, () => this.#lost('timeout', 'the gateway did not answer'))
-      : // The same token again costs the gateway next to nothing, and changes nothing.
-        this.#later(this.#options.idleMs, () => this.#authenticate(() => this.#renew()));
+    this.#watchdog = awaited ? this.#later(requestTimeoutMs, giveUp) : this.#later(idleMs, probe);
   }
 
   #lost(code, reason, final = isFinal(code)) {
@@ -272,20 +267,19 @@ export class ArcYouClient {
   }
 
   #answered(item, reply) {
-    const again = ASK_AGAIN.has(reply.code);
     if (reply.code === 'auth_required') {
       item.busy = false;
       this.#renew();
-    } else if (again) {
+    } else if (ASK_AGAIN.has(reply.code)) {
       const { baseMs, maxMs } = this.#options.backoff;
-      const longest = reply.retry_after_ms ? reply.retry_after_ms : Math.min(maxMs, baseMs * 2 ** item.tries++);
+      const longest = reply.retry_after_ms ?? Math.min(maxMs, baseMs * 2 ** item.tries++);
       const wait = (reply.retry_after_ms ?? 0) + this.#clock.random() * longest;
       // The rate limit is the socket's; all else concerns this request.
       const limited = reply.code === 'rate_limited';
       if (limited) [this.#paused, this.#window] = [true, 1];
       this.#later(wait, () => {
-        if (limited) this.#paused = false;
         item.busy = false;
+        if (limited) this.#paused = false;
         this.#pump();
       });
     } else {
@@ -407,9 +401,7 @@ export class ArcYouClient {
     try {
       callback?.(...args);
     } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
+      queueMicrotask(() => Promise.reject(error));
     }
   }
 
