@@ -28,8 +28,8 @@ const ASK_AGAIN = new Set(['unavailable', 'overloaded', 'outcome_unknown', 'rate
 /** Refusals of a token that a later one may not meet. After any other a reconnect would change nothing. */
 const AUTH_AGAIN = new Set([...ASK_AGAIN, 'token_expired', 'token_not_yet_valid', 'internal']);
 const isFinal = (code) => code === 1002 || code === 1007 || (code >= 4500 && code <= 4999);
-/** Unanswered requests at once; `rate_limited` takes it down to one. */
-const MAX_WINDOW = 32;
+/** Unanswered requests at once; so few that no rate limit can take them for a flood. `rate_limited` makes it one for a while. */
+const MAX_WINDOW = 8;
 const MAX_EVENT_IDS = 4096;
 // Wrapped, since browsers insist on their own `this`.
 const TIMERS = { set: (run, ms) => setTimeout(run, ms), clear: (timer) => clearTimeout(timer) };
@@ -66,7 +66,7 @@ export class ArcYouClient {
   #unanswered = new Map();
   #queued = 0;
   #nextRef = 1;
-  #window = 8;
+  #window = MAX_WINDOW;
   #paused = false;
   /** Joined conversations; `seq` is the last message that was told. */
   #rooms = new Map();
@@ -285,7 +285,9 @@ export class ArcYouClient {
     } else {
       const items = this.#lanes.get(item.lane);
       items.shift();
-      if (items.length === 0) this.#lanes.delete(item.lane);
+      // To the end, so that busy lanes leave room for others.
+      this.#lanes.delete(item.lane);
+      if (items.length > 0) this.#lanes.set(item.lane, items);
       this.#queued -= Number(item.counted);
       if (!reply.success) item.reject(new ArcYouError(reply.code, reply.error, reply));
       this.#window = Math.min(this.#window + 1, MAX_WINDOW);
@@ -401,7 +403,7 @@ export class ArcYouClient {
     try {
       callback?.(...args);
     } catch (error) {
-      queueMicrotask(() => Promise.reject(error));
+      (globalThis.reportError ?? console.error)(error);
     }
   }
 

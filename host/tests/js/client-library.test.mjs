@@ -370,3 +370,47 @@ test('what was left stays left', async () => {
   assert.equal((await chat.history(ROOM, { beforeSeq: 5, limit: 2 })).has_more, false);
   assert.deepEqual(heard.items.map(({ op }) => op), ['auth', 'join', 'leave', 'auth', 'history']);
 });
+
+test('a rate limit slows many conversations down, and floods nobody', async () => {
+  let [tokens, since, inRow, worst] = [2, Date.now(), 0, 0];
+  const { url } = await gateway({
+    join: () => {
+      tokens = Math.min(2, tokens + (Date.now() - since) / 2);
+      since = Date.now();
+      inRow = tokens < 1 ? inRow + 1 : 0;
+      worst = Math.max(worst, inRow);
+      if (tokens < 1) return refusal('rate_limited', { retry_after_ms: Math.ceil((1 - tokens) * 2) + 1 });
+      tokens -= 1;
+      return { last_seq: 0 };
+    },
+  });
+  const { chat } = client(url);
+  const rooms = Array.from({ length: 100 }, (_, at) => ROOM.slice(0, -3) + String(at).padStart(3, '0'));
+  await Promise.all(rooms.map((room) => chat.join(room)));
+  assert.ok(worst <= 10, `${worst} refused in a row`);
+});
+
+test('a busy conversation leaves room for others', async () => {
+  const order = [];
+  const { url } = await gateway({ send: ({ body }) => (order.push(body.n), standard.send()) });
+  const { chat } = client(url);
+  const rooms = Array.from({ length: 12 }, (_, at) => ROOM.slice(0, -2) + String(at).padStart(2, '0'));
+  await Promise.all(rooms.flatMap((room, n) => Array.from({ length: 20 }, () => chat.send(room, { n }))));
+  assert.equal(new Set(order.slice(0, 30)).size, 12);
+});
+
+test('what a callback throws is reported, and does not break the connection', async (t) => {
+  const { url, sockets } = await gateway();
+  const thrown = [];
+  const onEvent = (event) => {
+    thrown.push(event.message.seq);
+    throw new Error('the application');
+  };
+  const reported = t.mock.method(console, 'error', () => {});
+  const { chat } = client(url, { onEvent });
+  await chat.join(ROOM);
+  (await sockets.find(() => true)).say(created(1));
+  await chat.ack(ROOM, 101);
+  assert.equal(reported.mock.calls[0].arguments[0].message, 'the application');
+  assert.deepEqual([thrown, sockets.items.length], [[1], 1]);
+});
