@@ -90,10 +90,11 @@ export class ArcYouClient {
    */
   join(conversationId, { afterSeq } = {}) {
     const id = conversationId.toLowerCase();
-    if (!this.#rooms.has(id)) this.#rooms.set(id, { id, seq: afterSeq, target: 0, filling: false });
-    const room = this.#rooms.get(id);
+    const known = this.#rooms.get(id);
+    const room = known ?? { id, seq: afterSeq, target: 0, filling: false };
+    this.#rooms.set(id, room);
     return this.#join(room, true).catch((error) => {
-      if (error.reply && this.#rooms.get(id) === room) this.#rooms.delete(id);
+      if ((error.reply || !known) && this.#rooms.get(id) === room) this.#rooms.delete(id);
       throw error;
     });
   }

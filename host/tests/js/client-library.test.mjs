@@ -200,9 +200,11 @@ test('what waits is bounded, is sent once there is a gateway, and ends with clos
   const { chat } = client(url, { token: () => token, maxQueued: 3 });
   const sends = [0, 1, 2].map((n) => chat.send(ROOM, { n }));
   await assert.rejects(chat.send(ROOM, { n: 3 }), refused('queue_full'));
+  await assert.rejects(chat.join(ROOM), refused('queue_full'));
   admit(USER);
   await Promise.all(sends.slice(0, 2));
   await heard.find(({ body }) => body?.n === 2);
+  assert.equal(heard.items.filter(({ op }) => op === 'join').length, 0, 'what was refused is not done later');
   chat.close();
   await assert.rejects(sends[2], refused('closed'));
 });
