@@ -1,6 +1,7 @@
 //! Gateways and workers of a test, each with its own configuration, stopped at its end.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -52,6 +53,17 @@ fn recorder() -> PrometheusHandle {
     RECORDER.get_or_init(|| telemetry::metrics().unwrap()).clone()
 }
 
+/// A free port is free; one that is given may be somebody's outgoing one for a moment.
+async fn listener(port: u16) -> TcpListener {
+    for _ in 0..1500 {
+        match TcpListener::bind(("127.0.0.1", port)).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => tokio::time::sleep(Duration::from_millis(20)).await,
+            bound => return bound.unwrap(),
+        }
+    }
+    panic!("port {port} never became free");
+}
+
 impl World {
     /// A gateway with the defaults of development.
     pub async fn gateway(&self) -> Running {
@@ -60,6 +72,11 @@ impl World {
 
     /// A gateway with these variables besides.
     pub async fn gateway_with(&self, variables: &[(&str, &str)]) -> Running {
+        self.gateway_at(0, variables).await
+    }
+
+    /// The same on a port that an earlier gateway had.
+    pub async fn gateway_at(&self, port: u16, variables: &[(&str, &str)]) -> Running {
         let mut environment = HashMap::from([
             ("DATABASE_URL".to_owned(), self.database_url()),
             ("REDIS_URL".to_owned(), self.redis.url()),
@@ -73,7 +90,7 @@ impl World {
         let health = Health::with_essential(serve::ESSENTIAL);
         let bus = serve::redis(config.redis_url.as_ref().unwrap(), &health).unwrap();
         let services = Services::prepare(&config, bus, health, recorder()).await.unwrap();
-        let public = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let public = listener(port).await;
         let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, admin_port) = (public.local_addr().unwrap().port(), admin.local_addr().unwrap().port());
         let shutdown = CancellationToken::new();

@@ -1,0 +1,418 @@
+// The reference client against a gateway that follows a script: what real faults show too seldom.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { afterEach, test } from 'node:test';
+
+import WebSocket, { WebSocketServer } from 'ws';
+
+import { ArcYouClient, ArcYouError } from '../../web/arcyou-client.js';
+
+const ROOM = '11111111-1111-4111-8111-111111111111';
+const USER = '22222222-2222-4222-8222-222222222222';
+const ends = [];
+
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+});
+
+/** A list that can be awaited. */
+class Log {
+  items = [];
+  #waiting = [];
+
+  push(item) {
+    this.items.push(item);
+    this.#waiting = this.#waiting.filter((check) => !check());
+  }
+
+  /** The first item, there or to come, from `from` on that this holds for. */
+  find(holds, from = 0) {
+    return new Promise((resolve) => {
+      const check = () => {
+        const index = this.items.findIndex((item, at) => at >= from && holds(item));
+        if (index >= 0) resolve(this.items[index]);
+        return index >= 0;
+      };
+      if (!check()) this.#waiting.push(check);
+    });
+  }
+}
+
+/** A gateway in which `answers` decides: for each frame a reply, or undefined to say nothing. */
+async function gateway(answers = {}) {
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' });
+  await once(server, 'listening');
+  const heard = new Log();
+  const sockets = new Log();
+  server.on('connection', (socket) => {
+    const number = sockets.items.length;
+    const say = (frame) => socket.send(JSON.stringify(frame));
+    const peer = { number, say, socket };
+    socket.on('message', (data) => {
+      const frame = JSON.parse(data.toString());
+      const reply = (answers[frame.op] ?? standard[frame.op])(frame, peer);
+      heard.push({ ...frame, connection: number });
+      if (reply) say({ op: frame.op, ref: frame.ref, success: !reply.code, ...reply });
+      reply?.then?.forEach(say);
+    });
+    sockets.push(peer);
+  });
+  ends.push(() => {
+    for (const socket of server.clients) socket.terminate();
+    server.close();
+  });
+  return { url: `ws://127.0.0.1:${server.address().port}`, heard, sockets };
+}
+
+const standard = {
+  auth: () => ({ userId: USER }),
+  join: ({ after_seq }) => ({ conversation_id: ROOM, last_seq: after_seq ?? 0, ...(after_seq !== undefined && { resumed: true }) }),
+  leave: () => ({}),
+  ack: ({ last_read_id }) => ({ last_read_id }),
+  history: () => ({ messages: [], has_more: false }),
+  send: () => ({ status: 'stored', message_id: 1, seq: 1 }),
+};
+
+const refusal = (code, more) => ({ code, error: `no: ${code}`, ...more });
+const message = (seq) => ({ id: seq + 100, seq, conversation_id: ROOM, body: { text: `m${seq}` } });
+const created = (seq) => ({ op: 'event', type: 'message.created', source: 'live', message: message(seq), conversation_id: ROOM });
+
+function client(url, options = {}) {
+  const events = new Log();
+  const states = new Log();
+  const lost = new Log();
+  const chat = new ArcYouClient(url, {
+    token: () => USER,
+    WebSocket,
+    backoff: { baseMs: 1, maxMs: 5 },
+    onEvent: (event) => events.push(event),
+    onState: (state, why) => states.push({ state, ...why }),
+    onLost: (id, error) => lost.push({ id, code: error.code }),
+    ...options,
+  });
+  ends.push(() => chat.close());
+  return { chat, events, states, lost, seqs: () => events.items.map((event) => event.message?.seq) };
+}
+
+const reachedSeq = (events, seq) => events.find((event) => event.message?.seq === seq);
+const refused = (code) => (error) => error instanceof ArcYouError && error.code === code;
+
+for (const code of [1000, 1001, 1006, 1009, 1011, 1012, 4000, 4001, 4002, 4003, 4499]) {
+  test(`after ${code} it comes back and resumes`, async () => {
+    const { url, heard, sockets } = await gateway({ join: () => ({ last_seq: 7, resumed: true }) });
+    let tokens = 0;
+    const { chat, states } = client(url, { token: async () => `token-${++tokens}` });
+    assert.equal((await chat.join(ROOM.toUpperCase())).last_seq, 7);
+    const { socket } = await sockets.find(({ number }) => number === 0);
+    if (code === 1006) socket.terminate();
+    else socket.close(code, 'go');
+    const again = await heard.find(({ op, connection }) => op === 'join' && connection === 1);
+    assert.equal(again.after_seq, 7);
+    const auths = heard.items.filter(({ op }) => op === 'auth');
+    assert.deepEqual(auths.map(({ token }) => token), ['token-1', 'token-2']);
+    const waiting = states.items.find(({ state }) => state === 'waiting');
+    assert.ok(waiting.code === code && waiting.retryInMs <= 1);
+  });
+}
+
+for (const code of [1002, 1007, 4500, 4501, 4999]) {
+  test(`after ${code} it stops and says why`, async () => {
+    const { url, sockets } = await gateway({ send: () => undefined });
+    const { chat, states } = client(url);
+    await chat.join(ROOM);
+    const sending = chat.send(ROOM, {}, { idempotencyKey: 'k' });
+    (await sockets.find(() => true)).socket.close(code, 'mend it');
+    await assert.rejects(sending, (error) => refused('closed')(error) && error.idempotencyKey === 'k');
+    assert.deepEqual(states.items.at(-1), { state: 'stopped', code, reason: 'mend it' });
+    await assert.rejects(chat.send(ROOM, {}), refused('closed'));
+    assert.equal(sockets.items.length, 1);
+  });
+}
+
+test('delays double up to a limit, are random, and start anew after a connection that lasted', async () => {
+  const delays = [];
+  let now = 0;
+  let timers = [];
+  const clock = {
+    now: () => now,
+    random: () => 0.5,
+    set: (run, ms) => timers.push({ run, ms }) && timers.at(-1),
+    clear: (timer) => (timers = timers.filter((other) => other !== timer)),
+  };
+  const sockets = new Log();
+  class Fake {
+    constructor() {
+      sockets.push(this);
+    }
+    send(text) {
+      this.onmessage({ data: JSON.stringify({ op: 'auth', success: true, userId: USER, ref: JSON.parse(text).ref }) });
+    }
+    close() {}
+  }
+  const { states } = client('ws://nowhere', { WebSocket: Fake, clock, backoff: { baseMs: 100, maxMs: 1000 } });
+  for (let round = 0; round < 8; round += 1) {
+    const socket = await sockets.find(() => true, round);
+    if (round === 6) {
+      socket.onopen();
+      now += 1000;
+    }
+    socket.onclose({ code: 1006, reason: '' });
+    delays.push(states.items.at(-1).retryInMs);
+    timers.find(({ ms }) => ms === delays.at(-1)).run();
+  }
+  assert.deepEqual(delays, [50, 100, 200, 400, 500, 500, 50, 100]);
+});
+
+test('a send is repeated with its key until there is a final answer, in order, one at a time', async () => {
+  const answers = [
+    refusal('unavailable'),
+    refusal('overloaded', { retry_after_ms: 1 }),
+    refusal('outcome_unknown'),
+    refusal('rate_limited', { retry_after_ms: 1 }),
+    'drop',
+    { status: 'stored', seq: 1, duplicate: true },
+    refusal('rejected', { plugin: 'p', reject_code: 'r' }),
+    { status: 'stored', seq: 2 },
+  ];
+  const { url, heard } = await gateway({
+    send: (_, { socket }) => {
+      const answer = answers.shift();
+      if (answer === 'drop') socket.terminate();
+      else return answer;
+    },
+  });
+  const { chat } = client(url);
+  const body = { text: 'one' };
+  const [one, two, three] = [chat.send(ROOM, body), chat.send(ROOM, { text: 'two' }), chat.send(ROOM, { text: 'three' })];
+  body.text = 'changed';
+  assert.deepEqual([(await one).seq, (await one).duplicate], [1, true]);
+  await assert.rejects(two, (error) => refused('rejected')(error) && error.reply.plugin === 'p');
+  assert.equal((await three).seq, 2);
+  const sends = heard.items.filter(({ op }) => op === 'send');
+  assert.deepEqual(sends.map((send) => send.body.text), [...Array(6).fill('one'), 'two', 'three']);
+  assert.equal(new Set(sends.map((send) => send.idempotency_key)).size, 3);
+});
+
+test('what waits is bounded, is sent once there is a gateway, and ends with close', async () => {
+  let admit;
+  const token = new Promise((resolve) => (admit = resolve));
+  const { url, heard } = await gateway({ send: ({ body }) => (body.n < 2 ? standard.send() : undefined) });
+  const { chat } = client(url, { token: () => token, maxQueued: 3 });
+  const sends = [0, 1, 2].map((n) => chat.send(ROOM, { n }));
+  await assert.rejects(chat.send(ROOM, { n: 3 }), refused('queue_full'));
+  await assert.rejects(chat.join(ROOM), refused('queue_full'));
+  admit(USER);
+  await Promise.all(sends.slice(0, 2));
+  await heard.find(({ body }) => body?.n === 2);
+  assert.equal(heard.items.filter(({ op }) => op === 'join').length, 0, 'what was refused is not done later');
+  chat.close();
+  await assert.rejects(sends[2], refused('closed'));
+});
+
+test('each message is told once, in order, and other events once', async () => {
+  const other = (event_id, more) => ({ op: 'event', type: 'message.read', event_id, conversation_id: ROOM, ...more });
+  const { url, sockets } = await gateway();
+  const { chat, events } = client(url);
+  await chat.join(ROOM);
+  const { say, socket } = await sockets.find(() => true);
+  [created(1), other(9), created(1), created(2), other(9), other(8), created(1), created(3)].forEach(say);
+  await reachedSeq(events, 3);
+  socket.close(1012);
+  const next = await sockets.find(({ number }) => number === 1);
+  await chat.ack(ROOM, 103);
+  [created(2), created(3), other(8), created(4)].forEach(next.say);
+  await reachedSeq(events, 4);
+  assert.deepEqual(events.items.map((event) => event.event_id ?? `m${event.message.seq}`), ['m1', 9, 'm2', 8, 'm3', 'm4']);
+  assert.equal(chat.lastSeq(ROOM), 4);
+});
+
+test('messages that come in the same piece of the stream as the reply to the join are told', async () => {
+  const { url } = await gateway({
+    join: (frame, { socket }) => {
+      const reply = { op: 'join', ref: frame.ref, success: true, last_seq: 2, resumed: true };
+      socket._socket.cork();
+      for (const item of [reply, created(1), created(2), created(3)]) socket.send(JSON.stringify(item));
+      socket._socket.uncork();
+    },
+  });
+  const { chat, events, seqs } = client(url);
+  await chat.join(ROOM, { afterSeq: 0 });
+  await reachedSeq(events, 3);
+  assert.deepEqual(seqs(), [1, 2, 3]);
+});
+
+test('resumed: false is filled from the history before anything live is told', async () => {
+  let stored = 450;
+  const { url } = await gateway({
+    join: () => ({ last_seq: 450, resumed: false }),
+    history: ({ after_seq, limit }, { say }) => {
+      // Live while the pages come; and one that was deleted: nobody can tell it any more.
+      if (stored < 453) say(created(++stored));
+      const all = Array.from({ length: stored }, (_, at) => message(at + 1)).filter(({ seq }) => seq > after_seq && seq !== 7);
+      return { messages: all.slice(0, limit), has_more: all.length > limit };
+    },
+  });
+  const { chat, events, seqs } = client(url);
+  await chat.join(ROOM, { afterSeq: 3 });
+  await reachedSeq(events, 453);
+  assert.deepEqual(seqs(), [4, 5, 6, ...Array.from({ length: 446 }, (_, at) => at + 8)]);
+});
+
+test('a fill goes on after a reconnect', async () => {
+  const { url } = await gateway({
+    join: ({ after_seq }) => ({ last_seq: 250, resumed: after_seq > 100 }),
+    history: ({ after_seq, limit }, { number, socket }) => {
+      if (after_seq > 0 && number === 0) return socket.terminate();
+      const all = Array.from({ length: 250 }, (_, at) => message(at + 1)).filter(({ seq }) => seq > after_seq);
+      return { messages: all.slice(0, limit), has_more: all.length > limit };
+    },
+  });
+  const { chat, events, seqs } = client(url);
+  await chat.join(ROOM, { afterSeq: 0 });
+  await reachedSeq(events, 250);
+  assert.deepEqual(seqs(), Array.from({ length: 250 }, (_, at) => at + 1));
+});
+
+test('a token that expires is renewed on the same socket, and what was refused meanwhile is asked again', async () => {
+  let expired = false;
+  let tokens = 0;
+  const { url, heard, sockets } = await gateway({
+    auth: () => ((expired = false), { userId: USER }),
+    send: () => (expired ? refusal('auth_required') : standard.send()),
+  });
+  const { chat, states } = client(url, { token: () => `token-${++tokens}` });
+  await chat.join(ROOM);
+  expired = true;
+  const { say } = await sockets.find(() => true);
+  say({ op: 'auth', success: false, ...refusal('token_expired') });
+  await heard.find(({ token }) => token === 'token-2');
+  expired = true;
+  assert.equal((await chat.send(ROOM, {})).seq, 1);
+  assert.deepEqual(heard.items.filter(({ op }) => op === 'auth').map(({ token }) => token), ['token-1', 'token-2', 'token-3']);
+  assert.equal(sockets.items.length, 1);
+  assert.deepEqual(states.items.map(({ state }) => state), ['connecting', 'online']);
+});
+
+test('a stale token is exchanged by a reconnect; a bad one stops', async () => {
+  const { url } = await gateway({
+    auth: ({ token }) => ({ 0: refusal('token_expired'), 1: { userId: USER }, 2: refusal('token_signature') })[token],
+    send: (_, { socket }) => socket.close(4003),
+  });
+  let tokens = 0;
+  const { chat, states } = client(url, { token: () => String(tokens++) });
+  await assert.rejects(chat.send(ROOM, {}), refused('closed'));
+  assert.deepEqual(states.items.at(-1), { state: 'stopped', code: 'token_signature', reason: 'no: token_signature' });
+  assert.equal(states.items.find(({ state }) => state === 'waiting').reason, 'no: token_expired');
+});
+
+test('a token callback that fails is asked again', async () => {
+  const { url } = await gateway();
+  let calls = 0;
+  const token = async () => {
+    if (calls++ === 0) throw new Error('no network');
+    return USER;
+  };
+  const { chat, states } = client(url, { token });
+  await chat.join(ROOM);
+  assert.match(states.items.find(({ state }) => state === 'waiting').reason, /no network/);
+});
+
+test('a half-open connection is given up, whether something is asked or not', async () => {
+  const { url, sockets } = await gateway({
+    auth: ({}, { number }) => (number === 1 && sockets.items.length === 2 && asked++ > 0 ? undefined : { userId: USER }),
+    send: (_, { number }) => (number === 0 ? undefined : standard.send()),
+  });
+  let asked = 0;
+  const { chat, states } = client(url, { requestTimeoutMs: 200, idleMs: 20 });
+  assert.equal((await chat.send(ROOM, {})).status, 'stored');
+  await sockets.find(({ number }) => number === 2);
+  const reasons = states.items.filter(({ state }) => state === 'waiting').map(({ code }) => code);
+  assert.deepEqual(reasons.slice(0, 2), ['timeout', 'timeout']);
+});
+
+test('a frame that is too large is refused, and is not sent again', async () => {
+  for (const told of [true, false]) {
+    const { url, sockets } = await gateway({
+      send: ({ body }, { say, socket }) => {
+        if (body.text.length < 1000) return standard.send();
+        if (told) say({ op: 'error', success: false, ...refusal('frame_too_large') });
+        socket.close(1009);
+      },
+    });
+    const { chat } = client(url);
+    const [large, small] = [chat.send(ROOM, { text: 'x'.repeat(1000) }), chat.send(ROOM, { text: 'x' })];
+    await assert.rejects(large, refused('frame_too_large'));
+    assert.equal((await small).status, 'stored');
+    assert.equal(sockets.items.length, 2);
+  }
+});
+
+test('a conversation that is taken away is told, and is not joined again', async () => {
+  const { url, heard, sockets } = await gateway({
+    join: (_, { number }) => (number === 0 ? { last_seq: 0 } : refusal('not_participant')),
+  });
+  const { chat, lost } = client(url);
+  await chat.join(ROOM);
+  (await sockets.find(() => true)).socket.close(1012);
+  assert.deepEqual(await lost.find(() => true), { id: ROOM, code: 'not_participant' });
+  await assert.rejects(chat.join(ROOM), refused('not_participant'));
+  (await sockets.find(({ number }) => number === 1)).socket.close(1012);
+  await heard.find(({ op, connection }) => op === 'auth' && connection === 2);
+  await chat.ack(ROOM, 1);
+  assert.equal(heard.items.filter(({ op, connection }) => op === 'join' && connection === 2).length, 0);
+});
+
+test('what was left stays left', async () => {
+  const { url, heard, sockets } = await gateway({ leave: () => refusal('not_joined') });
+  const { chat } = client(url);
+  await chat.join(ROOM);
+  await chat.leave(ROOM);
+  (await sockets.find(() => true)).socket.close(1012);
+  await heard.find(({ connection }) => connection === 1);
+  assert.equal((await chat.history(ROOM, { beforeSeq: 5, limit: 2 })).has_more, false);
+  assert.deepEqual(heard.items.map(({ op }) => op), ['auth', 'join', 'leave', 'auth', 'history']);
+});
+
+test('a rate limit slows many conversations down, and floods nobody', async () => {
+  let [tokens, since, inRow, worst] = [2, Date.now(), 0, 0];
+  const { url } = await gateway({
+    join: () => {
+      tokens = Math.min(2, tokens + (Date.now() - since) / 2);
+      since = Date.now();
+      inRow = tokens < 1 ? inRow + 1 : 0;
+      worst = Math.max(worst, inRow);
+      if (tokens < 1) return refusal('rate_limited', { retry_after_ms: Math.ceil((1 - tokens) * 2) + 1 });
+      tokens -= 1;
+      return { last_seq: 0 };
+    },
+  });
+  const { chat } = client(url);
+  const rooms = Array.from({ length: 100 }, (_, at) => ROOM.slice(0, -3) + String(at).padStart(3, '0'));
+  await Promise.all(rooms.map((room) => chat.join(room)));
+  assert.ok(worst <= 10, `${worst} refused in a row`);
+});
+
+test('a busy conversation leaves room for others', async () => {
+  const order = [];
+  const { url } = await gateway({ send: ({ body }) => (order.push(body.n), standard.send()) });
+  const { chat } = client(url);
+  const rooms = Array.from({ length: 12 }, (_, at) => ROOM.slice(0, -2) + String(at).padStart(2, '0'));
+  await Promise.all(rooms.flatMap((room, n) => Array.from({ length: 20 }, () => chat.send(room, { n }))));
+  assert.equal(new Set(order.slice(0, 30)).size, 12);
+});
+
+test('what a callback throws is reported, and does not break the connection', async (t) => {
+  const { url, sockets } = await gateway();
+  const thrown = [];
+  const onEvent = (event) => {
+    thrown.push(event.message.seq);
+    throw new Error('the application');
+  };
+  const reported = t.mock.method(console, 'error', () => {});
+  const { chat } = client(url, { onEvent });
+  await chat.join(ROOM);
+  (await sockets.find(() => true)).say(created(1));
+  await chat.ack(ROOM, 101);
+  assert.equal(reported.mock.calls[0].arguments[0].message, 'the application');
+  assert.deepEqual([thrown, sockets.items.length], [[1], 1]);
+});
