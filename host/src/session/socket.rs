@@ -24,11 +24,11 @@ use crate::protocol::{self, CloseCode, Echo, ErrorCode, Failure, Reply};
 /// A client that takes nothing for this long while something is to be written is given up.
 const WRITE_STALL: Duration = Duration::from_secs(20);
 /// How long a closed socket may take to say goodbye …
-const FAREWELL: Duration = Duration::from_secs(1);
+const FAREWELL: Duration = Duration::from_millis(500);
 /// … and one whose buffers are full, which it has to read first.
 const SLOW_FAREWELL: Duration = Duration::from_secs(5);
 /// How long a socket is kept whose stream cannot be read to its end.
-const LINGER: Duration = Duration::from_millis(500);
+const LINGER: Duration = Duration::from_millis(400);
 /// Sends of one socket that are under way; after that its frames wait in the kernel.
 const MAX_IN_FLIGHT: usize = 64;
 
