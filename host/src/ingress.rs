@@ -143,6 +143,7 @@ fn rejected(rejection: Rejection) -> Failure {
         retry_after_ms: rejection.retry_after_ms.map(u64::from),
         plugin: Some(rejection.plugin),
         reject_code: Some(rejection.code),
+        conversation: None,
     }
 }
 

@@ -86,12 +86,14 @@ pub struct Failure {
     pub plugin: Option<Arc<str>>,
     /// The plugin's own token.
     pub reject_code: Option<String>,
+    /// The conversation, where no request names it.
+    pub conversation: Option<Uuid>,
 }
 
 impl Failure {
     /// A failure with nothing beside its code and text.
     pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
-        Self { code, text: text.into(), retry_after_ms: None, plugin: None, reject_code: None }
+        Self { code, text: text.into(), retry_after_ms: None, plugin: None, reject_code: None, conversation: None }
     }
 
     /// A fault of the gateway's own; the log has the cause.
@@ -124,6 +126,9 @@ impl Fields for Failure {
             if let Some(value) = value {
                 map.serialize_entry(name, value)?;
             }
+        }
+        if let Some(conversation) = &self.conversation {
+            both_ids(map, conversation)?;
         }
         if let Some(wait) = self.retry_after_ms {
             map.serialize_entry("retry_after_ms", &wait)?;

@@ -157,7 +157,10 @@ impl Session {
                 Ok(Some(standing)) => {
                     self.go_live(CatchUp { conversation, user, room, cursor }, &standing, wire).await?;
                 }
-                Ok(None) => self.say(not_participant().encode("join", &Echo::default()))?,
+                Ok(None) => {
+                    let failure = Failure { conversation: Some(conversation), ..not_participant() };
+                    self.say(failure.encode("join", &Echo::default()))?;
+                }
                 Err(_) => return Err(End::Close(CloseCode::ResumeRequired)),
             }
         }
