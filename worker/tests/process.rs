@@ -107,6 +107,12 @@ async fn killed_between_publishing_and_marking_it_publishes_again() {
     listener.until_heard(&ids).await;
     process.child.start_kill().unwrap();
     assert_eq!(process.exit_code().await, None);
+    // Mark and commit may be on their way already, and the server would still carry them out: it must lose them too.
+    bed.until(
+        "SELECT count(pg_terminate_backend(pid)) = 0 FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'arcyou-outbox-worker'",
+    )
+    .await;
     holder.batch_execute("ROLLBACK").await.unwrap();
     bed.until("SELECT count(*) = 0 FROM pg_locks JOIN pg_class ON relation = pg_class.oid WHERE relname = 'outbox'")
         .await;
