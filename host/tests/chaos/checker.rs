@@ -41,6 +41,8 @@ pub enum Kind {
     WithoutRight,
     /// An outbox row that is neither processed nor parked.
     Unrelayed,
+    /// Anything else that the protocol does not allow.
+    Unexpected,
 }
 
 /// Something that must not happen did.
@@ -72,6 +74,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     history.streams.iter().for_each(|stream| checker.check_stream(stream));
     checker.check_agreement();
     checker.check_outbox();
+    history.unexpected.iter().for_each(|what| checker.object(Kind::Unexpected, what.clone()));
     checker.violations
 }
 
@@ -100,7 +103,7 @@ impl<'a> Checker<'a> {
         let mut places: BTreeMap<Uuid, Vec<Seq>> = BTreeMap::new();
         let mut ids = HashMap::new();
         for message in &self.history.messages {
-            let Message { id, conversation, seq, sender, key } = message;
+            let Message { id, conversation, seq, sender, key, .. } = message;
             places.entry(*conversation).or_default().push(*seq);
             let same_id = ids.insert(id, seq).is_some();
             if same_id || self.by_place.insert((*conversation, *seq), *id).is_some() {
@@ -128,34 +131,25 @@ impl<'a> Checker<'a> {
     fn check_send(&mut self, send: &Send) {
         let Send { user, conversation, key, attempts } = send;
         let stored = self.by_key.get(&send.name()).copied();
-        // Once an outcome is unknown, nobody can tell which try stored the message.
-        let mut told_nothing_stored = true;
         for attempt in attempts {
-            match &attempt.outcome {
-                Outcome::Unknown => told_nothing_stored = false,
-                Outcome::Refused => {}
-                Outcome::Stored { id, seq, duplicate } => {
-                    let ack = format!("key {key} of {user} in {conversation}, acknowledged as id {id}, place {seq}");
-                    match stored {
-                        None => self.object(Kind::Lost, ack.clone()),
-                        Some(found) if (found.id, found.seq) != (*id, *seq) => {
-                            self.object(Kind::WrongAck, format!("{ack}, is id {}, place {}", found.id, found.seq));
-                        }
-                        Some(_) => {}
-                    }
-                    if *duplicate && told_nothing_stored {
-                        self.object(Kind::FalseRefusal, format!("{ack} as a repeat, had been refused before"));
-                    }
-                    let absent = self.absent_throughout(*conversation, *user, attempt.asked, attempt.ended);
-                    if !duplicate && absent.is_some() {
-                        self.object(Kind::WithoutRight, format!("{ack} after its sender was removed"));
-                    }
-                    told_nothing_stored = false;
+            let Outcome::Stored { id, seq, duplicate } = &attempt.outcome else { continue };
+            let ack = format!("key {key} of {user} in {conversation}, acknowledged as id {id}, place {seq}");
+            match stored {
+                None => self.object(Kind::Lost, ack.clone()),
+                Some(found) if (found.id, found.seq) != (*id, *seq) => {
+                    self.object(Kind::WrongAck, format!("{ack}, is id {}, place {}", found.id, found.seq));
                 }
+                Some(_) => {}
+            }
+            if !duplicate && self.absent_throughout(*conversation, *user, attempt.asked, attempt.ended).is_some() {
+                self.object(Kind::WithoutRight, format!("{ack} after its sender was removed"));
             }
         }
-        if told_nothing_stored && stored.is_some() {
-            self.object(Kind::FalseRefusal, format!("key {key} of {user} was always refused, and is stored"));
+        // Only tries from the first that was not refused on may have stored it.
+        let first = attempts.iter().find(|attempt| attempt.outcome != Outcome::Refused).map(|attempt| attempt.asked);
+        if let Some(found) = stored.filter(|found| first.is_none_or(|first| found.created < first)) {
+            let what = format!("key {key} of {user} was refused, and stored as id {} at {:?}", found.id, found.created);
+            self.object(Kind::FalseRefusal, what);
         }
     }
 

@@ -51,7 +51,7 @@ fn add_conversation(history: &mut History, conversation: Uuid, plan: &Plan) {
     for (seq, (sender, manner)) in (1..).zip(&plan.sends) {
         let (id, key) = (first_id + seq, format!("{conversation}-{seq}"));
         let sender = user(*sender);
-        history.messages.push(Message { id, conversation, seq, sender, key: Some(key.clone()) });
+        history.messages.push(Message { id, conversation, seq, sender, key: Some(key.clone()), created: time(seq) });
         let (processed, parked) = (seq % 7 != 0, seq % 7 == 0);
         history.outbox.push(OutboxRow { id, kind: "message.created".to_owned(), processed, parked });
         history.sends.push(Send { user: sender, conversation, key, attempts: attempts(id, seq, *manner) });
@@ -216,7 +216,9 @@ impl Corruption {
             }
             Self::FalseRefusal => {
                 let refused = Attempt { asked, ended, outcome: Outcome::Refused };
-                send.attempts = vec![refused, attempt(message.id, true)];
+                let mut second = attempt(message.id, true);
+                second.asked += Duration::from_millis(1);
+                send.attempts = vec![refused, second];
                 Kind::FalseRefusal
             }
             _ => {

@@ -17,6 +17,8 @@ pub struct History {
     pub absences: Vec<Absence>,
     pub messages: Vec<Message>,
     pub outbox: Vec<OutboxRow>,
+    /// What a client met that the protocol does not allow, in words.
+    pub unexpected: Vec<String>,
     /// When something was broken, or recovering from it.
     pub disturbed: Vec<Range<At>>,
     /// How much undisturbed time a removal may take to reach the sockets.
@@ -90,6 +92,8 @@ pub struct Message {
     pub seq: Seq,
     pub sender: Uuid,
     pub key: Option<String>,
+    /// When its transaction began.
+    pub created: At,
 }
 
 #[derive(Debug, Clone)]
