@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::checker::{self, Violation};
 use crate::device::{Clock, Device, Log, Phase, Progress, Room};
 use crate::history::{Absence, At, History, Message, OutboxRow, Outcome, Seq};
-use crate::schedule::{self, Step};
+use crate::schedule::{self, Step, Target};
 use crate::system::{PATIENCE, System};
 
 const USERS: usize = 6;
@@ -128,10 +128,14 @@ impl Run {
     /// Lets every fault happen in its time; back when all is mended.
     async fn strike(self: Arc<Self>, steps: &[Step]) {
         let mut faults = JoinSet::new();
+        let mut targets: HashMap<Target, Arc<tokio::sync::Mutex<()>>> = HashMap::new();
         for step in steps {
             let (run, Step { at, lasts, fault }) = (self.clone(), *step);
+            let target = targets.entry(fault.target()).or_default().clone();
             faults.spawn(async move {
                 tokio::time::sleep(at.saturating_sub(run.clock.now())).await;
+                // A fault may take longer than planned, such as a drain: the next one waits for its end.
+                let _turn = target.lock().await;
                 let start = run.clock.now();
                 let begun = run.system.begin(fault).await;
                 tokio::time::sleep(lasts).await;

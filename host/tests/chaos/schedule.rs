@@ -69,7 +69,7 @@ impl Fault {
     }
 
     /// What nothing else may happen to meanwhile.
-    fn target(self) -> Target {
+    pub fn target(self) -> Target {
         match self {
             Self::Kill(part) | Self::Terminate(part) | Self::Freeze(part) => Target::Part(part),
             Self::KillPgBouncer | Self::PausePgBouncer => Target::PgBouncer,
@@ -86,8 +86,8 @@ impl fmt::Display for Step {
     }
 }
 
-#[derive(Debug, PartialEq, Eq, Hash)]
-enum Target {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Target {
     Part(Part),
     PgBouncer,
     Redis,

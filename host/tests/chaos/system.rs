@@ -42,6 +42,7 @@ struct Program {
 
 impl Program {
     fn start(&mut self) {
+        self.kill();
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new(&self.path);
         command.env_clear().envs(self.environment.iter().cloned()).stdin(Stdio::null());
