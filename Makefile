@@ -6,7 +6,7 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 export CARGO_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test lint plugins
+.PHONY: help dev test chaos lint plugins
 
 help: ## what you see
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -19,6 +19,12 @@ dev: ## chat on this machine: sets up what is missing, builds the plugins, runs 
 test: ## all tests, against real servers: sets up what is missing
 	@host/local-services/setup.sh test
 	cargo test $(if $(findstring -p ,$(ARGS)),,--workspace) $(ARGS)
+
+chaos: ## kills and cuts off the parts of a running chat, and checks its promises; CHAOS_SEEDS=20, or CHAOS_SEED=7 to replay one
+	@host/local-services/setup.sh test
+	cargo build -p arcyou-outbox-worker
+	CHAOS_SEEDS=$${CHAOS_SEEDS-$(if $(CHAOS_SEED),1,20)} CHAOS_SECONDS=$${CHAOS_SECONDS-20} \
+		cargo test -p arcyou-gateway --test chaos -- --nocapture $(ARGS)
 
 lint: ## formatting, clippy and documentation, warnings being errors
 	cargo fmt --all --check
