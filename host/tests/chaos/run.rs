@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::checker::{self, Violation};
 use crate::device::{Clock, Device, Log, Phase, Progress, Room};
 use crate::history::{Absence, At, History, Message, OutboxRow, Outcome, Seq};
-use crate::schedule::{self, Step, Target};
+use crate::schedule::{self, Fault, Step, Target};
 use crate::system::{PATIENCE, System};
 
 const USERS: usize = 6;
@@ -67,7 +67,7 @@ pub async fn run(seed: u64, length: Duration) -> Report {
     run.clone().strike(&steps).await;
     run.system.until_ready().await;
     tokio::time::sleep(length.saturating_sub(run.clock.now()).max(CALM)).await;
-    phase.send_replace(Phase::Settle);
+    run.last_blow(&phase).await;
     let absences = removals.await.unwrap();
     run.until_quiet(&progress).await;
     phase.send_replace(Phase::Finish);
@@ -149,6 +149,21 @@ impl Run {
         while let Some(fault) = faults.join_next().await {
             fault.unwrap();
         }
+    }
+
+    /// The last messages are published while nobody listens, and none comes after them that would show the gap.
+    async fn last_blow(&self, phase: &watch::Sender<Phase>) {
+        let start = self.clock.now();
+        for round in 0..8 {
+            if let Err(error) = self.system.begin(Fault::KillSubscribers).await {
+                self.unexpected.lock().unwrap().push(format!("the last blow: {error}"));
+            }
+            if round == 4 {
+                phase.send_replace(Phase::Settle);
+            }
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        self.disturbed.lock().unwrap().push(start..self.clock.now() + RECOVERY);
     }
 
     /// Other services take participants away and bring them back, until clients settle; some stay away.
