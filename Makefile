@@ -24,7 +24,7 @@ chaos: ## kills and cuts off the parts of a running chat, and checks its promise
 	@host/local-services/setup.sh test
 	cargo build -p arcyou-outbox-worker
 	CHAOS_SEEDS=$${CHAOS_SEEDS-$(if $(CHAOS_SEED),1,20)} CHAOS_SECONDS=$${CHAOS_SECONDS-20} \
-		cargo test -p arcyou-gateway --test chaos -- --nocapture $(ARGS)
+		cargo test -p arcyou-gateway --test chaos -- --include-ignored --nocapture $(ARGS)
 
 lint: ## formatting, clippy and documentation, warnings being errors
 	cargo fmt --all --check

@@ -135,3 +135,16 @@ async fn a_lost_answer_is_called_unknown_and_a_key_resolves_it() {
     assert_eq!((&reply["temp_id"], &reply["status"]), (&json!(2), &json!("stored")), "{reply}");
     assert_eq!(world.count("SELECT count(*) FROM messages WHERE idempotency_key = 'k'").await, 1);
 }
+
+#[tokio::test]
+async fn what_is_stored_stays_acknowledged_when_its_sender_was_removed_since() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let (alice, conversation) = alone(&world).await;
+    let mut client = Client::authenticated(gateway.port, alice).await;
+    let keyed = json!({"op": "send", "conversation_id": conversation, "body": {"text": "k"}, "idempotency_key": "k"});
+    let first = client.ok(keyed.clone()).await;
+    world.sql.batch_execute("DELETE FROM participants").await.unwrap();
+    let again = client.ok(keyed).await;
+    assert_eq!((&again["message_id"], &again["duplicate"]), (&first["message_id"], &json!(true)));
+}
