@@ -82,12 +82,12 @@ fn in_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::R
 }
 
 async fn relay(config: Config) -> anyhow::Result<ExitCode> {
+    let shutdown = shutdown::on_signal()?;
     telemetry::init(config.log_format)?;
     let metrics = telemetry::metrics().context("setting up metrics")?;
     let pool = database::pool(&config.database_url.application_name("arcyou-outbox-worker"), config.pool_size)?;
     let health = Health::new();
     let bus: Arc<dyn Bus> = Arc::new(RedisBus::new(&config.redis_url, &health)?);
-    let shutdown = shutdown::on_signal()?;
     let listener = TcpListener::bind(config.admin_addr)
         .await
         .with_context(|| format!("cannot listen on {} (ADMIN_ADDR)", config.admin_addr))?;
