@@ -28,10 +28,3 @@ wire_enum! {
         Flooding = 4501,
     }
 }
-
-impl CloseCode {
-    /// Whether a client that is closed with this code should come back by itself.
-    pub const fn reconnect(self) -> bool {
-        matches!(self.value(), 1009 | 1012 | 4000..=4499)
-    }
-}

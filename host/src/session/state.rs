@@ -63,14 +63,6 @@ impl State {
         Self { auth_within, right: Right::Anonymous { deadline: now + auth_within } }
     }
 
-    /// The user whose right has not ended.
-    pub fn user(&self) -> Option<Uuid> {
-        match self.right {
-            Right::Active { user, .. } => Some(user),
-            _ => None,
-        }
-    }
-
     /// The user on whose behalf `operation` may go on.
     pub fn admit(&self, operation: &Operation, now: Instant) -> Result<Option<Uuid>, Failure> {
         match (operation, self.right) {
@@ -158,10 +150,10 @@ mod tests {
         // Between the end and the tick the right has ended all the same.
         assert_eq!(code(state.admit(&leave(), end)), ErrorCode::AuthRequired);
         assert_eq!(state.tick(end), Some(Alarm::Expired));
-        assert_eq!((state.user(), code(state.admit(&leave(), end))), (None, ErrorCode::AuthRequired));
+        assert_eq!(code(state.admit(&leave(), end)), ErrorCode::AuthRequired);
         assert_eq!(code(state.authenticated(other, None)), ErrorCode::UserMismatch);
         assert_eq!(state.authenticated(user, None), Ok(Renewal::AfterExpiry));
-        assert_eq!((state.due(), state.user()), (None, Some(user)));
+        assert_eq!((state.due(), state.admit(&leave(), end)), (None, Ok(Some(user))));
     }
 
     #[test]

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Object;
 use futures_util::future::join4;
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use crate::authorize::Submitted;
@@ -80,23 +79,19 @@ impl Store {
     pub async fn commit(&self, batch: &[&NewMessage], locking: Locking) -> Result<Vec<Committed>, StoreError> {
         let client = self.client().await?;
         match tokio::time::timeout(ANSWER_WITHIN, transaction(&client, batch, locking)).await {
-            Ok(Ok(rows)) => rows.iter().map(committed).collect(),
-            Ok(Err(error)) => {
-                // COMMIT has ended the failed transaction; only a lost connection must not go back to the pool.
-                if matches!(error, StoreError::Lost(_)) {
-                    drop(Object::take(client));
+            Ok(result) => {
+                // COMMIT has ended a failed transaction too; only a lost connection must not go back to the pool.
+                if !matches!(result, Err(StoreError::Lost(_))) {
+                    client.release();
                 }
-                Err(error)
+                result?.iter().map(committed).collect()
             }
-            Err(_) => {
-                drop(Object::take(client));
-                Err(StoreError::Lost("no answer in time".to_owned()))
-            }
+            Err(_) => Err(StoreError::Lost("no answer in time".to_owned())),
         }
     }
 }
 
-async fn transaction(client: &Object, batch: &[&NewMessage], locking: Locking) -> Result<Vec<Row>, StoreError> {
+async fn transaction(client: &Client, batch: &[&NewMessage], locking: Locking) -> Result<Vec<Row>, StoreError> {
     let conversations: Vec<Uuid> = batch.iter().map(|m| m.conversation).collect();
     let senders: Vec<Uuid> = batch.iter().map(|m| m.sender).collect();
     let bodies: Vec<&str> = batch.iter().map(|m| m.body.as_str()).collect();

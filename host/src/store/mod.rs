@@ -4,7 +4,8 @@ mod commit;
 mod error;
 mod sql;
 
-use deadpool_postgres::{Object, Pool, Status};
+use arcyou_outbox_worker::database::Lease;
+use deadpool_postgres::{Pool, Status};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -230,20 +231,21 @@ impl Store {
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
-    async fn client(&self) -> Result<Object, StoreError> {
-        self.pool.get().await.map_err(StoreError::from)
+    /// A connection that goes back to the pool only when it is released: one whose statement is still under way, because
+    /// nobody waited for it, must not answer the next borrower.
+    async fn client(&self) -> Result<Lease, StoreError> {
+        Lease::take(&self.pool).await.map_err(StoreError::from)
     }
 
     /// One statement, within the bound that a waiting client can be expected to bear.
     async fn query(&self, statement: &str, parameters: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
         let client = self.client().await?;
         match tokio::time::timeout(commit::ANSWER_WITHIN, client.query_typed(statement, parameters)).await {
-            Ok(rows) => Ok(rows?),
-            Err(_) => {
-                // A statement that is still under way must not answer the next borrower.
-                drop(Object::take(client));
-                Err(StoreError::Lost("no answer in time".to_owned()))
+            Ok(rows) => {
+                client.release();
+                Ok(rows?)
             }
+            Err(_) => Err(StoreError::Lost("no answer in time".to_owned())),
         }
     }
 }
