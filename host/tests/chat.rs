@@ -274,6 +274,9 @@ async fn a_removed_participant_loses_the_conversation_whoever_ran_the_sql() {
         let event = client.event().await;
         assert_eq!((&event["type"], &event["user_id"]), (&json!("participant.removed"), &json!(bob)));
     }
+    let lost = b.next().await;
+    assert_eq!((&lost["op"], &lost["code"]), (&json!("join"), &json!("not_participant")), "{lost}");
+    assert_eq!(lost["conversation_id"], json!(conversation));
     let send = json!({"op": "send", "conversation_id": conversation, "body": {"text": "still here?"}});
     assert_eq!(b.code(send).await, "not_participant");
     a.say(conversation, "alone").await;

@@ -39,6 +39,39 @@ async fn a_reader_that_does_not_read_is_closed_and_resumes_and_others_notice_not
     }
 }
 
+/// While one reads slowly what it missed, its right ends, so that no room has it as a member then: it is told all the same,
+/// and reads nothing that was not on its way already.
+#[tokio::test]
+async fn a_participant_removed_in_the_middle_of_a_catch_up_is_told_and_reads_no_further() {
+    const PAGE: i64 = 100;
+    let world = World::new().await;
+    let (gateway, _worker) = (world.gateway().await, world.worker().await);
+    // Once between the pages, once between the last page and going live.
+    for stored in [PAGE + 50, PAGE / 2] {
+        let [reader, neighbour] = [Uuid::new_v4(), Uuid::new_v4()];
+        let conversation = world.conversation(&[reader, neighbour]).await;
+        // Far more than the kernel keeps for a socket.
+        let insert = "WITH counted AS (UPDATE conversations SET last_seq = $2 WHERE id = $1)
+            INSERT INTO messages (conversation_id, seq, sender_id, body)
+            SELECT $1, seq, $3, jsonb_build_object('text', repeat('x', 250000)) FROM generate_series(1, $2::bigint) seq";
+        world.sql.execute(insert, &[&conversation, &stored, &neighbour]).await.unwrap();
+        let mut friend = Client::joined(gateway.port, neighbour, conversation).await;
+        let mut slow = Client::connect_narrowly(gateway.port).await;
+        slow.ok(json!({"op": "auth", "token": reader})).await;
+        slow.ok(json!({"op": "join", "conversation_id": conversation, "after_seq": 0})).await;
+        assert_eq!(slow.message().await.1, 1);
+        world.sql.execute("DELETE FROM participants WHERE user_id = $1", &[&reader]).await.unwrap();
+        assert_eq!(friend.event().await["type"], "participant.removed");
+        for seq in 2..=stored.min(PAGE) {
+            assert_eq!(slow.message().await.1, seq);
+        }
+        let lost = slow.next().await;
+        assert_eq!((&lost["op"], &lost["code"]), (&json!("join"), &json!("not_participant")), "{lost}");
+        assert_eq!(lost["conversation_id"], json!(conversation));
+        assert_eq!(slow.code(json!({"op": "leave", "conversation_id": conversation})).await, "not_joined");
+    }
+}
+
 #[tokio::test]
 async fn a_handshake_that_never_ends_is_ended_and_does_not_hold_up_a_drain() {
     let world = World::new().await;

@@ -16,7 +16,7 @@
  * @property {any} [WebSocket] The constructor, where there is no global one (Node before 22).
  * @property {(event: Frame) => void} [onEvent] Messages, each once and in order, and all other events.
  * @property {(state: State, why?: Why) => void} [onState] `stopped` is for good: `why` says what to put right.
- * @property {(conversationId: string, error: ArcYouError) => void} [onLost] A joined conversation could not be joined again.
+ * @property {(conversationId: string, error: ArcYouError) => void} [onLost] A joined conversation was taken away, or could not be joined again.
  * @property {{ baseMs?: number, maxMs?: number }} [backoff] Delays are random, at most `baseMs`, doubled each time up to `maxMs`.
  * @property {number} [requestTimeoutMs] Silence after which an unanswered request means that the connection is dead.
  * @property {number} [idleMs] Silence after which the connection is tried with a request.
@@ -318,8 +318,8 @@ export class ArcYouClient {
       this.#complaint = frame;
       if (frame.code === 'token_expired') this.#renew();
       else if (frame.code === 'frame_too_large') this.#refuseLargest();
-      // After a renewal, and without a name: asking for each tells which one it is.
-      else if (frame.op === 'join') this.#rejoin();
+      // Taken away, unless the gateway could not make sure of it: asking again tells.
+      else if (frame.op === 'join') this.#rejoin([this.#rooms.get(frame.conversation_id)]);
     }
     if (this.#socket) this.#watch();
   }
@@ -336,8 +336,6 @@ export class ArcYouClient {
     if (this.#eventIds.has(event.event_id)) return;
     if (event.event_id !== undefined) this.#eventIds.add(event.event_id);
     if (this.#eventIds.size > MAX_EVENT_IDS) this.#eventIds.delete(this.#eventIds.values().next().value);
-    const removed = event.type === 'participant.removed' && event.user_id === this.userId;
-    if (removed || event.type === 'conversation.deleted') this.#rooms.delete(room.id);
     this.#call(this.#options.onEvent, event);
   }
 
@@ -375,10 +373,10 @@ export class ArcYouClient {
     return this.#request(`room ${room.id}`, frame, { took, counted });
   }
 
-  #rejoin() {
-    for (const room of this.#rooms.values()) {
+  #rejoin(rooms = this.#rooms.values()) {
+    for (const room of rooms) {
       // A join that waits in the lane will do.
-      if (!this.#lanes.has(`room ${room.id}`)) this.#join(room, false).catch((error) => this.#drop(room, error));
+      if (room && !this.#lanes.has(`room ${room.id}`)) this.#join(room, false).catch((error) => this.#drop(room, error));
     }
   }
 

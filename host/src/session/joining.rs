@@ -51,7 +51,7 @@ impl Session {
         echo: &Echo,
         wire: &mut Wire,
     ) -> Result<(), End> {
-        self.forget_evicted();
+        self.tell_evicted()?;
         let again = self.conversations.get(&conversation).map(Conversation::cursor);
         if again.is_none() && self.conversations.len() >= self.gateway.limits.max_joined {
             let limit = self.gateway.limits.max_joined;
@@ -100,13 +100,19 @@ impl Session {
 
     /// Sends what the client is behind, then attaches it to the room at exactly that place.
     async fn go_live(&mut self, mut catch_up: CatchUp, standing: &Standing, wire: &mut Wire) -> Result<(), End> {
+        // A client that was promised its messages must not go live with a hole.
+        let broken = |_| End::Close(CloseCode::ResumeRequired);
         let CatchUp { conversation, user, .. } = catch_up;
-        let mut target = standing.last_seq;
+        let (mut target, mut just_checked) = (standing.last_seq, true);
         let membership = loop {
             while catch_up.cursor < target {
-                // A client that was promised its messages must not go live with a hole.
-                let page = self.gateway.store.messages_after(conversation, catch_up.cursor, PAGE).await;
-                let page = page.map_err(|_| End::Close(CloseCode::ResumeRequired))?;
+                let store = &self.gateway.store;
+                // Asked for each page: a slow reader's catch-up must not outlive the right to it.
+                if !just_checked && store.standing(conversation, user).await.map_err(broken)?.is_none() {
+                    return self.tell_lost(conversation);
+                }
+                just_checked = false;
+                let page = store.messages_after(conversation, catch_up.cursor, PAGE).await.map_err(broken)?;
                 // Messages that were deleted since leave a hole that nothing will fill.
                 catch_up.cursor = page.last().map_or(target, |last| last.seq);
                 for message in &page {
@@ -128,10 +134,9 @@ impl Session {
     }
 
     pub(super) fn leave(&mut self, conversation: Uuid) -> Result<Reply, Failure> {
-        self.forget_evicted();
         match self.conversations.remove(&conversation) {
-            Some(_) => Ok(Reply::Leave { conversation }),
-            None => Err(Failure::new(ErrorCode::NotJoined, "this socket has not joined the conversation")),
+            Some(joined) if !joined.is_evicted() => Ok(Reply::Leave { conversation }),
+            _ => Err(Failure::new(ErrorCode::NotJoined, "this socket has not joined the conversation")),
         }
     }
 
@@ -141,11 +146,12 @@ impl Session {
     }
 
     /// The token has ended: no events until there is a fresh one.
-    pub(super) fn stop_all(&mut self) {
-        self.forget_evicted();
+    pub(super) fn stop_all(&mut self) -> Result<(), End> {
+        self.tell_evicted()?;
         for joined in self.conversations.values_mut() {
             joined.listening = Listening::Stopped(joined.cursor());
         }
+        Ok(())
     }
 
     /// A fresh token came: every conversation goes on where it stopped, if the user still participates.
@@ -157,18 +163,24 @@ impl Session {
                 Ok(Some(standing)) => {
                     self.go_live(CatchUp { conversation, user, room, cursor }, &standing, wire).await?;
                 }
-                Ok(None) => {
-                    let failure = Failure { conversation: Some(conversation), ..not_participant() };
-                    self.say(failure.encode("join", &Echo::default()))?;
-                }
+                Ok(None) => self.tell_lost(conversation)?,
                 Err(_) => return Err(End::Close(CloseCode::ResumeRequired)),
             }
         }
         Ok(())
     }
 
-    fn forget_evicted(&mut self) {
-        self.conversations.retain(|_, joined| joined.is_live() || matches!(joined.listening, Listening::Stopped(_)));
+    /// Tells the client which conversations the room has taken from it. It may have heard of the reason as an event, but
+    /// need not: a removal in the middle of a join comes before there is anybody to hear of it.
+    pub(super) fn tell_evicted(&mut self) -> Result<(), End> {
+        let evicted: Vec<Uuid> =
+            self.conversations.extract_if(|_, joined| joined.is_evicted()).map(|(id, _)| id).collect();
+        evicted.into_iter().try_for_each(|conversation| self.tell_lost(conversation))
+    }
+
+    fn tell_lost(&self, conversation: Uuid) -> Result<(), End> {
+        let failure = Failure { conversation: Some(conversation), ..not_participant() };
+        self.say(failure.encode("join", &Echo::default()))
     }
 }
 
@@ -182,5 +194,9 @@ impl Conversation {
 
     fn is_live(&self) -> bool {
         matches!(&self.listening, Listening::Live(membership) if !membership.is_evicted())
+    }
+
+    fn is_evicted(&self) -> bool {
+        matches!(&self.listening, Listening::Live(membership) if membership.is_evicted())
     }
 }

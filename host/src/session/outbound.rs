@@ -21,6 +21,7 @@ struct State {
     frames: VecDeque<Utf8Bytes>,
     bytes: usize,
     overflowed: bool,
+    nudged: bool,
 }
 
 /// The queue is over its bound; nothing more is accepted.
@@ -77,7 +78,13 @@ impl Outbound {
 
     /// Wakes the queue's reader without a frame: something else that it looks at has changed.
     pub fn nudge(&self) {
+        self.lock().nudged = true;
         self.wake.notify_one();
+    }
+
+    /// Whether there was a [`Self::nudge`] since the last call.
+    pub fn take_nudge(&self) -> bool {
+        std::mem::take(&mut self.lock().nudged)
     }
 
     /// Whether frames that can wait should wait.
@@ -112,15 +119,22 @@ impl Outbound {
         Ok(frames)
     }
 
-    /// Completes when something was pushed, or the queue overflowed, since the last call. Safe to cancel.
+    /// Completes when something was pushed, or the queue was nudged or overflowed, since the last call. For one reader;
+    /// safe to cancel.
     pub async fn changed(&self) {
         self.wake.notified().await;
     }
 
     /// Completes once the queue has overflowed. Safe to cancel.
     pub async fn overflowed(&self) {
-        while !self.lock().overflowed {
-            self.wake.notified().await;
+        loop {
+            // Not `wake`: what that tells is for the reader of the queue.
+            let mut drained = std::pin::pin!(self.drained.notified());
+            drained.as_mut().enable();
+            if self.lock().overflowed {
+                return;
+            }
+            drained.await;
         }
     }
 

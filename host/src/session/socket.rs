@@ -111,7 +111,12 @@ impl Connection {
     async fn step(&mut self, retire: Pin<&mut impl Future<Output = ()>>) -> Result<(), End> {
         let alarm = self.next_alarm();
         tokio::select! {
-            () = self.wire.outbound.changed() => self.wire.flush().await,
+            () = self.wire.outbound.changed() => {
+                if self.wire.outbound.take_nudge() {
+                    self.session.tell_evicted()?;
+                }
+                self.wire.flush().await
+            }
             Some((echo, result)) = self.in_flight.next() => self.session.reply("send", result, &echo),
             frame = self.wire.socket.next(), if self.in_flight.len() < MAX_IN_FLIGHT => self.received(frame).await,
             () = sleep_until(alarm) => self.ring().await,
@@ -151,7 +156,7 @@ impl Connection {
                 Err(End::Close(code))
             }
             Some(Alarm::Expired) => {
-                self.session.stop_all();
+                self.session.stop_all()?;
                 let text = "the token has expired and events have stopped; send auth with a fresh one and they go on";
                 self.session.say(Failure::new(ErrorCode::TokenExpired, text).encode("auth", &Echo::default()))
             }

@@ -238,13 +238,17 @@ impl Device {
                 let room = self.rooms.entry(conversation).or_default();
                 *room = Room { have: room.have.filter(|_| !fresh), join_at: Some(join_at), ..Room::default() };
             }
+            // The socket has lost the conversation; to join again shows for how long.
+            None if frame["op"] == "join" && frame["code"] == "not_participant" => {
+                let join_at = self.later(50, 500);
+                self.rooms.entry(conversation_of(frame)).or_default().join_at = Some(join_at);
+            }
             None => self.unexpected("frame", frame),
         }
     }
 
     fn event(&mut self, frame: &Value) {
-        let (at, join_at) = (self.clock.now(), self.later(50, 500));
-        let conversation = frame["conversation_id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
+        let (at, conversation) = (self.clock.now(), conversation_of(frame));
         let room = self.rooms.entry(conversation).or_default();
         match (frame["type"].as_str(), room.stream) {
             (Some("message.created"), Some(stream)) => {
@@ -253,10 +257,6 @@ impl Device {
                     (message["seq"].as_i64().unwrap_or_default(), message["id"].as_i64().unwrap_or_default());
                 room.have = room.have.max(Some(seq));
                 self.log.streams[stream].events.push(Event { at, seq, id });
-            }
-            // The socket has lost the conversation, unless this is an old story: to join again shows which.
-            (Some("participant.removed"), Some(_)) if frame["user_id"] == json!(self.user) => {
-                room.join_at = Some(join_at);
             }
             (Some("participant.removed"), Some(_)) => {}
             _ => self.unexpected("event", frame),
@@ -337,6 +337,10 @@ impl Device {
     fn later(&mut self, from: u64, to: u64) -> At {
         self.clock.now() + self.soon(from, to)
     }
+}
+
+fn conversation_of(frame: &Value) -> Uuid {
+    frame["conversation_id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default()
 }
 
 async fn finished(phase: &mut watch::Receiver<Phase>) {

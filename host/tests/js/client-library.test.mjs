@@ -362,6 +362,27 @@ test('a conversation that is taken away is told, and is not joined again', async
   assert.equal(heard.items.filter(({ op, connection }) => op === 'join' && connection === 2).length, 0);
 });
 
+test('the word of the gateway takes a conversation away, not an event that may be an old one', async () => {
+  const joins = [{ last_seq: 0 }, { last_seq: 1, resumed: true }, refusal('not_participant')];
+  const { url, heard, sockets } = await gateway({ join: () => joins.shift() });
+  const { chat, events, lost } = client(url);
+  await chat.join(ROOM);
+  const { say } = await sockets.find(() => true);
+  const taken = { op: 'join', success: false, ...refusal('not_participant'), conversation_id: ROOM };
+  say({ op: 'event', type: 'participant.removed', event_id: 1, user_id: USER, conversation_id: ROOM });
+  say(created(1));
+  await reachedSeq(events, 1);
+  say(taken);
+  await heard.find(({ op, after_seq }) => op === 'join' && after_seq === 1);
+  say(created(2));
+  await reachedSeq(events, 2);
+  assert.equal(lost.items.length, 0, 'the gateway was not sure, and let it back in');
+  say({ ...taken, conversation_id: '33333333-3333-4333-8333-333333333333' });
+  say(taken);
+  assert.deepEqual(await lost.find(() => true), { id: ROOM, code: 'not_participant' });
+  assert.equal(heard.items.filter(({ op }) => op === 'join').length, 3);
+});
+
 test('what was left stays left', async () => {
   const { url, heard, sockets } = await gateway({ leave: () => refusal('not_joined') });
   const { chat } = client(url);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -26,7 +26,18 @@ impl Client {
     pub async fn connect(port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let (socket, _) = client_async(format!("ws://127.0.0.1:{port}/ws"), stream).await.unwrap();
+        Self::over(stream).await
+    }
+
+    /// A client for whom the kernel keeps little: what it does not read soon waits in the gateway.
+    pub async fn connect_narrowly(port: u16) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        Self::over(socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()).await
+    }
+
+    async fn over(stream: TcpStream) -> Self {
+        let (socket, _) = client_async("ws://127.0.0.1/ws", stream).await.unwrap();
         Self { socket, events: VecDeque::new(), next_ref: 0 }
     }
 
