@@ -1,23 +1,27 @@
 //! The public listener: the WebSocket handshake and `/health`.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::gateway::Gateway;
+use crate::session::allowance::{Allowance, Metered};
 use crate::session::socket::{self, Retirement};
 
 /// What a socket reads at once. Most frames are smaller; a larger one is read in several steps.
@@ -27,6 +31,10 @@ const WRITE_BUFFER: usize = 16 * 1024;
 
 /// How long a client may take to send its request.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a connection may go on without becoming a WebSocket, whatever is asked over it.
+const HTTP_WITHIN: Duration = Duration::from_secs(60);
+/// Connections that are no WebSockets yet; more wait in the kernel. Those that never ask for anything make way soon.
+const HANDSHAKES: usize = 4096;
 /// How long requests may take that are under way when no more are accepted.
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 /// Between attempts to accept connections while that fails.
@@ -51,7 +59,9 @@ pub fn router(gateway: Arc<Gateway>, sockets: TaskTracker, retirement: Retiremen
 /// Accepts connections until `shutdown`. What is under way then may finish, for a moment.
 pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
     let handshakes = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
+        let Some(Ok(place)) = shutdown.run_until_cancelled(places.clone().acquire_owned()).await else { break };
         let stream = match shutdown.run_until_cancelled(listener.accept()).await {
             None => break,
             Some(Ok((stream, _))) => stream,
@@ -62,24 +72,49 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationTok
                 continue;
             }
         };
-        // Frames are small and must not wait for one another in the kernel.
-        let _ = stream.set_nodelay(true);
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HANDSHAKE_WITHIN)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()))
-            .with_upgrades();
-        handshakes.spawn(async move { drop(connection.await) });
+        let app = app.clone();
+        handshakes.spawn(async move {
+            converse(stream, app).await;
+            drop(place);
+        });
     }
     handshakes.close();
-    let _ = tokio::time::timeout(LAST_HANDSHAKES, handshakes.wait()).await;
+    let _ = timeout(LAST_HANDSHAKES, handshakes.wait()).await;
+}
+
+/// Speaks HTTP until the connection ends or is a WebSocket, which goes on elsewhere.
+async fn converse(stream: TcpStream, app: Router) {
+    // Frames are small and must not wait for one another in the kernel.
+    let _ = stream.set_nodelay(true);
+    // The limit below begins with the first byte.
+    if !matches!(timeout(HANDSHAKE_WITHIN, stream.readable()).await, Ok(Ok(()))) {
+        return;
+    }
+    let allowance = Allowance::default();
+    let app = app.layer(Extension(allowance.clone()));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE_WITHIN)
+        .serve_connection(TokioIo::new(Metered::new(stream, allowance)), TowerToHyperService::new(app))
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    if timeout(HTTP_WITHIN, connection.as_mut()).await.is_err() {
+        // The request at hand is answered still.
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(HANDSHAKE_WITHIN, connection).await;
+    }
 }
 
 async fn health() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#)
 }
 
-async fn upgrade(State(context): State<Context>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Response {
+async fn upgrade(
+    State(context): State<Context>,
+    Extension(allowance): Extension<Allowance>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     let Context { gateway, sockets, retirement } = context;
     let limits = &gateway.limits;
     if !limits.origins.admit(headers.get(ORIGIN).map(|origin| origin.as_bytes())) {
@@ -96,7 +131,7 @@ async fn upgrade(State(context): State<Context>, headers: HeaderMap, upgrade: We
         .max_frame_size(limits.max_frame_bytes)
         .on_upgrade(move |socket| {
             sockets.track_future(async move {
-                socket::serve(socket, gateway, retirement).await;
+                socket::serve(socket, allowance, gateway, retirement).await;
                 drop(place);
             })
         })

@@ -24,7 +24,8 @@ wire_enum! {
         SessionExpired = 4003,
         /// No valid `auth` came in time. Do not reconnect without a token.
         AuthTimeout = 4500,
-        /// The client went on sending far beyond the rate limit. Do not reconnect before it is mended.
+        /// The client went on sending far beyond the rate limit, or a message without end. Do not reconnect before it is
+        /// mended.
         Flooding = 4501,
     }
 }

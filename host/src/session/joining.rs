@@ -1,5 +1,6 @@
 //! Joining, catching up, leaving, and what a token's end does to them.
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::operations::Session;
@@ -103,15 +104,24 @@ impl Session {
         // A client that was promised its messages must not go live with a hole.
         let broken = |_| End::Close(CloseCode::ResumeRequired);
         let CatchUp { conversation, user, .. } = catch_up;
-        let (mut target, mut just_checked) = (standing.last_seq, true);
-        let membership = loop {
+        let mut target = standing.last_seq;
+        let mut pages = 0;
+        let listening = 'live: loop {
             while catch_up.cursor < target {
-                let store = &self.gateway.store;
-                // Asked for each page: a slow reader's catch-up must not outlive the right to it.
-                if !just_checked && store.standing(conversation, user).await.map_err(broken)?.is_none() {
-                    return self.tell_lost(conversation);
+                // Asked before each further page: a slow reader's catch-up must not outlive the right to it, nor the gateway.
+                if pages > 0 {
+                    if wire.is_draining() {
+                        return Err(End::Close(CloseCode::ServiceRestart));
+                    }
+                    if !self.state.is_active(Instant::now()) {
+                        break 'live Listening::Stopped(catch_up.cursor);
+                    }
+                    if self.gateway.store.standing(conversation, user).await.map_err(broken)?.is_none() {
+                        return self.tell_lost(conversation);
+                    }
                 }
-                just_checked = false;
+                pages += 1;
+                let store = &self.gateway.store;
                 let page = store.messages_after(conversation, catch_up.cursor, PAGE).await.map_err(broken)?;
                 // Messages that were deleted since leave a hole that nothing will fill.
                 catch_up.cursor = page.last().map_or(target, |last| last.seq);
@@ -121,14 +131,13 @@ impl Session {
                 }
             }
             match catch_up.room.attach(user, catch_up.cursor, self.outbound.clone()) {
-                Ok(membership) => break membership,
+                Ok(membership) => break Listening::Live(membership),
                 Err((room, behind)) => {
                     target = behind.delivered;
                     catch_up.room = room;
                 }
             }
         };
-        let listening = Listening::Live(membership);
         self.conversations.insert(conversation, Conversation { standing: Joined::new(&standing.role), listening });
         Ok(())
     }

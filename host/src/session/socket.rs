@@ -15,13 +15,14 @@ use metrics::{counter, gauge};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::allowance::Allowance;
 use super::operations::{Sending, Session};
 use super::outbound::Outbound;
 use super::state::Alarm;
 use crate::gateway::Gateway;
 use crate::protocol::{self, CloseCode, Echo, ErrorCode, Failure, Reply};
 
-/// A client that takes nothing for this long while something is to be written is given up.
+/// A client that takes longer than this for what is to be written is given up.
 const WRITE_STALL: Duration = Duration::from_secs(20);
 /// How long a closed socket may take to say goodbye …
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -31,6 +32,11 @@ const SLOW_FAREWELL: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_millis(400);
 /// Sends of one socket that are under way; after that its frames wait in the kernel.
 const MAX_IN_FLIGHT: usize = 64;
+/// So many times its size a message may cost on the wire: clients may send it in fragments, but not in nothing but those.
+const FRAGMENTATION: u64 = 8;
+/// Frames that may be refused for coming too fast before the socket is closed: so many times the burst, or this many.
+const FLOOD_BURSTS: u32 = 10;
+const FLOOD_FRAMES: u32 = 1000;
 
 /// Why a connection is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +51,7 @@ pub(super) enum End {
 pub(super) struct Wire {
     socket: WebSocket,
     outbound: Arc<Outbound>,
+    drain: CancellationToken,
 }
 
 type InFlight = FuturesOrdered<Pin<Box<dyn Future<Output = (Echo, Result<Reply, Failure>)> + Send>>>;
@@ -69,7 +76,7 @@ impl Retirement {
 }
 
 /// Serves one socket until it ends, or until it is to go elsewhere.
-pub async fn serve(socket: WebSocket, gateway: Arc<Gateway>, retirement: Retirement) {
+pub async fn serve(socket: WebSocket, allowance: Allowance, gateway: Arc<Gateway>, retirement: Retirement) {
     gauge!("arcyou_connections").increment(1.0);
     counter!("arcyou_connections_total").increment(1);
     let now = Instant::now();
@@ -78,13 +85,15 @@ pub async fn serve(socket: WebSocket, gateway: Arc<Gateway>, retirement: Retirem
         gateway.limits.rate.map(|rate| RateLimiter::direct(Quota::per_second(rate.per_second).allow_burst(rate.burst)));
     let mut connection = Connection {
         session: Session::new(gateway, outbound.clone(), now),
-        wire: Wire { socket, outbound },
+        wire: Wire { socket, outbound, drain: retirement.drain.clone() },
+        allowance,
         in_flight: FuturesOrdered::new(),
         limiter,
         refused: 0,
         heard: now,
         pinged: false,
     };
+    connection.renew_allowance();
     let mut retire = pin!(retirement.come());
     let end = loop {
         if let Err(end) = connection.step(retire.as_mut()).await {
@@ -98,9 +107,10 @@ pub async fn serve(socket: WebSocket, gateway: Arc<Gateway>, retirement: Retirem
 struct Connection {
     session: Session,
     wire: Wire,
+    allowance: Allowance,
     in_flight: InFlight,
     limiter: Option<DefaultDirectRateLimiter>,
-    /// Frames refused in a row for coming too fast.
+    /// Frames refused for coming too fast; each one that did not takes one of them back.
     refused: u32,
     heard: Instant,
     pinged: bool,
@@ -166,6 +176,9 @@ impl Connection {
     async fn received(&mut self, frame: Option<Result<Message, axum::Error>>) -> Result<(), End> {
         self.heard = Instant::now();
         self.pinged = false;
+        if matches!(frame, Some(Ok(_))) {
+            self.renew_allowance();
+        }
         match frame {
             None => Err(End::Gone),
             Some(Ok(Message::Text(text))) => self.text(&text).await,
@@ -220,15 +233,20 @@ impl Connection {
     fn admit_rate(&mut self) -> Result<Option<Duration>, End> {
         let Some(limiter) = &self.limiter else { return Ok(None) };
         let Err(not_until) = limiter.check() else {
-            self.refused = 0;
+            self.refused = self.refused.saturating_sub(1);
             return Ok(None);
         };
         self.refused += 1;
-        let patience = self.session.gateway.limits.rate.map_or(0, |rate| rate.burst.get().saturating_mul(10));
-        if self.refused > patience {
+        let burst = self.session.gateway.limits.rate.map_or(0, |rate| rate.burst.get());
+        if self.refused > burst.saturating_mul(FLOOD_BURSTS).max(FLOOD_FRAMES) {
             return Err(End::Close(CloseCode::Flooding));
         }
         Ok(Some(not_until.wait_time_from(DefaultClock::default().now())))
+    }
+
+    fn renew_allowance(&self) {
+        let limit = self.session.gateway.limits.max_frame_bytes as u64;
+        self.allowance.renew(limit.saturating_mul(FRAGMENTATION));
     }
 
     /// Waits until every send under way is answered.
@@ -251,6 +269,7 @@ impl Connection {
                 (ErrorCode::InvalidUtf8, "a text frame must be UTF-8".to_owned(), CloseCode::InvalidUtf8)
             }
             Some(Error::Protocol(_)) => return Err(End::Close(CloseCode::ProtocolError)),
+            _ if self.allowance.is_spent() => return Err(End::Close(CloseCode::Flooding)),
             _ => return Err(End::Gone),
         };
         self.session.say(Failure::new(code, text).encode("error", &Echo::default()))?;
@@ -271,8 +290,9 @@ impl Connection {
             self.wire.write(goodbye).await?;
             // Until the client has answered; what it still sends is not read any more.
             while let Some(Ok(_)) = self.wire.socket.next().await {}
-            if matches!(code, CloseCode::FrameTooLarge | CloseCode::InvalidUtf8 | CloseCode::ProtocolError) {
-                // The rest of the frame is in the kernel, unread. To let go of it at once would reset the connection,
+            use CloseCode::{Flooding, FrameTooLarge, InvalidUtf8, ProtocolError};
+            if matches!(code, Flooding | FrameTooLarge | InvalidUtf8 | ProtocolError) {
+                // What could not be read is in the kernel, unread. To let go of it at once would reset the connection,
                 // and the client might never see why.
                 tokio::time::sleep(LINGER).await;
             }
@@ -311,6 +331,11 @@ impl Wire {
     /// Writes what is queued if it has become much, so that one who catches up does not overrun its own queue.
     pub(super) async fn relieve(&mut self) -> Result<(), End> {
         if self.outbound.is_congested() { self.flush().await } else { Ok(()) }
+    }
+
+    /// Whether the gateway is ending.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_cancelled()
     }
 
     async fn write(&mut self, message: Message) -> Result<(), End> {

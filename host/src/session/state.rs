@@ -67,10 +67,15 @@ impl State {
     pub fn admit(&self, operation: &Operation, now: Instant) -> Result<Option<Uuid>, Failure> {
         match (operation, self.right) {
             (Operation::Auth { .. }, _) => Ok(None),
-            (_, Right::Active { user, expires }) if expires.is_none_or(|expires| now < expires) => Ok(Some(user)),
+            (_, Right::Active { user, .. }) if self.is_active(now) => Ok(Some(user)),
             (_, Right::Anonymous { .. }) => Err(Failure::new(ErrorCode::AuthRequired, "send auth first")),
             _ => Err(Failure::new(ErrorCode::AuthRequired, "the token has expired; send auth with a fresh one")),
         }
+    }
+
+    /// Whether the connection speaks for somebody.
+    pub fn is_active(&self, now: Instant) -> bool {
+        matches!(self.right, Right::Active { expires, .. } if expires.is_none_or(|expires| now < expires))
     }
 
     /// A valid token of `user` came, good until `expires`.

@@ -15,6 +15,13 @@ use uuid::Uuid;
 /// Long enough for a busy machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A connection for which the kernel keeps little on this side.
+pub async fn narrow(port: u16) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
+}
+
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
     /// Events that came while a reply was awaited.
@@ -29,11 +36,9 @@ impl Client {
         Self::over(stream).await
     }
 
-    /// A client for whom the kernel keeps little: what it does not read soon waits in the gateway.
+    /// What this client does not read soon waits in the gateway.
     pub async fn connect_narrowly(port: u16) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(16 * 1024).unwrap();
-        Self::over(socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()).await
+        Self::over(narrow(port).await).await
     }
 
     async fn over(stream: TcpStream) -> Self {

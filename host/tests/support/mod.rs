@@ -6,6 +6,7 @@ pub mod client;
 pub mod gateway;
 pub mod jwt;
 pub mod plugins;
+pub mod program;
 
 use std::sync::{Arc, OnceLock};
 

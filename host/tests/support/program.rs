@@ -1,0 +1,88 @@
+//! A gateway in a process of its own: what it costs and how it ends can be told from what the test itself does.
+
+use std::net::Ipv4Addr;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+use super::World;
+
+/// It ends with the test; [`Program::terminate`] ends it in an orderly way.
+pub struct Program {
+    pub port: u16,
+    admin_port: u16,
+    child: Child,
+}
+
+impl World {
+    /// A gateway process with the defaults of a deployment and these variables, once it is ready.
+    pub async fn program(&self, variables: &[(&str, &str)]) -> Program {
+        let (port, admin_port) = (free_port().await, free_port().await);
+        let child = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"))
+            .env_clear()
+            .env("DATABASE_URL", self.database_url())
+            .env("REDIS_URL", self.redis.url())
+            .env("JWT_PUBLIC_KEY", "dev-placeholder")
+            .env("PORT", port.to_string())
+            .env("ADMIN_ADDR", format!("127.0.0.1:{admin_port}"))
+            .env("RUST_LOG", "warn")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let program = Program { port, admin_port, child };
+        program.ready().await;
+        program
+    }
+}
+
+impl Program {
+    async fn ready(&self) {
+        for _ in 0..1500 {
+            let up = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.admin_port)).await.is_ok();
+            if up && super::http_get(self.admin_port, "/ready").await.contains(r#""degraded":false"#) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the gateway was never ready");
+    }
+
+    /// The value of a metric; 0 if there is none yet.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let metrics = super::http_get(self.admin_port, "/metrics").await;
+        let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
+        metrics.lines().find_map(value).unwrap_or_default()
+    }
+
+    /// Memory that the process holds, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// SIGTERM.
+    pub async fn begin_stop(&self) {
+        let process = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &process]).status().await.unwrap().success());
+    }
+
+    /// Waits for the end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+}
+
+/// Nobody has it at this moment, and outgoing connections do not get it.
+async fn free_port() -> u16 {
+    loop {
+        let port = fastrand::u16(15_000..32_000);
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.is_ok() {
+            return port;
+        }
+    }
+}
