@@ -61,6 +61,8 @@ async fn frames_have_the_documented_shapes() {
         client.request(json!({"op": "auth", "token": alice})).await,
         json!({"op": "auth", "success": true, "userId": alice, "ref": 1})
     );
+    let mut nobody = Client::connect(gateway.port).await;
+    assert_eq!(nobody.request(json!({"op": "ping"})).await, json!({"op": "ping", "success": true, "ref": 1}));
     let upper = conversation.to_string().to_uppercase();
     assert_eq!(
         client.request(json!({"op": "join", "conversationId": upper})).await,

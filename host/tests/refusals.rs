@@ -178,7 +178,7 @@ async fn sockets(world: &World) -> (Codes, BTreeSet<u16>) {
 
     let flooded = world.gateway_with(&[("RATE_LIMIT_PER_SECOND", "1"), ("RATE_LIMIT_BURST", "1")]).await;
     let mut client = Client::connect(flooded.port).await;
-    for _ in 0..20 {
+    for _ in 0..1010 {
         client.send_text("{}").await;
     }
     closes.extend(client.closed().await);

@@ -19,7 +19,7 @@
  * @property {(conversationId: string, error: ArcYouError) => void} [onLost] A joined conversation was taken away, or could not be joined again.
  * @property {{ baseMs?: number, maxMs?: number }} [backoff] Delays are random, at most `baseMs`, doubled each time up to `maxMs`.
  * @property {number} [requestTimeoutMs] Silence after which an unanswered request means that the connection is dead.
- * @property {number} [idleMs] Silence after which the connection is tried with a request.
+ * @property {number} [idleMs] Silence after which the connection is tried with a `ping`.
  * @property {number} [maxQueued] Requests that may wait for an answer; more are refused with `queue_full`.
  * @property {{ set?: Function, clear?: Function, now?: () => number, random?: () => number }} [clock] For tests.
  */
@@ -202,8 +202,8 @@ export class ArcYouClient {
     this.#cancel(this.#watchdog);
     const { requestTimeoutMs, idleMs } = this.#options;
     const giveUp = () => this.#lost('timeout', 'the gateway did not answer');
-    // The same token again costs the gateway next to nothing, and changes nothing.
-    const probe = () => this.#authenticate(() => this.#renew());
+    // Any answer will do.
+    const probe = () => this.#ask({ op: 'ping' }, () => {});
     const awaited = !this.#ready || this.#unanswered.size > 0;
     this.#watchdog = awaited ? this.#later(requestTimeoutMs, giveUp) : this.#later(idleMs, probe);
   }

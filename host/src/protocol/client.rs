@@ -50,6 +50,8 @@ pub enum Operation {
         /// A JWT, or in development a user's UUID.
         token: String,
     },
+    /// Nothing but an answer: for clients that cannot ping otherwise, as in browsers.
+    Ping,
     /// Hear a conversation's events from now on, or from where an earlier socket stopped.
     Join {
         /// Which.
@@ -94,6 +96,7 @@ impl Operation {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Auth { .. } => "auth",
+            Self::Ping => "ping",
             Self::Join { .. } => "join",
             Self::Leave { .. } => "leave",
             Self::Send { .. } => "send",
@@ -198,7 +201,7 @@ impl<'a> Fields<'a> {
         let reference = self.echo("ref").map(|raw| echo.reference = raw);
         let temp_id = self.echo("temp_id").map(|raw| echo.temp_id = raw);
         let name: String = self.required("op")?;
-        const NAMES: [&str; 6] = ["auth", "join", "leave", "send", "ack", "history"];
+        const NAMES: [&str; 7] = ["auth", "ping", "join", "leave", "send", "ack", "history"];
         let Some(known) = NAMES.into_iter().find(|known| *known == name) else {
             return refuse(ErrorCode::UnknownOp, format!("op must be one of {}", NAMES.join(", ")));
         };
@@ -206,6 +209,7 @@ impl<'a> Fields<'a> {
         reference.and(temp_id)?;
         match known {
             "auth" => self.auth(),
+            "ping" => Ok(Operation::Ping),
             "join" => Ok(Operation::Join { conversation: self.conversation()?, resume: self.resume()? }),
             "leave" => Ok(Operation::Leave { conversation: self.conversation()? }),
             "send" => self.send(limits),

@@ -23,6 +23,7 @@ fn operation(text: &str) -> Operation {
 #[test]
 fn the_frames_of_the_walk_through() {
     assert_eq!(operation(r#"{"op":"auth","token":"t"}"#), Operation::Auth { token: "t".into() });
+    assert_eq!(operation(r#"{"op":"ping"}"#), Operation::Ping);
     let conversation = Uuid::parse_str(ID).unwrap();
     for id in [ID.to_owned(), ID.to_uppercase(), format!("{{{ID}}}"), ID.replace('-', "")] {
         for name in ["conversation_id", "conversationId"] {

@@ -19,6 +19,8 @@ pub enum Reply {
         /// The user.
         user: Uuid,
     },
+    /// The gateway is there.
+    Ping,
     /// The socket hears the conversation.
     Join {
         /// Which.
@@ -146,6 +148,7 @@ impl Reply {
     const fn op(&self) -> &'static str {
         match self {
             Self::Auth { .. } => "auth",
+            Self::Ping => "ping",
             Self::Join { .. } => "join",
             Self::Leave { .. } => "leave",
             Self::Send { .. } => "send",
@@ -159,6 +162,7 @@ impl Fields for Reply {
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         match self {
             Self::Auth { user } => map.serialize_entry("userId", user),
+            Self::Ping => Ok(()),
             Self::Join { conversation, last_seq, last_read_id, role, resumed } => {
                 both_ids(map, conversation)?;
                 map.serialize_entry("last_seq", last_seq)?;

@@ -59,6 +59,7 @@ impl Session {
                 let accepted = self.gateway.ingress.accept(message, self.standing(conversation)).await;
                 return Ok(Some(Sending { echo, accepted }));
             }
+            Operation::Ping => Ok(Reply::Ping),
             Operation::Leave { conversation } => self.leave(conversation),
             Operation::Ack { conversation, last_read_id } => self.ack(user, conversation, last_read_id).await,
             Operation::History { conversation, from, limit } => self.history(user, conversation, from, limit).await,

@@ -66,7 +66,8 @@ impl State {
     /// The user on whose behalf `operation` may go on.
     pub fn admit(&self, operation: &Operation, now: Instant) -> Result<Option<Uuid>, Failure> {
         match (operation, self.right) {
-            (Operation::Auth { .. }, _) => Ok(None),
+            // Neither needs a right; a ping gives none either, so that it puts off no deadline.
+            (Operation::Auth { .. } | Operation::Ping, _) => Ok(None),
             (_, Right::Active { user, .. }) if self.is_active(now) => Ok(Some(user)),
             (_, Right::Anonymous { .. }) => Err(Failure::new(ErrorCode::AuthRequired, "send auth first")),
             _ => Err(Failure::new(ErrorCode::AuthRequired, "the token has expired; send auth with a fresh one")),
@@ -134,11 +135,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_may_do_nothing_but_auth_and_not_for_long() {
+    fn nobody_may_do_nothing_but_auth_and_ping_and_not_for_long() {
         let start = Instant::now();
         let mut state = State::new(PATIENCE, start);
         assert_eq!(code(state.admit(&leave(), start)), ErrorCode::AuthRequired);
         assert_eq!(state.admit(&Operation::Auth { token: String::new() }, start), Ok(None));
+        assert_eq!(state.admit(&Operation::Ping, start), Ok(None));
         assert_eq!(state.tick(start + PATIENCE - Duration::from_millis(1)), None);
         assert_eq!(state.tick(start + PATIENCE), Some(Alarm::Close(CloseCode::AuthTimeout)));
     }

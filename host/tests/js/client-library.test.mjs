@@ -66,6 +66,7 @@ async function gateway(answers = {}) {
 
 const standard = {
   auth: () => ({ userId: USER }),
+  ping: () => ({}),
   join: ({ after_seq }) => ({ conversation_id: ROOM, last_seq: after_seq ?? 0, ...(after_seq !== undefined && { resumed: true }) }),
   leave: () => ({}),
   ack: ({ last_read_id }) => ({ last_read_id }),
@@ -319,10 +320,10 @@ test('a token callback that fails is asked again', async () => {
 
 test('a half-open connection is given up, whether something is asked or not', async () => {
   const { url, sockets } = await gateway({
-    auth: ({}, { number }) => (number === 1 && sockets.items.length === 2 && asked++ > 0 ? undefined : { userId: USER }),
+    ping: (_, { number }) => (number === 1 && pings++ > 2 ? undefined : {}),
     send: (_, { number }) => (number === 0 ? undefined : standard.send()),
   });
-  let asked = 0;
+  let pings = 0;
   const { chat, states } = client(url, { requestTimeoutMs: 200, idleMs: 20 });
   assert.equal((await chat.send(ROOM, {})).status, 'stored');
   await sockets.find(({ number }) => number === 2);

@@ -67,6 +67,11 @@ impl Client {
         self.socket.send(message).await.unwrap();
     }
 
+    /// Says something to a gateway that may have closed the socket.
+    pub async fn try_send(&mut self, text: String) -> bool {
+        self.socket.send(Message::text(text)).await.is_ok()
+    }
+
     /// The next frame that is not a ping.
     async fn frame(&mut self) -> Option<Message> {
         loop {
