@@ -17,7 +17,10 @@
  * @property {(event: Frame) => void} [onEvent] Messages, each once and in order, and all other events.
  * @property {(state: State, why?: Why) => void} [onState] `stopped` is for good: `why` says what to put right.
  * @property {(conversationId: string, error: ArcYouError) => void} [onLost] A joined conversation was taken away, or could not be joined again.
+ * @property {(conversationId: string) => void} [onReset] The gateway knows fewer messages than were told, as after a database was
+ *   restored from a backup: what the application keeps of the conversation is void, and to be read anew with `history`.
  * @property {{ baseMs?: number, maxMs?: number }} [backoff] Delays are random, at most `baseMs`, doubled each time up to `maxMs`.
+ * @property {number} [tokenTimeoutMs] How long the token callback may take before it is asked again.
  * @property {number} [requestTimeoutMs] Silence after which an unanswered request means that the connection is dead.
  * @property {number} [idleMs] Silence after which the connection is tried with a `ping`.
  * @property {number} [maxQueued] Requests that may wait for an answer; more are refused with `queue_full`.
@@ -78,7 +81,7 @@ export class ArcYouClient {
   /** Connects at once. @param {string | (() => string)} url A function may name another gateway each time. @param {Options} options */
   constructor(url, options) {
     this.#url = url;
-    this.#options = { requestTimeoutMs: 30_000, idleMs: 25_000, maxQueued: 1000, ...options };
+    this.#options = { tokenTimeoutMs: 30_000, requestTimeoutMs: 30_000, idleMs: 25_000, maxQueued: 1000, ...options };
     this.#options.backoff = { baseMs: 500, maxMs: 30_000, ...options.backoff };
     this.#clock = { ...CLOCK, ...options.clock };
     this.#connect();
@@ -91,7 +94,7 @@ export class ArcYouClient {
   join(conversationId, { afterSeq } = {}) {
     const id = conversationId.toLowerCase();
     const known = this.#rooms.get(id);
-    const room = known ?? { id, seq: afterSeq, target: 0, filling: false };
+    const room = known ?? { id, seq: afterSeq, target: 0, filling: false, resets: 0 };
     this.#rooms.set(id, room);
     return this.#join(room, true).catch((error) => {
       if ((error.reply || !known) && this.#rooms.get(id) === room) this.#rooms.delete(id);
@@ -150,7 +153,7 @@ export class ArcYouClient {
     this.#complaint = null;
     let socket;
     try {
-      this.#token = await this.#options.token();
+      this.#token = await this.#freshToken();
       if (this.state === 'stopped') return;
       socket = new (this.#options.WebSocket ?? WebSocket)(typeof this.#url === 'function' ? this.#url() : this.#url);
     } catch (error) {
@@ -163,6 +166,18 @@ export class ArcYouClient {
     socket.onclose = mine(({ code, reason }) => this.#lost(code, reason));
     socket.onerror = () => {}; // A close follows and says more.
     this.#watch();
+  }
+
+  async #freshToken() {
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = this.#later(this.#options.tokenTimeoutMs, () => reject(new Error('the token callback did not answer')));
+    });
+    try {
+      return await Promise.race([this.#options.token(), late]);
+    } finally {
+      this.#cancel(timer);
+    }
   }
 
   #authenticate(refused) {
@@ -188,7 +203,7 @@ export class ArcYouClient {
     this.#ready = false;
     this.#renewing = true;
     try {
-      const token = await this.#options.token();
+      const token = await this.#freshToken();
       if (socket !== this.#socket) return;
       this.#token = token;
       this.#authenticate(() => this.#lost('auth', 'the fresh token was refused'));
@@ -344,7 +359,8 @@ export class ArcYouClient {
     room.target = Math.max(room.target, target);
     if (room.filling) return;
     room.filling = true;
-    const current = () => this.#rooms.get(room.id) === room;
+    const { resets } = room;
+    const current = () => this.#rooms.get(room.id) === room && room.resets === resets;
     const both = { conversation_id: room.id, conversationId: room.id };
     const ask = () => ({ op: 'history', ...both, after_seq: room.seq, limit: 200 });
     try {
@@ -356,12 +372,12 @@ export class ArcYouClient {
           if (current() && message.seq > room.seq) this.#tell(room, event);
         }
         // What is missing up to here has been deleted.
-        if (!page.has_more) room.seq = Math.max(room.seq, known);
+        if (current() && !page.has_more) room.seq = Math.max(room.seq, known);
       }
     } catch (error) {
-      this.#drop(room, error);
+      if (current()) this.#drop(room, error);
     }
-    room.filling = false;
+    if (room.resets === resets) room.filling = false;
   }
 
   #join(room, counted) {
@@ -370,7 +386,20 @@ export class ArcYouClient {
       room.seq ??= reply.last_seq;
       if (reply.resumed === false) this.#fill(room, reply.last_seq);
     };
-    return this.#request(`room ${room.id}`, frame, { took, counted });
+    const ask = () => this.#request(`room ${room.id}`, frame, { took, counted });
+    return ask().catch((error) => {
+      const beyond = error.code === 'unknown_message' && room.seq !== undefined;
+      if (!beyond || this.#rooms.get(room.id) !== room) throw error;
+      this.#reset(room);
+      return ask();
+    });
+  }
+
+  /** The position is one of a past that never was. Ids of events may come again as well. */
+  #reset(room) {
+    Object.assign(room, { seq: undefined, target: 0, filling: false, resets: room.resets + 1 });
+    this.#eventIds.clear();
+    this.#call(this.#options.onReset, room.id);
   }
 
   #rejoin(rooms = this.#rooms.values()) {

@@ -13,7 +13,7 @@ wire_enum! {
         BinaryFrame = "binary_frame",
         /// A text frame that is not UTF-8; the socket is closed.
         InvalidUtf8 = "invalid_utf8",
-        /// The frame is larger than the limit; the socket is closed.
+        /// The frame is larger than the limit; it was not read, so that no `ref` is repeated, and the socket is closed.
         FrameTooLarge = "frame_too_large",
         /// `op` is none that this gateway knows.
         UnknownOp = "unknown_op",

@@ -82,6 +82,7 @@ function client(url, options = {}) {
   const events = new Log();
   const states = new Log();
   const lost = new Log();
+  const resets = new Log();
   const chat = new ArcYouClient(url, {
     token: () => USER,
     WebSocket,
@@ -89,10 +90,11 @@ function client(url, options = {}) {
     onEvent: (event) => events.push(event),
     onState: (state, why) => states.push({ state, ...why }),
     onLost: (id, error) => lost.push({ id, code: error.code }),
+    onReset: (id) => resets.push(id),
     ...options,
   });
   ends.push(() => chat.close());
-  return { chat, events, states, lost, seqs: () => events.items.map((event) => event.message?.seq) };
+  return { chat, events, states, lost, resets, seqs: () => events.items.map((event) => event.message?.seq) };
 }
 
 const reachedSeq = (events, seq) => events.find((event) => event.message?.seq === seq);
@@ -306,16 +308,18 @@ test('a stale token is exchanged by a reconnect; a bad one stops', async () => {
   assert.equal(states.items.find(({ state }) => state === 'waiting').reason, 'no: token_expired');
 });
 
-test('a token callback that fails is asked again', async () => {
+test('a token callback that fails, or never answers, is asked again', async () => {
   const { url } = await gateway();
   let calls = 0;
-  const token = async () => {
-    if (calls++ === 0) throw new Error('no network');
-    return USER;
+  const token = () => {
+    calls += 1;
+    if (calls === 1) throw new Error('no network');
+    return calls === 2 ? new Promise(() => {}) : Promise.resolve(USER);
   };
-  const { chat, states } = client(url, { token });
+  const { chat, states } = client(url, { token, tokenTimeoutMs: 20 });
   await chat.join(ROOM);
-  assert.match(states.items.find(({ state }) => state === 'waiting').reason, /no network/);
+  const reasons = states.items.filter(({ state }) => state === 'waiting').map(({ reason }) => reason);
+  assert.deepEqual(reasons, ['Error: no network', 'Error: the token callback did not answer']);
 });
 
 test('a half-open connection is given up, whether something is asked or not', async () => {
@@ -382,6 +386,28 @@ test('the word of the gateway takes a conversation away, not an event that may b
   say(taken);
   assert.deepEqual(await lost.find(() => true), { id: ROOM, code: 'not_participant' });
   assert.equal(heard.items.filter(({ op }) => op === 'join').length, 3);
+});
+
+test('a position that the gateway does not know any more is dropped, and the application is told', async () => {
+  let last = 7;
+  const { url, heard, sockets } = await gateway({
+    join: ({ after_seq: after }) => (after > last ? refusal('unknown_message') : { last_seq: last, ...(after !== undefined && { resumed: true }) }),
+  });
+  const { chat, events, lost, resets, seqs } = client(url);
+  assert.equal((await chat.join(ROOM, { afterSeq: 9 })).last_seq, 7);
+  const first = await sockets.find(() => true);
+  first.say({ op: 'event', type: 'other', event_id: 1, conversation_id: ROOM });
+  first.say(created(8));
+  await reachedSeq(events, 8);
+  last = 3;
+  first.socket.close(1012);
+  await resets.find((id) => id === ROOM, 1);
+  const { say } = await sockets.find(({ number }) => number === 1);
+  await heard.find(({ op, after_seq, connection }) => op === 'join' && after_seq === undefined && connection === 1);
+  say({ op: 'event', type: 'other', event_id: 1, conversation_id: ROOM });
+  say(created(4));
+  await reachedSeq(events, 4);
+  assert.deepEqual([seqs(), chat.lastSeq(ROOM), lost.items], [[undefined, 8, undefined, 4], 4, []]);
 });
 
 test('what was left stays left', async () => {
