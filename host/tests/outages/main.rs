@@ -1,7 +1,10 @@
-//! PgBouncer and Redis going away and coming back under a running chat.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+//! PostgreSQL, PgBouncer and Redis going away and coming back under a running chat.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+mod database;
+#[path = "../support/mod.rs"]
 mod support;
+mod talk;
 
 use serde_json::json;
 use support::World;
