@@ -20,6 +20,7 @@ async fn a_pause_of_pgbouncer_costs_time_and_nothing_else() {
         blocking(move || paused.pause().unwrap()).await;
         sleep(Duration::from_secs(2)).await;
         blocking(move || bouncer.resume().unwrap()).await;
+        world.connect().await
     });
     assert_eq!(log.await.codes().into_keys().collect::<Vec<_>>(), ["stored"]);
 }
@@ -37,6 +38,7 @@ async fn pgbouncer_cutting_everybody_off_makes_nobody_lie() {
             sleep(Duration::from_millis(200)).await;
             console.batch_execute("RECONNECT").await.unwrap();
         }
+        world.connect().await
     })
     .await;
 }
@@ -52,6 +54,7 @@ async fn terminated_backends_make_nobody_lie() {
             world.count(cut).await;
             sleep(Duration::from_millis(100)).await;
         }
+        world.connect().await
     })
     .await;
 }
@@ -71,6 +74,7 @@ async fn a_killed_postgresql_loses_nothing_that_was_acknowledged() {
             })
             .await;
         }
+        world.connect().await
     })
     .await;
 }

@@ -1,15 +1,16 @@
 //! The primary dies, its standby takes over, and PgBouncer is pointed there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::support::{World, blocking, connect};
+use crate::support::{World, blocking, connect, count, eventually};
 use crate::talk::through;
 
 #[tokio::test]
 async fn a_failover_loses_nothing_that_was_acknowledged() {
-    let mut world = World::alone().await;
+    let world = World::alone().await;
     let servers = world.servers.clone();
     let standby = blocking(move || servers.postgres.standby().unwrap()).await;
     // Each commit waits for the standby: what is acknowledged is there.
@@ -19,15 +20,19 @@ async fn a_failover_loses_nothing_that_was_acknowledged() {
     world.sql.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     world.eventually("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'", 1).await;
     let (gateway, _worker) = (world.gateway().await, world.worker().await);
-    let direct = standby.url(&world.database);
-    let servers = world.servers.clone();
-    let log = through(&mut world, gateway.port, async {
+    let (servers, standby) = (world.servers.clone(), Arc::new(standby));
+    through(&world, gateway.port, async {
         sleep(Duration::from_millis(500)).await;
-        let (killed, port) = (servers.clone(), standby.port());
+        let killed = servers.clone();
         blocking(move || killed.postgres.kill()).await;
-        let promoted = connect(&standby.url("postgres")).await;
+        let promoted = connect(&standby.url(&world.database)).await;
         promoted.batch_execute("SELECT pg_promote()").await.unwrap();
-        blocking(move || servers.bouncer.redirect(&standby).unwrap()).await;
+        let new = standby.clone();
+        blocking(move || servers.bouncer.redirect(&*new).unwrap()).await;
+        promoted
     })
     .await;
+    let left = connect(&standby.url(&world.database)).await;
+    eventually(&left, "SELECT count(*) FROM outbox WHERE NOT processed", 0).await;
+    assert_eq!(count(&left, "SELECT sum(retry_count) FROM outbox").await, 0);
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod database;
+mod failover;
 #[path = "../support/mod.rs"]
 mod support;
 mod talk;

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio_postgres::Client as Database;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::support::World;
+use crate::support::{World, count};
 use crate::support::client::Client;
 
 /// The longest that the README lets a client wait for an answer.
@@ -39,8 +40,8 @@ impl Log {
 }
 
 /// Lets people talk, each message following the answer to the one before, while `outage` happens and until each of them was
-/// heard after it. Then every answer must turn out to be true.
-pub async fn through(world: &World, port: u16, outage: impl Future<Output = ()>) -> Log {
+/// heard after it. Then every answer must turn out to be true, in the database that the outage left.
+pub async fn through(world: &World, port: u16, outage: impl Future<Output = Database>) -> Log {
     let (people, after) = (TaskTracker::new(), CancellationToken::new());
     let mut tasks = Vec::new();
     for pair in 0..PAIRS {
@@ -52,13 +53,13 @@ pub async fn through(world: &World, port: u16, outage: impl Future<Output = ()>)
             tasks.push(people.spawn(talk(client, conversation, name, keyed, after.clone())));
         }
     }
-    outage.await;
+    let database = outage.await;
     after.cancel();
     let mut log = Log::default();
     for task in tasks {
         log.said.extend(task.await.unwrap());
     }
-    assert_true(world, &log).await;
+    assert_true(&database, &log).await;
     log
 }
 
@@ -95,10 +96,8 @@ fn assert_passing(reply: &Value) {
 }
 
 /// What was acknowledged is stored once, under the `seq` that was told; what was refused is not stored.
-async fn assert_true(world: &World, log: &Log) {
-    // The outage may have cut the test off too.
-    let sql = world.connect().await;
-    let rows = sql.query("SELECT body->>'text', seq FROM messages", &[]).await.unwrap();
+async fn assert_true(database: &Database, log: &Log) {
+    let rows = database.query("SELECT body->>'text', seq FROM messages", &[]).await.unwrap();
     let mut stored: HashMap<String, Vec<i64>> = HashMap::new();
     for row in rows {
         stored.entry(row.get(0)).or_default().push(row.get(1));
@@ -116,5 +115,5 @@ async fn assert_true(world: &World, log: &Log) {
     }
     let holes = "SELECT count(*) FROM conversations c
         WHERE last_seq <> (SELECT count(*) FROM messages WHERE conversation_id = c.id)";
-    assert_eq!(sql.query_one(holes, &[]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(count(database, holes).await, 0);
 }

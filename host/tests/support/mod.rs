@@ -125,19 +125,27 @@ impl World {
 
     /// One number from the database.
     pub async fn count(&self, query: &str) -> i64 {
-        self.sql.query_one(query, &[]).await.unwrap().get(0)
+        count(&self.sql, query).await
     }
 
     /// Waits until a query answers `expected`: for what the system does on its own account.
     pub async fn eventually(&self, query: &str, expected: i64) {
-        for _ in 0..1000 {
-            if self.count(query).await == expected {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        panic!("{query} is {} and not {expected}", self.count(query).await);
+        eventually(&self.sql, query, expected).await;
     }
+}
+
+pub async fn count(sql: &Client, query: &str) -> i64 {
+    sql.query_one(query, &[]).await.unwrap().get(0)
+}
+
+pub async fn eventually(sql: &Client, query: &str, expected: i64) {
+    for _ in 0..1000 {
+        if count(sql, query).await == expected {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("{query} is {} and not {expected}", count(sql, query).await);
 }
 
 /// PostgreSQL refuses to copy a template while somebody is connected to it, such as the last connection that is just going.
