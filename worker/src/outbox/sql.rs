@@ -11,7 +11,7 @@ pub(crate) const BEGIN: &str = "\
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL statement_timeout = '5s';
 SET LOCAL lock_timeout = '4s';
-SET LOCAL idle_in_transaction_session_timeout = '15s';
+SET LOCAL idle_in_transaction_session_timeout = '8s';
 SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off;
 SET LOCAL jit = off";
