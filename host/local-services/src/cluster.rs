@@ -75,7 +75,8 @@ impl Cluster {
         // Beside the server's own program, wherever links on the way to it lead.
         let server = programs.postgres.canonicalize().during(|| format!("finding {}", programs.postgres.display()))?;
         let mut copy = Command::new(server.with_file_name("pg_basebackup"));
-        copy.args(["--dbname", primary, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"]).arg(&data);
+        copy.args(["--dbname", primary, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"])
+            .arg(&data);
         copy.current_dir(workspace.path()).stdin(Stdio::null());
         account.apply(&mut copy);
         let output = copy.output().during(|| "starting pg_basebackup".to_owned())?;

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::support::{World, count};
 use crate::support::client::Client;
+use crate::support::{World, count};
 
 /// The longest that the README lets a client wait for an answer.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -64,7 +64,13 @@ pub async fn through(world: &World, port: u16, outage: impl Future<Output = Data
 }
 
 /// Talks until something was stored that was said after the outage.
-async fn talk(mut client: Client, conversation: Uuid, name: String, keyed: bool, after: CancellationToken) -> Vec<Said> {
+async fn talk(
+    mut client: Client,
+    conversation: Uuid,
+    name: String,
+    keyed: bool,
+    after: CancellationToken,
+) -> Vec<Said> {
     let mut said = Vec::new();
     loop {
         let last = after.is_cancelled();

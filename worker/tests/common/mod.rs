@@ -1,6 +1,8 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 //! A database, a PgBouncer and a Redis for each test, and workers inside the test's own process.
 
+pub(crate) mod process;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, LazyLock};
