@@ -111,6 +111,26 @@ async fn while_redis_is_away_nothing_is_burnt_and_after_it_all_arrives() {
     worker.stop().await;
 }
 
+/// Up, and of no use: the same as away.
+#[tokio::test]
+async fn while_redis_refuses_to_publish_nothing_is_burnt() {
+    let bed = Bed::new().await;
+    let mut listener = bed.listener().await;
+    let worker = bed.worker(quick());
+    bed.redis_cli(&["ACL", "SETUSER", "default", "-publish"]);
+    let ids = bed.insert(600).await;
+    worker.until_down("redis_publish").await;
+    let reason = worker.health.report().parts["redis_publish"].reason.clone().unwrap();
+    assert!(reason.contains("NOPERM"), "{reason}");
+    bed.assert_nothing_burnt().await;
+    bed.redis_cli(&["ACL", "SETUSER", "default", "+publish"]);
+    let heard = listener.until_heard(&ids).await;
+    assert_eq!(heard.len(), ids.len());
+    bed.until_all_processed().await;
+    bed.assert_nothing_burnt().await;
+    worker.stop().await;
+}
+
 /// The same worker goes on, without anyone's traffic to wake it.
 #[tokio::test]
 async fn a_worker_outlives_an_outage_of_redis() {

@@ -9,6 +9,42 @@ use uuid::Uuid;
 use crate::support::client::Client;
 use crate::support::{World, blocking, connect};
 use crate::talk::through;
+use crate::{Chat, chat};
+
+#[tokio::test]
+async fn pgbouncer_restarting_costs_nobody_a_message() {
+    let Chat { world, gateway, worker: _worker, conversation, mut a, mut b, .. } = chat().await;
+    let bouncer = world.bouncer.clone().unwrap();
+    for round in 0..3 {
+        let keyed = |number: i32| {
+            let key = format!("{round}-{number}");
+            json!({"op": "send", "conversation_id": conversation, "body": {"text": key}, "idempotency_key": key})
+        };
+        let restarting = bouncer.clone();
+        let restart = tokio::task::spawn_blocking(move || {
+            restarting.kill();
+            restarting.restart().unwrap();
+        });
+        for number in 0..10 {
+            // What the README tells a client to do: the same key again, until there is an answer that is final.
+            loop {
+                let reply = a.request(keyed(number)).await;
+                if reply["success"] == true {
+                    break;
+                }
+                assert!(["unavailable", "outcome_unknown"].contains(&reply["code"].as_str().unwrap()), "{reply}");
+            }
+        }
+        restart.await.unwrap();
+    }
+    for client in [&mut a, &mut b] {
+        for seq in 2..=31 {
+            assert_eq!(client.message().await.1, seq);
+        }
+    }
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 31);
+    gateway.ready().await;
+}
 
 #[tokio::test]
 async fn a_pause_of_pgbouncer_costs_time_and_nothing_else() {

@@ -151,6 +151,12 @@ impl Bed {
         self.bus.publish(&[wake]).await.unwrap();
     }
 
+    pub(crate) fn redis_cli(&self, arguments: &[&str]) {
+        let mut command = std::process::Command::new("redis-cli");
+        let output = command.args(["-p", &self.redis.port().to_string()]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
     pub(crate) async fn value<T: FromSqlOwned>(&self, statement: &str) -> T {
         self.sql.query_one(statement, &[]).await.unwrap().get(0)
     }
