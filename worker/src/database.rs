@@ -3,6 +3,8 @@
 //! Through PgBouncer nothing may outlive a transaction on the server: use the typed calls (`query_typed`, `execute_typed`), which
 //! prepare no named statement, and `SET LOCAL`. `LISTEN`, session settings and session locks are out.
 
+mod fault;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use std::time::Duration;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
+
+pub use fault::Fault;
 
 use crate::tls::{self, NoRoots};
 
@@ -152,6 +156,20 @@ impl Lease {
     /// Gives the connection back. Nothing of a transaction may be left on it.
     pub fn release(mut self) {
         drop(self.client.take());
+    }
+
+    /// The same after an error: a connection that is of no use is closed. If it leads to a server that cannot serve, so do the
+    /// pool's idle ones, and they are closed too: new ones may lead elsewhere.
+    pub fn release_after(self, fault: Fault) {
+        match fault {
+            Fault::Lost => drop(self),
+            Fault::Away => {
+                if let Some(pool) = self.client.as_ref().and_then(Object::pool) {
+                    pool.retain(|_, _| false);
+                }
+            }
+            Fault::Passing | Fault::Data | Fault::Refused => self.release(),
+        }
     }
 }
 

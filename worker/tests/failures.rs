@@ -6,23 +6,7 @@ mod common;
 use std::time::Duration;
 
 use arcyou_outbox_worker::RelayConfig;
-use arcyou_outbox_worker::health::State;
-use common::{Bed, Worker, in_time, quick};
-
-async fn until_down(worker: &Worker, part: &str) {
-    let part = worker.health.part(part);
-    let down = async {
-        while part.state() != State::Down {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    in_time("the part is down", down).await;
-}
-
-async fn assert_nothing_burnt(bed: &Bed) {
-    let burnt = "SELECT count(*) FROM outbox WHERE retry_count > 0 OR error IS NOT NULL OR parked_at IS NOT NULL";
-    assert_eq!(bed.value::<i64>(burnt).await, 0);
-}
+use common::{Bed, quick};
 
 /// The parked row's tries and error.
 async fn until_parked(bed: &Bed, id: i64) -> (i32, String) {
@@ -106,11 +90,11 @@ async fn while_redis_is_away_nothing_is_burnt_and_after_it_all_arrives() {
     listener.until_heard(&ids).await;
     bed.redis.kill();
     ids = bed.insert(600).await;
-    until_down(&worker, "redis_publish").await;
+    worker.until_down("redis_publish").await;
     ids.extend(bed.insert(600).await);
     // Longer than five tries of a row would take.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_nothing_burnt(&bed).await;
+    bed.assert_nothing_burnt().await;
     let reason = worker.health.report().parts["redis_publish"].reason.clone();
     assert!(reason.is_some_and(|reason| reason.contains("refused")));
     let worker = {
@@ -123,7 +107,27 @@ async fn while_redis_is_away_nothing_is_burnt_and_after_it_all_arrives() {
     let heard = listener.until_heard(&ids).await;
     assert_eq!(heard.len(), ids.len());
     bed.until_all_processed().await;
-    assert_nothing_burnt(&bed).await;
+    bed.assert_nothing_burnt().await;
+    worker.stop().await;
+}
+
+/// Up, and of no use: the same as away.
+#[tokio::test]
+async fn while_redis_refuses_to_publish_nothing_is_burnt() {
+    let bed = Bed::new().await;
+    let mut listener = bed.listener().await;
+    let worker = bed.worker(quick());
+    bed.redis_cli(&["ACL", "SETUSER", "default", "-publish"]);
+    let ids = bed.insert(600).await;
+    worker.until_down("redis_publish").await;
+    let reason = worker.health.report().parts["redis_publish"].reason.clone().unwrap();
+    assert!(reason.contains("NOPERM"), "{reason}");
+    bed.assert_nothing_burnt().await;
+    bed.redis_cli(&["ACL", "SETUSER", "default", "+publish"]);
+    let heard = listener.until_heard(&ids).await;
+    assert_eq!(heard.len(), ids.len());
+    bed.until_all_processed().await;
+    bed.assert_nothing_burnt().await;
     worker.stop().await;
 }
 
@@ -136,14 +140,14 @@ async fn a_worker_outlives_an_outage_of_redis() {
     for round in 0..3 {
         bed.redis.kill();
         bed.insert(20).await;
-        until_down(&worker, "redis_publish").await;
+        worker.until_down("redis_publish").await;
         bed.redis.restart().unwrap();
         bed.until_all_processed().await;
         listener.until_subscribed().await;
         let ids = bed.insert(5).await;
         bed.wake().await;
         listener.until_heard(&ids).await;
-        assert_nothing_burnt(&bed).await;
+        bed.assert_nothing_burnt().await;
         assert!(round < 3);
     }
     worker.stop().await;
@@ -159,12 +163,11 @@ async fn a_worker_outlives_pgbouncer_and_postgresql() {
 
     bed.servers.pgbouncer.kill();
     ids = bed.insert(10).await;
-    until_down(&worker, "database").await;
+    worker.until_down("database").await;
     bed.servers.pgbouncer.restart().unwrap();
     listener.until_heard(&ids).await;
 
     bed.servers.postgres.kill();
-    until_down(&worker, "database").await;
     bed.servers.postgres.restart().unwrap();
     let mut bed = bed;
     bed.sql = common::connect(&bed.servers.postgres.url(&bed.database)).await;
@@ -177,7 +180,7 @@ async fn a_worker_outlives_pgbouncer_and_postgresql() {
     bed.servers.pgbouncer.resume().unwrap();
     listener.until_heard(&ids).await;
     bed.until_all_processed().await;
-    assert_nothing_burnt(&bed).await;
+    bed.assert_nothing_burnt().await;
     assert!(worker.health.report().ready);
     worker.stop().await;
 }

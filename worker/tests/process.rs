@@ -3,92 +3,12 @@
 
 mod common;
 
-use std::process::{Command as StdCommand, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::Duration;
 
-use common::{Bed, in_time};
+use common::process::{PROGRAM, Process};
+use common::{Bed, in_time, signal};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStderr, Command};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_arcyou-outbox-worker");
-
-/// A worker process. Dropped, it is killed.
-struct Process {
-    child: Child,
-    admin: String,
-    _log: Lines<BufReader<ChildStderr>>,
-}
-
-impl Process {
-    async fn start(bed: &Bed) -> Self {
-        Self::start_with(bed, &[]).await
-    }
-
-    /// Started, and its admin listener listens.
-    async fn start_with(bed: &Bed, environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(PROGRAM);
-        command
-            .env_clear()
-            .env("DATABASE_URL", bed.database_url())
-            .env("REDIS_URL", bed.redis.url())
-            .env("ADMIN_ADDR", "127.0.0.1:0")
-            .env("LOG_FORMAT", "json")
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let started = async {
-            loop {
-                let line = log.next_line().await.unwrap().expect("it goes on");
-                let line: Value = serde_json::from_str(&line).expect("every line is JSON");
-                if line["message"] == "relaying" {
-                    return line["admin"].as_str().unwrap().to_owned();
-                }
-            }
-        };
-        let admin = in_time("the start", started).await;
-        Self { child, admin, _log: log }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(StdCommand::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
-    }
-
-    async fn exit_code(&mut self) -> Option<i32> {
-        in_time("the end", self.child.wait()).await.unwrap().code()
-    }
-
-    /// Status and body.
-    async fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-    }
-
-    async fn until_ready(&self, expected: bool) -> Value {
-        let reached = async {
-            loop {
-                let (status, body) = self.get("/ready").await;
-                let report: Value = serde_json::from_str(&body).unwrap();
-                assert_eq!(status == 200, report["ready"] == true);
-                let settled = report["parts"].as_object().unwrap().values().all(|part| part["state"] != "starting");
-                if settled && (status == 200) == expected {
-                    return report;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        in_time("readiness", reached).await
-    }
-}
 
 /// Until it is rolled back, rows can be claimed and not marked.
 async fn hold_marks(bed: &Bed) -> tokio_postgres::Client {
@@ -160,22 +80,38 @@ async fn a_frozen_worker_gives_its_rows_back() {
     let mut listener = bed.listener().await;
     let frozen = Process::start(&bed).await;
     frozen.until_ready(true).await;
-    // While Redis does not answer, the worker waits for it with the rows claimed.
-    let redis = bed.redis.pid().unwrap().to_string();
-    let signal_redis = |name: &str| assert!(StdCommand::new("kill").args([name, &redis]).status().unwrap().success());
-    signal_redis("-STOP");
-    let ids = bed.insert(5).await;
-    bed.until("SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'")
-        .await;
-    frozen.signal("STOP");
-    signal_redis("-CONT");
+    let ids = freeze_with_rows(&bed, &frozen).await;
     let _other = Process::start(&bed).await;
-    listener.until_heard(&ids).await;
+    // What the frozen one does not hold passes at once, by the other one.
+    let free = bed.insert(5).await;
+    bed.wake().await;
+    listener.until_heard(&free).await;
     bed.until_all_processed().await;
-    assert_eq!(bed.value::<i64>("SELECT count(*) FROM outbox WHERE retry_count > 0").await, 0);
-    // Thawed, it finds its transaction gone, and goes on.
+    let order = format!(
+        "SELECT min(processed_at) FILTER (WHERE id >= {0}) <= min(processed_at) FILTER (WHERE id < {0}) FROM outbox",
+        free[0]
+    );
+    assert!(bed.value::<bool>(&order).await, "held rows delay no others");
+    // Perhaps twice: what the frozen one had sent already arrived too.
+    listener.until_heard(&ids).await;
+    bed.assert_nothing_burnt().await;
+    // Thawed, it may publish what it held, finds its transaction gone, and goes on.
     frozen.signal("CONT");
     frozen.until_ready(true).await;
+    bed.until_all_processed().await;
+    bed.assert_nothing_burnt().await;
+}
+
+/// Rows that a worker has claimed when it stops.
+async fn freeze_with_rows(bed: &Bed, worker: &Process) -> Vec<i64> {
+    // While Redis does not answer, the worker waits for it with the rows claimed.
+    let redis = bed.redis.pid().unwrap();
+    signal(redis, "STOP");
+    let ids = bed.insert(5).await;
+    bed.until_claimed().await;
+    worker.signal("STOP");
+    signal(redis, "CONT");
+    ids
 }
 
 #[tokio::test]
@@ -239,7 +175,7 @@ async fn metrics_tell_what_happened() {
 }
 
 fn run(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
-    let mut command = StdCommand::new(PROGRAM);
+    let mut command = Command::new(PROGRAM);
     command.env_clear().envs(environment.iter().copied()).args(arguments).output().unwrap()
 }
 

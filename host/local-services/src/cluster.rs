@@ -63,6 +63,29 @@ impl Cluster {
         let password = std::fs::read_to_string(password_file).ok();
         Ok(Self { programs, data, password, _lock: lock })
     }
+
+    /// A copy of a running server's cluster that follows that server.
+    pub(crate) fn follow(
+        programs: PostgresPrograms,
+        primary: &str,
+        workspace: &Workspace,
+        account: &Account,
+    ) -> Result<Self, ServiceError> {
+        let data = workspace.path().join("data");
+        // Beside the server's own program, wherever links on the way to it lead.
+        let server = programs.postgres.canonicalize().during(|| format!("finding {}", programs.postgres.display()))?;
+        let mut copy = Command::new(server.with_file_name("pg_basebackup"));
+        copy.args(["--dbname", primary, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"])
+            .arg(&data);
+        copy.current_dir(workspace.path()).stdin(Stdio::null());
+        account.apply(&mut copy);
+        let output = copy.output().during(|| "starting pg_basebackup".to_owned())?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
+            return Err(ServiceError::Copy(text));
+        }
+        Ok(Self { programs, data, password: None, _lock: None })
+    }
 }
 
 /// Makes sure that no other process uses a kept directory, now or later, and that the account can work in it.

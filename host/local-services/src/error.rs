@@ -63,6 +63,9 @@ pub enum ServiceError {
     /// `initdb` failed.
     #[error("initdb failed:\n{0}")]
     Initdb(String),
+    /// `pg_basebackup` failed.
+    #[error("pg_basebackup failed:\n{0}")]
+    Copy(String),
     /// The port is taken by another process.
     #[error("{service} cannot listen on 127.0.0.1:{port}: the port is taken")]
     PortTaken {

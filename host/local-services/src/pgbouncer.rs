@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::account::Account;
@@ -76,14 +77,14 @@ impl PgBouncer {
         let workspace = Workspace::temporary(PgBouncerRecipe::NAME, &account)?;
         let program = find::program(&["pgbouncer"], INSTALL)?;
         let knows_prepared = find::version(&program).is_some_and(|version| at_least_1_21(&version));
-        let recipe =
-            PgBouncerRecipe { program, knows_prepared, upstream: upstream.into(), options, account: account.clone() };
+        let upstream = Mutex::new(upstream.into());
+        let recipe = PgBouncerRecipe { program, knows_prepared, upstream, options, account: account.clone() };
         Ok(Self { service: Service::start(recipe, account, workspace, None)? })
     }
 
     /// The address of a database through the pool. It stays the same over a restart.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{}@127.0.0.1:{}/{database}", self.service.recipe.upstream.user, self.port())
+        format!("postgres://{}@127.0.0.1:{}/{database}", self.service.recipe.upstream().user, self.port())
     }
 
     /// The port on 127.0.0.1.
@@ -126,6 +127,13 @@ impl PgBouncer {
         self.tell(Signal::User2, "SIGUSR2")
     }
 
+    /// Connects to another server from now on, as after a failover: new configuration, `RELOAD`.
+    pub fn redirect(&self, upstream: impl Into<Upstream>) -> Result<(), ServiceError> {
+        *self.service.recipe.upstream() = upstream.into();
+        self.service.configure()?;
+        self.tell(Signal::Hangup, "SIGHUP")
+    }
+
     /// Sends a signal and waits until the log says that it was heard.
     fn tell(&self, signal: Signal, name: &str) -> Result<(), ServiceError> {
         let log = self.service.log_since_now();
@@ -146,14 +154,19 @@ impl PgBouncer {
 struct PgBouncerRecipe {
     program: PathBuf,
     knows_prepared: bool,
-    upstream: Upstream,
+    upstream: Mutex<Upstream>,
     options: PgBouncerOptions,
     account: Account,
 }
 
 impl PgBouncerRecipe {
+    /// It is only read and replaced, so that a panic elsewhere leaves it whole.
+    fn upstream(&self) -> MutexGuard<'_, Upstream> {
+        self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn config(&self, port: u16) -> String {
-        let Upstream { host, port: upstream_port, user, password } = &self.upstream;
+        let Upstream { host, port: upstream_port, user, password } = &*self.upstream();
         let password = password.as_deref().map(|password| format!(" password='{password}'")).unwrap_or_default();
         let mut lines = vec![
             "[databases]".to_owned(),
@@ -163,6 +176,7 @@ impl PgBouncerRecipe {
             format!("listen_port = {port}"),
             "unix_socket_dir =".to_owned(),
             "auth_type = any".to_owned(),
+            format!("admin_users = {user}"),
             "pool_mode = transaction".to_owned(),
             format!("default_pool_size = {}", self.options.pool_size),
             format!("max_client_conn = {}", self.options.max_clients),

@@ -59,6 +59,18 @@ impl Postgres {
         Ok(Self { service: Service::start(recipe, account, workspace, options.port)? })
     }
 
+    /// Starts a temporary copy of this server, with its settings, that follows it and takes no writes until
+    /// `SELECT pg_promote()` makes it a server of its own. Replication is asynchronous unless this server's
+    /// `synchronous_standby_names` say otherwise.
+    pub fn standby(&self) -> Result<Self, ServiceError> {
+        let account = Account::choose(PostgresRecipe::NAME)?;
+        let workspace = Workspace::temporary(PostgresRecipe::NAME, &account)?;
+        let PostgresRecipe { cluster, settings } = &self.service.recipe;
+        let cluster = Cluster::follow(cluster.programs.clone(), &self.url("postgres"), &workspace, &account)?;
+        let recipe = PostgresRecipe { cluster, settings: settings.clone() };
+        Ok(Self { service: Service::start(recipe, account, workspace, None)? })
+    }
+
     /// The address of a database, as the superuser, over TCP on 127.0.0.1. It stays the same over a restart.
     pub fn url(&self, database: &str) -> String {
         let login = match self.password() {

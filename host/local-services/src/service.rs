@@ -90,6 +90,11 @@ impl<R: Recipe> Service<R> {
         LogSince::now(&self.log())
     }
 
+    /// Writes the files of the running service anew.
+    pub(crate) fn configure(&self) -> Result<(), ServiceError> {
+        self.recipe.command(&self.workspace, self.port).map(drop)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(service) = self.running().as_mut() {
             service.signal(signal);

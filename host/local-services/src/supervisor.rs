@@ -25,6 +25,7 @@ pub(crate) enum Signal {
     Terminate,
     Quit,
     Kill,
+    Hangup,
     User1,
     User2,
 }
@@ -36,6 +37,7 @@ impl Signal {
             Self::Terminate => "TERM",
             Self::Quit => "QUIT",
             Self::Kill => "KILL",
+            Self::Hangup => "HUP",
             Self::User1 => "USR1",
             Self::User2 => "USR2",
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metrics::{counter, histogram};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{Job, NotStored};
@@ -51,18 +51,7 @@ impl Committer {
             if chunk.is_empty() {
                 continue;
             }
-            let messages: Vec<&NewMessage> = chunk.iter().map(|job| &job.message).collect();
-            let started = Instant::now();
-            let result = match place {
-                Place::Lane => self.store.commit(&messages, Locking::SkipBusy).await,
-                Place::Beside(permits) => {
-                    let _permit = permits.acquire().await;
-                    self.store.commit(&messages, Locking::Wait).await
-                }
-            };
-            histogram!("arcyou_commit_seconds").record(started.elapsed());
-            histogram!("arcyou_commit_size").record(messages.len() as f64);
-            match result {
+            match self.attempt(&chunk, place).await {
                 Ok(outcomes) => {
                     pause = FIRST_PAUSE;
                     self.wake.hint();
@@ -76,6 +65,23 @@ impl Committer {
             }
         }
         left_out
+    }
+
+    /// One transaction. Whoever waits for a connection waits no longer than the first of these messages may.
+    async fn attempt(&self, chunk: &[Job], place: &Place) -> Result<Vec<Committed>, StoreError> {
+        let messages: Vec<&NewMessage> = chunk.iter().map(|job| &job.message).collect();
+        let started = Instant::now();
+        let connected_by = chunk.iter().map(|job| job.deadline).min().unwrap_or(started);
+        let result = match place {
+            Place::Lane => self.store.commit(&messages, Locking::SkipBusy, connected_by).await,
+            Place::Beside(permits) => match timeout_at(connected_by, permits.acquire()).await {
+                Ok(_permit) => self.store.commit(&messages, Locking::Wait, connected_by).await,
+                Err(_) => Err(StoreError::Unreachable("too many locked conversations before this one".to_owned())),
+            },
+        };
+        histogram!("arcyou_commit_seconds").record(started.elapsed());
+        histogram!("arcyou_commit_size").record(messages.len() as f64);
+        result
     }
 }
 

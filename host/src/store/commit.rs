@@ -1,21 +1,18 @@
 //! One transaction for many messages.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join4;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use crate::authorize::Submitted;
 use crate::plugins::Screened;
 use crate::protocol::body::Body;
 
-use super::{Param, Store, StoreError, StoredIds, sql};
-
-/// Longer than any time-out inside the database: past it the connection is given up.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+use super::{ANSWER_WITHIN, Param, Store, StoreError, StoredIds, settle, sql};
 
 /// A message to be stored. Made from what the plugin chain let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,24 +71,23 @@ pub enum Locking {
 }
 
 impl Store {
-    /// Stores a batch in one transaction and one round trip: locks, judgement, inserts and commit go out together.
-    /// Answers are in the order of `batch`. On an error nothing was stored, save for [`StoreError::Lost`].
-    pub async fn commit(&self, batch: &[&NewMessage], locking: Locking) -> Result<Vec<Committed>, StoreError> {
-        let client = self.client().await?;
-        match tokio::time::timeout(ANSWER_WITHIN, transaction(&client, batch, locking)).await {
-            Ok(result) => {
-                // COMMIT has ended a failed transaction too; only a lost connection must not go back to the pool.
-                if !matches!(result, Err(StoreError::Lost(_))) {
-                    client.release();
-                }
-                result?.iter().map(committed).collect()
-            }
-            Err(_) => Err(StoreError::Lost("no answer in time".to_owned())),
-        }
+    /// Stores a batch in one transaction and one round trip: locks, judgement, inserts and commit go out together, over a
+    /// connection that must be had by `connected_by`. Answers are in the order of `batch`. On an error nothing was stored,
+    /// save for [`StoreError::Lost`].
+    pub async fn commit(
+        &self,
+        batch: &[&NewMessage],
+        locking: Locking,
+        connected_by: Instant,
+    ) -> Result<Vec<Committed>, StoreError> {
+        let client = self.client(connected_by).await?;
+        // COMMIT ends a failed transaction too, so that nothing of it is left on the connection.
+        let rows = timeout(ANSWER_WITHIN, transaction(&client, batch, locking)).await;
+        settle(client, rows)?.iter().map(committed).collect()
     }
 }
 
-async fn transaction(client: &Client, batch: &[&NewMessage], locking: Locking) -> Result<Vec<Row>, StoreError> {
+async fn transaction(client: &Client, batch: &[&NewMessage], locking: Locking) -> Result<Vec<Row>, Error> {
     let conversations: Vec<Uuid> = batch.iter().map(|m| m.conversation).collect();
     let senders: Vec<Uuid> = batch.iter().map(|m| m.sender).collect();
     let bodies: Vec<&str> = batch.iter().map(|m| m.body.as_str()).collect();

@@ -4,8 +4,12 @@ mod commit;
 mod error;
 mod sql;
 
-use arcyou_outbox_worker::database::Lease;
+use std::time::Duration;
+
+use arcyou_outbox_worker::database::{Fault, Lease};
 use deadpool_postgres::{Pool, Status};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -94,6 +98,10 @@ pub enum Window {
     After(Seq),
 }
 
+/// The longest that anybody waits for an answer. Longer than the time-outs inside the database: past it the connection is
+/// given up.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
 /// The gateway's database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -113,9 +121,15 @@ impl Store {
         self.pool.status()
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers and takes writes.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.query("SELECT 1::int8", &[]).await.map(drop)
+        let rows = self.query(sql::READ_ONLY, &[]).await?;
+        if rows.first().map(|row| row.try_get(0)).transpose()? == Some(true) {
+            // New connections may lead to a server that is not.
+            self.pool.retain(|_, _| false);
+            return Err(StoreError::Unreachable("it is read-only".to_owned()));
+        }
+        Ok(())
     }
 
     /// The earlier message of this sender with this key, if there is one.
@@ -231,21 +245,35 @@ impl Store {
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
-    /// A connection that goes back to the pool only when it is released: one whose statement is still under way, because
-    /// nobody waited for it, must not answer the next borrower.
-    async fn client(&self) -> Result<Lease, StoreError> {
-        Lease::take(&self.pool).await.map_err(StoreError::from)
-    }
-
     /// One statement, within the bound that a waiting client can be expected to bear.
     async fn query(&self, statement: &str, parameters: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
-        let client = self.client().await?;
-        match tokio::time::timeout(commit::ANSWER_WITHIN, client.query_typed(statement, parameters)).await {
-            Ok(rows) => {
-                client.release();
-                Ok(rows?)
-            }
-            Err(_) => Err(StoreError::Lost("no answer in time".to_owned())),
+        let until = Instant::now() + ANSWER_WITHIN;
+        let client = self.client(until).await?;
+        let rows = timeout_at(until, client.query_typed(statement, parameters)).await;
+        settle(client, rows)
+    }
+
+    /// A connection that goes back to the pool only when it is released: one whose statement is still under way, because
+    /// nobody waited for it, must not answer the next borrower.
+    async fn client(&self, until: Instant) -> Result<Lease, StoreError> {
+        match timeout_at(until, Lease::take(&self.pool)).await {
+            Ok(lease) => Ok(lease?),
+            Err(_) => Err(StoreError::Unreachable("no connection in time".to_owned())),
         }
+    }
+}
+
+/// Gives the connection back if it is still good for something.
+fn settle<T>(client: Lease, result: Result<Result<T, tokio_postgres::Error>, Elapsed>) -> Result<T, StoreError> {
+    match result {
+        Ok(Ok(value)) => {
+            client.release();
+            Ok(value)
+        }
+        Ok(Err(error)) => {
+            client.release_after(Fault::of(&error));
+            Err(error.into())
+        }
+        Err(_) => Err(StoreError::Lost("no answer in time".to_owned())),
     }
 }

@@ -77,6 +77,9 @@ LEFT JOIN fresh s ON s.ord = f.ord
 LEFT JOIN inserted n ON n.conversation_id = s.conversation_id AND n.seq = s.seq
 ORDER BY j.ord";
 
+/// Whether the server takes no writes: a standby, or a primary that was fenced off.
+pub(super) const READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::bool";
+
 /// What became of an earlier message with this key: `$1` conversation, `$2` sender, `$3` key.
 pub(super) const FIND_BY_KEY: &str = "
 SELECT 'stored before' AS status, id, seq, message_time(created_at) AS created_at

@@ -18,23 +18,35 @@ use uuid::Uuid;
 const TEMPLATE: &str = "arcyou_template";
 
 /// One PostgreSQL and one PgBouncer for all tests of a program; they end with it.
-struct Servers {
-    postgres: Postgres,
-    bouncer: PgBouncer,
+pub struct Servers {
+    pub postgres: Postgres,
+    pub bouncer: PgBouncer,
+    template: OnceCell<()>,
 }
 
-fn servers() -> &'static Servers {
-    static SERVERS: OnceLock<Servers> = OnceLock::new();
-    SERVERS.get_or_init(|| {
+impl Servers {
+    fn start() -> Self {
         let postgres = Postgres::start(PostgresOptions::default()).unwrap();
         let bouncer = PgBouncer::start(&postgres, PgBouncerOptions::default()).unwrap();
-        Servers { postgres, bouncer }
-    })
+        Self { postgres, bouncer, template: OnceCell::new() }
+    }
+
+    async fn make_template(&self) {
+        let create = format!("CREATE DATABASE {TEMPLATE}");
+        connect(&self.postgres.url("postgres")).await.batch_execute(&create).await.unwrap();
+        let template = connect(&self.postgres.url(TEMPLATE)).await;
+        arcyou_gateway::migrate::migrate(&template).await.unwrap();
+    }
+}
+
+fn shared() -> Arc<Servers> {
+    static SERVERS: OnceLock<Arc<Servers>> = OnceLock::new();
+    SERVERS.get_or_init(|| Arc::new(Servers::start())).clone()
 }
 
 /// A test's own database and Redis.
 pub struct World {
-    servers: &'static Servers,
+    pub servers: Arc<Servers>,
     pub database: String,
     pub redis: Arc<Redis>,
     /// A PgBouncer of its own, for tests that break it; the others share one.
@@ -44,31 +56,40 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        static READY: OnceCell<()> = OnceCell::const_new();
-        let servers = tokio::task::spawn_blocking(servers).await.unwrap();
-        READY
-            .get_or_init(|| async {
-                connect(&servers.postgres.url("postgres"))
-                    .await
-                    .batch_execute(&format!("CREATE DATABASE {TEMPLATE}"))
-                    .await
-                    .unwrap();
-                let template = connect(&servers.postgres.url(TEMPLATE)).await;
-                arcyou_gateway::migrate::migrate(&template).await.unwrap();
-            })
-            .await;
+        Self::on(tokio::task::spawn_blocking(shared).await.unwrap(), &[]).await
+    }
+
+    /// The same with a PostgreSQL and a PgBouncer that may be broken.
+    pub async fn alone() -> Self {
+        Self::on(tokio::task::spawn_blocking(|| Arc::new(Servers::start())).await.unwrap(), &[]).await
+    }
+
+    /// The same with these settings of Redis.
+    pub async fn with_redis(settings: &'static [(&'static str, &'static str)]) -> Self {
+        Self::on(tokio::task::spawn_blocking(shared).await.unwrap(), settings).await
+    }
+
+    async fn on(servers: Arc<Servers>, redis: &'static [(&'static str, &'static str)]) -> Self {
+        servers.template.get_or_init(|| servers.make_template()).await;
         let database = format!("test_{}", Uuid::new_v4().simple());
         create_from_template(&servers.postgres, &database).await;
-        let redis = tokio::task::spawn_blocking(Redis::start).await.unwrap().unwrap();
+        let redis = tokio::task::spawn_blocking(|| Redis::start_with(redis)).await.unwrap().unwrap();
         let sql = connect(&servers.postgres.url(&database)).await;
         Self { servers, database, redis: Arc::new(redis), bouncer: None, sql }
     }
 
     /// The same with a PgBouncer that may be broken.
     pub async fn breakable() -> Self {
+        Self::breakable_with(&[]).await
+    }
+
+    /// The same with these settings of PgBouncer.
+    pub async fn breakable_with(settings: &[(&str, &str)]) -> Self {
         let world = Self::new().await;
-        let postgres = &world.servers.postgres;
-        let start = move || PgBouncer::start(postgres, PgBouncerOptions::default());
+        let servers = world.servers.clone();
+        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let options = PgBouncerOptions { settings, ..PgBouncerOptions::default() };
+        let start = move || PgBouncer::start(&servers.postgres, options);
         let bouncer = tokio::task::spawn_blocking(start).await.unwrap().unwrap();
         Self { bouncer: Some(Arc::new(bouncer)), ..world }
     }
@@ -105,19 +126,27 @@ impl World {
 
     /// One number from the database.
     pub async fn count(&self, query: &str) -> i64 {
-        self.sql.query_one(query, &[]).await.unwrap().get(0)
+        count(&self.sql, query).await
     }
 
     /// Waits until a query answers `expected`: for what the system does on its own account.
     pub async fn eventually(&self, query: &str, expected: i64) {
-        for _ in 0..1000 {
-            if self.count(query).await == expected {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        panic!("{query} is {} and not {expected}", self.count(query).await);
+        eventually(&self.sql, query, expected).await;
     }
+}
+
+pub async fn count(sql: &Client, query: &str) -> i64 {
+    sql.query_one(query, &[]).await.unwrap().get(0)
+}
+
+pub async fn eventually(sql: &Client, query: &str, expected: i64) {
+    for _ in 0..1000 {
+        if count(sql, query).await == expected {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("{query} is {} and not {expected}", count(sql, query).await);
 }
 
 /// PostgreSQL refuses to copy a template while somebody is connected to it, such as the last connection that is just going.
@@ -131,10 +160,15 @@ async fn create_from_template(postgres: &Postgres, database: &str) {
     }
 }
 
-async fn connect(url: &str) -> Client {
+pub async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// Calls that block, such as those that start and stop servers.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
 }
 
 /// The whole answer to a GET, as text.

@@ -12,7 +12,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 pub(crate) use claim::{Claim, Content, Failure, Limits, Row};
 
-use crate::database::{Lease, describe, describe_pool};
+use crate::database::{Fault, Lease, describe, describe_pool};
 
 /// The longest that one step may take. Beyond every time-out of the server, for servers and networks that do not answer.
 const STEP: Duration = Duration::from_secs(20);
@@ -61,9 +61,14 @@ impl Transaction {
     /// Rolls back after an error, so that the locks are gone before the next try; a closed connection would take a while
     /// to be noticed on the other side.
     async fn failed(self, error: OutboxError) -> OutboxError {
-        let answered = matches!(&error, OutboxError::Database(error) if error.as_db_error().is_some());
-        if answered && let Err(error) = self.end("ROLLBACK").await {
-            tracing::debug!(%error, "a transaction could not be rolled back; its connection is closed");
+        let OutboxError::Database(cause) = &error else { return error };
+        match Fault::of(cause) {
+            fault @ (Fault::Lost | Fault::Away) => self.0.release_after(fault),
+            Fault::Passing | Fault::Data | Fault::Refused => {
+                if let Err(error) = self.end("ROLLBACK").await {
+                    tracing::debug!(%error, "a transaction could not be rolled back; its connection is closed");
+                }
+            }
         }
         error
     }

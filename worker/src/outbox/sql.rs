@@ -5,12 +5,13 @@
 /// idle transaction; the times are the longest that anything may take, not what it takes.
 ///
 /// Every statement here walks an index, in its order, and stops early. The planner does not know that: after a burst its
-/// statistics say that next to nothing is pending, and it would read and sort all of it for each claim.
+/// statistics say that next to nothing is pending, and it would read and sort all of it for each claim. The isolation is what
+/// `SKIP LOCKED` needs, whatever the role's default.
 pub(crate) const BEGIN: &str = "\
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL statement_timeout = '5s';
 SET LOCAL lock_timeout = '4s';
-SET LOCAL idle_in_transaction_session_timeout = '15s';
+SET LOCAL idle_in_transaction_session_timeout = '8s';
 SET LOCAL enable_seqscan = off;
 SET LOCAL enable_bitmapscan = off;
 SET LOCAL jit = off";

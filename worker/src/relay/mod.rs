@@ -20,7 +20,7 @@ use crate::outbox::{Claim, Content, Failure, Limits, OutboxError, Row};
 use crate::retry::{Backoff, Verdict, luck, verdict};
 
 /// Publishing ends before the database would end the transaction for being idle.
-const PUBLISH: Duration = Duration::from_secs(10);
+const PUBLISH: Duration = Duration::from_secs(6);
 /// Payloads in one batch, about: bounds memory and the time that publishing takes.
 const BATCH_BYTES: i64 = 8 * 1024 * 1024;
 /// Between tries while PostgreSQL or the bus is away.

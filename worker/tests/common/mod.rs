@@ -1,6 +1,8 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 //! A database, a PgBouncer and a Redis for each test, and workers inside the test's own process.
 
+pub(crate) mod process;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, LazyLock};
@@ -9,7 +11,7 @@ use std::time::Duration;
 use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Redis};
 use arcyou_outbox_worker::bus::{Bus, Publication, RedisBus, RedisUrl, Signal, Subscriber};
 use arcyou_outbox_worker::contract::{Envelope, GLOBAL_CHANNEL, WAKE_CHANNEL};
-use arcyou_outbox_worker::health::Health;
+use arcyou_outbox_worker::health::{Health, State};
 use arcyou_outbox_worker::retry::Backoff;
 use arcyou_outbox_worker::{RelayConfig, database, run, telemetry};
 use bytes::Bytes;
@@ -100,8 +102,13 @@ impl Bed {
 
     /// A worker in this process.
     pub(crate) fn worker(&self, config: RelayConfig) -> Worker {
+        self.worker_at(&self.database_url(), config)
+    }
+
+    /// The same with another way to the database.
+    pub(crate) fn worker_at(&self, database_url: &str, config: RelayConfig) -> Worker {
         let health = Health::new();
-        let pool = database::pool(&self.database_url().parse().unwrap(), 4).unwrap();
+        let pool = database::pool(&database_url.parse().unwrap(), 4).unwrap();
         let url: RedisUrl = self.redis.url().parse().unwrap();
         let bus = Arc::new(RedisBus::new(&url, &health).unwrap());
         let shutdown = CancellationToken::new();
@@ -144,6 +151,12 @@ impl Bed {
         self.bus.publish(&[wake]).await.unwrap();
     }
 
+    pub(crate) fn redis_cli(&self, arguments: &[&str]) {
+        let mut command = std::process::Command::new("redis-cli");
+        let output = command.args(["-p", &self.redis.port().to_string()]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
     pub(crate) async fn value<T: FromSqlOwned>(&self, statement: &str) -> T {
         self.sql.query_one(statement, &[]).await.unwrap().get(0)
     }
@@ -156,6 +169,18 @@ impl Bed {
             }
         };
         in_time(statement, holds).await;
+    }
+
+    pub(crate) async fn assert_nothing_burnt(&self) {
+        let burnt = "SELECT count(*) FROM outbox WHERE retry_count > 0 OR error IS NOT NULL OR parked_at IS NOT NULL";
+        assert_eq!(self.value::<i64>(burnt).await, 0);
+    }
+
+    /// Waits until a worker holds rows and waits for Redis.
+    pub(crate) async fn until_claimed(&self) {
+        let claimed = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()
+            AND state = 'idle in transaction' AND query LIKE 'WITH claimed %'";
+        self.until(claimed).await;
     }
 
     pub(crate) async fn until_all_processed(&self) {
@@ -171,6 +196,16 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    pub(crate) async fn until_down(&self, part: &str) {
+        let part = self.health.part(part);
+        let down = async {
+            while part.state() != State::Down {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        in_time("the part is down", down).await;
+    }
+
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
         in_time("the worker's end", self.task).await.unwrap();
@@ -213,6 +248,12 @@ impl Listener {
     pub(crate) async fn until_subscribed(&mut self) {
         while !matches!(in_time("subscribed", self.subscriber.next()).await, Signal::Subscribed { .. }) {}
     }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = std::process::Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    assert!(status.unwrap().success());
 }
 
 /// A configuration that does not make tests wait.

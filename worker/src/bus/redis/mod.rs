@@ -104,7 +104,7 @@ impl RedisBus {
     /// The same with other times and sizes.
     pub fn with_options(url: &RedisUrl, health: &Health, options: RedisOptions) -> Result<Self, RedisUrlError> {
         tls::install_crypto();
-        let client = client(url)?;
+        let client = redis::Client::open(url.0.clone()).map_err(|error| RedisUrlError(error.category().to_owned()))?;
         let publisher = Arc::new(Publisher::new(client.clone(), options, health.part("redis_publish")));
         let keeper = tokio::spawn(Arc::clone(&publisher).keep());
         let subscribe_part = health.part("redis_subscribe");
@@ -121,17 +121,6 @@ impl Bus for RedisBus {
     fn subscriber(&self) -> Box<dyn Subscriber> {
         Box::new(RedisSubscriber::start(self.client.clone(), self.options, self.subscribe_part.clone()))
     }
-}
-
-/// With TLS the server's certificate is verified: against those in `SSL_CERT_FILE` if that is set, as everywhere here, or else
-/// against the well-known public authorities.
-fn client(url: &RedisUrl) -> Result<redis::Client, RedisUrlError> {
-    let wrong = |error: redis::RedisError| RedisUrlError(error.category().to_owned());
-    let file = std::env::var_os("SSL_CERT_FILE").filter(|_| matches!(url.0.addr(), ConnectionAddr::TcpTls { .. }));
-    let Some(file) = file else { return redis::Client::open(url.0.clone()).map_err(wrong) };
-    let roots = std::fs::read(file).map_err(|error| RedisUrlError(format!("SSL_CERT_FILE cannot be read: {error}")))?;
-    let certificates = redis::TlsCertificates { client_tls: None, root_cert: Some(roots) };
-    redis::Client::build_with_tls(url.0.clone(), certificates).map_err(wrong)
 }
 
 /// What Redis said or failed to say, in a line without secrets.
