@@ -75,7 +75,7 @@ pub fn summarise(title: &str, reports: &[Report]) {
     let kinds = tally(reports.iter().flat_map(|report| &report.violations).map(|found| (found.kind, 1)));
     println!(
         "{title}: {} runs, {:.1} minutes
-  {} messages sent: {} stored, {} held, {} discarded, {} rejected by plugins; the others by loss of the right to send
+  {} messages sent: {} stored, {} held, {} discarded, {} rejected by plugins, the others refused for want of the right to send
   {} events on {} streams, {} pages of history, {} removals
   {} faults: {faults:?}
   sockets closed: {closes:?}
