@@ -1,8 +1,8 @@
 //! Nothing lost, nothing twice, nothing out of order, whatever is killed: the real programs under a schedule of faults that is
 //! drawn from a seed, and a checker that reads the logs of all clients afterwards.
 //!
-//! `CHAOS_SEED=7` runs one seed, `CHAOS_SEEDS=20` that many, `CHAOS_SECONDS=60` lets each take longer, `CHAOS_AT_ONCE=4` lets more of
-//! them run at a time. `CHAOS_OUTAGE=redis` (or another of `schedule::OUTAGES`) is one fault of a minute instead.
+//! `make chaos`: `CHAOS_SEED=7` runs one seed, `CHAOS_SEEDS=50` that many, `CHAOS_SECONDS=60` lets each take longer, `CHAOS_AT_ONCE=4`
+//! lets more of them run at a time. `CHAOS_OUTAGE=redis` (or another of `schedule::OUTAGES`) is one fault of a minute instead.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod checker;
@@ -46,12 +46,17 @@ async fn nothing_is_lost_repeated_or_out_of_order() {
 async fn nothing_is_lost_over_many_seeds() {
     let length = Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(20));
     let first = number("CHAOS_SEED");
-    let count = number("CHAOS_SEEDS").unwrap_or(if first.is_some() { 1 } else { 20 });
-    let seeds = (1..).skip(first.map_or(0, |first| first as usize - 1)).take(count as usize);
     let outage = std::env::var("CHAOS_OUTAGE").ok().map(|name| {
         let known = OUTAGES.iter().find(|(other, _)| *other == name);
         known.unwrap_or_else(|| panic!("CHAOS_OUTAGE is one of {:?}", OUTAGES.map(|(name, _)| name))).1
     });
+    let usual = match (first, outage) {
+        (Some(_), _) => 1,
+        (None, Some(_)) => 2,
+        (None, None) => 20,
+    };
+    let (first, count) = (first.unwrap_or(1), number("CHAOS_SEEDS").unwrap_or(usual));
+    let seeds = first..first + count;
     let plan = |seed| match outage {
         Some(fault) => (seed, schedule::outage(fault), schedule::outage(fault)[0].end() + CALM),
         None => (seed, schedule::draw(seed, length.saturating_sub(CALM).max(length / 3)), length),
