@@ -205,7 +205,7 @@ impl<'a> Checker<'a> {
         let first = attempts.iter().find(|attempt| !refused(attempt)).map(|attempt| attempt.asked);
         let created = stored.map(|stored| stored.created).or(held.map(|held| held.created));
         if let Some(created) = created.filter(|created| first.is_none_or(|first| *created < first)) {
-            self.object(Kind::FalseRefusal, format!("{name} was refused, and stored at {created:?}"));
+            self.object(Kind::FalseRefusal, format!("{name} was refused, and stored at {created:?}: {attempts:?}"));
         }
     }
 

@@ -177,9 +177,8 @@ impl Device {
         for conversation in due {
             self.join(socket, conversation).await?;
         }
-        let (due, later) = std::mem::take(&mut self.retries).into_iter().partition(|retry: &Retry| retry.at <= now);
-        self.retries = later;
-        for Retry { send, .. } in due {
+        while let Some(due) = self.retries.iter().position(|retry| retry.at <= now) {
+            let Retry { send, .. } = self.retries.swap_remove(due);
             self.send(socket, send).await?;
         }
         if self.phase() == Phase::Busy {
