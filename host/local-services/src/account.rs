@@ -16,6 +16,11 @@ pub(crate) enum Account {
 }
 
 impl Account {
+    /// The caller's own, root's too.
+    pub(crate) fn caller() -> Result<Self, ServiceError> {
+        Ok(Self::Own { uid: id(&["-u"])?.unwrap_or_default() })
+    }
+
     pub(crate) fn choose(service: &'static str) -> Result<Self, ServiceError> {
         let own = id(&["-u"])?.unwrap_or_default();
         if own != 0 {

@@ -1,6 +1,7 @@
 //! Private PostgreSQL, PgBouncer and Redis servers, each a child process on a free port of 127.0.0.1.
 //!
-//! They serve `arcyou-gateway dev` (PostgreSQL only), the tests and the benchmarks; nothing here is meant for production.
+//! They serve `arcyou-gateway dev` (PostgreSQL only), the tests and the benchmarks; nothing here is meant for production. A
+//! [`Program`] of the caller's own can run in the same way.
 //! The calls block, with a bound: in asynchronous code make them from `spawn_blocking` or before the runtime starts.
 //!
 //! What every service here promises:
@@ -25,6 +26,7 @@ mod log;
 mod pgbouncer;
 mod port;
 mod postgres;
+mod program;
 mod redis;
 mod service;
 mod supervisor;
@@ -33,4 +35,5 @@ mod workspace;
 pub use error::ServiceError;
 pub use pgbouncer::{PgBouncer, PgBouncerOptions, Upstream};
 pub use postgres::{Postgres, PostgresOptions};
+pub use program::Program;
 pub use redis::Redis;

@@ -146,6 +146,7 @@ impl<R: Recipe> Service<R> {
         let log = self.log_since_now();
         let mut service = Supervised::start(Plan {
             account: &self.account,
+            environment: &[],
             directory: self.workspace.path(),
             temporary: self.workspace.removable(),
             log: &self.log(),

@@ -28,6 +28,8 @@ pub(crate) enum Signal {
     Hangup,
     User1,
     User2,
+    Stop,
+    Continue,
 }
 
 impl Signal {
@@ -40,6 +42,8 @@ impl Signal {
             Self::Hangup => "HUP",
             Self::User1 => "USR1",
             Self::User2 => "USR2",
+            Self::Stop => "STOP",
+            Self::Continue => "CONT",
         }
     }
 }
@@ -48,6 +52,8 @@ impl Signal {
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     pub(crate) account: &'a Account,
+    /// What the service sees besides what the account gives it.
+    pub(crate) environment: &'a [(String, String)],
     /// The working directory.
     pub(crate) directory: &'a Path,
     /// Removed when the starter is gone without having said otherwise.
@@ -85,6 +91,7 @@ impl Supervised {
         shell.current_dir(plan.directory).process_group(0);
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         plan.account.apply(&mut shell);
+        shell.envs(plan.environment.iter().map(|(name, value)| (name, value)));
         let mut shell = shell.spawn().during(|| format!("starting {}", plan.program.display()))?;
 
         let commands = shell.stdin.take();

@@ -7,20 +7,24 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::history::{Absence, At, Event, History, Message, Outcome, Send, Seq, Stream};
+use crate::history::{
+    Absence, At, Attempt, Event, Held, History, Message, Outcome, Page, Send, Seq, Stream, Verdict, Window,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Acknowledged as stored, and not stored.
+    /// Acknowledged as stored or held, and neither.
     Lost,
     /// Acknowledged with other ids than it is stored with.
     WrongAck,
     /// Said to be not stored, although it was.
     FalseRefusal,
-    /// Two messages with one idempotency key, one id or one place.
+    /// Two messages, held ones included, with one idempotency key, one id or one place.
     StoredTwice,
     /// Stored, and nobody sent it.
     Invented,
+    /// A message did not become what the plugins make of it.
+    WrongVerdict,
     /// A conversation's places in the database are not 1, 2, 3 …
     StoreHole,
     /// The same event twice on one socket.
@@ -29,15 +33,17 @@ pub enum Kind {
     OutOfOrder,
     /// An event is missing between two others, or at the join.
     Hole,
-    /// A socket that has not heard everything although all is quiet.
+    /// A socket that has not heard everything although all is quiet, or a page without what was acknowledged before.
     Behind,
     /// Two sockets saw different messages in the same place.
     Disagreement,
     /// An event of a message that is not stored there.
     Phantom,
+    /// A client saw another body than the stored one.
+    Altered,
     /// An event for somebody who was removed too long ago.
     AfterRemoval,
-    /// A join or a new message of somebody who had been removed before they asked.
+    /// A join, a page or a new message of somebody who had been removed before they asked.
     WithoutRight,
     /// An outbox row that is neither processed nor parked.
     Unrelayed,
@@ -64,14 +70,19 @@ pub fn check(history: &History) -> Vec<Violation> {
         history,
         by_place: HashMap::new(),
         by_key: HashMap::new(),
+        held: HashMap::new(),
+        known: known(history),
         last: HashMap::new(),
         absences: HashMap::new(),
         disturbed: merged(&history.disturbed),
         violations: Vec::new(),
     };
+    checker.read_absences();
     checker.read_messages();
+    checker.read_held();
     history.sends.iter().for_each(|send| checker.check_send(send));
     history.streams.iter().for_each(|stream| checker.check_stream(stream));
+    history.pages.iter().for_each(|page| checker.check_page(page));
     checker.check_agreement();
     checker.check_outbox();
     history.unexpected.iter().for_each(|what| checker.object(Kind::Unexpected, what.clone()));
@@ -82,8 +93,11 @@ type Key<'a> = (Uuid, Uuid, &'a str);
 
 struct Checker<'a> {
     history: &'a History,
-    by_place: HashMap<(Uuid, Seq), i64>,
+    by_place: HashMap<(Uuid, Seq), &'a Message>,
     by_key: HashMap<Key<'a>, &'a Message>,
+    held: HashMap<Key<'a>, &'a Held>,
+    /// When each conversation was known to have reached which place, both growing.
+    known: HashMap<Uuid, Vec<(At, Seq)>>,
     last: HashMap<Uuid, Seq>,
     absences: HashMap<(Uuid, Uuid), Vec<&'a Absence>>,
     disturbed: Vec<Range<At>>,
@@ -95,10 +109,13 @@ impl<'a> Checker<'a> {
         self.violations.push(Violation { kind, what });
     }
 
-    fn read_messages(&mut self) {
+    fn read_absences(&mut self) {
         for absence in &self.history.absences {
             self.absences.entry((absence.conversation, absence.user)).or_default().push(absence);
         }
+    }
+
+    fn read_messages(&mut self) {
         let sent: HashMap<Key<'a>, ()> = self.history.sends.iter().map(|send| (send.name(), ())).collect();
         let mut places: BTreeMap<Uuid, Vec<Seq>> = BTreeMap::new();
         let mut ids = HashMap::new();
@@ -106,7 +123,7 @@ impl<'a> Checker<'a> {
             let Message { id, conversation, seq, sender, key, .. } = message;
             places.entry(*conversation).or_default().push(*seq);
             let same_id = ids.insert(id, seq).is_some();
-            if same_id || self.by_place.insert((*conversation, *seq), *id).is_some() {
+            if same_id || self.by_place.insert((*conversation, *seq), message).is_some() {
                 self.object(Kind::StoredTwice, format!("id {id} or place {seq} of {conversation} is there twice"));
             }
             let Some(key) = key else { continue };
@@ -128,28 +145,67 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn check_send(&mut self, send: &Send) {
-        let Send { user, conversation, key, attempts } = send;
-        let stored = self.by_key.get(&send.name()).copied();
-        for attempt in attempts {
-            let Outcome::Stored { id, seq, duplicate } = &attempt.outcome else { continue };
-            let ack = format!("key {key} of {user} in {conversation}, acknowledged as id {id}, place {seq}");
-            match stored {
-                None => self.object(Kind::Lost, ack.clone()),
-                Some(found) if (found.id, found.seq) != (*id, *seq) => {
-                    self.object(Kind::WrongAck, format!("{ack}, is id {}, place {}", found.id, found.seq));
-                }
-                Some(_) => {}
+    fn read_held(&mut self) {
+        let sent: HashMap<Key<'a>, ()> = self.history.sends.iter().map(|send| (send.name(), ())).collect();
+        for held in &self.history.held {
+            let Some(key) = &held.key else { continue };
+            let name = (held.conversation, held.sender, key.as_str());
+            if self.by_key.contains_key(&name) || self.held.insert(name, held).is_some() {
+                let what =
+                    format!("key {key} of {} in {} is held, and there once more", held.sender, held.conversation);
+                self.object(Kind::StoredTwice, what);
             }
-            if !duplicate && self.absent_throughout(*conversation, *user, attempt.asked, attempt.ended).is_some() {
-                self.object(Kind::WithoutRight, format!("{ack} after its sender was removed"));
+            if !sent.contains_key(&name) {
+                self.object(Kind::Invented, format!("nobody sent key {key}, which is held in {}", held.conversation));
+            }
+        }
+    }
+
+    fn check_send(&mut self, send: &Send) {
+        let Send { user, conversation, key, verdict, attempts } = send;
+        let name = format!("key {key} of {user} in {conversation}");
+        let (stored, held) = (self.by_key.get(&send.name()).copied(), self.held.get(&send.name()).copied());
+        let as_judged = match verdict {
+            Verdict::Store(body) => held.is_none() && stored.is_none_or(|stored| stored.body == *body),
+            Verdict::Hold(body) => stored.is_none() && held.is_none_or(|held| held.body == *body),
+            Verdict::Discard | Verdict::Reject => stored.is_none() && held.is_none(),
+        };
+        if !as_judged {
+            self.object(Kind::WrongVerdict, format!("{name} is {stored:?} and {held:?}, to become {verdict:?}"));
+        }
+        for attempt in attempts {
+            if !attempt.outcome.may_follow(verdict) {
+                self.object(
+                    Kind::WrongVerdict,
+                    format!("{name} was answered {:?}, to become {verdict:?}", attempt.outcome),
+                );
+            }
+            match &attempt.outcome {
+                Outcome::Stored { id, seq, duplicate } => {
+                    let ack = format!("{name}, acknowledged as id {id}, place {seq}");
+                    match stored {
+                        None => self.object(Kind::Lost, ack.clone()),
+                        Some(found) if (found.id, found.seq) != (*id, *seq) => {
+                            self.object(Kind::WrongAck, format!("{ack}, is id {}, place {}", found.id, found.seq));
+                        }
+                        Some(_) => {}
+                    }
+                    if !duplicate
+                        && self.absent_throughout(*conversation, *user, attempt.asked, attempt.ended).is_some()
+                    {
+                        self.object(Kind::WithoutRight, format!("{ack} after its sender was removed"));
+                    }
+                }
+                Outcome::Held if held.is_none() => self.object(Kind::Lost, format!("{name}, acknowledged as held")),
+                _ => {}
             }
         }
         // Only tries from the first that was not refused on may have stored it.
-        let first = attempts.iter().find(|attempt| attempt.outcome != Outcome::Refused).map(|attempt| attempt.asked);
-        if let Some(found) = stored.filter(|found| first.is_none_or(|first| found.created < first)) {
-            let what = format!("key {key} of {user} was refused, and stored as id {} at {:?}", found.id, found.created);
-            self.object(Kind::FalseRefusal, what);
+        let refused = |attempt: &&Attempt| matches!(attempt.outcome, Outcome::Refused | Outcome::Rejected);
+        let first = attempts.iter().find(|attempt| !refused(attempt)).map(|attempt| attempt.asked);
+        let created = stored.map(|stored| stored.created).or(held.map(|held| held.created));
+        if let Some(created) = created.filter(|created| first.is_none_or(|first| *created < first)) {
+            self.object(Kind::FalseRefusal, format!("{name} was refused, and stored at {created:?}: {attempts:?}"));
         }
     }
 
@@ -160,7 +216,8 @@ impl<'a> Checker<'a> {
             self.object(Kind::WithoutRight, format!("{name} began after the user was removed"));
         }
         let mut at = stream.from;
-        for Event { seq, id, at: time } in &stream.events {
+        for event in &stream.events {
+            let Event { seq, at: time, .. } = event;
             if *seq == at {
                 self.object(Kind::Repeated, format!("{name} had place {seq} twice"));
             } else if *seq < at {
@@ -169,15 +226,57 @@ impl<'a> Checker<'a> {
                 self.object(Kind::Hole, format!("{name} had place {seq} next after {at}, at {time:?}"));
             }
             at = at.max(*seq);
-            if self.by_place.get(&(stream.conversation, *seq)) != Some(id) {
-                self.object(Kind::Phantom, format!("{name} had id {id} in place {seq}, which is not stored"));
-            }
+            self.check_seen(stream.conversation, event, &name);
         }
         let last = self.last.get(&stream.conversation).copied().unwrap_or(0);
         if stream.open && at < last {
             self.object(Kind::Behind, format!("{name} ends at {at}, the conversation at {last}"));
         }
         self.check_absences(stream, &name);
+    }
+
+    /// What a client saw is what is stored there.
+    fn check_seen(&mut self, conversation: Uuid, event: &Event, name: &str) {
+        let Event { seq, id, body, .. } = event;
+        match self.by_place.get(&(conversation, *seq)) {
+            Some(stored) if stored.id == *id && stored.body == *body => {}
+            Some(stored) if stored.id == *id => {
+                let what = format!("{name} had {body} in place {seq}, stored is {}", stored.body);
+                self.object(Kind::Altered, what);
+            }
+            _ => self.object(Kind::Phantom, format!("{name} had id {id} in place {seq}, which is not stored")),
+        }
+    }
+
+    fn check_page(&mut self, page: &Page) {
+        let Page { user, conversation, asked, answered, window, messages, has_more } = page;
+        let name = format!("page {window:?} of {conversation} for {user} at {answered:?}");
+        if self.absent_throughout(*conversation, *user, *asked, *answered).is_some() {
+            self.object(Kind::WithoutRight, format!("{name} after the user was removed"));
+        }
+        let seqs: Vec<Seq> = messages.iter().map(|message| message.seq).collect();
+        let (first, step) = match window {
+            Window::Newest => (seqs.first().copied().unwrap_or(0), -1),
+            // Before what is not there yet stands the newest.
+            Window::Before(seq) => (seqs.first().copied().unwrap_or(0).min(seq - 1), -1),
+            Window::After(seq) => (seq + 1, 1),
+        };
+        if (0..).zip(&seqs).any(|(place, seq)| *seq != first + step * place) {
+            self.object(Kind::Hole, format!("{name} has the places {seqs:?}"));
+        }
+        messages.iter().for_each(|message| self.check_seen(*conversation, message, &name));
+        let known = self.known.get(conversation).map_or(&[][..], Vec::as_slice);
+        let known = known[..known.partition_point(|(at, _)| at < asked)].last().map_or(0, |(_, seq)| *seq);
+        let (reached, must) = match window {
+            Window::Newest => (first, known),
+            Window::Before(seq) => (first, known.min(seq - 1)),
+            Window::After(seq) if *has_more => (0, 0),
+            Window::After(seq) => (seqs.last().copied().unwrap_or(*seq), known),
+        };
+        let ended = *has_more || step > 0 || seqs.last().copied().unwrap_or(1) == 1;
+        if reached < must || !ended {
+            self.object(Kind::Behind, format!("{name} has the places {seqs:?} and no more, {must} was there before"));
+        }
     }
 
     /// The first event that came too late tells enough.
@@ -224,6 +323,40 @@ impl<'a> Checker<'a> {
     fn check_outbox(&mut self) {
         for row in self.history.outbox.iter().filter(|row| !row.processed && !row.parked) {
             self.object(Kind::Unrelayed, format!("outbox row {} ({}) was left behind", row.id, row.kind));
+        }
+    }
+}
+
+/// Since when acknowledgements say how far each conversation has come.
+fn known(history: &History) -> HashMap<Uuid, Vec<(At, Seq)>> {
+    let mut known: HashMap<Uuid, Vec<(At, Seq)>> = HashMap::new();
+    for send in &history.sends {
+        for Attempt { ended, outcome, .. } in &send.attempts {
+            if let Outcome::Stored { seq, .. } = outcome {
+                known.entry(send.conversation).or_default().push((*ended, *seq));
+            }
+        }
+    }
+    for places in known.values_mut() {
+        places.sort_unstable();
+        let mut furthest = 0;
+        places.iter_mut().for_each(|(_, seq)| {
+            furthest = furthest.max(*seq);
+            *seq = furthest;
+        });
+    }
+    known
+}
+
+impl Outcome {
+    /// Whether a message that is to become this may be answered so.
+    fn may_follow(&self, verdict: &Verdict) -> bool {
+        match self {
+            Self::Stored { .. } => matches!(verdict, Verdict::Store(_)),
+            Self::Held => matches!(verdict, Verdict::Hold(_)),
+            Self::Discarded => *verdict == Verdict::Discard,
+            Self::Rejected => *verdict == Verdict::Reject,
+            Self::Refused | Self::Unknown => true,
         }
     }
 }

@@ -5,10 +5,14 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::checker::{Kind, check};
-use crate::history::{Absence, At, Attempt, Event, History, Message, OutboxRow, Outcome, Send, Seq, Stream};
+use crate::corruption::Corruption;
+use crate::history::{
+    Absence, At, Attempt, Event, Held, History, Message, OutboxRow, Outcome, Page, Send, Seq, Stream, Verdict, Window,
+};
 
 const USERS: usize = 3;
 
@@ -36,12 +40,16 @@ fn history() -> impl Strategy<Value = History> {
     })
 }
 
+fn body(id: i64) -> Value {
+    json!({"n": id})
+}
+
 fn user(number: usize) -> Uuid {
     Uuid::from_u128(1 + number as u128)
 }
 
 /// One message a tenth of a second.
-fn time(seq: Seq) -> At {
+pub fn time(seq: Seq) -> At {
     Duration::from_millis(100 * u64::try_from(seq).unwrap())
 }
 
@@ -51,10 +59,19 @@ fn add_conversation(history: &mut History, conversation: Uuid, plan: &Plan) {
     for (seq, (sender, manner)) in (1..).zip(&plan.sends) {
         let (id, key) = (first_id + seq, format!("{conversation}-{seq}"));
         let sender = user(*sender);
-        history.messages.push(Message { id, conversation, seq, sender, key: Some(key.clone()), created: time(seq) });
+        history.messages.push(Message {
+            id,
+            conversation,
+            seq,
+            sender,
+            key: Some(key.clone()),
+            body: body(id),
+            created: time(seq),
+        });
         let (processed, parked) = (seq % 7 != 0, seq % 7 == 0);
         history.outbox.push(OutboxRow { id, kind: "message.created".to_owned(), processed, parked });
-        history.sends.push(Send { user: sender, conversation, key, attempts: attempts(id, seq, *manner) });
+        let verdict = Verdict::Store(body(id));
+        history.sends.push(Send { user: sender, conversation, key, verdict, attempts: attempts(id, seq, *manner) });
     }
     for (number, breaks) in plan.breaks.iter().enumerate() {
         let mut ends: Vec<Seq> = breaks.iter().map(|index| index.index(plan.sends.len()) as Seq).collect();
@@ -68,6 +85,44 @@ fn add_conversation(history: &mut History, conversation: Uuid, plan: &Plan) {
         }
     }
     add_removal(history, conversation, plan, last);
+    add_unstored(history, conversation);
+    add_pages(history, conversation, last);
+}
+
+/// Messages that plugins held, discarded and rejected.
+fn add_unstored(history: &mut History, conversation: Uuid) {
+    let (sender, asked) = (user(0), time(1));
+    let outcomes = [
+        (Verdict::Hold(body(0)), Outcome::Held),
+        (Verdict::Discard, Outcome::Discarded),
+        (Verdict::Reject, Outcome::Rejected),
+    ];
+    for (verdict, outcome) in outcomes {
+        let key = format!("{conversation}-{outcome:?}");
+        let attempt = |outcome| Attempt { asked, ended: asked, outcome };
+        let attempts = vec![attempt(Outcome::Unknown), attempt(outcome)];
+        if let Verdict::Hold(body) = &verdict {
+            let (key, body) = (Some(key.clone()), body.clone());
+            history.held.push(Held { conversation, sender, key, body, created: asked });
+        }
+        history.sends.push(Send { user: sender, conversation, key, verdict, attempts });
+    }
+}
+
+/// All of it from either side, and a part of the middle.
+fn add_pages(history: &mut History, conversation: Uuid, last: Seq) {
+    let mut events = stream(history, (user(0), conversation, 0), 0, last, true).events;
+    let (user, asked) = (user(0), time(last + 1));
+    let mut page = |window, messages, has_more| {
+        history.pages.push(Page { user, conversation, asked, answered: asked, window, messages, has_more });
+    };
+    page(Window::After(0), events.clone(), false);
+    page(Window::After(1), events[1..3].to_vec(), true);
+    page(Window::After(last), Vec::new(), false);
+    events.reverse();
+    page(Window::Newest, events.clone(), false);
+    page(Window::Before(last + 3), events[..2].to_vec(), true);
+    page(Window::Before(1), Vec::new(), false);
 }
 
 /// A user whose stream ends with a removal, and goes on after the return.
@@ -106,173 +161,11 @@ fn attempts(id: i64, seq: Seq, manner: u8) -> Vec<Attempt> {
 
 fn stream(history: &History, whose: (Uuid, Uuid, u64), from: Seq, to: Seq, open: bool) -> Stream {
     let (user, conversation, socket) = whose;
-    let event = |message: &Message| Event { at: time(message.seq), seq: message.seq, id: message.id };
+    let event =
+        |message: &Message| Event { at: time(message.seq), seq: message.seq, id: message.id, body: body(message.id) };
     let its = history.messages.iter().filter(|message| message.conversation == conversation);
     let events = its.filter(|message| message.seq > from && message.seq <= to).map(event).collect();
     Stream { user, conversation, socket, asked: time(from), joined: time(from), from, events, open }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Corruption {
-    DropInTheMiddle,
-    Truncate,
-    Repeat,
-    Swap,
-    AlterId,
-    PhantomAck,
-    WrongAck,
-    FalseRefusal,
-    DoubleKey,
-    ForgetMessage,
-    Invent,
-    LateEvent,
-    JoinWithoutRight,
-    SendWithoutRight,
-    LeaveBehind,
-}
-
-impl Corruption {
-    const ALL: [Self; 15] = [
-        Self::DropInTheMiddle,
-        Self::Truncate,
-        Self::Repeat,
-        Self::Swap,
-        Self::AlterId,
-        Self::PhantomAck,
-        Self::WrongAck,
-        Self::FalseRefusal,
-        Self::DoubleKey,
-        Self::ForgetMessage,
-        Self::Invent,
-        Self::LateEvent,
-        Self::JoinWithoutRight,
-        Self::SendWithoutRight,
-        Self::LeaveBehind,
-    ];
-
-    /// Breaks a correct history in one place, and says what the checker must object to.
-    fn apply(self, history: &mut History, at: Index) -> Kind {
-        match self {
-            Self::DropInTheMiddle | Self::Truncate | Self::Repeat | Self::Swap | Self::AlterId => {
-                self.break_a_stream(history, at)
-            }
-            Self::PhantomAck | Self::WrongAck | Self::FalseRefusal | Self::SendWithoutRight => {
-                self.break_a_send(history, at)
-            }
-            Self::DoubleKey | Self::ForgetMessage | Self::Invent | Self::LeaveBehind => {
-                self.break_the_store(history, at)
-            }
-            Self::LateEvent | Self::JoinWithoutRight => self.break_a_right(history, at),
-        }
-    }
-
-    fn break_a_stream(self, history: &mut History, at: Index) -> Kind {
-        // The first user's last stream is open, the one of a removed user has everything: one of them is long enough.
-        let mut long: Vec<&mut Stream> = history.streams.iter_mut().filter(|stream| stream.events.len() >= 3).collect();
-        let count = long.len();
-        let stream = &mut long[at.index(count)];
-        let place = 1 + at.index(stream.events.len() - 2);
-        match self {
-            Self::DropInTheMiddle => {
-                stream.events.remove(place);
-                Kind::Hole
-            }
-            Self::Truncate => {
-                stream.open = true;
-                stream.events.pop();
-                Kind::Behind
-            }
-            Self::Repeat => {
-                stream.events.insert(place, stream.events[place]);
-                Kind::Repeated
-            }
-            Self::Swap => {
-                stream.events.swap(place, place + 1);
-                Kind::OutOfOrder
-            }
-            _ => {
-                stream.events[place].id += 1_000_000;
-                Kind::Phantom
-            }
-        }
-    }
-
-    fn break_a_send(self, history: &mut History, at: Index) -> Kind {
-        let place = at.index(history.sends.len());
-        let message = history.messages[place].clone();
-        let send = &mut history.sends[place];
-        let (asked, ended) = (send.attempts[0].asked, send.attempts[0].ended);
-        let attempt =
-            |id, duplicate| Attempt { asked, ended, outcome: Outcome::Stored { id, seq: message.seq, duplicate } };
-        match self {
-            Self::PhantomAck => {
-                send.attempts.push(attempt(message.id, false));
-                send.key.push_str(" of nothing");
-                Kind::Lost
-            }
-            Self::WrongAck => {
-                send.attempts.push(attempt(message.id + 1, false));
-                Kind::WrongAck
-            }
-            Self::FalseRefusal => {
-                let refused = Attempt { asked, ended, outcome: Outcome::Refused };
-                let mut second = attempt(message.id, true);
-                second.asked += Duration::from_millis(1);
-                send.attempts = vec![refused, second];
-                Kind::FalseRefusal
-            }
-            _ => {
-                send.attempts = vec![attempt(message.id, false)];
-                let (user, conversation) = (send.user, send.conversation);
-                let from = asked - Duration::from_millis(1);
-                history.absences.push(Absence { user, conversation, from, until: None });
-                Kind::WithoutRight
-            }
-        }
-    }
-
-    fn break_the_store(self, history: &mut History, at: Index) -> Kind {
-        let place = at.index(history.messages.len());
-        let message = history.messages[place].clone();
-        let last = history.messages.iter().filter(|other| other.conversation == message.conversation).count() as Seq;
-        match self {
-            Self::DoubleKey => {
-                history.messages.push(Message { id: 1_000_000, seq: last + 1, ..message });
-                Kind::StoredTwice
-            }
-            Self::ForgetMessage => {
-                history.messages.remove(place);
-                Kind::Phantom
-            }
-            Self::Invent => {
-                let key = Some("nobody's".to_owned());
-                history.messages.push(Message { id: 1_000_000, seq: last + 1, key, ..message });
-                Kind::Invented
-            }
-            _ => {
-                history.outbox[place] = OutboxRow { processed: false, parked: false, ..history.outbox[place].clone() };
-                Kind::Unrelayed
-            }
-        }
-    }
-
-    fn break_a_right(self, history: &mut History, at: Index) -> Kind {
-        let heard: Vec<usize> =
-            (0..history.streams.len()).filter(|place| !history.streams[*place].events.is_empty()).collect();
-        let stream = &mut history.streams[heard[at.index(heard.len())]];
-        let (user, conversation) = (stream.user, stream.conversation);
-        let (from, kind) = if matches!(self, Self::LateEvent) {
-            let removed = stream.events[0].at;
-            stream.events.iter_mut().for_each(|event| event.at += Duration::from_millis(1001));
-            (removed, Kind::AfterRemoval)
-        } else {
-            stream.asked += Duration::from_millis(1);
-            stream.joined += Duration::from_millis(1);
-            (stream.asked - Duration::from_millis(1), Kind::WithoutRight)
-        };
-        history.absences.push(Absence { user, conversation, from, until: None });
-        kind
-    }
 }
 
 proptest! {
@@ -314,7 +207,7 @@ fn two_sockets_must_agree() {
         asked: At::ZERO,
         joined: At::ZERO,
         from: 0,
-        events: vec![Event { at: At::ZERO, seq: 1, id }],
+        events: vec![Event { at: At::ZERO, seq: 1, id, body: body(id) }],
         open: false,
     };
     let history = History { streams: vec![stream(1, 5), stream(2, 6)], ..History::default() };

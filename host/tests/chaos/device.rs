@@ -1,17 +1,21 @@
 //! A client that does what the README tells clients to do, and writes a log: it reconnects, resumes after the last `seq` that it has,
 //! and sends again with the same idempotency key until an answer is final.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+mod hearing;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::history::{At, Attempt, Event, Outcome, Send, Seq, Stream};
+use crate::history::{At, Outcome, Page, Send, Seq, Stream, Window};
 use crate::socket::Socket;
+use crate::talk;
 
 /// One clock for all logs; the database's, too, since it runs on the same machine.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +49,9 @@ pub struct Progress {
 pub struct Log {
     pub sends: Vec<Send>,
     pub streams: Vec<Stream>,
+    pub pages: Vec<Page>,
+    /// How often each close code came.
+    pub closes: BTreeMap<u16, usize>,
     pub unexpected: Vec<String>,
 }
 
@@ -54,10 +61,13 @@ pub struct Device {
     pub doors: Vec<u16>,
     pub clock: Clock,
     pub phase: watch::Receiver<Phase>,
-    pub progress: std::sync::Arc<Progress>,
+    pub progress: Arc<Progress>,
+    /// Whether it reads; it always writes.
+    pub reads: Arc<AtomicBool>,
     pub random: fastrand::Rng,
     pub rooms: HashMap<Uuid, Room>,
     pub log: Log,
+    pub bodies: Vec<Value>,
     pub retries: Vec<Retry>,
     pub sockets: u64,
 }
@@ -88,6 +98,7 @@ pub enum Asked {
     Send(usize),
     Join { conversation: Uuid, after: Option<Seq> },
     Leave { conversation: Uuid },
+    History { conversation: Uuid, window: Window },
 }
 
 /// The socket is of no use any more.
@@ -116,7 +127,7 @@ impl Device {
         let mut tick = tokio::time::Instant::now();
         loop {
             tokio::select! {
-                frame = socket.next() => match frame {
+                frame = socket.next(), if self.reads.load(Ordering::SeqCst) => match frame {
                     Some(frame) => self.hear(&mut socket, &frame),
                     None => break,
                 },
@@ -134,6 +145,9 @@ impl Device {
                     return;
                 }
             }
+        }
+        if let Some(code) = socket.closed {
+            *self.log.closes.entry(code).or_default() += 1;
         }
         self.disconnected(socket.unanswered());
     }
@@ -163,27 +177,33 @@ impl Device {
         for conversation in due {
             self.join(socket, conversation).await?;
         }
-        let (due, later) = std::mem::take(&mut self.retries).into_iter().partition(|retry: &Retry| retry.at <= now);
-        self.retries = later;
-        for Retry { send, .. } in due {
+        while let Some(due) = self.retries.iter().position(|retry| retry.at <= now) {
+            let Retry { send, .. } = self.retries.swap_remove(due);
             self.send(socket, send).await?;
         }
         if self.phase() == Phase::Busy {
             self.play(socket).await?;
+        }
+        if !self.reads.load(Ordering::SeqCst) {
+            // More than the buffers on the way can hold.
+            for _ in 0..5 {
+                let conversation = self.any_conversation();
+                self.history(socket, conversation, 200..=200).await?;
+            }
         }
         self.report(socket.sends());
         Ok(())
     }
 
     async fn play(&mut self, socket: &mut Socket) -> Result<(), Broken> {
-        let mut conversations: Vec<Uuid> = self.rooms.keys().copied().collect();
-        conversations.sort_unstable();
-        let conversation = conversations[self.random.usize(..conversations.len())];
+        let conversation = self.any_conversation();
         let now = self.clock.now();
         match self.random.u8(..100) {
             0..60 if socket.sends() + self.retries.len() < MOST_UNANSWERED => {
                 let key = format!("{}-{}", self.number, self.log.sends.len());
-                self.log.sends.push(Send { user: self.user, conversation, key, attempts: Vec::new() });
+                let (body, verdict) = talk::body(&mut self.random, &key);
+                self.bodies.push(body);
+                self.log.sends.push(Send { user: self.user, conversation, key, verdict, attempts: Vec::new() });
                 self.send(socket, self.log.sends.len() - 1).await
             }
             60..63 => {
@@ -201,13 +221,44 @@ impl Device {
                 Ok(())
             }
             65 => Err(Broken),
+            66..68 => self.history(socket, conversation, 1..=20).await,
             _ => Ok(()),
         }
     }
 
+    fn any_conversation(&mut self) -> Uuid {
+        let mut conversations: Vec<Uuid> = self.rooms.keys().copied().collect();
+        conversations.sort_unstable();
+        conversations[self.random.usize(..conversations.len())]
+    }
+
+    /// Asks for a page from anywhere.
+    async fn history(
+        &mut self,
+        socket: &mut Socket,
+        conversation: Uuid,
+        limits: RangeInclusive<u64>,
+    ) -> Result<(), Broken> {
+        let place = self.random.i64(0..=self.rooms[&conversation].have.unwrap_or(0) + 5);
+        let limit = self.random.u64(limits);
+        let mut request = json!({"op": "history", "conversation_id": conversation, "limit": limit});
+        let window = match self.random.u8(..3) {
+            0 => Window::Newest,
+            1 => {
+                request["before_seq"] = json!(place);
+                Window::Before(place)
+            }
+            _ => {
+                request["after_seq"] = json!(place);
+                Window::After(place)
+            }
+        };
+        socket.ask(self.clock.now(), Asked::History { conversation, window }, request).await
+    }
+
     async fn send(&mut self, socket: &mut Socket, send: usize) -> Result<(), Broken> {
         let Send { conversation, key, .. } = &self.log.sends[send];
-        let body = json!({"text": format!("message {key}")});
+        let body = &self.bodies[send];
         let request = json!({"op": "send", "conversation_id": conversation, "body": body, "idempotency_key": key});
         socket.ask(self.clock.now(), Asked::Send(send), request).await
     }
@@ -221,98 +272,6 @@ impl Device {
             request["after_seq"] = json!(after);
         }
         socket.ask(self.clock.now(), Asked::Join { conversation, after }, request).await
-    }
-
-    fn hear(&mut self, socket: &mut Socket, frame: &Value) {
-        if frame["op"] == "event" {
-            return self.event(frame);
-        }
-        match frame["ref"].as_u64().and_then(|reference| socket.answered(reference)) {
-            Some((asked, Asked::Send(send))) => self.sent(send, asked, frame),
-            Some((asked, Asked::Join { conversation, after })) => self.joined(conversation, after, asked, frame),
-            Some((_, Asked::Leave { conversation })) => {
-                if frame["success"] != true && frame["code"] != "not_joined" {
-                    self.unexpected("answer to a leave", frame);
-                }
-                let (fresh, join_at) = (self.random.u8(..10) == 0, self.later(100, 1500));
-                let room = self.rooms.entry(conversation).or_default();
-                *room = Room { have: room.have.filter(|_| !fresh), join_at: Some(join_at), ..Room::default() };
-            }
-            // The socket has lost the conversation; to join again shows for how long.
-            None if frame["op"] == "join" && frame["code"] == "not_participant" => {
-                let join_at = self.later(50, 500);
-                self.rooms.entry(conversation_of(frame)).or_default().join_at = Some(join_at);
-            }
-            None => self.unexpected("frame", frame),
-        }
-    }
-
-    fn event(&mut self, frame: &Value) {
-        let (at, conversation) = (self.clock.now(), conversation_of(frame));
-        let room = self.rooms.entry(conversation).or_default();
-        match (frame["type"].as_str(), room.stream) {
-            (Some("message.created"), Some(stream)) => {
-                let message = &frame["message"];
-                let (seq, id) =
-                    (message["seq"].as_i64().unwrap_or_default(), message["id"].as_i64().unwrap_or_default());
-                room.have = room.have.max(Some(seq));
-                self.log.streams[stream].events.push(Event { at, seq, id });
-            }
-            (Some("participant.removed"), Some(_)) => {}
-            _ => self.unexpected("event", frame),
-        }
-    }
-
-    fn sent(&mut self, send: usize, asked: At, frame: &Value) {
-        let outcome = match (frame["status"].as_str(), frame["code"].as_str()) {
-            (Some("stored"), _) => Outcome::Stored {
-                id: frame["message_id"].as_i64().unwrap_or_default(),
-                seq: frame["seq"].as_i64().unwrap_or_default(),
-                duplicate: frame["duplicate"] == true,
-            },
-            (_, Some("outcome_unknown")) => Outcome::Unknown,
-            (_, Some("unavailable" | "overloaded")) => Outcome::Refused,
-            // Final: nobody waits for a right to come back.
-            (_, Some("not_participant")) => {
-                let attempt = Attempt { asked, ended: self.clock.now(), outcome: Outcome::Refused };
-                return self.log.sends[send].attempts.push(attempt);
-            }
-            _ => {
-                self.unexpected("answer to a send", frame);
-                Outcome::Unknown
-            }
-        };
-        self.tried(send, asked, outcome);
-    }
-
-    fn tried(&mut self, send: usize, asked: At, outcome: Outcome) {
-        if !matches!(outcome, Outcome::Stored { .. }) {
-            let at = self.later(50, 400);
-            self.retries.push(Retry { send, at });
-        }
-        self.log.sends[send].attempts.push(Attempt { asked, ended: self.clock.now(), outcome });
-    }
-
-    fn joined(&mut self, conversation: Uuid, after: Option<Seq>, asked: At, frame: &Value) {
-        let (joined, again) = (self.clock.now(), self.later(100, 500));
-        let room = self.rooms.entry(conversation).or_default();
-        room.asking = false;
-        if frame["success"] != true {
-            room.join_at = Some(again);
-            if !["unavailable", "not_participant"].contains(&frame["code"].as_str().unwrap_or_default()) {
-                self.unexpected("answer to a join", frame);
-            }
-            return;
-        }
-        let last = frame["last_seq"].as_i64().unwrap_or_default();
-        let from = after.filter(|_| frame["resumed"] == true).unwrap_or(last);
-        room.have = room.have.max(Some(from));
-        room.stream = Some(self.log.streams.len());
-        let (user, socket, events) = (self.user, self.number * 10_000 + self.sockets, Vec::new());
-        self.log.streams.push(Stream { user, conversation, socket, asked, joined, from, events, open: false });
-        if after.is_some() && frame["resumed"] != true {
-            self.unexpected("refusal to resume", frame);
-        }
     }
 
     fn report(&self, under_way: usize) {
@@ -337,10 +296,6 @@ impl Device {
     fn later(&mut self, from: u64, to: u64) -> At {
         self.clock.now() + self.soon(from, to)
     }
-}
-
-fn conversation_of(frame: &Value) -> Uuid {
-    frame["conversation_id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default()
 }
 
 async fn finished(phase: &mut watch::Receiver<Phase>) {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use serde_json::Value;
 use uuid::Uuid;
 
 pub type Seq = i64;
@@ -14,8 +15,10 @@ pub type At = Duration;
 pub struct History {
     pub sends: Vec<Send>,
     pub streams: Vec<Stream>,
+    pub pages: Vec<Page>,
     pub absences: Vec<Absence>,
     pub messages: Vec<Message>,
+    pub held: Vec<Held>,
     pub outbox: Vec<OutboxRow>,
     /// What a client met that the protocol does not allow, in words.
     pub unexpected: Vec<String>,
@@ -31,7 +34,19 @@ pub struct Send {
     pub user: Uuid,
     pub conversation: Uuid,
     pub key: String,
+    pub verdict: Verdict,
     pub attempts: Vec<Attempt>,
+}
+
+/// What the plugins must make of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Stored, with this body.
+    Store(Value),
+    /// Kept for review, with this body.
+    Hold(Value),
+    Discard,
+    Reject,
 }
 
 #[derive(Debug, Clone)]
@@ -48,7 +63,11 @@ pub enum Outcome {
         seq: Seq,
         duplicate: bool,
     },
-    /// An answer which says that nothing was stored.
+    Held,
+    Discarded,
+    /// By a plugin.
+    Rejected,
+    /// An answer which says that nothing was stored, for another reason.
     Refused,
     /// No answer, or one which says that it is not known.
     Unknown,
@@ -69,11 +88,33 @@ pub struct Stream {
     pub open: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// A message as a client saw it.
+#[derive(Debug, Clone)]
 pub struct Event {
     pub at: At,
     pub seq: Seq,
     pub id: i64,
+    pub body: Value,
+}
+
+/// A page of `history`.
+#[derive(Debug, Clone)]
+pub struct Page {
+    pub user: Uuid,
+    pub conversation: Uuid,
+    pub asked: At,
+    pub answered: At,
+    pub window: Window,
+    pub messages: Vec<Event>,
+    pub has_more: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// From the end backwards.
+    Newest,
+    Before(Seq),
+    After(Seq),
 }
 
 /// A user who is no participant: surely from `from`, perhaps no longer from `until`.
@@ -92,7 +133,17 @@ pub struct Message {
     pub seq: Seq,
     pub sender: Uuid,
     pub key: Option<String>,
+    pub body: Value,
     /// When its transaction began.
+    pub created: At,
+}
+
+#[derive(Debug, Clone)]
+pub struct Held {
+    pub conversation: Uuid,
+    pub sender: Uuid,
+    pub key: Option<String>,
+    pub body: Value,
     pub created: At,
 }
 

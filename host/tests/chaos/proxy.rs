@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+const BUFFER: u32 = 64 * 1024;
 
 /// What happens to bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,9 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn start(upstream: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let socket = narrow();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let listener: TcpListener = socket.listen(1024).unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(watch::Sender::new(State { mode: Mode::Pass, cuts: 0 }));
         let states = state.clone();
@@ -79,11 +83,19 @@ impl Drop for Proxy {
     }
 }
 
+/// A socket with small buffers: who writes to somebody that does not read notices.
+pub fn narrow() -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(BUFFER).unwrap();
+    socket.set_send_buffer_size(BUFFER).unwrap();
+    socket
+}
+
 async fn connection(near: TcpStream, upstream: u16, state: watch::Receiver<State>) {
     let cuts = state.borrow().cuts;
     let connected = async {
         passing(&mut state.clone()).await;
-        TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).await
+        narrow().connect((Ipv4Addr::LOCALHOST, upstream).into()).await
     };
     let far = tokio::select! {
         far = connected => far,
@@ -133,7 +145,7 @@ async fn pump(
     mut to: OwnedWriteHalf,
     mut state: watch::Receiver<State>,
 ) -> std::io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; BUFFER as usize];
     loop {
         let read = from.read(&mut buffer).await;
         passing(&mut state).await;

@@ -1,6 +1,6 @@
 //! One run: everything is started, faults strike while clients talk, all is mended, and what is left behind is checked.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -8,56 +8,43 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::checker::{self, Violation};
+use crate::checker;
 use crate::device::{Clock, Device, Log, Phase, Progress, Room};
-use crate::history::{Absence, At, History, Message, OutboxRow, Outcome, Seq};
-use crate::schedule::{self, Fault, Step, Target};
+use crate::history::{Absence, At, Seq};
+use crate::report::Report;
+use crate::schedule::{DEVICES, Fault, Step, Target};
+use crate::sql::Sql;
 use crate::system::{PATIENCE, System};
 
-const USERS: usize = 6;
+/// Every other one has two devices.
+const USERS: usize = DEVICES * 2 / 3;
 /// These are removed and come back.
 const REMOVABLE: Range<usize> = 4..6;
 const CONVERSATIONS: usize = 3;
 /// What a fault leaves behind is over so long after it: backing off, starting, catching up.
 const RECOVERY: Duration = Duration::from_secs(3);
-/// The end of a run without faults, in which removals are held to their second.
-const CALM: Duration = Duration::from_secs(6);
 
-/// What a run came to.
-pub struct Report {
-    pub seed: u64,
-    pub steps: Vec<Step>,
-    pub sent: usize,
-    pub acknowledged: usize,
-    pub events: usize,
-    pub streams: usize,
-    pub removals: usize,
-    pub violations: Vec<Violation>,
-}
-
-struct Run {
-    system: System,
-    sql: Client,
-    clock: Clock,
+pub struct Run {
+    pub system: System,
+    pub sql: Sql,
+    pub clock: Clock,
     users: Vec<Uuid>,
     conversations: Vec<Uuid>,
-    disturbed: Mutex<Vec<Range<At>>>,
-    unexpected: Mutex<Vec<String>>,
+    pub disturbed: Mutex<Vec<Range<At>>>,
+    pub unexpected: Mutex<Vec<String>>,
 }
 
-type Absences = Vec<Absence>;
+pub type Absences = Vec<Absence>;
 
-/// Runs the schedule of a seed, of which faults take all but the last seconds.
-pub async fn run(seed: u64, length: Duration) -> Report {
+/// Lets these faults happen while clients talk; the last seconds are without any.
+pub async fn run(seed: u64, steps: Vec<Step>, length: Duration) -> Report {
+    let started = Instant::now();
     let mode = if seed.is_multiple_of(2) { "global" } else { "perconv" };
-    let steps = schedule::draw(seed, length.saturating_sub(CALM).max(length / 3));
-    println!("seed {seed}, {mode}, {} faults:", steps.len());
-    steps.iter().for_each(|step| println!("  {step}"));
-    let system = System::start(mode).await;
-    let run = Arc::new(Run::prepare(system).await);
+    let plan: Vec<String> = steps.iter().map(|step| format!("\n  {step}")).collect();
+    println!("seed {seed}, {mode}, {} faults:{}", steps.len(), plan.concat());
+    let run = Arc::new(Run::prepare(System::start(mode).await).await);
 
     let (phase, phases) = watch::channel(Phase::Busy);
     let mut devices = JoinSet::new();
@@ -65,8 +52,7 @@ pub async fn run(seed: u64, length: Duration) -> Report {
     let lag = tokio::spawn(worst_lag(phases.clone()));
     let removals = tokio::spawn(run.clone().remove_and_return(seed, phases));
     run.clone().strike(&steps).await;
-    run.system.until_ready().await;
-    tokio::time::sleep(length.saturating_sub(run.clock.now()).max(CALM)).await;
+    tokio::time::sleep(length.saturating_sub(run.clock.now())).await;
     run.last_blow(&phase).await;
     let absences = removals.await.unwrap();
     run.until_quiet(&progress).await;
@@ -74,21 +60,24 @@ pub async fn run(seed: u64, length: Duration) -> Report {
     let lag = lag.await.unwrap();
     let logs = devices.join_all().await;
     let mut run = Arc::into_inner(run).unwrap();
+    let closes = logs.iter().flat_map(|log| log.closes.clone()).collect();
     let history = run.history(logs, absences, lag).await;
-    run.report(seed, steps, &history)
+    let violations = checker::check(&history);
+    let logs = (!violations.is_empty()).then(|| run.system.keep_logs().to_owned());
+    Report::new(seed, steps, &history, closes, violations, logs, started.elapsed())
 }
 
 impl Run {
     async fn prepare(system: System) -> Self {
-        let sql = system.sql().await;
+        let sql = system.sql();
         let users: Vec<Uuid> = (0..USERS).map(|_| Uuid::new_v4()).collect();
         let mut conversations = Vec::new();
         for _ in 0..CONVERSATIONS {
-            let row = sql.query_one("INSERT INTO conversations DEFAULT VALUES RETURNING id", &[]).await.unwrap();
-            let conversation: Uuid = row.get(0);
+            let conversation = Uuid::new_v4();
+            sql.query("INSERT INTO conversations (id) VALUES ($1)", &[&conversation]).await;
             conversations.push(conversation);
             for user in &users {
-                sql.execute(ADD, &[&conversation, user]).await.unwrap();
+                sql.query(ADD, &[&conversation, user]).await;
             }
         }
         let clock = Clock(SystemTime::now());
@@ -113,9 +102,11 @@ impl Run {
                 clock: self.clock,
                 phase: phase.clone(),
                 progress: progress.clone(),
+                reads: self.system.reader(usize::try_from(number).unwrap()),
                 random: fastrand::Rng::with_seed(seed ^ (number << 32)),
                 rooms: self.conversations.iter().map(|conversation| (*conversation, Room::default())).collect(),
                 log: Log::default(),
+                bodies: Vec::new(),
                 retries: Vec::new(),
                 sockets: 0,
             };
@@ -146,9 +137,10 @@ impl Run {
                 }
             });
         }
-        while let Some(fault) = faults.join_next().await {
-            fault.unwrap();
-        }
+        faults.join_all().await;
+        let mended = self.clock.now();
+        self.system.until_ready().await;
+        self.disturbed.lock().unwrap().push(mended..self.clock.now() + RECOVERY);
     }
 
     /// The last messages are published while nobody listens, and none comes after them that would show the gap.
@@ -179,10 +171,10 @@ impl Run {
                 away.iter().position(|absence| (absence.user, absence.conversation) == (user, conversation))
             {
                 let until = Some(self.clock.now());
-                self.sql.execute(ADD, &[&conversation, &user]).await.unwrap();
+                self.sql.query(ADD, &[&conversation, &user]).await;
                 over.push(Absence { until, ..away.swap_remove(place) });
             } else {
-                self.sql.execute(REMOVE, &[&conversation, &user]).await.unwrap();
+                self.sql.query(REMOVE, &[&conversation, &user]).await;
                 away.push(Absence { user, conversation, from: self.clock.now(), until: None });
             }
         }
@@ -226,94 +218,22 @@ impl Run {
     }
 
     async fn last(&self) -> HashMap<Uuid, Seq> {
-        let rows = self.sql.query("SELECT id, last_seq FROM conversations", &[]).await.unwrap();
+        let rows = self.sql.query("SELECT id, last_seq FROM conversations", &[]).await;
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
-    async fn participants(&self) -> HashSet<(Uuid, Uuid)> {
-        let rows = self.sql.query("SELECT conversation_id, user_id FROM participants", &[]).await.unwrap();
+    pub async fn participants(&self) -> HashSet<(Uuid, Uuid)> {
+        let rows = self.sql.query("SELECT conversation_id, user_id FROM participants", &[]).await;
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
     async fn pending(&self) -> i64 {
         let count = "SELECT count(*) FROM outbox WHERE NOT processed AND parked_at IS NULL";
-        self.sql.query_one(count, &[]).await.unwrap().get(0)
-    }
-
-    async fn history(&self, logs: Vec<Log>, absences: Absences, lag: Duration) -> History {
-        let participants = self.participants().await;
-        let mut history = History {
-            absences,
-            messages: self.messages().await,
-            outbox: self.outbox().await,
-            disturbed: self.disturbed.lock().unwrap().clone(),
-            unexpected: self.unexpected.lock().unwrap().clone(),
-            // The promise is one second. What this machine adds to it is measured by how late a timer was at worst: several
-            // processes wait for one another on the way.
-            removal_within: Duration::from_millis(1500) + 10 * lag,
-            ..History::default()
-        };
-        for log in logs {
-            history.sends.extend(log.sends);
-            history.streams.extend(log.streams);
-            history.unexpected.extend(log.unexpected);
-        }
-        for stream in &mut history.streams {
-            stream.open &= participants.contains(&(stream.conversation, stream.user));
-        }
-        history
-    }
-
-    async fn messages(&self) -> Vec<Message> {
-        let start = self.clock.0.duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let created = |micros: i64| Duration::from_micros(u64::try_from(micros).unwrap()).saturating_sub(start);
-        let select = "SELECT id, conversation_id, seq, sender_id, idempotency_key,
-            (extract(epoch FROM created_at) * 1000000)::bigint FROM messages";
-        let rows = self.sql.query(select, &[]).await.unwrap();
-        let message = |row: &tokio_postgres::Row| Message {
-            id: row.get(0),
-            conversation: row.get(1),
-            seq: row.get(2),
-            sender: row.get(3),
-            key: row.get(4),
-            created: created(row.get(5)),
-        };
-        rows.iter().map(message).collect()
-    }
-
-    async fn outbox(&self) -> Vec<OutboxRow> {
-        let select = "SELECT id, type, processed, parked_at IS NOT NULL FROM outbox";
-        let rows = self.sql.query(select, &[]).await.unwrap();
-        let row = |row: &tokio_postgres::Row| OutboxRow {
-            id: row.get(0),
-            kind: row.get(1),
-            processed: row.get(2),
-            parked: row.get(3),
-        };
-        rows.iter().map(row).collect()
-    }
-
-    fn report(&mut self, seed: u64, steps: Vec<Step>, history: &History) -> Report {
-        let violations = checker::check(history);
-        if !violations.is_empty() {
-            println!("seed {seed}: {} violations; logs in {}", violations.len(), self.system.keep_logs().display());
-            violations.iter().take(50).for_each(|violation| println!("  {violation}"));
-        }
-        let stored = |attempt: &crate::history::Attempt| matches!(attempt.outcome, Outcome::Stored { .. });
-        Report {
-            seed,
-            steps,
-            sent: history.sends.len(),
-            acknowledged: history.sends.iter().filter(|send| send.attempts.iter().any(stored)).count(),
-            events: history.streams.iter().map(|stream| stream.events.len()).sum(),
-            streams: history.streams.len(),
-            removals: history.absences.len(),
-            violations,
-        }
+        self.sql.query(count, &[]).await[0].get(0)
     }
 }
 
-const ADD: &str = "INSERT INTO participants (conversation_id, user_id) VALUES ($1, $2)";
+const ADD: &str = "INSERT INTO participants (conversation_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 const REMOVE: &str = "DELETE FROM participants WHERE conversation_id = $1 AND user_id = $2";
 
 /// How late a short sleep ended at worst, until the end of the run.
@@ -326,11 +246,4 @@ async fn worst_lag(phase: watch::Receiver<Phase>) -> Duration {
         worst = worst.max(asleep.elapsed().saturating_sub(NAP));
     }
     worst
-}
-
-/// How often each kind of thing occurred.
-pub fn tally(words: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    words.for_each(|word| *counts.entry(word).or_default() += 1);
-    counts
 }

@@ -27,6 +27,10 @@ pub enum Fault {
     Terminate(Part),
     /// SIGSTOP, and SIGCONT at the end.
     Freeze(Part),
+    /// SIGKILL; a restart recovers.
+    KillPostgres,
+    /// Its clients are cut off, as in a switch-over.
+    StopPostgres,
     KillPgBouncer,
     PausePgBouncer,
     /// Redis is killed, and comes back empty.
@@ -38,6 +42,8 @@ pub enum Fault {
     /// Every connection is reset.
     Cut(Link),
     Delay(Link, Duration),
+    /// A client that goes on asking and reads nothing.
+    StopReading(usize),
 }
 
 /// A fault, when it begins, and how long it lasts.
@@ -46,6 +52,12 @@ pub struct Step {
     pub at: Duration,
     pub lasts: Duration,
     pub fault: Fault,
+}
+
+impl Step {
+    pub fn end(&self) -> Duration {
+        self.at + self.lasts
+    }
 }
 
 impl Fault {
@@ -58,6 +70,8 @@ impl Fault {
             Self::Terminate(Part::Worker(_)) => "worker drained",
             Self::Freeze(Part::Gateway(_)) => "gateway frozen",
             Self::Freeze(Part::Worker(_)) => "worker frozen",
+            Self::KillPostgres => "postgres killed",
+            Self::StopPostgres => "postgres restarted",
             Self::KillPgBouncer => "pgbouncer killed",
             Self::PausePgBouncer => "pgbouncer paused",
             Self::EmptyRedis => "redis emptied",
@@ -65,6 +79,7 @@ impl Fault {
             Self::Partition(_) => "link partitioned",
             Self::Cut(_) => "link cut",
             Self::Delay(..) => "link delayed",
+            Self::StopReading(_) => "reader slow",
         }
     }
 
@@ -72,9 +87,11 @@ impl Fault {
     pub fn target(self) -> Target {
         match self {
             Self::Kill(part) | Self::Terminate(part) | Self::Freeze(part) => Target::Part(part),
+            Self::KillPostgres | Self::StopPostgres => Target::Postgres,
             Self::KillPgBouncer | Self::PausePgBouncer => Target::PgBouncer,
             Self::EmptyRedis | Self::KillSubscribers => Target::Redis,
             Self::Partition(link) | Self::Cut(link) | Self::Delay(link, _) => Target::Link(link),
+            Self::StopReading(device) => Target::Device(device),
         }
     }
 }
@@ -89,13 +106,33 @@ impl fmt::Display for Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Target {
     Part(Part),
+    Postgres,
     PgBouncer,
     Redis,
     Link(Link),
+    Device(usize),
 }
+
+/// How many clients there are.
+pub const DEVICES: usize = 9;
 
 /// Between the end of a fault and the next one of the same target: a process starts, a client comes back.
 const RECOVERY: Duration = Duration::from_secs(1);
+
+/// A part that is away in a run of its own, for longer than every time-out and back-off on the way.
+pub const OUTAGES: [(&str, Fault); 6] = [
+    ("redis", Fault::EmptyRedis),
+    ("pgbouncer", Fault::KillPgBouncer),
+    ("postgres", Fault::KillPostgres),
+    ("database-link", Fault::Partition(Link::Database(Part::Gateway(0)))),
+    ("redis-link", Fault::Partition(Link::Redis(Part::Gateway(0)))),
+    ("workers-database-link", Fault::Partition(Link::Database(Part::Worker(0)))),
+];
+
+/// A run with nothing but one outage.
+pub fn outage(fault: Fault) -> Vec<Step> {
+    vec![Step { at: Duration::from_secs(3), lasts: Duration::from_secs(60), fault }]
+}
 
 /// The faults of the first `length` of a run.
 pub fn draw(seed: u64, length: Duration) -> Vec<Step> {
@@ -107,7 +144,9 @@ pub fn draw(seed: u64, length: Duration) -> Vec<Step> {
         let fault = fault(&mut random);
         // Mostly short, sometimes longer than the time-outs on the way.
         let longest = if random.u8(..5) == 0 { 6_000 } else { 1_500 };
-        let lasts = millis(&mut random, 50, longest).min(length.saturating_sub(at));
+        // A reader is slow when the buffers before it are full.
+        let shortest = if matches!(fault, Fault::StopReading(_)) { 2_500 } else { 50 };
+        let lasts = millis(&mut random, shortest, longest.max(shortest + 1_000)).min(length.saturating_sub(at));
         let free = busy.entry(fault.target()).or_default();
         if *free <= at {
             *free = at + lasts + RECOVERY;
@@ -121,7 +160,7 @@ pub fn draw(seed: u64, length: Duration) -> Vec<Step> {
 fn fault(random: &mut fastrand::Rng) -> Fault {
     let gateway = Part::Gateway(random.usize(..2));
     let worker = Part::Worker(random.usize(..2));
-    match random.u8(..26) {
+    match random.u8(..32) {
         0..3 => Fault::Kill(gateway),
         3 => Fault::Terminate(gateway),
         4..6 => Fault::Freeze(gateway),
@@ -134,6 +173,10 @@ fn fault(random: &mut fastrand::Rng) -> Fault {
         17..19 => Fault::KillSubscribers,
         19..22 => Fault::Partition(link(random)),
         22..24 => Fault::Cut(link(random)),
+        24 => Fault::KillPostgres,
+        25 => Fault::StopPostgres,
+        26..28 => Fault::StopReading(random.usize(..DEVICES)),
+        28 => Fault::Terminate(gateway),
         _ => Fault::Delay(link(random), millis(random, 5, 250)),
     }
 }

@@ -1,6 +1,7 @@
 //! One WebSocket of a device, and what was asked on it.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -13,6 +14,7 @@ use uuid::Uuid;
 
 use crate::device::{Asked, Broken};
 use crate::history::At;
+use crate::proxy;
 
 /// A door that does not open in this time is left for another one.
 const OPENED: Duration = Duration::from_secs(4);
@@ -21,16 +23,18 @@ pub struct Socket {
     stream: WebSocketStream<TcpStream>,
     asked: HashMap<u64, (At, Asked)>,
     next: u64,
+    /// The code that it was closed with.
+    pub closed: Option<u16>,
 }
 
 impl Socket {
     /// Connected and authenticated, or none.
     pub async fn open(door: u16, user: Uuid) -> Option<Self> {
         let opening = async {
-            let stream = TcpStream::connect(("127.0.0.1", door)).await.ok()?;
+            let stream = proxy::narrow().connect((Ipv4Addr::LOCALHOST, door).into()).await.ok()?;
             stream.set_nodelay(true).ok()?;
             let (stream, _) = client_async(format!("ws://127.0.0.1:{door}/ws"), stream).await.ok()?;
-            let mut socket = Self { stream, asked: HashMap::new(), next: 0 };
+            let mut socket = Self { stream, asked: HashMap::new(), next: 0, closed: None };
             let auth = json!({"op": "auth", "token": user});
             socket.stream.send(Message::text(auth.to_string())).await.ok()?;
             let reply = socket.next().await?;
@@ -44,7 +48,10 @@ impl Socket {
         loop {
             match self.stream.next().await?.ok()? {
                 Message::Text(text) => return serde_json::from_str(&text).ok(),
-                Message::Close(_) => return None,
+                Message::Close(close) => {
+                    self.closed = close.map(|close| close.code.into());
+                    return None;
+                }
                 _ => {}
             }
         }

@@ -1,22 +1,22 @@
 //! The real programs and their servers, with a link that can be broken between each two.
 
-use std::collections::HashMap;
-use std::fs::File;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Redis};
+use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Program, Redis};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_postgres::{Client, NoTls};
 
+use crate::plugins;
 use crate::proxy::Proxy;
-use crate::schedule::{Fault, Link, Part};
+use crate::schedule::{DEVICES, Fault, Link, Part};
+use crate::sql::Sql;
+use crate::talk;
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_arcyou-gateway");
 /// How long something may take that must happen: generous, since a busy machine is no failure.
@@ -24,76 +24,40 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 const DATABASE: &str = "chaos";
 
 pub struct System {
-    pub postgres: Arc<Postgres>,
+    postgres: Arc<Postgres>,
     bouncer: Arc<PgBouncer>,
     redis: Arc<Redis>,
     links: HashMap<Link, Proxy>,
-    programs: HashMap<Part, Arc<Mutex<Program>>>,
+    programs: HashMap<Part, Arc<Mutex<Process>>>,
+    /// Which of the clients read.
+    readers: Vec<Arc<AtomicBool>>,
     admin: Vec<u16>,
-    logs: TempDir,
+    directory: TempDir,
 }
 
-/// A process that is started again as it was.
-struct Program {
-    path: PathBuf,
-    environment: Vec<(&'static str, String)>,
-    log: PathBuf,
-    child: Option<Child>,
+/// A gateway or a worker, and when it began.
+struct Process {
+    program: Program,
     started: Instant,
 }
 
-impl Program {
-    fn start(&mut self) {
-        self.kill();
-        let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = Command::new(&self.path);
-        command.env_clear().envs(self.environment.iter().cloned()).stdin(Stdio::null());
-        command.stdout(Stdio::from(log.try_clone().unwrap())).stderr(Stdio::from(log));
-        self.child = Some(command.spawn().unwrap());
+impl Process {
+    fn start(&mut self) -> Result<(), String> {
         self.started = Instant::now();
-    }
-
-    fn signal(&self, name: &str) {
-        let Some(child) = &self.child else { return };
-        let arguments = [format!("-{name}"), child.id().to_string()];
-        // A process that has ended hears nothing, and that is told where its end is looked at.
-        let _ = Command::new("kill").args(arguments).stderr(Stdio::null()).status();
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.program.start().map_err(|error| error.to_string())
     }
 
     /// SIGTERM, and an end in time.
     fn terminate(&mut self) -> Result<(), String> {
-        self.signal("TERM");
-        let Some(child) = &mut self.child else { return Ok(()) };
-        let asked = Instant::now();
-        while asked.elapsed() < PATIENCE {
-            if let Some(status) = child.try_wait().unwrap() {
-                self.child = None;
-                // One that has hardly begun cannot hear a signal yet, and has nothing to put in order.
-                let unborn = status.signal() == Some(15) && asked - self.started < Duration::from_secs(1);
-                return if status.success() || unborn { Ok(()) } else { Err(format!("SIGTERM ended in {status}")) };
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        // One that has hardly begun cannot hear a signal yet, and has nothing to put in order.
+        let unborn = self.started.elapsed() < Duration::from_secs(1);
+        self.program.terminate();
+        match self.program.wait(PATIENCE) {
+            Some("exit status 0") => Ok(()),
+            Some("signal 15") if unborn => Ok(()),
+            Some(status) => Err(format!("SIGTERM ended in {status}")),
+            None => Err("SIGTERM did not end it".to_owned()),
         }
-        self.kill();
-        Err("SIGTERM did not end it".to_owned())
-    }
-
-    /// A process that nobody ended has failed.
-    fn is_running(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.kill();
     }
 }
 
@@ -101,17 +65,20 @@ impl System {
     /// Starts everything, and waits until all of it is up.
     pub async fn start(mode: &str) -> Self {
         let (postgres, bouncer, redis) = tokio::task::spawn_blocking(servers).await.unwrap();
-        let admin = connect(&postgres, "postgres").await;
-        admin.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await.unwrap();
-        let logs = tempfile::Builder::new().prefix("arcyou-chaos-").tempdir().unwrap();
+        Sql::new(postgres.url("postgres")).query(&format!("CREATE DATABASE {DATABASE}"), &[]).await;
+        let directory = tempfile::Builder::new().prefix("arcyou-chaos-").tempdir().unwrap();
+        let plugins = directory.path().join("plugins");
+        std::fs::create_dir(&plugins).unwrap();
+        plugins::fill(&plugins, &talk::PLUGINS, talk::CONFIG);
         let (links, programs, admin) = (HashMap::new(), HashMap::new(), Vec::new());
-        let mut system = Self { postgres, bouncer, redis, links, programs, admin, logs };
+        let readers = std::iter::repeat_with(|| Arc::new(AtomicBool::new(true))).take(DEVICES).collect();
+        let mut system = Self { postgres, bouncer, redis, links, programs, readers, admin, directory };
         for number in 0..2 {
             system.add(Part::Gateway(number), mode).await;
             system.add(Part::Worker(number), mode).await;
         }
         for program in system.programs.values() {
-            program.lock().unwrap().start();
+            program.lock().unwrap().start().unwrap();
         }
         system.until_ready().await;
         system
@@ -127,6 +94,7 @@ impl System {
             ("REDIS_URL", through(self.redis.url(), self.redis.port(), &redis)),
             ("PUBSUB_MODE", mode.to_owned()),
             ("RUST_LOG", "info".to_owned()),
+            ("XDG_CACHE_HOME", cache().display().to_string()),
         ];
         let (path, name) = match part {
             Part::Gateway(number) => {
@@ -138,6 +106,8 @@ impl System {
                 environment.push(("JWT_PUBLIC_KEY", "dev-placeholder".to_owned()));
                 environment.push(("DRAIN_SECONDS", "2".to_owned()));
                 environment.push(("RATE_LIMIT_PER_SECOND", "0".to_owned()));
+                environment.push(("MAX_QUEUE_BYTES", (128 << 10).to_string()));
+                environment.push(("PLUGINS_DIR", self.directory.path().join("plugins").display().to_string()));
                 (PathBuf::from(GATEWAY), format!("gateway-{number}.log"))
             }
             Part::Worker(number) => {
@@ -147,9 +117,9 @@ impl System {
         };
         self.links.insert(Link::Database(part), database);
         self.links.insert(Link::Redis(part), redis);
-        let program =
-            Program { path, environment, log: self.logs.path().join(name), child: None, started: Instant::now() };
-        self.programs.insert(part, Arc::new(Mutex::new(program)));
+        let environment = environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let program = Program::new(path, environment, self.directory.path(), &name).unwrap();
+        self.programs.insert(part, Arc::new(Mutex::new(Process { program, started: Instant::now() })));
     }
 
     /// Where clients reach the gateways.
@@ -157,124 +127,112 @@ impl System {
         (0..2).map(|number| self.links[&Link::Clients(number)].port).collect()
     }
 
-    /// Straight to PostgreSQL, which no fault touches.
-    pub async fn sql(&self) -> Client {
-        connect(&self.postgres, DATABASE).await
+    /// Straight to PostgreSQL.
+    pub fn sql(&self) -> Sql {
+        Sql::new(self.postgres.url(DATABASE))
+    }
+
+    /// Whether a client reads.
+    pub fn reader(&self, device: usize) -> Arc<AtomicBool> {
+        self.readers[device].clone()
     }
 
     /// Keeps the logs of the programs; where they are.
     pub fn keep_logs(&mut self) -> &Path {
-        self.logs.disable_cleanup(true);
-        self.logs.path()
+        self.directory.disable_cleanup(true);
+        self.directory.path()
     }
 
     /// Waits until both gateways say that every part is up.
     pub async fn until_ready(&self) {
         let started = Instant::now();
-        for admin in &self.admin {
+        for (number, admin) in self.admin.iter().enumerate() {
             while !get(*admin, "/ready").await.unwrap_or_default().contains(r#""degraded":false"#) {
-                let late = started.elapsed() > PATIENCE;
-                assert!(!late, "a gateway is not ready; its log is in {}", self.logs.path().display());
+                let hopeless = started.elapsed() > PATIENCE || !self.dead().is_empty();
+                assert!(!hopeless, "gateway {number} is not ready:\n{}", self.log(&format!("gateway-{number}.log")));
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
 
+    /// The end of a program's log.
+    fn log(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.directory.path().join(name)).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
     /// Which programs have ended although nobody ended them.
     pub fn dead(&self) -> Vec<Part> {
-        let ended = self.programs.iter().filter(|(_, program)| !program.lock().unwrap().is_running());
-        ended.map(|(part, _)| *part).collect()
+        let ended = |process: &Mutex<Process>| process.lock().unwrap().program.pid().is_none();
+        self.programs.iter().filter(|(_, process)| ended(process)).map(|(part, _)| *part).collect()
     }
 
     pub async fn begin(&self, fault: Fault) -> Result<(), String> {
-        let (bouncer, redis) = (self.bouncer.clone(), self.redis.clone());
+        let (postgres, bouncer, redis) = (self.postgres.clone(), self.bouncer.clone(), self.redis.clone());
         match fault {
-            Fault::Kill(part) => {
-                self.with(part, |program| {
-                    program.kill();
-                    Ok(())
-                })
-                .await
-            }
-            Fault::Terminate(part) => self.with(part, Program::terminate).await,
-            Fault::Freeze(part) => {
-                self.with(part, |program| {
-                    program.signal("STOP");
-                    Ok(())
-                })
-                .await
-            }
-            Fault::KillPgBouncer => {
-                blocking(move || {
-                    bouncer.kill();
-                    Ok(())
-                })
-                .await
-            }
-            Fault::PausePgBouncer => blocking(move || bouncer.pause().map_err(|error| error.to_string())).await,
-            Fault::EmptyRedis => {
-                blocking(move || {
-                    redis.kill();
-                    Ok(())
-                })
-                .await
-            }
-            Fault::KillSubscribers => kill_subscribers(redis.port()).await.map_err(|error| error.to_string()),
-            Fault::Partition(link) => {
-                self.links[&link].partition();
-                Ok(())
-            }
-            Fault::Cut(link) => {
-                self.links[&link].cut();
-                Ok(())
-            }
-            Fault::Delay(link, by) => {
-                self.links[&link].delay(by);
-                Ok(())
-            }
+            Fault::Kill(part) => self.with(part, |process| process.program.kill()).await?,
+            Fault::Terminate(part) => self.with(part, Process::terminate).await?,
+            Fault::Freeze(part) => self.with(part, |process| process.program.freeze()).await?,
+            Fault::KillPostgres => blocking(move || postgres.kill()).await?,
+            Fault::StopPostgres => blocking(move || postgres.stop()).await?,
+            Fault::KillPgBouncer => blocking(move || bouncer.kill()).await?,
+            Fault::PausePgBouncer => blocking(move || bouncer.pause()).await?,
+            Fault::EmptyRedis => blocking(move || redis.kill()).await?,
+            Fault::KillSubscribers => kill_subscribers(redis.port()).await.map_err(|error| error.to_string())?,
+            Fault::Partition(link) => self.links[&link].partition(),
+            Fault::Cut(link) => self.links[&link].cut(),
+            Fault::Delay(link, by) => self.links[&link].delay(by),
+            Fault::StopReading(device) => self.readers[device].store(false, Ordering::SeqCst),
         }
+        Ok(())
     }
 
     pub async fn end(&self, fault: Fault) -> Result<(), String> {
-        let (bouncer, redis) = (self.bouncer.clone(), self.redis.clone());
+        let (postgres, bouncer, redis) = (self.postgres.clone(), self.bouncer.clone(), self.redis.clone());
         match fault {
-            Fault::Kill(part) | Fault::Terminate(part) => {
-                self.with(part, |program| {
-                    program.start();
-                    Ok(())
-                })
-                .await
-            }
-            Fault::Freeze(part) => {
-                self.with(part, |program| {
-                    program.signal("CONT");
-                    Ok(())
-                })
-                .await
-            }
-            Fault::KillPgBouncer => blocking(move || bouncer.restart().map_err(|error| error.to_string())).await,
-            Fault::PausePgBouncer => blocking(move || bouncer.resume().map_err(|error| error.to_string())).await,
-            Fault::EmptyRedis => blocking(move || redis.restart().map_err(|error| error.to_string())).await,
-            Fault::KillSubscribers | Fault::Cut(_) => Ok(()),
-            Fault::Partition(link) | Fault::Delay(link, _) => {
-                self.links[&link].heal();
-                Ok(())
-            }
+            Fault::Kill(part) | Fault::Terminate(part) => self.with(part, Process::start).await?,
+            Fault::Freeze(part) => self.with(part, |process| process.program.thaw()).await?,
+            Fault::KillPostgres | Fault::StopPostgres => blocking(move || postgres.restart()).await?,
+            Fault::KillPgBouncer => blocking(move || bouncer.restart()).await?,
+            Fault::PausePgBouncer => blocking(move || bouncer.resume()).await?,
+            Fault::EmptyRedis => blocking(move || redis.restart()).await?,
+            Fault::KillSubscribers | Fault::Cut(_) => {}
+            Fault::Partition(link) | Fault::Delay(link, _) => self.links[&link].heal(),
+            Fault::StopReading(device) => self.readers[device].store(true, Ordering::SeqCst),
         }
+        Ok(())
     }
 
-    async fn with(
+    async fn with<T: Outcome>(
         &self,
         part: Part,
-        work: impl FnOnce(&mut Program) -> Result<(), String> + std::marker::Send + 'static,
+        work: impl FnOnce(&mut Process) -> T + Send + 'static,
     ) -> Result<(), String> {
-        let program = self.programs[&part].clone();
-        blocking(move || work(&mut program.lock().unwrap())).await
+        let process = self.programs[&part].clone();
+        blocking(move || work(&mut process.lock().unwrap())).await
     }
 }
 
-async fn blocking(work: impl FnOnce() -> Result<(), String> + std::marker::Send + 'static) -> Result<(), String> {
-    tokio::task::spawn_blocking(work).await.unwrap()
+/// What a blocking call comes to.
+trait Outcome: Send + 'static {
+    fn result(self) -> Result<(), String>;
+}
+
+impl Outcome for () {
+    fn result(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<E: ToString + Send + 'static> Outcome for Result<(), E> {
+    fn result(self) -> Result<(), String> {
+        self.map_err(|error| error.to_string())
+    }
+}
+
+async fn blocking<T: Outcome>(work: impl FnOnce() -> T + Send + 'static) -> Result<(), String> {
+    tokio::task::spawn_blocking(work).await.unwrap().result()
 }
 
 fn servers() -> (Arc<Postgres>, Arc<PgBouncer>, Arc<Redis>) {
@@ -290,16 +248,17 @@ fn worker() -> PathBuf {
     path
 }
 
-/// Below the range of outgoing connections, which could take a port while its program is down.
-fn free_port() -> u16 {
-    let free = |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
-    std::iter::repeat_with(|| fastrand::u16(15_000..32_000)).find(free).unwrap()
+/// Where the gateways keep compiled plugins, so that only the very first start takes its time.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("chaos-cache")
 }
 
-async fn connect(postgres: &Postgres, database: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(&postgres.url(database), NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
+/// Nobody else's in this process, and below the range of outgoing connections, which could take a port while its program is down.
+fn free_port() -> u16 {
+    static TAKEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    let free =
+        |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok() && TAKEN.lock().unwrap().insert(*port);
+    std::iter::repeat_with(|| fastrand::u16(15_000..32_000)).find(free).unwrap()
 }
 
 async fn kill_subscribers(port: u16) -> std::io::Result<()> {

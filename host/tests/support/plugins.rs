@@ -3,6 +3,8 @@
 #[path = "../guests/support.rs"]
 mod guests;
 
+use std::path::Path;
+
 pub(crate) use guests::built;
 use tempfile::TempDir;
 
@@ -23,10 +25,15 @@ impl Directory {
 /// A directory with these plugins and this `plugins.toml`.
 pub fn directory(plugins: &[&str], config: &str) -> Directory {
     let dir = tempfile::tempdir().unwrap();
-    for name in plugins {
-        std::fs::copy(built().join(format!("{name}.wasm")), dir.path().join(format!("{name}.wasm"))).unwrap();
-    }
-    std::fs::write(dir.path().join("plugins.toml"), config).unwrap();
+    fill(dir.path(), plugins, config);
     let path = dir.path().display().to_string();
     Directory(dir, path)
+}
+
+/// Puts these plugins and this `plugins.toml` into a directory.
+pub fn fill(directory: &Path, plugins: &[&str], config: &str) {
+    for name in plugins {
+        std::fs::copy(built().join(format!("{name}.wasm")), directory.join(format!("{name}.wasm"))).unwrap();
+    }
+    std::fs::write(directory.join("plugins.toml"), config).unwrap();
 }

@@ -1,0 +1,122 @@
+//! What a device makes of the frames that it hears.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Asked, Device, Retry, Room};
+use crate::history::{At, Attempt, Event, Outcome, Page, Seq, Stream, Window};
+use crate::socket::Socket;
+
+impl Device {
+    pub(super) fn hear(&mut self, socket: &mut Socket, frame: &Value) {
+        if frame["op"] == "event" {
+            return self.event(frame);
+        }
+        match frame["ref"].as_u64().and_then(|reference| socket.answered(reference)) {
+            Some((asked, Asked::Send(send))) => self.sent(send, asked, frame),
+            Some((asked, Asked::Join { conversation, after })) => self.joined(conversation, after, asked, frame),
+            Some((_, Asked::Leave { conversation })) => {
+                if frame["success"] != true && frame["code"] != "not_joined" {
+                    self.unexpected("answer to a leave", frame);
+                }
+                let (fresh, join_at) = (self.random.u8(..10) == 0, self.later(100, 1500));
+                let room = self.rooms.entry(conversation).or_default();
+                *room = Room { have: room.have.filter(|_| !fresh), join_at: Some(join_at), ..Room::default() };
+            }
+            Some((asked, Asked::History { conversation, window })) => self.paged(conversation, window, asked, frame),
+            None => self.unexpected("frame", frame),
+        }
+    }
+
+    fn event(&mut self, frame: &Value) {
+        let (at, join_at) = (self.clock.now(), self.later(50, 500));
+        let conversation = frame["conversation_id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default();
+        let room = self.rooms.entry(conversation).or_default();
+        match (frame["type"].as_str(), room.stream) {
+            (Some("message.created"), Some(stream)) => {
+                let event = event(at, &frame["message"]);
+                room.have = room.have.max(Some(event.seq));
+                self.log.streams[stream].events.push(event);
+            }
+            // The socket has lost the conversation, unless this is an old story: to join again shows which.
+            (Some("participant.removed"), Some(_)) if frame["user_id"] == json!(self.user) => {
+                room.join_at = Some(join_at);
+            }
+            (Some("participant.removed"), Some(_)) => {}
+            _ => self.unexpected("event", frame),
+        }
+    }
+
+    fn sent(&mut self, send: usize, asked: At, frame: &Value) {
+        let outcome = match (frame["status"].as_str(), frame["code"].as_str()) {
+            (Some("stored"), _) => Outcome::Stored {
+                id: frame["message_id"].as_i64().unwrap_or_default(),
+                seq: frame["seq"].as_i64().unwrap_or_default(),
+                duplicate: frame["duplicate"] == true,
+            },
+            (Some("held"), _) => Outcome::Held,
+            (Some("discarded"), _) => Outcome::Discarded,
+            (_, Some("rejected")) => Outcome::Rejected,
+            (_, Some("outcome_unknown")) => Outcome::Unknown,
+            (_, Some("unavailable" | "overloaded")) => Outcome::Refused,
+            // Final: nobody waits for a right to come back.
+            (_, Some("not_participant")) => {
+                let attempt = Attempt { asked, ended: self.clock.now(), outcome: Outcome::Refused };
+                return self.log.sends[send].attempts.push(attempt);
+            }
+            _ => {
+                self.unexpected("answer to a send", frame);
+                Outcome::Unknown
+            }
+        };
+        self.tried(send, asked, outcome);
+    }
+
+    pub(super) fn tried(&mut self, send: usize, asked: At, outcome: Outcome) {
+        if matches!(outcome, Outcome::Refused | Outcome::Unknown) {
+            let at = self.later(50, 400);
+            self.retries.push(Retry { send, at });
+        }
+        self.log.sends[send].attempts.push(Attempt { asked, ended: self.clock.now(), outcome });
+    }
+
+    fn paged(&mut self, conversation: Uuid, window: Window, asked: At, frame: &Value) {
+        let answered = self.clock.now();
+        let Some(messages) = frame["messages"].as_array().filter(|_| frame["success"] == true) else {
+            if !["unavailable", "not_participant"].contains(&frame["code"].as_str().unwrap_or_default()) {
+                self.unexpected("answer to a history", frame);
+            }
+            return;
+        };
+        let messages = messages.iter().map(|message| event(answered, message)).collect();
+        let (user, has_more) = (self.user, frame["has_more"] == true);
+        self.log.pages.push(Page { user, conversation, asked, answered, window, messages, has_more });
+    }
+
+    fn joined(&mut self, conversation: Uuid, after: Option<Seq>, asked: At, frame: &Value) {
+        let (joined, again) = (self.clock.now(), self.later(100, 500));
+        let room = self.rooms.entry(conversation).or_default();
+        room.asking = false;
+        if frame["success"] != true {
+            room.join_at = Some(again);
+            if !["unavailable", "not_participant"].contains(&frame["code"].as_str().unwrap_or_default()) {
+                self.unexpected("answer to a join", frame);
+            }
+            return;
+        }
+        let last = frame["last_seq"].as_i64().unwrap_or_default();
+        let from = after.filter(|_| frame["resumed"] == true).unwrap_or(last);
+        room.have = room.have.max(Some(from));
+        room.stream = Some(self.log.streams.len());
+        let (user, socket, events) = (self.user, self.number * 10_000 + self.sockets, Vec::new());
+        self.log.streams.push(Stream { user, conversation, socket, asked, joined, from, events, open: false });
+        if after.is_some() && frame["resumed"] != true {
+            self.unexpected("refusal to resume", frame);
+        }
+    }
+}
+
+fn event(at: At, message: &Value) -> Event {
+    let number = |name: &str| message[name].as_i64().unwrap_or_default();
+    Event { at, seq: number("seq"), id: number("id"), body: message["body"].clone() }
+}
