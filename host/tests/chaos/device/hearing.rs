@@ -24,6 +24,11 @@ impl Device {
                 *room = Room { have: room.have.filter(|_| !fresh), join_at: Some(join_at), ..Room::default() };
             }
             Some((asked, Asked::History { conversation, window })) => self.paged(conversation, window, asked, frame),
+            // The socket has lost the conversation; to join again shows for how long.
+            None if frame["op"] == "join" && frame["code"] == "not_participant" => {
+                let join_at = self.later(50, 500);
+                self.rooms.entry(conversation_of(frame)).or_default().join_at = Some(join_at);
+            }
             None => self.unexpected("frame", frame),
         }
     }
