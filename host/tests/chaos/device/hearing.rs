@@ -27,7 +27,10 @@ impl Device {
             // The socket has lost the conversation; to join again shows for how long.
             None if frame["op"] == "join" && frame["code"] == "not_participant" => {
                 let join_at = self.later(50, 500);
-                self.rooms.entry(conversation_of(frame)).or_default().join_at = Some(join_at);
+                self.rooms
+                    .entry(frame["conversation_id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default())
+                    .or_default()
+                    .join_at = Some(join_at);
             }
             None => self.unexpected("frame", frame),
         }
