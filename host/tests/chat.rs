@@ -216,6 +216,29 @@ async fn a_second_join_leaves_the_first_alone() {
 }
 
 #[tokio::test]
+async fn what_comes_while_one_joins_again_is_not_repeated() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let [alice, _] = users();
+    let conversation = world.conversation(&[alice]).await;
+    let mut client = Client::joined(gateway.port, alice, conversation).await;
+    client.say(conversation, "one").await;
+    // The second join waits for the database, and the first one still hears.
+    let holder = world.connect().await;
+    holder.batch_execute("BEGIN; LOCK TABLE participants IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    client.send_text(json!({"op": "join", "conversation_id": conversation}).to_string()).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND wait_event_type = 'Lock' AND query LIKE '%p.last_read_id, c.last_seq%'";
+    world.eventually(waiting, 1).await;
+    let _worker = world.worker().await;
+    assert_eq!(client.message().await.0, "one");
+    holder.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(client.next().await["op"], "join");
+    client.say(conversation, "two").await;
+    assert_eq!(client.message().await.0, "two");
+}
+
+#[tokio::test]
 async fn history_pages_both_ways() {
     let world = World::new().await;
     let gateway = world.gateway().await;

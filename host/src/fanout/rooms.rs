@@ -92,9 +92,15 @@ impl Membership {
         self.room.conversation()
     }
 
-    /// The last message that was queued, or that the member had when it attached.
+    /// The last message that was queued, or that the member had when it attached. The next one may come at any moment.
     pub fn cursor(&self) -> Seq {
         self.room.room.cursor(self.id).unwrap_or_else(|| self.parting.cursor())
+    }
+
+    /// Leaves the room, for good at this cursor.
+    pub fn leave(self) -> Seq {
+        self.room.room.leave(self.id);
+        self.parting.cursor()
     }
 
     /// Whether the user lost the conversation: nothing more will come, and this may be dropped. The socket's queue is

@@ -28,6 +28,15 @@ enum Listening {
     Stopped(Seq),
 }
 
+impl Listening {
+    fn stop(self) -> Seq {
+        match self {
+            Self::Live(membership) => membership.leave(),
+            Self::Stopped(cursor) => cursor,
+        }
+    }
+}
+
 /// A client on its way to going live: everything after `cursor` is still owed to it.
 struct CatchUp {
     conversation: Uuid,
@@ -53,20 +62,22 @@ impl Session {
         wire: &mut Wire,
     ) -> Result<(), End> {
         self.tell_evicted()?;
-        let again = self.conversations.get(&conversation).map(Conversation::cursor);
-        if again.is_none() && self.conversations.len() >= self.gateway.limits.max_joined {
+        let again = self.conversations.contains_key(&conversation);
+        if !again && self.conversations.len() >= self.gateway.limits.max_joined {
             let limit = self.gateway.limits.max_joined;
             let text = format!("this socket has joined {limit} conversations already; leave one first");
             return self.say(Failure::new(ErrorCode::TooManyJoined, text).encode("join", echo));
         }
         // The room comes first: what is published from here on waits there while the database is read.
         let room = self.gateway.fanout.enter(conversation);
-        let (standing, start) = match self.starting_point(user, conversation, resume, again).await {
+        let (standing, mut start) = match self.starting_point(user, conversation, resume).await {
             Ok(found) => found,
             Err(failure) => return self.say(failure.encode("join", echo)),
         };
-        // A second join starts the events anew.
-        self.conversations.remove(&conversation);
+        // A second join starts the events anew, by itself where the first one has come to.
+        if let Some(cursor) = self.conversations.remove(&conversation).map(Conversation::stop) {
+            start.cursor = resume.map_or(cursor, |_| start.cursor);
+        }
         let (role, last_read_id) = (standing.role.clone(), standing.last_read_id);
         let joined =
             Reply::Join { conversation, last_seq: standing.last_seq, last_read_id, role, resumed: start.resumed };
@@ -81,14 +92,13 @@ impl Session {
         user: Uuid,
         conversation: Uuid,
         resume: Option<ResumeFrom>,
-        again: Option<Seq>,
     ) -> Result<(Standing, Start), Failure> {
         let store = &self.gateway.store;
         let standing = store.standing(conversation, user).await?.ok_or_else(not_participant)?;
         let unknown =
             || Failure::new(ErrorCode::UnknownMessage, "this conversation has no such message to resume after");
         let after = match resume {
-            None => return Ok((standing.clone(), Start { cursor: again.unwrap_or(standing.last_seq), resumed: None })),
+            None => return Ok((standing.clone(), Start { cursor: standing.last_seq, resumed: None })),
             Some(ResumeFrom::Id(0)) => 0,
             Some(ResumeFrom::Seq(seq)) if seq <= standing.last_seq => seq,
             Some(ResumeFrom::Seq(_)) => return Err(unknown()),
@@ -157,15 +167,16 @@ impl Session {
     /// The token has ended: no events until there is a fresh one.
     pub(super) fn stop_all(&mut self) -> Result<(), End> {
         self.tell_evicted()?;
-        for joined in self.conversations.values_mut() {
-            joined.listening = Listening::Stopped(joined.cursor());
-        }
+        let stopped = self.conversations.drain().map(|(conversation, Conversation { standing, listening })| {
+            (conversation, Conversation { standing, listening: Listening::Stopped(listening.stop()) })
+        });
+        self.conversations = stopped.collect();
         Ok(())
     }
 
     /// A fresh token came: every conversation goes on where it stopped, if the user still participates.
     pub(super) async fn resume_all(&mut self, user: Uuid, wire: &mut Wire) -> Result<(), End> {
-        let stopped: Vec<(Uuid, Seq)> = self.conversations.drain().map(|(id, joined)| (id, joined.cursor())).collect();
+        let stopped: Vec<(Uuid, Seq)> = self.conversations.drain().map(|(id, joined)| (id, joined.stop())).collect();
         for (conversation, cursor) in stopped {
             let room = self.gateway.fanout.enter(conversation);
             match self.gateway.store.standing(conversation, user).await {
@@ -194,11 +205,9 @@ impl Session {
 }
 
 impl Conversation {
-    fn cursor(&self) -> Seq {
-        match &self.listening {
-            Listening::Live(membership) => membership.cursor(),
-            Listening::Stopped(cursor) => *cursor,
-        }
+    /// Ends it; the client has everything up to this message.
+    fn stop(self) -> Seq {
+        self.listening.stop()
     }
 
     fn is_live(&self) -> bool {
