@@ -66,11 +66,17 @@ async fn a_lock_that_is_never_given_back_ends_in_an_answer() {
     let world = World::new().await;
     let gateway = world.gateway().await;
     let (alice, conversation) = alone(&world).await;
+    let (bob, free) = alone(&world).await;
     let _holder = hold(&world, conversation).await;
     let mut client = Client::authenticated(gateway.port, alice).await;
-    let request = json!({"op": "send", "conversation_id": conversation, "body": {"text": "x"}});
-    assert_eq!(client.code(request).await, "unavailable");
-    assert_eq!(world.count("SELECT count(*) FROM messages").await, 0);
+    let mut neighbour = Client::authenticated(gateway.port, bob).await;
+    client.send_text(send(conversation, 0)).await;
+    for number in 1..=50 {
+        assert_eq!(neighbour.say(free, "x").await["seq"], number);
+    }
+    let reply = client.next().await;
+    assert_eq!((&reply["temp_id"], &reply["code"]), (&json!(0), &json!("unavailable")), "{reply}");
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 50);
 }
 
 #[tokio::test]
