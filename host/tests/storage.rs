@@ -3,6 +3,8 @@
 
 mod support;
 
+use arcyou_gateway::store::Store;
+use arcyou_outbox_worker::database;
 use serde_json::json;
 use support::World;
 use support::client::Client;
@@ -64,11 +66,17 @@ async fn a_lock_that_is_never_given_back_ends_in_an_answer() {
     let world = World::new().await;
     let gateway = world.gateway().await;
     let (alice, conversation) = alone(&world).await;
+    let (bob, free) = alone(&world).await;
     let _holder = hold(&world, conversation).await;
     let mut client = Client::authenticated(gateway.port, alice).await;
-    let request = json!({"op": "send", "conversation_id": conversation, "body": {"text": "x"}});
-    assert_eq!(client.code(request).await, "unavailable");
-    assert_eq!(world.count("SELECT count(*) FROM messages").await, 0);
+    let mut neighbour = Client::authenticated(gateway.port, bob).await;
+    client.send_text(send(conversation, 0)).await;
+    for number in 1..=50 {
+        assert_eq!(neighbour.say(free, "x").await["seq"], number);
+    }
+    let reply = client.next().await;
+    assert_eq!((&reply["temp_id"], &reply["code"]), (&json!(0), &json!("unavailable")), "{reply}");
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 50);
 }
 
 #[tokio::test]
@@ -147,4 +155,28 @@ async fn what_is_stored_stays_acknowledged_when_its_sender_was_removed_since() {
     world.sql.batch_execute("DELETE FROM participants").await.unwrap();
     let again = client.ok(keyed).await;
     assert_eq!((&again["message_id"], &again["duplicate"]), (&first["message_id"], &json!(true)));
+}
+
+/// Whatever the planner thinks of a table that was never analysed: what is read is what is answered.
+#[tokio::test]
+async fn other_events_are_found_among_messages_without_reading_those() {
+    let world = World::new().await;
+    let rooms = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
+    world.sql.batch_execute("ALTER TABLE outbox SET (autovacuum_enabled = false)").await.unwrap();
+    let insert = "INSERT INTO outbox (type, conversation_id, payload, processed)
+        SELECT CASE WHEN n % 10000 = 0 THEN 'message.read' ELSE 'message.created' END, ($1::uuid[])[1 + n % 2], '{}', true
+        FROM generate_series(1, 50000) AS n";
+    world.sql.execute(insert, &[&rooms.as_slice()]).await.unwrap();
+    let store = Store::new(database::pool(&world.database_url().parse().unwrap(), 1).unwrap());
+    let ids = async |after, limit| -> Vec<i64> {
+        store.other_events(&rooms, after, limit).await.unwrap().into_iter().map(|event| event.id).collect()
+    };
+    assert_eq!(ids(0, 500).await, [10_000, 20_000, 30_000, 40_000, 50_000]);
+    assert_eq!(ids(10_000, 2).await, [20_000, 30_000]);
+    assert_eq!(store.other_events(&rooms[2..], 0, 500).await.unwrap(), []);
+    let index = |name: &str| format!("FROM pg_stat_user_indexes WHERE indexrelname = '{name}'");
+    world.eventually(&format!("SELECT least(idx_scan, 7) {}", index("outbox_other_events")), 7).await;
+    let read = "SELECT (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'outbox')::int8
+        + (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'outbox')";
+    assert!(world.count(read).await < 100);
 }

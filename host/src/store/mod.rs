@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arcyou_outbox_worker::database::{Fault, Lease};
 use deadpool_postgres::{Pool, Status};
+use futures_util::future::join3;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Row;
@@ -217,7 +218,7 @@ impl Store {
     ) -> Result<Vec<OutboxEvent>, StoreError> {
         let parameters: [Param<'_>; 3] =
             [(&conversations, Type::UUID_ARRAY), (&after_id, Type::INT8), (&limit, Type::INT8)];
-        let rows = self.query(sql::OTHER_EVENTS, &parameters).await?;
+        let rows = self.pinned_query(sql::OTHER_EVENTS, &parameters).await?;
         rows.iter()
             .map(|row| {
                 Ok(OutboxEvent {
@@ -250,6 +251,26 @@ impl Store {
         let until = Instant::now() + ANSWER_WITHIN;
         let client = self.client(until).await?;
         let rows = timeout_at(until, client.query_typed(statement, parameters)).await;
+        settle(client, rows)
+    }
+
+    /// The same with the plan that this house wants, and not the planner; still one round trip.
+    async fn pinned_query(&self, statement: &str, parameters: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        let until = Instant::now() + ANSWER_WITHIN;
+        let client = self.client(until).await?;
+        let rows = timeout_at(until, async {
+            let (begun, rows, ended) = join3(
+                client.batch_execute(sql::BEGIN_PINNED),
+                client.query_typed(statement, parameters),
+                client.batch_execute("COMMIT"),
+            )
+            .await;
+            begun?;
+            let rows = rows?;
+            ended?;
+            Ok(rows)
+        })
+        .await;
         settle(client, rows)
     }
 

@@ -130,10 +130,19 @@ pub(super) const BEHIND: &str = "
 SELECT c.id FROM unnest($1::uuid[], $2::int8[]) AS r(id, delivered)
 JOIN conversations c ON c.id = r.id AND c.last_seq > r.delivered";
 
-/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` limit.
+/// Opens a transaction for [`OTHER_EVENTS`] and pins its plan.
+pub(super) const BEGIN_PINNED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '5s'; \
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
+
+/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` limit. Asked room by room, since the planner
+/// would rather read all that is newer, messages included, than look each conversation up.
 pub(super) const OTHER_EVENTS: &str = "
-SELECT id, type, conversation_id, payload::text AS payload FROM outbox
-WHERE conversation_id = ANY($1) AND id > $2 AND type <> 'message.created' ORDER BY id LIMIT $3";
+SELECT id, type, conversation_id, payload::text AS payload FROM (
+    SELECT event.* FROM unnest($1::uuid[]) AS room (id) CROSS JOIN LATERAL (
+        SELECT id, type, conversation_id, payload FROM outbox
+        WHERE conversation_id = room.id AND id > $2 AND type <> 'message.created' ORDER BY id LIMIT $3
+    ) AS event ORDER BY event.id LIMIT $3
+) AS page ORDER BY id";
 
 /// The newest outbox id there is, or 0.
 pub(super) const NEWEST_OUTBOX_ID: &str = "SELECT coalesce(max(id), 0) FROM outbox";

@@ -13,7 +13,7 @@ use crate::support::client::Client;
 use crate::support::{World, count};
 
 /// The longest that the README lets a client wait for an answer.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(40);
 /// Conversations, each with one who gives keys and one who does not.
 const PAIRS: usize = 3;
 
