@@ -180,3 +180,40 @@ async fn other_events_are_found_among_messages_without_reading_those() {
         + (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'outbox')";
     assert!(world.count(read).await < 100);
 }
+
+#[tokio::test]
+async fn what_is_stored_stays_acknowledged_while_somebody_else_holds_its_conversation() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let (alice, conversation) = alone(&world).await;
+    // Half of all conversations share a lane with this one.
+    let mut slow = alone(&world).await;
+    while slow.1.as_u128() % 2 != conversation.as_u128() % 2 {
+        slow = alone(&world).await;
+    }
+    let nap = "CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END';
+        CREATE TRIGGER nap BEFORE INSERT ON messages FOR EACH ROW WHEN (NEW.body ->> 'text' = 'slow') EXECUTE FUNCTION nap()";
+    world.sql.batch_execute(nap).await.unwrap();
+    let mut client = Client::joined(gateway.port, alice, conversation).await;
+    let mut other = Client::authenticated(gateway.port, slow.0).await;
+    other.send_text(json!({"op": "send", "conversation_id": slow.1, "body": {"text": "slow"}}).to_string()).await;
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    world.eventually(asleep, 1).await;
+    let keyed = json!({"op": "send", "conversation_id": conversation, "body": {"text": "k"}, "idempotency_key": "k"});
+    client.send_text(keyed.to_string()).await;
+    let looked_up = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND query LIKE '%idempotency_key = $3%' AND state = 'idle'";
+    world.eventually(looked_up, 1).await;
+    // An earlier try, whose answer was lost, is committed only now; and then the next message holds the conversation.
+    let earlier =
+        "INSERT INTO messages (conversation_id, seq, sender_id, body, idempotency_key) VALUES ($1, 1, $2, '{}', 'k')";
+    world.sql.execute(earlier, &[&conversation, &alice]).await.unwrap();
+    let holder = hold(&world, conversation).await;
+    let reply = client.next().await;
+    assert_eq!(
+        (&reply["status"], &reply["seq"], &reply["duplicate"]),
+        (&json!("stored"), &json!(1), &json!(true)),
+        "{reply}"
+    );
+    holder.batch_execute("COMMIT").await.unwrap();
+}

@@ -131,7 +131,7 @@ fn committed(row: &Row) -> Result<Committed, StoreError> {
     Ok(match (status, stored_ids(row)?) {
         ("stored" | "stored before", Some(ids)) => Committed::Stored { ids, repeated },
         ("held" | "held before", None) => Committed::Held { repeated },
-        ("busy", None) => Committed::Busy,
+        ("busy", _) => Committed::Busy,
         _ => Committed::Forbidden,
     })
 }

@@ -28,10 +28,10 @@ WITH input AS MATERIALIZED (
 ), judged AS MATERIALIZED (
     SELECT i.*, c.last_seq,
         CASE WHEN c.id IS NULL THEN 'forbidden'
-             WHEN NOT EXISTS (SELECT FROM locked l WHERE l.id = i.conversation_id) THEN 'busy'
-             -- Before the right is asked for: what is stored is stored, also when its sender was removed since.
+             -- First of all: what is stored is stored, whoever holds the conversation now, and also when its sender was removed since.
              WHEN m.id IS NOT NULL THEN 'stored before'
              WHEN h.id IS NOT NULL THEN 'held before'
+             WHEN NOT EXISTS (SELECT FROM locked l WHERE l.id = i.conversation_id) THEN 'busy'
              WHEN NOT EXISTS (SELECT FROM participants p WHERE p.conversation_id = i.conversation_id AND p.user_id = i.sender_id)
                  THEN 'forbidden'
              ELSE 'new' END AS status,

@@ -28,16 +28,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 
 use report::{Report, summarise};
+use run::CALM;
 use schedule::{OUTAGES, Step};
-
-/// The end of a run, in which no fault begins.
-const CALM: Duration = Duration::from_secs(6);
 
 /// The short form; one seed for each `PUBSUB_MODE`.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_repeated_or_out_of_order() {
-    let length = Duration::from_secs(10);
-    let plans = (1..=2).map(|seed| (seed, schedule::draw(seed, length - CALM / 2), length)).collect();
+    let length = Duration::from_secs(12);
+    let plans = (1..=2).map(|seed| (seed, schedule::draw(seed, length - CALM), length)).collect();
     all(plans, 2).await;
 }
 

@@ -25,6 +25,8 @@ const REMOVABLE: Range<usize> = 4..6;
 const CONVERSATIONS: usize = 3;
 /// What a fault leaves behind is over so long after it: backing off, starting, catching up.
 const RECOVERY: Duration = Duration::from_secs(3);
+/// The end of a run without faults, in which removals are held to their second.
+pub const CALM: Duration = Duration::from_secs(5);
 
 pub struct Run {
     pub system: System,
@@ -52,7 +54,7 @@ pub async fn run(seed: u64, steps: Vec<Step>, length: Duration) -> Report {
     let lag = tokio::spawn(worst_lag(phases.clone()));
     let removals = tokio::spawn(run.clone().remove_and_return(seed, phases));
     run.clone().strike(&steps).await;
-    tokio::time::sleep(length.saturating_sub(run.clock.now())).await;
+    tokio::time::sleep(length.saturating_sub(run.clock.now()).max(CALM)).await;
     run.last_blow(&phase).await;
     let absences = removals.await.unwrap();
     run.until_quiet(&progress).await;
