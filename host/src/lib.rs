@@ -22,6 +22,7 @@ pub mod migrate;
 pub mod origins;
 pub mod plugins;
 pub mod protocol;
+pub mod review;
 pub mod run;
 pub mod serve;
 pub mod session;

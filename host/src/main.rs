@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use arcyou_gateway::auth::Authenticator;
 use arcyou_gateway::config::{Config, Mode, migration_database};
 use arcyou_gateway::plugins::build;
-use arcyou_gateway::{dev, serve};
+use arcyou_gateway::{dev, review, serve};
 use arcyou_outbox_worker::env::Process;
 use arcyou_outbox_worker::{shutdown, telemetry};
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -28,6 +28,9 @@ enum Command {
     Dev(dev::Options),
     /// Bring the database's schema up to date, and end
     Migrate,
+    /// Decide on messages that plugins held for review
+    #[command(subcommand)]
+    Held(review::Action),
     /// Work on plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -83,6 +86,10 @@ async fn run(command: Command) -> anyhow::Result<()> {
             }
             println!("the schema is up to date");
             Ok(())
+        }
+        Command::Held(action) => {
+            let database = arcyou_outbox_worker::database_url(&Process).context("the configuration is not usable")?;
+            review::execute(action, &database).await
         }
         Command::Plugin(PluginCommand::Build { dirs, out }) => {
             for file in build::build(&dirs, &out).context("the plugins could not be built")? {

@@ -47,19 +47,20 @@ pub struct Parts {
     pub plugins: Arc<PluginHost>,
     /// Where parts report whether they are ready.
     pub health: Health,
+    /// How workers are told of commits.
+    pub wake: Wake,
 }
 
 /// Serves `listener` until `shutdown`, then drains: no new socket, everything accepted is answered, and the sockets are
 /// told to go elsewhere, spread over the drain time.
 pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToken) {
-    let Parts { limits, authenticator, batch, fanout, drain, pool, bus, plugins, health } = parts;
+    let Parts { limits, authenticator, batch, fanout, drain, pool, bus, plugins, health, wake } = parts;
     describe_metrics();
     // What clients depend on outlives them; each stage of the drain ends one of these.
     let (sockets, lanes, upkeep) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     let upkeep_ends = CancellationToken::new();
 
     let store = Store::new(pool);
-    let wake = Wake::default();
     upkeep.spawn(wake.clone().run(bus.clone(), upkeep_ends.clone()));
     upkeep.spawn(watch_database(store.clone(), health.clone(), upkeep_ends.clone()));
     let (fanout, listening) = Fanout::start(fanout, &bus, Arc::new(store.clone()), &health, upkeep_ends.clone());

@@ -20,7 +20,10 @@ use crate::config::Config;
 use crate::fanout::FanoutConfig;
 use crate::migrate::migrate;
 use crate::plugins::{self, PluginHost};
+use crate::review;
 use crate::run::{Parts, run};
+use crate::store::Store;
+use crate::wake::Wake;
 
 /// Without these a gateway cannot do its work. Without Redis it can: messages are stored and delivered from the database.
 pub const ESSENTIAL: &[&str] = &["database", "schema"];
@@ -117,7 +120,10 @@ impl Services {
     pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) {
         let Self { pool, bus, plugins, health, metrics } = self;
         let upkeep_ends = CancellationToken::new();
-        let admin = tokio::spawn(admin::serve(listeners.admin, health.clone(), metrics, upkeep_ends.clone()));
+        let wake = Wake::default();
+        let review = review::router(Store::new(pool.clone()), wake.clone());
+        let ends = upkeep_ends.clone();
+        let admin = tokio::spawn(admin::serve_with(listeners.admin, health.clone(), metrics, review, ends));
         let migration = keep_migrating(config.migrate_database, health.part("schema"));
         let migration = tokio::spawn(upkeep_ends.clone().run_until_cancelled_owned(migration));
         let plugin_state =
@@ -132,6 +138,7 @@ impl Services {
             bus,
             plugins,
             health,
+            wake,
         };
         run(parts, listeners.public, shutdown).await;
         upkeep_ends.cancel();

@@ -18,6 +18,7 @@ mod relay;
 pub mod retry;
 pub mod shutdown;
 pub mod telemetry;
+pub mod terminal;
 pub mod tls;
 
 use std::sync::Arc;

@@ -1,12 +1,12 @@
 //! `arcyou-outbox-worker parked …`: what operators see and decide.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 use arcyou_outbox_worker::database::{self, DatabaseUrl};
 use arcyou_outbox_worker::outbox::OutboxError;
 use arcyou_outbox_worker::outbox::parked::{self, Decision, ParkedRow, RowDetail};
+use arcyou_outbox_worker::terminal::{self, clipped, is_broken_pipe, plain, print};
 use clap::{Args, Subcommand};
 use deadpool_postgres::Pool;
 use serde_json::json;
@@ -128,37 +128,13 @@ fn changing(error: OutboxError) -> anyhow::Error {
     anyhow!("changing the outbox: {error}")
 }
 
-fn print(text: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{text}")
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// Other services wrote these texts: nothing of them may reach the terminal as a command.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 fn table(rows: &[ParkedRow]) -> String {
-    let heads = ["ID", "TYPE", "CONVERSATION", "TRIES", "PARKED", "ERROR"].map(str::to_owned);
-    let mut lines = vec![heads];
-    lines.extend(rows.iter().map(|row| {
+    let lines = rows.iter().map(|row| {
         let ParkedRow { id, kind, conversation_id, retry_count, error, parked_at, created_at: _ } = row;
-        let mut error = plain(error);
-        if error.chars().count() > ERROR_WIDTH {
-            error = error.chars().take(ERROR_WIDTH).chain(['…']).collect();
-        }
+        let error = clipped(error, ERROR_WIDTH);
         [id.to_string(), plain(kind), conversation_id.to_string(), retry_count.to_string(), parked_at.clone(), error]
-    }));
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    let pad = |line: &[String; 6]| {
-        let cells = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    lines.iter().map(pad).collect::<Vec<_>>().join("\n")
+    });
+    terminal::table(["ID", "TYPE", "CONVERSATION", "TRIES", "PARKED", "ERROR"], lines.collect())
 }
 
 fn describe(detail: &RowDetail) -> String {
@@ -182,25 +158,4 @@ fn describe(detail: &RowDetail) -> String {
     ];
     let lines = lines.iter().filter(|(_, value)| !value.is_empty());
     lines.map(|(name, value)| format!("{name:<14}{value}")).collect::<Vec<_>>().join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_text_cannot_steer_the_terminal_or_break_the_table() {
-        let row = ParkedRow {
-            id: 7,
-            kind: "evil\u{1b}[2J".to_owned(),
-            conversation_id: uuid::Uuid::nil(),
-            retry_count: 5,
-            error: "x\n".repeat(100),
-            parked_at: "2026-01-01 00:00:00+00".to_owned(),
-            created_at: String::new(),
-        };
-        let text = table(&[row]);
-        assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(!text.contains('\u{1b}'));
-    }
 }

@@ -2,6 +2,7 @@
 
 mod commit;
 mod error;
+mod review;
 mod sql;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 
 pub use commit::{Committed, Locking, NewMessage};
 pub use error::StoreError;
+pub use review::{HeldMessage, HeldPage, Released};
 
 /// A message's place in its conversation: 1, 2, 3 … without holes, in the order of commits. 0 is before the first.
 pub type Seq = i64;
@@ -64,9 +66,10 @@ pub enum Earlier {
 }
 
 /// What a stored message is known by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct StoredIds {
     /// `messages.id`.
+    #[serde(rename = "message_id")]
     pub id: i64,
     /// `messages.seq`.
     pub seq: Seq,

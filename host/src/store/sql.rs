@@ -151,3 +151,47 @@ pub(super) const NEWEST_OUTBOX_ID: &str = "SELECT coalesce(max(id), 0) FROM outb
 pub(super) const NOT_PARTICIPANTS: &str = "
 SELECT r.conversation_id, r.user_id FROM unnest($1::uuid[], $2::uuid[]) AS r(conversation_id, user_id)
 WHERE NOT EXISTS (SELECT FROM participants p WHERE p.conversation_id = r.conversation_id AND p.user_id = r.user_id)";
+
+/// Held messages that wait for a decision, oldest first: `$1` of this conversation (null: all), `$2` after this id, `$3` limit.
+pub(super) const HELD: &str = "
+SELECT h.id, h.conversation_id, h.sender_id, h.body::text AS body, h.held_by, h.reason, message_time(h.created_at) AS created_at,
+    EXISTS (SELECT FROM participants p WHERE p.conversation_id = h.conversation_id AND p.user_id = h.sender_id)
+        AS sender_participates
+FROM held_messages h
+WHERE h.refused_at IS NULL AND h.id > $2 AND ($1 IS NULL OR h.conversation_id = $1) ORDER BY h.id LIMIT $3";
+
+/// Opens a transaction for [`RELEASE`]: a person waits for it, and conversations that are busy are worth waiting for.
+pub(super) const BEGIN_RELEASE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+    SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
+
+/// Locks the conversations of held messages in the order of ids, as batches do: `$1` ids of held messages.
+pub(super) const LOCK_HELD: &str = "
+SELECT FROM conversations WHERE id IN (SELECT conversation_id FROM held_messages WHERE id = ANY($1))
+ORDER BY id FOR NO KEY UPDATE";
+
+/// Moves held messages to the ends of their conversations, under the locks taken before it: `$1` ids of held messages.
+pub(super) const RELEASE: &str = "
+WITH released AS (
+    DELETE FROM held_messages h USING conversations c
+    WHERE h.id = ANY($1) AND h.refused_at IS NULL AND c.id = h.conversation_id
+    RETURNING h.*, c.last_seq
+), fresh AS MATERIALIZED (
+    SELECT *, last_seq + row_number() OVER (PARTITION BY conversation_id ORDER BY id) AS seq FROM released
+), inserted AS (
+    INSERT INTO messages (conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by)
+    SELECT conversation_id, seq, sender_id, body, idempotency_key, annotations, held_by FROM fresh ORDER BY id
+    RETURNING id, conversation_id, seq, created_at, message_json(messages) AS json
+), counted AS (
+    UPDATE conversations c SET last_seq = n.seq
+    FROM (SELECT conversation_id, max(seq) AS seq FROM fresh GROUP BY conversation_id) n WHERE c.id = n.conversation_id
+), relayed AS (
+    INSERT INTO outbox (type, conversation_id, payload)
+    SELECT 'message.created', conversation_id, jsonb_build_object('message', json) FROM inserted ORDER BY id
+)
+SELECT f.id AS held_id, n.id, n.seq, message_time(n.created_at) AS created_at
+FROM fresh f JOIN inserted n ON n.conversation_id = f.conversation_id AND n.seq = f.seq ORDER BY f.id";
+
+/// Decides that held messages are never shown: `$1` their ids.
+pub(super) const REFUSE: &str = "
+WITH refused AS (UPDATE held_messages SET refused_at = now() WHERE id = ANY($1) AND refused_at IS NULL RETURNING id)
+SELECT id FROM refused ORDER BY id";

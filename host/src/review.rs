@@ -1,0 +1,193 @@
+//! Messages that plugins held, for people to decide on: `arcyou-gateway held …`, and the same on the admin listener.
+
+use anyhow::{Context as _, bail};
+use arcyou_outbox_worker::database::{self, DatabaseUrl};
+use arcyou_outbox_worker::terminal::{clipped, is_broken_pipe, plain, print, table};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::ORIGIN;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::store::{HeldMessage, HeldPage, Store, StoreError};
+use crate::wake::Wake;
+
+/// How much of a body and of a reason a table shows.
+const BODY_WIDTH: usize = 60;
+const REASON_WIDTH: usize = 40;
+/// Rows of one page.
+const PAGE: i64 = 100;
+const MAX_PAGE: i64 = 10_000;
+
+/// What `arcyou-gateway held` can do.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Lists the messages that wait for a decision, oldest first
+    List {
+        /// Of this conversation alone
+        #[arg(long)]
+        conversation: Option<Uuid>,
+        /// Only those after this id
+        #[arg(long, default_value_t = 0)]
+        after: i64,
+        /// At most so many
+        #[arg(long, default_value_t = PAGE, value_parser = clap::value_parser!(i64).range(1..=MAX_PAGE))]
+        limit: i64,
+        /// As a JSON array, with whole bodies
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stores and broadcasts held messages: each takes its place at the end of its conversation now
+    Release {
+        /// Their ids, as `held list` shows them
+        #[arg(required = true)]
+        ids: Vec<i64>,
+    },
+    /// Decides that held messages are never shown
+    Refuse {
+        /// Their ids, as `held list` shows them
+        #[arg(required = true)]
+        ids: Vec<i64>,
+    },
+}
+
+/// Does it. An id that waits for no decision is an error, after the others were dealt with.
+pub async fn execute(action: Action, database: &DatabaseUrl) -> anyhow::Result<()> {
+    let store = Store::new(database::pool(&database.clone().application_name("arcyou-gateway held"), 1)?);
+    match act(action, &store).await {
+        // Whoever reads has read enough.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+async fn act(action: Action, store: &Store) -> anyhow::Result<()> {
+    let (asked, decided) = match action {
+        Action::List { conversation, after, limit, json } => {
+            return list(store, HeldPage { conversation, after, limit }, json).await;
+        }
+        Action::Release { ids } => {
+            let released = store.release(&ids).await.context("nothing was released")?;
+            for message in &released {
+                let place = &message.message;
+                print(&format!("released {} as message {}, seq {}", message.id, place.id, place.seq))?;
+            }
+            (ids, released.iter().map(|message| message.id).collect::<Vec<_>>())
+        }
+        Action::Refuse { ids } => {
+            let refused = store.refuse(&ids).await.context("nothing was refused")?;
+            refused.iter().try_for_each(|id| print(&format!("refused {id}")))?;
+            (ids, refused)
+        }
+    };
+    let others: Vec<String> = asked.iter().filter(|id| !decided.contains(id)).map(ToString::to_string).collect();
+    if !others.is_empty() {
+        bail!("no held message waits for a decision under {}", others.join(", "));
+    }
+    Ok(())
+}
+
+async fn list(store: &Store, page: HeldPage, json: bool) -> anyhow::Result<()> {
+    let mut held = store.held(HeldPage { limit: page.limit + 1, ..page }).await?;
+    let more = held.len() as i64 > page.limit;
+    held.truncate(usize::try_from(page.limit)?);
+    if json {
+        print(&serde_json::to_string_pretty(&held)?)?;
+    } else if held.is_empty() {
+        print("no held messages")?;
+    } else {
+        print(&table(
+            ["ID", "HELD", "CONVERSATION", "SENDER", "BY", "REASON", "BODY"],
+            held.iter().map(line).collect(),
+        ))?;
+    }
+    if let (true, Some(last)) = (more, held.last()) {
+        eprintln!("there are more: --after {}", last.id);
+    }
+    Ok(())
+}
+
+fn line(message: &HeldMessage) -> [String; 7] {
+    let HeldMessage { id, conversation_id, sender_id, sender_participates, body, held_by, reason, created_at } =
+        message;
+    let gone = if *sender_participates { "" } else { " (left)" };
+    [
+        id.to_string(),
+        created_at.clone(),
+        conversation_id.to_string(),
+        format!("{sender_id}{gone}"),
+        plain(held_by),
+        clipped(reason, REASON_WIDTH),
+        clipped(body, BODY_WIDTH),
+    ]
+}
+
+#[derive(Clone)]
+struct Desk {
+    store: Store,
+    wake: Wake,
+}
+
+/// `GET /held?conversation_id=&after=&limit=`, `POST /held/{id}/release`, `POST /held/{id}/refuse`; all answer in JSON.
+pub fn router(store: Store, wake: Wake) -> Router {
+    Router::new()
+        .route("/held", get(page))
+        .route("/held/{id}/release", post(release))
+        .route("/held/{id}/refuse", post(refuse))
+        .layer(middleware::from_fn(no_browsers))
+        .with_state(Desk { store, wake })
+}
+
+/// The admin address asks nobody who they are: a page in the browser of somebody who can reach it must not decide for them.
+async fn no_browsers(request: Request, next: Next) -> Response {
+    if request.headers().contains_key(ORIGIN) {
+        return problem(StatusCode::FORBIDDEN, "this address is not for web pages");
+    }
+    next.run(request).await
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    conversation_id: Option<Uuid>,
+    #[serde(default)]
+    after: i64,
+    limit: Option<i64>,
+}
+
+async fn page(State(desk): State<Desk>, Query(asked): Query<Asked>) -> Response {
+    let Asked { conversation_id, after, limit } = asked;
+    let limit = limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
+    answer(desk.store.held(HeldPage { conversation: conversation_id, after, limit }).await, |held| {
+        Some(json!({ "held": held }))
+    })
+}
+
+async fn release(State(desk): State<Desk>, Path(id): Path<i64>) -> Response {
+    let released = desk.store.release(&[id]).await;
+    desk.wake.hint();
+    answer(released, |released| released.first().map(|message| json!(message)))
+}
+
+async fn refuse(State(desk): State<Desk>, Path(id): Path<i64>) -> Response {
+    answer(desk.store.refuse(&[id]).await, |refused| refused.first().map(|id| json!({ "id": id })))
+}
+
+fn answer<T>(outcome: Result<T, StoreError>, show: impl FnOnce(&T) -> Option<Value>) -> Response {
+    match outcome {
+        Ok(found) => match show(&found) {
+            Some(body) => Json(body).into_response(),
+            None => problem(StatusCode::NOT_FOUND, "no held message waits for a decision under this id"),
+        },
+        Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+    }
+}
+
+fn problem(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "error": text }))).into_response()
+}

@@ -1,0 +1,110 @@
+//! Messages that plugins held for review, and what reviewers decide about them.
+
+use futures_util::future::join4;
+use serde::Serialize;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, Row};
+use uuid::Uuid;
+
+use super::{ANSWER_WITHIN, Param, Store, StoreError, StoredIds, commit, settle, sql};
+
+/// A message that waits for a decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeldMessage {
+    /// `held_messages.id`: not the id that it gets when it is released.
+    pub id: i64,
+    /// Where it was sent.
+    pub conversation_id: Uuid,
+    /// Who sent it.
+    pub sender_id: Uuid,
+    /// Whether the sender participates in the conversation now.
+    pub sender_participates: bool,
+    /// The body's JSON text, as the plugins left it.
+    pub body: String,
+    /// The plugin that held it.
+    pub held_by: String,
+    /// Why, in the plugin's words.
+    pub reason: String,
+    /// When, in UTC, as RFC 3339 text.
+    pub created_at: String,
+}
+
+/// A held message that became one of its conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Released {
+    /// The id that it had while it was held.
+    pub id: i64,
+    /// What it is known by now.
+    #[serde(flatten)]
+    pub message: StoredIds,
+}
+
+/// Which held messages to list, oldest first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeldPage {
+    /// Of this conversation alone.
+    pub conversation: Option<Uuid>,
+    /// Those after this id.
+    pub after: i64,
+    /// At most so many.
+    pub limit: i64,
+}
+
+impl Store {
+    /// Messages that wait for a decision.
+    pub async fn held(&self, page: HeldPage) -> Result<Vec<HeldMessage>, StoreError> {
+        let HeldPage { conversation, after, limit } = page;
+        let rows =
+            self.query(sql::HELD, &[(&conversation, Type::UUID), (&after, Type::INT8), (&limit, Type::INT8)]).await?;
+        rows.iter().map(held).collect()
+    }
+
+    /// Gives held messages their place at the end of their conversations, under the same lock as any message, and has them
+    /// broadcast; also those whose sender left since. Ids that wait for no decision are left out of the answer.
+    pub async fn release(&self, ids: &[i64]) -> Result<Vec<Released>, StoreError> {
+        let client = self.client(Instant::now() + ANSWER_WITHIN).await?;
+        let rows = timeout(ANSWER_WITHIN, release(&client, ids)).await;
+        settle(client, rows)?.iter().map(released).collect()
+    }
+
+    /// Decides that held messages are never shown. Answers with the ids that waited for a decision.
+    pub async fn refuse(&self, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
+        let rows = self.query(sql::REFUSE, &[(&ids, Type::INT8_ARRAY)]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+}
+
+async fn release(client: &Client, ids: &[i64]) -> Result<Vec<Row>, Error> {
+    let parameters: [Param<'_>; 1] = [(&ids, Type::INT8_ARRAY)];
+    let (begun, locked, rows, ended) = join4(
+        client.batch_execute(sql::BEGIN_RELEASE),
+        client.query_typed(sql::LOCK_HELD, &parameters),
+        client.query_typed(sql::RELEASE, &parameters),
+        client.batch_execute("COMMIT"),
+    )
+    .await;
+    begun?;
+    locked?;
+    let rows = rows?;
+    ended?;
+    Ok(rows)
+}
+
+fn held(row: &Row) -> Result<HeldMessage, StoreError> {
+    Ok(HeldMessage {
+        id: row.try_get("id")?,
+        conversation_id: row.try_get("conversation_id")?,
+        sender_id: row.try_get("sender_id")?,
+        sender_participates: row.try_get("sender_participates")?,
+        body: row.try_get("body")?,
+        held_by: row.try_get("held_by")?,
+        reason: row.try_get("reason")?,
+        created_at: row.try_get("created_at")?,
+    })
+}
+
+fn released(row: &Row) -> Result<Released, StoreError> {
+    let message = commit::stored_ids(row)?.ok_or(StoreError::Lost("an answer without ids".to_owned()))?;
+    Ok(Released { id: row.try_get("held_id")?, message })
+}

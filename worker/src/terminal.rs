@@ -1,0 +1,54 @@
+//! Text for an operator's terminal.
+
+use std::io::{self, Write as _};
+
+/// Writes a line. Not `println!`, which panics when the reader has read enough, as `head` does: see [`is_broken_pipe`].
+pub fn print(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}
+
+/// Whether this is what [`print`] fails with when nobody reads on.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Others wrote these texts: nothing of them may reach the terminal as a command.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// The beginning of a text, [`plain`], with a mark where it was cut; at most `width` characters beside the mark.
+pub fn clipped(text: &str, width: usize) -> String {
+    let mut chars = text.chars();
+    let mut beginning = plain(&chars.by_ref().take(width).collect::<String>());
+    if chars.next().is_some() {
+        beginning.push('…');
+    }
+    beginning
+}
+
+/// Columns under their heads, as wide as they need to be.
+pub fn table<const COLUMNS: usize>(heads: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) -> String {
+    let mut lines = vec![heads.map(str::to_owned)];
+    lines.extend(rows);
+    let widths: [usize; COLUMNS] =
+        std::array::from_fn(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default());
+    let pad = |line: &[String; COLUMNS]| {
+        let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(pad).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_steer_the_terminal_or_break_the_table() {
+        let row = [plain("evil\u{1b}[2J"), clipped(&"x\n".repeat(100), 80)];
+        let text = table(["TYPE", "ERROR"], vec![row]);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(!text.contains('\u{1b}') && text.ends_with('…'), "{text}");
+    }
+}
