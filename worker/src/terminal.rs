@@ -7,7 +7,7 @@ pub fn print(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
 }
 
-/// Whether this is what [`print`] fails with when nobody reads on.
+/// Whether this is what [`print()`] fails with when nobody reads on.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
