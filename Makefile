@@ -6,7 +6,7 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 export CARGO_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test chaos lint plugins
+.PHONY: help dev test chaos conformance fuzz lint plugins
 
 help: ## what you see
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,6 +24,14 @@ chaos: ## kills and cuts off the parts of a running chat, and checks its promise
 	@host/local-services/setup.sh test
 	cargo build -p arcyou-outbox-worker
 	cargo test -p arcyou-gateway --test chaos -- --ignored --nocapture $(ARGS)
+
+conformance: ## holds the WebSocket layer against Autobahn's cases
+	@host/local-services/setup.sh conformance
+	cargo test -p arcyou-gateway --test conformance -- --ignored --nocapture $(ARGS)
+
+fuzz: ## throws damaged frames, tokens and plugins at what reads them; FUZZ_CASES=50000
+	@host/local-services/setup.sh test
+	FUZZ_CASES=$${FUZZ_CASES:-20000} cargo test -p arcyou-gateway --test fuzz -- --nocapture $(ARGS)
 
 lint: ## formatting, clippy and documentation, warnings being errors
 	cargo fmt --all --check

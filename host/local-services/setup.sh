@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Installs what this machine lacks to run (`setup.sh dev`) or to test (`setup.sh test`) the gateway.
+# Installs what this machine lacks to run (`setup.sh dev`) or to test (`setup.sh test`) the gateway, or to hold its WebSockets
+# against tests that others wrote (`setup.sh conformance`).
 # Looks first: where everything is there, it does nothing and takes a moment.
 set -euo pipefail
 
-purpose=${1:?"usage: setup.sh dev|test"}
+purpose=${1:?"usage: setup.sh dev|test|conformance"}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 javascript=$here/../tests/js
+fuzzing_client=$here/../tests/conformance/requirements.txt
+venv=${CARGO_TARGET_DIR:-$here/../../target}/conformance/venv
 # Debian's cargo, which this may install beside rustup's, must not come before it.
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
@@ -46,6 +49,33 @@ has_wasm_sources() {
 # A Node project is installed when npm's record of it is newer than its lock file.
 has_javascript() {
     [ "$javascript/node_modules/.package-lock.json" -nt "$javascript/package-lock.json" ]
+}
+
+# A Python that can make virtual environments and is new enough for the fuzzing client; Debian's may be beside another one.
+python() {
+    local candidate
+    for candidate in python3 /usr/bin/python3; do
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# The environment remembers what was installed in it.
+has_fuzzing_client() {
+    cmp -s "$fuzzing_client" "$venv/requirements.txt"
+}
+
+install_fuzzing_client() {
+    local python
+    python=$(python) || fail "the fuzzing client needs Python 3.10 or newer, with venv"
+    quietly "$python" -m venv --clear "$venv" || fail "python3 -m venv failed"
+    say "pip install -r host/tests/conformance/requirements.txt"
+    quietly "$venv/bin/pip" install --disable-pip-version-check --no-input --only-binary=:all: --require-hashes -r "$fuzzing_client" ||
+        fail "pip failed"
+    cp "$fuzzing_client" "$venv/requirements.txt"
 }
 
 add_wasm_target() {
@@ -108,8 +138,12 @@ has cargo || fail "Rust is missing: see https://rustup.rs"
 
 missing=()
 has cc || missing+=(gcc libc6-dev)
-has_postgres || missing+=(postgresql)
-has_wasm_std || has_wasm_sources || add_wasm_target || missing+=(rustc-web cargo-web rust-web-src)
+if [ "$purpose" = conformance ]; then
+    has_fuzzing_client || python >/dev/null || missing+=(python3-venv)
+else
+    has_postgres || missing+=(postgresql)
+    has_wasm_std || has_wasm_sources || add_wasm_target || missing+=(rustc-web cargo-web rust-web-src)
+fi
 if [ "$purpose" = test ]; then
     has psql || has_postgres || missing+=(postgresql-client)
     has_server redis-server || missing+=(redis-server)
@@ -117,10 +151,13 @@ if [ "$purpose" = test ]; then
     has npm || missing+=(nodejs npm)
 fi
 [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
-has_wasm_std || has_wasm_sources ||
+[ "$purpose" = conformance ] || has_wasm_std || has_wasm_sources ||
     fail "plugins need the WebAssembly target, and neither rustup nor apt-get has brought it: rustup target add wasm32-unknown-unknown"
 
 if [ "$purpose" = test ] && ! has_javascript; then
     say "npm ci in host/tests/js"
     (cd "$javascript" && quietly npm ci --no-audit --no-fund) || fail "npm failed"
+fi
+if [ "$purpose" = conformance ] && ! has_fuzzing_client; then
+    install_fuzzing_client
 fi

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Limits};
 use crate::session::allowance::{Allowance, Metered};
 use crate::session::socket::{self, Retirement};
 
@@ -56,7 +56,8 @@ pub fn router(gateway: Arc<Gateway>, sockets: TaskTracker, retirement: Retiremen
         .with_state(Context { gateway, sockets, retirement })
 }
 
-/// Accepts connections until `shutdown`. What is under way then may finish, for a moment.
+/// Accepts connections until `shutdown`. What is under way then may finish, for a moment. Each request carries its
+/// connection's [`Allowance`] as an extension.
 pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
     let handshakes = TaskTracker::new();
     let places = Arc::new(Semaphore::new(HANDSHAKES));
@@ -123,16 +124,20 @@ async fn upgrade(
     let Ok(place) = gateway.places.clone().try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "this gateway is full; try another or try later\n").into_response();
     };
+    bounded(upgrade, limits).on_upgrade(move |socket| {
+        sockets.track_future(async move {
+            socket::serve(socket, allowance, gateway, retirement).await;
+            drop(place);
+        })
+    })
+}
+
+/// A handshake whose socket buffers and accepts no more than `limits` say.
+pub fn bounded(upgrade: WebSocketUpgrade, limits: &Limits) -> WebSocketUpgrade {
     upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(WRITE_BUFFER + limits.queue_bytes)
         .max_message_size(limits.max_frame_bytes)
         .max_frame_size(limits.max_frame_bytes)
-        .on_upgrade(move |socket| {
-            sockets.track_future(async move {
-                socket::serve(socket, allowance, gateway, retirement).await;
-                drop(place);
-            })
-        })
 }

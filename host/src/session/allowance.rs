@@ -11,6 +11,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// So many times its size a message may cost on the wire: clients may send it in fragments, but not in nothing but those.
+const FRAGMENTATION: u64 = 8;
+
 /// Bytes of one connection that may still be read. Unlimited until it is first renewed: a handshake has limits of its own.
 #[derive(Debug, Clone)]
 pub struct Allowance(Arc<AtomicU64>);
@@ -22,9 +25,9 @@ impl Default for Allowance {
 }
 
 impl Allowance {
-    /// A message is complete, or the first one may come.
-    pub fn renew(&self, bytes: u64) {
-        self.0.store(bytes, Ordering::Relaxed);
+    /// A message is complete, or the first one may come; the next has at most `largest` bytes.
+    pub fn renew(&self, largest: usize) {
+        self.0.store((largest as u64).saturating_mul(FRAGMENTATION), Ordering::Relaxed);
     }
 
     /// Whether nothing more is read.

@@ -32,8 +32,6 @@ const SLOW_FAREWELL: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_millis(400);
 /// Sends of one socket that are under way; after that its frames wait in the kernel.
 const MAX_IN_FLIGHT: usize = 64;
-/// So many times its size a message may cost on the wire: clients may send it in fragments, but not in nothing but those.
-const FRAGMENTATION: u64 = 8;
 /// Frames that may be refused for coming too fast before the socket is closed: so many times the burst, or this many.
 const FLOOD_BURSTS: u32 = 10;
 const FLOOD_FRAMES: u32 = 1000;
@@ -190,8 +188,7 @@ impl Connection {
             // Pings are answered by the library; both count against the rate, so that a flood of them has an end.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => self.admit_rate().map(drop),
             Some(Ok(Message::Close(_))) => {
-                // The answer is queued by the library.
-                let _ = timeout(FAREWELL, self.wire.socket.flush()).await;
+                answer_farewell(&mut self.wire.socket).await;
                 Err(End::Gone)
             }
             Some(Err(error)) => self.broken(&error),
@@ -245,8 +242,7 @@ impl Connection {
     }
 
     fn renew_allowance(&self) {
-        let limit = self.session.gateway.limits.max_frame_bytes as u64;
-        self.allowance.renew(limit.saturating_mul(FRAGMENTATION));
+        self.allowance.renew(self.session.gateway.limits.max_frame_bytes);
     }
 
     /// Waits until every send under way is answered.
@@ -259,21 +255,19 @@ impl Connection {
 
     /// The frame could not be read: say why, then close.
     fn broken(&mut self, error: &axum::Error) -> Result<(), End> {
-        use tokio_tungstenite::tungstenite::Error;
-        let (code, text, close) = match error.source().and_then(|source| source.downcast_ref::<Error>()) {
-            Some(Error::Capacity(_)) => {
+        let code = close_code(error, &self.allowance).ok_or(End::Gone)?;
+        let failure = match code {
+            CloseCode::FrameTooLarge => {
                 let limit = self.session.gateway.limits.max_frame_bytes;
-                (ErrorCode::FrameTooLarge, format!("a frame may have {limit} bytes at most"), CloseCode::FrameTooLarge)
+                Some(Failure::new(ErrorCode::FrameTooLarge, format!("a frame may have {limit} bytes at most")))
             }
-            Some(Error::Utf8(_)) => {
-                (ErrorCode::InvalidUtf8, "a text frame must be UTF-8".to_owned(), CloseCode::InvalidUtf8)
-            }
-            Some(Error::Protocol(_)) => return Err(End::Close(CloseCode::ProtocolError)),
-            _ if self.allowance.is_spent() => return Err(End::Close(CloseCode::Flooding)),
-            _ => return Err(End::Gone),
+            CloseCode::InvalidUtf8 => Some(Failure::new(ErrorCode::InvalidUtf8, "a text frame must be UTF-8")),
+            _ => None,
         };
-        self.session.say(Failure::new(code, text).encode("error", &Echo::default()))?;
-        Err(End::Close(close))
+        if let Some(failure) = failure {
+            self.session.say(failure.encode("error", &Echo::default()))?;
+        }
+        Err(End::Close(code))
     }
 
     /// Answers what was accepted, says goodbye and lets the socket go.
@@ -284,23 +278,45 @@ impl Connection {
         if code != CloseCode::SlowConsumer && self.settle().await.is_ok() {
             let _ = self.wire.flush().await;
         }
-        let reason = Utf8Bytes::from_static(code.meaning().trim_start());
-        let goodbye = Message::Close(Some(CloseFrame { code: code.value(), reason }));
-        let farewell = async {
-            self.wire.write(goodbye).await?;
-            // Until the client has answered; what it still sends is not read any more.
-            while let Some(Ok(_)) = self.wire.socket.next().await {}
-            use CloseCode::{Flooding, FrameTooLarge, InvalidUtf8, ProtocolError};
-            if matches!(code, Flooding | FrameTooLarge | InvalidUtf8 | ProtocolError) {
-                // What could not be read is in the kernel, unread. To let go of it at once would reset the connection,
-                // and the client might never see why.
-                tokio::time::sleep(LINGER).await;
-            }
-            Ok::<(), End>(())
-        };
-        let patience = if code == CloseCode::SlowConsumer { SLOW_FAREWELL } else { FAREWELL };
-        let _ = timeout(patience, farewell).await;
+        farewell(&mut self.wire.socket, code).await;
     }
+}
+
+/// How to close a socket after a frame that could not be read; none: the peer is gone. `allowance` is the connection's.
+pub fn close_code(error: &axum::Error, allowance: &Allowance) -> Option<CloseCode> {
+    use tokio_tungstenite::tungstenite::Error;
+    match error.source().and_then(|source| source.downcast_ref::<Error>()) {
+        Some(Error::Capacity(_)) => Some(CloseCode::FrameTooLarge),
+        Some(Error::Utf8(_)) => Some(CloseCode::InvalidUtf8),
+        Some(Error::Protocol(_)) => Some(CloseCode::ProtocolError),
+        _ if allowance.is_spent() => Some(CloseCode::Flooding),
+        _ => None,
+    }
+}
+
+/// Says goodbye, and waits for the answer; not for long.
+pub async fn farewell(socket: &mut WebSocket, code: CloseCode) {
+    let reason = Utf8Bytes::from_static(code.meaning().trim_start());
+    let goodbye = Message::Close(Some(CloseFrame { code: code.value(), reason }));
+    let farewell = async {
+        socket.send(goodbye).await?;
+        // Until the client has answered; what it still sends is not read any more.
+        while let Some(Ok(_)) = socket.next().await {}
+        use CloseCode::{Flooding, FrameTooLarge, InvalidUtf8, ProtocolError};
+        if matches!(code, Flooding | FrameTooLarge | InvalidUtf8 | ProtocolError) {
+            // What could not be read is in the kernel, unread. To let go of it at once would reset the connection,
+            // and the client might never see why.
+            tokio::time::sleep(LINGER).await;
+        }
+        Ok::<(), axum::Error>(())
+    };
+    let patience = if code == CloseCode::SlowConsumer { SLOW_FAREWELL } else { FAREWELL };
+    let _ = timeout(patience, farewell).await;
+}
+
+/// Answers the peer's goodbye: the answer is queued by the library, and written here.
+pub async fn answer_farewell(socket: &mut WebSocket) {
+    let _ = timeout(FAREWELL, socket.flush()).await;
 }
 
 impl Wire {
