@@ -4,7 +4,7 @@
 //! The release worker, PostgreSQL (fsync on) behind PgBouncer in transaction mode, and Redis, all on this machine together
 //! with the load. Claim times are the workers' own (`arcyou_outbox_claim_seconds`): upper bounds of the histogram's buckets, from
 //! the difference of two scrapes. Each row has an intended time, and its lag is counted from there to Redis' subscriber.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod load;
 mod metrics;
@@ -73,7 +73,7 @@ fn main() {
 
 /// A transaction that has a snapshot and an id, as a forgotten session or a long report has: what was processed since its
 /// beginning cannot be removed from table and indexes.
-async fn hold(system: &System, options: &Options, report: &mut Report) {
+async fn hold(system: &System<'_>, options: &Options, report: &mut Report) {
     if options.hold_seconds == 0 {
         return;
     }
@@ -98,7 +98,7 @@ async fn hold(system: &System, options: &Options, report: &mut Report) {
     load.finish(report).await;
 }
 
-async fn measure(system: &System, load: &Load, options: &Options, phase: String, seconds: u64) -> Phase {
+async fn measure(system: &System<'_>, load: &Load, options: &Options, phase: String, seconds: u64) -> Phase {
     load.take_lags();
     let before = system.scrape().await;
     sleep(Duration::from_secs(seconds)).await;
