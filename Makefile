@@ -6,10 +6,10 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 export CARGO_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test chaos conformance fuzz lint plugins
+.PHONY: help dev test chaos conformance fuzz bench-outage bench-claim lint plugins
 
 help: ## what you see
-	@sed -n 's/^\([a-z]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
 	@echo 'ARGS="..." is handed on: make dev ARGS=--fresh, make test ARGS="-p arcyou-gateway --test chat"'
 
 dev: ## chat on this machine: sets up what is missing, builds the plugins, runs the gateway
@@ -32,6 +32,15 @@ conformance: ## holds the WebSocket layer against Autobahn's cases
 fuzz: ## throws damaged frames, tokens and plugins at what reads them; FUZZ_CASES=50000
 	@host/local-services/setup.sh test
 	FUZZ_CASES=$${FUZZ_CASES:-20000} cargo test -p arcyou-gateway --test fuzz -- --nocapture $(ARGS)
+
+bench-outage: ## what people notice while Redis is away for a minute, at 200 messages a second
+	@host/local-services/setup.sh test
+	cargo build --release -p arcyou-outbox-worker
+	cargo bench -p arcyou-gateway --bench outage -- $(ARGS)
+
+bench-claim: ## how long a worker's claim takes with millions of processed rows, and under an open transaction
+	@host/local-services/setup.sh test
+	cargo bench -p arcyou-outbox-worker --bench claim -- $(ARGS)
 
 lint: ## formatting, clippy and documentation, warnings being errors
 	cargo fmt --all --check

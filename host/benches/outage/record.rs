@@ -156,7 +156,7 @@ impl Record {
             Figures::of(of_phase.filter_map(|(due, at)| Some((*at)?.saturating_duration_since(due))).collect())
         };
         let seconds = (to - from).as_secs_f64();
-        let acks = self.acks.iter().flatten().filter(|at| (from..to).contains(at)).count();
+        let acks = self.acks.iter().flatten().filter(|at| (from..to).contains(*at)).count();
         Phase {
             name,
             seconds,

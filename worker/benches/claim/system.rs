@@ -116,7 +116,7 @@ impl<'s> System<'s> {
                 "UPDATE outbox SET processed = true, processed_at = created_at + interval '8 ms' WHERE NOT processed";
             self.sql.batch_execute(mark).await.unwrap();
             self.sql.batch_execute("COMMIT").await.unwrap();
-            if to % VACUUM_EVERY == 0 && to < rows {
+            if to.is_multiple_of(VACUUM_EVERY) && to < rows {
                 self.sql.batch_execute("VACUUM outbox").await.unwrap();
             }
         }
