@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::manifest::ChainLimits;
 use super::plugin::{Plugin, PluginStatus};
 use super::verdict::{Draft, Ending, Note, Refusal, Ruling, fold};
 use crate::authorize::{Permitted, Submitted};
@@ -14,6 +15,7 @@ use crate::protocol::body::Body;
 #[derive(Default)]
 pub struct Chain {
     plugins: Vec<Arc<Plugin>>,
+    limits: ChainLimits,
 }
 
 /// What the chain made of a message.
@@ -101,8 +103,8 @@ impl Screened {
 }
 
 impl Chain {
-    pub(crate) fn new(plugins: Vec<Arc<Plugin>>) -> Self {
-        Self { plugins }
+    pub(crate) fn new(plugins: Vec<Arc<Plugin>>, limits: ChainLimits) -> Self {
+        Self { plugins, limits }
     }
 
     pub(crate) fn plugins(&self) -> &[Arc<Plugin>] {
@@ -162,6 +164,7 @@ impl Chain {
             role,
             body: body.as_str(),
             notes: &[],
+            until: self.plugins.first().map(|plugin| plugin.now() + self.limits.deadline()),
         };
         fold(&self.plugins, &draft)
     }

@@ -9,6 +9,7 @@ use wasmtime::component::InstancePre;
 use super::contract::{Exports, Functions, Hook, Judgement, Level, Message};
 use super::fault::Fault;
 use super::limits::{LOG_LINE_BYTES, Limits, MemoryLimit, ticks};
+use super::manifest::Isolation;
 use super::text::clip;
 
 /// What a store carries for its instance.
@@ -73,6 +74,7 @@ pub(crate) struct Template {
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
     pub(crate) limits: Limits,
+    pub(crate) isolation: Isolation,
     /// The text of a JSON object.
     pub(crate) config: String,
 }
@@ -115,12 +117,12 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// After an error the instance must be dropped: it was left in the middle of something.
-    fn judge(&mut self, limits: &Limits, hook: Hook, message: Message<'_>) -> wasmtime::Result<Judgement> {
+    fn judge(&mut self, limits: &Limits, call: Call<'_>) -> wasmtime::Result<Judgement> {
         self.calls = self.calls.saturating_add(1);
-        self.store.set_epoch_deadline(ticks(limits.deadline_ms.get()));
+        self.store.set_epoch_deadline(ticks(call.within_ms));
         let state = self.store.data_mut();
         (state.lines_left, state.last_words) = (limits.log_lines.get(), true);
-        let answer = self.functions.judge(&mut self.store, hook, message);
+        let answer = self.functions.judge(&mut self.store, call.hook, call.message);
         let state = self.store.data_mut();
         if state.lines_dropped > 0 {
             tracing::warn!(target: "plugin", plugin = &*state.plugin, dropped = state.lines_dropped, "more log lines than the limit");
@@ -132,6 +134,13 @@ impl Instance {
     fn is_worn(&self, limits: &Limits) -> bool {
         self.calls >= limits.calls_per_instance.get() || self.store.data().memory.used > self.recycle_above
     }
+}
+
+/// What an instance is asked, and how long it may take.
+pub(crate) struct Call<'a> {
+    pub(crate) hook: Hook,
+    pub(crate) message: Message<'a>,
+    pub(crate) within_ms: u32,
 }
 
 /// The warm instances of one plugin. As many calls as there are threads may run at once; only so many instances stay.
@@ -158,9 +167,12 @@ impl Pool {
     }
 
     /// One call on some instance.
-    pub(crate) fn judge(&self, hook: Hook, message: Message<'_>) -> Result<Judgement, Fault> {
+    pub(crate) fn judge(&self, call: Call<'_>) -> Result<Judgement, Fault> {
         let limits = &self.template.limits;
-        let warm = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let warm = match self.template.isolation {
+            Isolation::Warm => self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop(),
+            Isolation::Fresh => None,
+        };
         let mut instance = match warm {
             Some(instance) => instance,
             None => {
@@ -168,8 +180,8 @@ impl Pool {
                 self.template.instantiate().map_err(StartError::into_fault)?
             }
         };
-        let judgement = instance.judge(limits, hook, message).map_err(|error| Fault::of_call(&error))?;
-        if !instance.is_worn(limits) {
+        let judgement = instance.judge(limits, call).map_err(|error| Fault::of_call(&error))?;
+        if self.template.isolation == Isolation::Warm && !instance.is_worn(limits) {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < limits.instances.get() as usize {
                 idle.push(instance);

@@ -11,10 +11,11 @@ use wasmtime::{Engine, Module};
 use wit_component::ComponentEncoder;
 
 use super::cache::{Cache, digest};
+use super::chain::Chain;
 use super::contract::{Exports, Hook, foreign_import, linker};
 use super::instance::{Pool, StartError, State, Template};
 use super::limits;
-use super::manifest::{self, Entry};
+use super::manifest::{self, Entry, Plan};
 use super::plugin::{Clock, Plugin};
 use crate::protocol::body::BodyLimits;
 
@@ -107,14 +108,14 @@ impl Loader {
         Ok(Self { engine, linker, cache, body_limits, clock })
     }
 
-    /// The plugins of a directory in their order. Those of `running` whose file and entry have not changed go on.
-    pub(crate) fn load(&self, dir: &Path, running: &[Arc<Plugin>]) -> Result<Vec<Arc<Plugin>>, LoadError> {
+    /// The chain of a directory. Plugins of `running` whose file and entry have not changed go on.
+    pub(crate) fn load(&self, dir: &Path, running: &[Arc<Plugin>]) -> Result<Chain, LoadError> {
         let text = match read(&dir.join(manifest::FILE_NAME), MAX_MANIFEST) {
             Ok(bytes) => Some(String::from_utf8(bytes).map_err(|error| LoadError::Manifest(error.to_string()))?),
             Err(LoadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let entries = manifest::entries(text.as_deref(), wasm_files(dir)?).map_err(LoadError::Manifest)?;
+        let Plan { entries, chain } = manifest::plan(text.as_deref(), wasm_files(dir)?).map_err(LoadError::Manifest)?;
         let mut plugins = Vec::with_capacity(entries.len());
         for entry in entries.into_iter().filter(|entry| entry.enabled) {
             let wasm = read(&dir.join(&entry.file), MAX_WASM)?;
@@ -124,7 +125,7 @@ impl Loader {
                 None => plugins.push(Arc::new(self.start(&wasm, origin)?)),
             }
         }
-        Ok(plugins)
+        Ok(Chain::new(plugins, chain))
     }
 
     fn start(&self, wasm: &[u8], origin: ([u8; 32], Entry)) -> Result<Plugin, LoadError> {
@@ -141,7 +142,14 @@ impl Loader {
             return Err(LoadError::NoHook { plugin: plugin() });
         }
         let config = entry.config.to_string();
-        let template = Template { plugin: entry.name.as_str().into(), pre, exports, limits: entry.limits, config };
+        let template = Template {
+            plugin: entry.name.as_str().into(),
+            pre,
+            exports,
+            limits: entry.limits,
+            isolation: entry.isolation,
+            config,
+        };
         let pool = Pool::start(template).map_err(|error| match error {
             StartError::Refused(reason) => LoadError::Config { plugin: plugin(), reason },
             StartError::Broken(fault) => LoadError::Start { plugin: plugin(), reason: fault.text },

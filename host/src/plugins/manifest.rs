@@ -1,12 +1,15 @@
 //! `plugins.toml`: which plugins, in which order, with which limits and configuration.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value as Json;
 
 use super::breaker::BreakerConfig;
-use super::limits::Limits;
+use super::condition::{Condition, Percent};
+use super::limits::{Limits, Within};
+use super::order::in_order;
 
 /// The file's name in the plugins directory.
 pub(crate) const FILE_NAME: &str = "plugins.toml";
@@ -22,12 +25,91 @@ pub(crate) enum OnError {
     Accept,
 }
 
+/// Whether a plugin's verdict counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// It does.
+    #[default]
+    Enforce,
+    /// It is counted and logged, and the message goes on as it was.
+    Observe,
+}
+
+/// How long an instance lives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Isolation {
+    /// For many calls, one after another.
+    #[default]
+    Warm,
+    /// For one message: nothing that a plugin remembers reaches another message.
+    Fresh,
+}
+
+/// Where a plugin stands among the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// Smaller ones first.
+    pub(crate) order: i32,
+    /// Plugins that come later, whatever the numbers say.
+    pub(crate) before: Vec<String>,
+    /// Plugins that come earlier, whatever the numbers say.
+    pub(crate) after: Vec<String>,
+}
+
+/// Which conversations a version of a plugin is for, while another version is tried on some.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum Share {
+    /// There is no other version.
+    #[default]
+    All,
+    /// The new version, on so many of the conversations of the plugin with this name.
+    Canary(String, Percent),
+    /// The old version, on the others.
+    Rest(Percent),
+}
+
+/// What `plugins.toml` says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Plan {
+    /// The plugins in their order, those that are switched off included.
+    pub(crate) entries: Vec<Entry>,
+    /// For a message's way through all plugins.
+    pub(crate) chain: ChainLimits,
+}
+
+/// The table `[chain]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ChainLimits {
+    /// For all plugins together on one message; a plugin whose turn comes later is not called, and its `on_error` decides.
+    pub(crate) deadline_ms: Within<1, 60_000>,
+}
+
+impl ChainLimits {
+    pub(crate) fn deadline(self) -> Duration {
+        Duration::from_millis(u64::from(self.deadline_ms.get()))
+    }
+}
+
+impl Default for ChainLimits {
+    fn default() -> Self {
+        Self { deadline_ms: Within::new(1_000) }
+    }
+}
+
 /// One plugin as it is configured. Two equal entries over the same file are the same plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) file: String,
     pub(crate) enabled: bool,
+    pub(crate) position: Position,
+    pub(crate) when: Condition,
+    pub(crate) share: Share,
+    pub(crate) mode: Mode,
+    pub(crate) isolation: Isolation,
     pub(crate) on_error: OnError,
     pub(crate) limits: Limits,
     pub(crate) breaker: BreakerConfig,
@@ -41,6 +123,12 @@ impl Entry {
             name: file.strip_suffix(".wasm").unwrap_or(file).to_owned(),
             file: file.to_owned(),
             enabled: true,
+            // After all that are listed.
+            position: Position { order: i32::MAX, ..Position::default() },
+            when: Condition::default(),
+            share: Share::default(),
+            mode: Mode::default(),
+            isolation: Isolation::default(),
             on_error: OnError::default(),
             limits: Limits::default(),
             breaker: BreakerConfig::default(),
@@ -53,6 +141,8 @@ impl Entry {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
+    #[serde(default)]
+    chain: ChainLimits,
     #[serde(default)]
     plugin: Vec<Listed>,
 }
@@ -67,6 +157,20 @@ struct Listed {
     #[serde(default = "yes")]
     enabled: bool,
     #[serde(default)]
+    order: i32,
+    #[serde(default)]
+    before: Vec<String>,
+    #[serde(default)]
+    after: Vec<String>,
+    #[serde(default)]
+    when: Condition,
+    #[serde(default)]
+    canary: Option<Canary>,
+    #[serde(default)]
+    mode: Mode,
+    #[serde(default)]
+    isolation: Isolation,
+    #[serde(default)]
     on_error: OnError,
     #[serde(default)]
     limits: Limits,
@@ -74,6 +178,15 @@ struct Listed {
     breaker: BreakerConfig,
     #[serde(default)]
     config: toml::Table,
+}
+
+/// The table `[plugin.canary]`: another file that stands in for the plugin's own on some conversations.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Canary {
+    #[serde(deserialize_with = "wasm_file")]
+    file: String,
+    percent: Percent,
 }
 
 fn yes() -> bool {
@@ -92,25 +205,26 @@ pub(crate) fn is_name(name: &str) -> bool {
 
 /// A file in the directory and nowhere else.
 fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    wasm_file(deserializer).map(Some)
+}
+
+fn wasm_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let file = String::deserialize(deserializer)?;
     if file.contains(['/', '\\']) || !file.ends_with(".wasm") {
         return Err(de::Error::custom("it must be the name of a .wasm file in the plugins directory"));
     }
-    Ok(Some(file))
+    Ok(file)
 }
 
-/// The plugins in their order: those of `plugins.toml` (if there is one), then the files that it does not mention, by
-/// name. `files` are the `.wasm` files of the directory.
-pub(crate) fn entries(manifest: Option<&str>, mut files: Vec<String>) -> Result<Vec<Entry>, String> {
-    let manifest: Manifest = toml::from_str(manifest.unwrap_or_default()).map_err(|error| error.to_string())?;
-    let mut entries = Vec::with_capacity(manifest.plugin.len());
-    for listed in manifest.plugin {
-        let Listed { name, file, enabled, on_error, limits, breaker, config } = listed;
-        let config = json(toml::Value::Table(config)).map_err(|error| format!("plugin {name}, config: {error}"))?;
-        let file = file.unwrap_or_else(|| format!("{name}.wasm"));
-        entries.push(Entry { name, file, enabled, on_error, limits, breaker, config });
+/// What the manifest says (if there is one) of a directory with these `.wasm` files. Those that it does not mention come
+/// last, by name.
+pub(crate) fn plan(manifest: Option<&str>, mut files: Vec<String>) -> Result<Plan, String> {
+    let Manifest { chain, plugin } = toml::from_str(manifest.unwrap_or_default()).map_err(|error| error.to_string())?;
+    let mut entries = Vec::with_capacity(plugin.len());
+    for listed in plugin {
+        entries.extend(listed.into_entries()?);
     }
-    let listed: HashSet<&str> = entries.iter().map(|entry| entry.file.as_str()).collect();
+    let listed: HashSet<&str> = entries.iter().map(|entry: &Entry| entry.file.as_str()).collect();
     files.retain(|file| !listed.contains(file.as_str()));
     files.sort();
     entries.extend(files.iter().map(|file| Entry::unlisted(file)));
@@ -123,7 +237,51 @@ pub(crate) fn entries(manifest: Option<&str>, mut files: Vec<String>) -> Result<
             return Err(format!("there are two plugins named {:?}", entry.name));
         }
     }
-    Ok(entries)
+    Ok(Plan { entries: in_order(entries)?, chain })
+}
+
+impl Listed {
+    /// One entry, or two while a new version is tried: the canary, and the plugin itself for everybody else.
+    fn into_entries(self) -> Result<Vec<Entry>, String> {
+        let Self {
+            name,
+            file,
+            enabled,
+            order,
+            before,
+            after,
+            when,
+            canary,
+            mode,
+            isolation,
+            on_error,
+            limits,
+            breaker,
+            config,
+        } = self;
+        let config = json(toml::Value::Table(config)).map_err(|error| format!("plugin {name}, config: {error}"))?;
+        let entry = Entry {
+            file: file.unwrap_or_else(|| format!("{name}.wasm")),
+            name,
+            enabled,
+            position: Position { order, before, after },
+            when,
+            share: Share::All,
+            mode,
+            isolation,
+            on_error,
+            limits,
+            breaker,
+            config,
+        };
+        let Some(Canary { file, percent }) = canary else { return Ok(vec![entry]) };
+        let name = format!("{}.canary", entry.name);
+        // Beside the plugin itself, wherever `before` and `after` put that; both are never asked about one message.
+        let position = Position { after: vec![entry.name.clone()], ..entry.position.clone() };
+        let share = Share::Canary(entry.name.clone(), percent);
+        let canary = Entry { name, file, position, share, ..entry.clone() };
+        Ok(vec![Entry { share: Share::Rest(percent), ..entry }, canary])
+    }
 }
 
 /// TOML as JSON; dates become their text.
@@ -150,11 +308,11 @@ mod tests {
 
     fn names(manifest: Option<&str>, files: &[&str]) -> Vec<String> {
         let files = files.iter().map(|file| (*file).to_owned()).collect();
-        entries(manifest, files).unwrap().into_iter().map(|entry| entry.name).collect()
+        plan(manifest, files).unwrap().entries.into_iter().map(|entry| entry.name).collect()
     }
 
     fn error(manifest: &str) -> String {
-        entries(Some(manifest), Vec::new()).unwrap_err()
+        plan(Some(manifest), Vec::new()).unwrap_err()
     }
 
     #[test]
@@ -166,7 +324,7 @@ mod tests {
 
     #[test]
     fn everything_can_be_set() {
-        let entries = entries(
+        let Plan { entries, .. } = plan(
             Some(
                 "[[plugin]]\nname = \"a\"\non_error = \"accept\"\n[plugin.limits]\nmemory_mib = 3\n[plugin.breaker]\n\
                  failures = 2\n[plugin.config]\nwords = [\"x\", 1, 1.5, true, 1979-05-27]\n[plugin.config.deep]\nn = 1\n",
@@ -187,7 +345,8 @@ mod tests {
     fn the_guides_example_sets_the_defaults() {
         let guide = include_str!("../../../plugin-sdk/README.md");
         let example = guide.split("```toml\n").find(|part| part.starts_with("[[plugin]]")).unwrap();
-        let entries = entries(Some(example.split("```").next().unwrap()), Vec::new()).unwrap();
+        let Plan { entries, chain } = plan(Some(example.split("```").next().unwrap()), Vec::new()).unwrap();
+        assert_eq!(chain, ChainLimits::default());
         assert_eq!(entries[0].limits, Limits::default());
         assert_eq!(entries[0].breaker, BreakerConfig::default());
     }
@@ -205,6 +364,33 @@ mod tests {
         assert!(error("[[plugin]]\nname = \"a\"\n[[plugin]]\nname = \"a\"\n").contains("two plugins named \"a\""));
         assert!(error("[[plugin]]\nname = \"a\"\n[plugin.config]\nx = nan\n").contains("plugin a, config"));
         assert!(error("[[plugins]]\n").contains("line 1"));
-        assert!(entries(None, vec!["a b.wasm".into()]).is_err());
+        assert!(plan(None, vec!["a b.wasm".into()]).is_err());
+    }
+
+    #[test]
+    fn plugins_move_only_as_far_as_they_must() {
+        let plugin = |name: &str, more: &str| format!("[[plugin]]\nname = \"{name}\"\n{more}\n");
+        let manifest =
+            [plugin("a", "order = 5"), plugin("b", ""), plugin("c", "before = [\"b\"]"), plugin("d", "order = -1")];
+        assert_eq!(names(Some(&manifest.concat()), &["z.wasm"]), ["d", "c", "b", "a", "z"]);
+        let manifest = [plugin("a", "after = [\"c\", \"z\"]"), plugin("b", ""), plugin("c", "")].concat();
+        assert_eq!(names(Some(&manifest), &["z.wasm"]), ["b", "c", "z", "a"]);
+        let unknown = error(&plugin("a", "after = [\"x\"]"));
+        assert_eq!(unknown, "plugin a: `after` names \"x\", and there is no such plugin");
+        let round = [plugin("a", "before = [\"b\"]"), plugin("b", "before = [\"a\"]"), plugin("c", "")].concat();
+        assert_eq!(error(&round), "`before` and `after` of a, b contradict one another");
+        assert!(error(&plugin("a", "after = [\"a\"]")).contains("contradict"));
+    }
+
+    #[test]
+    fn a_canary_stands_beside_its_plugin_with_all_that_it_has() {
+        let manifest = "[[plugin]]\nname = \"a\"\non_error = \"accept\"\n[plugin.canary]\nfile = \"a2.wasm\"\npercent = 5\n\
+            [plugin.config]\nx = 1\n[[plugin]]\nname = \"b\"\n";
+        let Plan { entries, .. } = plan(Some(manifest), Vec::new()).unwrap();
+        let shown: Vec<(&str, &str)> = entries.iter().map(|entry| (entry.name.as_str(), entry.file.as_str())).collect();
+        assert_eq!(shown, [("a", "a.wasm"), ("a.canary", "a2.wasm"), ("b", "b.wasm")]);
+        assert_eq!((&entries[1].config, entries[1].on_error), (&entries[0].config, OnError::Accept));
+        assert!(matches!(&entries[1].share, Share::Canary(name, _) if name == "a"));
+        assert!(matches!(&entries[0].share, Share::Rest(_)));
     }
 }

@@ -1,6 +1,7 @@
 //! Sandboxed plugins, between authorization and the store.
 //!
-//! From a directory to a verdict: [`loader`] reads `plugins.toml` ([`manifest`]) and the `.wasm` files, takes compiled
+//! From a directory to a verdict: [`loader`] reads `plugins.toml` ([`manifest`], which puts plugins in their [`order`] and gives them
+//! their [`condition`]s) and the `.wasm` files, takes compiled
 //! code from its [`cache`] or makes it, and proves that each plugin starts; [`instance`] keeps instances warm within their
 //! [`limits`]; [`plugin`] asks one plugin, behind its [`breaker`]; [`verdict`] checks the answers and folds them; [`chain`]
 //! is what the gateway calls. [`contract`] alone knows the interface's bindings.
@@ -19,12 +20,14 @@ mod breaker;
 pub mod build;
 mod cache;
 mod chain;
+mod condition;
 mod contract;
 mod fault;
 mod instance;
 mod limits;
 mod loader;
 mod manifest;
+mod order;
 mod plugin;
 mod supervise;
 mod text;
@@ -76,8 +79,8 @@ impl PluginHost {
     /// Loads the plugins. A metrics recorder must be installed before, or the plugins' counters go nowhere.
     pub fn new(options: Options) -> Result<Self, LoadError> {
         let loader = Loader::new(options.cache_dir.as_deref(), options.body_limits, options.clock)?;
-        let plugins = options.dir.as_deref().map(|dir| loader.load(dir, &[])).transpose()?.unwrap_or_default();
-        let chain = ArcSwap::from_pointee(Chain::new(plugins));
+        let chain = options.dir.as_deref().map(|dir| loader.load(dir, &[])).transpose()?.unwrap_or_default();
+        let chain = ArcSwap::from_pointee(chain);
         Ok(Self { dir: options.dir, loader, chain, reloading: Mutex::new(()) })
     }
 
@@ -94,7 +97,7 @@ impl PluginHost {
         let loaded = self.loader.load(dir, self.chain.load().plugins());
         let result = if loaded.is_ok() { "loaded" } else { "refused" };
         metrics::counter!("arcyou_plugin_reloads_total", "result" => result).increment(1);
-        self.chain.store(Arc::new(Chain::new(loaded?)));
+        self.chain.store(Arc::new(loaded?));
         Ok(())
     }
 

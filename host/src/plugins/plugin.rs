@@ -9,9 +9,9 @@ use metrics::{Counter, Gauge, Histogram};
 use super::breaker::{Breaker, BreakerState};
 use super::contract::{AnnotationParam, Hook, Message};
 use super::fault::{Fault, FaultKind};
-use super::instance::Pool;
-use super::manifest::{Entry, OnError};
-use super::verdict::{Answer, Draft, Judge, Note, Outcome, check};
+use super::instance::{Call, Pool};
+use super::manifest::{Entry, Mode, OnError, Share};
+use super::verdict::{Answer, Draft, Judge, Judged, Note, Outcome, Refusal, check};
 use crate::protocol::body::BodyLimits;
 
 /// Tells the time; a test turns its hands.
@@ -65,6 +65,10 @@ impl Plugin {
         }
     }
 
+    pub(crate) fn now(&self) -> Instant {
+        (self.clock)()
+    }
+
     pub(crate) fn origin(&self) -> &([u8; 32], Entry) {
         &self.origin
     }
@@ -103,10 +107,57 @@ impl Plugin {
 
     /// The answer of a plugin that has none.
     fn on_error(&self) -> Answer {
-        match self.origin.1.on_error {
-            OnError::Reject => Answer::Failed,
-            OnError::Accept => Answer::Passed,
+        match (self.origin.1.mode, self.origin.1.on_error) {
+            (Mode::Enforce, OnError::Reject) => Answer::Failed,
+            (Mode::Observe, _) | (_, OnError::Accept) => Answer::Passed,
         }
+    }
+
+    /// The answer of a plugin that is not called.
+    fn skipped(&self) -> Answer {
+        self.meters.skipped.increment(1);
+        self.on_error()
+    }
+
+    /// Whether this message is any of its business.
+    fn is_for(&self, draft: &Draft<'_>) -> bool {
+        let entry = &self.origin.1;
+        let shared = match &entry.share {
+            Share::All => true,
+            Share::Canary(plugin, percent) => percent.takes(plugin, draft.conversation),
+            Share::Rest(percent) => !percent.takes(&self.name, draft.conversation),
+        };
+        shared && entry.when.holds(&self.name, draft)
+    }
+
+    /// How long it may take now, in milliseconds: its own deadline, or what is left of the chain's if that is less.
+    fn allowed(&self, now: Instant, draft: &Draft<'_>) -> u32 {
+        let own = self.origin.1.limits.deadline_ms.get();
+        let Some(until) = draft.until else { return own };
+        u32::try_from(until.saturating_duration_since(now).as_millis()).map_or(own, |left| left.min(own))
+    }
+
+    /// A verdict that keeps the rules. Of a plugin that is only observed, it is told and has no effect.
+    fn answer(&self, hook: Hook, judged: Judged, draft: &Draft<'_>) -> Answer {
+        if self.origin.1.mode == Mode::Enforce {
+            return Answer::Judged(judged);
+        }
+        let verdict = VERDICTS[verdict_index(&judged.outcome)];
+        let plugin = &*self.name;
+        match judged.outcome {
+            Outcome::Accept => {}
+            Outcome::Reject(Refusal { code, reason, .. }) => {
+                tracing::info!(plugin, hook = hook.name(), verdict, code, reason, "observed");
+            }
+            Outcome::Hold(reason) => tracing::info!(plugin, hook = hook.name(), verdict, reason, "observed"),
+            Outcome::Discard => tracing::info!(plugin, hook = hook.name(), verdict, "observed"),
+            Outcome::Replace(body) => {
+                tracing::info!(plugin, hook = hook.name(), verdict, "observed");
+                // What people write is for the log only when somebody asks for it.
+                tracing::debug!(plugin, from = draft.body, to = body.as_str(), "observed replacement");
+            }
+        }
+        Answer::Passed
     }
 }
 
@@ -120,10 +171,13 @@ impl Judge for Arc<Plugin> {
     }
 
     fn judge(&self, hook: Hook, draft: &Draft<'_>) -> Answer {
-        let started = (self.clock)();
-        if !self.breakers[hook as usize].permits(started) {
-            self.meters.skipped.increment(1);
-            return self.on_error();
+        if !self.is_for(draft) {
+            return Answer::Passed;
+        }
+        let started = self.now();
+        let within_ms = self.allowed(started, draft);
+        if within_ms == 0 || !self.breakers[hook as usize].permits(started) {
+            return self.skipped();
         }
         let annotations: Vec<AnnotationParam<'_>> =
             draft.notes.iter().map(|Note { key, value, .. }| AnnotationParam { key, value }).collect();
@@ -134,8 +188,9 @@ impl Judge for Arc<Plugin> {
             body: draft.body,
             annotations: &annotations,
         };
-        let judged = self.pool.judge(hook, message).and_then(|judgement| check(hook, judgement, &self.body_limits));
-        let ended = (self.clock)();
+        let call = Call { hook, message, within_ms };
+        let judged = self.pool.judge(call).and_then(|judgement| check(hook, judgement, &self.body_limits));
+        let ended = self.now();
         self.meters.seconds[hook as usize].record(ended.saturating_duration_since(started));
         match judged {
             Ok(judged) => {
@@ -144,7 +199,12 @@ impl Judge for Arc<Plugin> {
                     tracing::info!(plugin = &*self.name, hook = hook.name(), "the plugin behaves again");
                     self.meters.breaker_open.set(if self.is_open() { 1.0 } else { 0.0 });
                 }
-                Answer::Judged(judged)
+                self.answer(hook, judged, draft)
+            }
+            // The plugins before it took the time: that is not its failure.
+            Err(fault) if fault.kind == FaultKind::Deadline && within_ms < self.origin.1.limits.deadline_ms.get() => {
+                tracing::warn!(plugin = &*self.name, hook = hook.name(), within_ms, "the chain's time is up");
+                self.skipped()
             }
             Err(fault) => {
                 self.failed(hook, fault, ended);

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::contract::{AnnotationResult, Hook, Judgement, Rejection, Verdict};
 use super::fault::{Fault, FaultKind};
@@ -102,6 +103,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) body: &'a str,
     /// What the plugins before noted.
     pub(crate) notes: &'a [Note],
+    /// When all plugins must be done; none: whenever.
+    pub(crate) until: Option<Instant>,
 }
 
 /// One link of the chain.

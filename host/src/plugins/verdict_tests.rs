@@ -135,7 +135,7 @@ fn model(chain: &[Scripted]) -> (Vec<(usize, Hook, String)>, Ending, Option<usiz
 }
 
 fn judge(chain: &[Scripted]) -> Ruling {
-    fold(chain, &Draft { conversation: "c", sender: "s", role: "member", body: "{}", notes: &[] })
+    fold(chain, &Draft { conversation: "c", sender: "s", role: "member", body: "{}", notes: &[], until: None })
 }
 
 proptest! {
