@@ -17,9 +17,6 @@ use crate::origins::Origins;
 use crate::protocol::FrameLimits;
 use crate::protocol::body::BodyLimits;
 
-/// Deep enough for any document that people write, shallow enough for every reader's stack.
-const MAX_BODY_DEPTH: usize = 32;
-
 /// Which command reads the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -138,7 +135,7 @@ fn holds_plugins(dir: &Path) -> bool {
 
 fn limits(reader: &mut Reader<'_>) -> Limits {
     let max_frame_bytes = reader.within("MAX_FRAME_BYTES", 64 * 1024, 1024..=16 * 1024 * 1024);
-    let max_body_bytes = reader.within("MAX_BODY_BYTES", 32 * 1024, 64..=8 * 1024 * 1024);
+    let max_body_bytes = reader.within("MAX_BODY_BYTES", BodyLimits::default().max_bytes, 64..=8 * 1024 * 1024);
     if max_body_bytes >= max_frame_bytes {
         reader.reject("MAX_BODY_BYTES", "must be smaller than MAX_FRAME_BYTES: a body comes inside a frame");
     }
@@ -146,7 +143,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     let burst = reader.or("RATE_LIMIT_BURST", NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN));
     Limits {
         max_frame_bytes,
-        frame: FrameLimits { body: BodyLimits { max_bytes: max_body_bytes, max_depth: MAX_BODY_DEPTH } },
+        frame: FrameLimits { body: BodyLimits { max_bytes: max_body_bytes, ..BodyLimits::default() } },
         max_joined: reader.within("MAX_JOINED", 1000, 1..=100_000),
         queue_bytes: reader.within("MAX_QUEUE_BYTES", 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024),
         // Enough for a client to fetch a token; a socket without one costs something and pays nothing.

@@ -1,12 +1,11 @@
 //! The gateway's command line.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use arcyou_gateway::auth::Authenticator;
 use arcyou_gateway::config::{Config, Mode, migration_database};
-use arcyou_gateway::plugins::build;
+use arcyou_gateway::plugins::tool::PluginCommand;
 use arcyou_gateway::{dev, review, serve};
 use arcyou_outbox_worker::env::Process;
 use arcyou_outbox_worker::{shutdown, telemetry};
@@ -36,19 +35,6 @@ enum Command {
     Plugin(PluginCommand),
 }
 
-#[derive(Subcommand)]
-enum PluginCommand {
-    /// Compile plugin crates to .wasm files
-    Build {
-        /// Plugin crates, or folders of them
-        #[arg(required = true)]
-        dirs: Vec<PathBuf>,
-        /// Where the .wasm files go
-        #[arg(long, default_value = "target/plugins")]
-        out: PathBuf,
-    },
-}
-
 fn main() -> ExitCode {
     let Some(command) = Arguments::parse().command.or_else(default_command) else {
         let _ = Arguments::command().print_help();
@@ -56,7 +42,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     match run(command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("arcyou-gateway: {error:#}");
             ExitCode::FAILURE
@@ -69,35 +55,30 @@ fn default_command() -> Option<Command> {
 }
 
 #[tokio::main]
-async fn run(command: Command) -> anyhow::Result<()> {
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve => {
             let config = configured()?;
             if matches!(config.authenticator, Authenticator::Development) {
                 tracing::warn!("JWT_PUBLIC_KEY is dev-placeholder: EVERYBODY IS BELIEVED, no token is verified");
             }
-            serve::serve(config, shutdown::on_signal()?).await
+            serve::serve(config, shutdown::on_signal()?).await?;
         }
-        Command::Dev(options) => dev::run(options, shutdown::on_signal()?).await,
+        Command::Dev(options) => dev::run(options, shutdown::on_signal()?).await?,
         Command::Migrate => {
             let database = migration_database(&Process).context("the configuration is not usable")?;
             for migration in serve::migrate_once(&database).await? {
                 println!("applied {migration}");
             }
             println!("the schema is up to date");
-            Ok(())
         }
         Command::Held(action) => {
             let database = arcyou_outbox_worker::database_url(&Process).context("the configuration is not usable")?;
-            review::execute(action, &database).await
+            review::execute(action, &database).await?;
         }
-        Command::Plugin(PluginCommand::Build { dirs, out }) => {
-            for file in build::build(&dirs, &out).context("the plugins could not be built")? {
-                println!("{}", file.display());
-            }
-            Ok(())
-        }
+        Command::Plugin(command) => return tokio::task::spawn_blocking(|| command.run()).await?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn configured() -> anyhow::Result<Config> {

@@ -1,7 +1,6 @@
 //! From a configuration to a running gateway.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,7 +109,7 @@ impl Services {
         if config.plugins_dir.is_none() {
             tracing::warn!("no plugins: every message stands as it comes (PLUGINS_DIR says where plugins are)");
         }
-        let cache = plugin_cache();
+        let cache = plugins::usual_cache();
         let options = plugins::Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
         let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
         Ok(Self { pool, bus, plugins, health, metrics })
@@ -160,11 +159,4 @@ async fn keep_migrating(database: DatabaseUrl, part: Part) {
         }
         tokio::time::sleep(MIGRATE_AGAIN).await;
     }
-}
-
-/// Where compiled plugins are kept, as the XDG base directory specification has it.
-fn plugin_cache() -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let cache = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
-    Some(cache.join("arcyou-gateway"))
 }

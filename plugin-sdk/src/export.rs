@@ -44,6 +44,20 @@ macro_rules! export {
             $($crate::__check_hook!($hook $plugin);)+
         };
 
+        #[cfg(not(target_arch = "wasm32"))]
+        impl $crate::testing::Exported for $plugin {
+            fn ask(
+                &self,
+                hook: &str,
+                message: &$crate::Message,
+            ) -> ::std::option::Option<$crate::Verdict> {
+                match hook {
+                    $(::std::stringify!($hook) => $crate::__ask_hook!($hook self message),)+
+                    _ => ::std::option::Option::None,
+                }
+            }
+        }
+
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             ::std::thread_local! {
@@ -80,6 +94,20 @@ macro_rules! __check_hook {
             ::std::stringify!($hook),
             "`: this version has `validate` and `filter`"
         ));
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __ask_hook {
+    (validate $plugin:ident $message:ident) => {
+        ::std::option::Option::Some($crate::Validate::validate($plugin, $message))
+    };
+    (filter $plugin:ident $message:ident) => {
+        ::std::option::Option::Some($crate::Filter::filter($plugin, $message))
+    };
+    ($hook:ident $plugin:ident $message:ident) => {
+        ::std::option::Option::None
     };
 }
 

@@ -26,9 +26,15 @@
 //! assert!(testing::try_plugin::<NoBots>(json!({"typo": 1})).is_err());
 //! ```
 
+#[cfg(feature = "cases")]
+mod cases;
+
 use serde_json::Value;
 
-use crate::{Annotation, Message, Plugin, export};
+#[cfg(feature = "cases")]
+pub use cases::check_cases;
+
+use crate::{Annotation, Message, Outcome, Plugin, Verdict, export};
 
 /// A plugin made from this configuration.
 ///
@@ -58,6 +64,79 @@ pub fn message(body: Value) -> Message {
         body: body.to_string(),
         annotations: Vec::new(),
     }
+}
+
+/// A plugin whose hooks are named to [`export!`](crate::export), which implements this.
+#[doc(hidden)]
+pub trait Exported: Plugin {
+    /// The hook's verdict, if the plugin has this hook.
+    fn ask(&self, hook: &str, message: &Message) -> Option<Verdict>;
+}
+
+/// What the gateway makes of a message with this plugin alone: the validator, the filter and, if that replaced the body,
+/// the validator again, each seeing what was noted before.
+///
+/// ```
+/// use arcyou_plugin_sdk::{Filter, Message, NoConfig, Plugin, Validate, Verdict, testing};
+/// use serde_json::json;
+///
+/// /// Says everything twice, within limits.
+/// struct Echo;
+///
+/// impl Plugin for Echo {
+///     type Config = NoConfig;
+///     fn new(_: NoConfig) -> Result<Self, String> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl Validate for Echo {
+///     fn validate(&self, message: &Message) -> Verdict {
+///         if message.body_text().len() > 20 { Verdict::reject("long", "too long") } else { Verdict::accept() }
+///     }
+/// }
+///
+/// impl Filter for Echo {
+///     fn filter(&self, message: &Message) -> Verdict {
+///         message.replace_field("text", &message.text("text").unwrap_or_default().repeat(2))
+///     }
+/// }
+///
+/// arcyou_plugin_sdk::export!(Echo: validate, filter);
+///
+/// let plugin: Echo = testing::plugin(json!({}));
+/// let judge = |text: &str| testing::judge(&plugin, testing::message(json!({"text": text})));
+/// assert_eq!(judge("ha").replacement(), Some(json!({"text": "haha"})));
+/// assert_eq!(judge("hahaha").code(), Some("long"), "the echo is");
+/// ```
+///
+/// # Panics
+///
+/// When the validator replaces the body, which the gateway counts as a failure.
+pub fn judge<P: Exported>(plugin: &P, mut message: Message) -> Verdict {
+    let mut replaced = false;
+    for hook in ["validate", "filter", "validate"] {
+        let Some(verdict) = plugin.ask(hook, &message) else { continue };
+        for note in verdict.annotations() {
+            message.annotations.retain(|earlier| earlier.key != note.key);
+            message.annotations.push(note.clone());
+        }
+        match verdict.outcome().clone() {
+            Outcome::Accept => {}
+            Outcome::Replace(_) if hook == "validate" => panic!("a validator must not replace the body"),
+            Outcome::Replace(body) => (message.body, replaced) = (body, true),
+            ending => return noted(ending, message.annotations),
+        }
+        if hook == "filter" && !replaced {
+            break;
+        }
+    }
+    let ending = if replaced { Outcome::Replace(message.body) } else { Outcome::Accept };
+    noted(ending, message.annotations)
+}
+
+fn noted(outcome: Outcome, annotations: Vec<Annotation>) -> Verdict {
+    annotations.into_iter().fold(outcome.into(), |verdict: Verdict, note| verdict.annotate(note.key, note.value))
 }
 
 /// For tests alone: what the gateway would have filled in.

@@ -18,6 +18,11 @@ pub(crate) struct BreakerConfig {
     pub(crate) cool_down_ms: Within<1, 3_600_000>,
 }
 
+impl BreakerConfig {
+    /// For what is asked on purpose, also when it is known to fail.
+    pub(crate) const NEVER: Self = Self { failures: Within::new(u32::MAX), cool_down_ms: Within::new(1) };
+}
+
 /// However often trials fail, the next is not further away than this (or the cool-down, if that is longer).
 const LONGEST: Duration = Duration::from_secs(60);
 

@@ -63,23 +63,29 @@ fn crates_in(dir: &Path) -> Vec<PathBuf> {
     crates
 }
 
-/// Builds plugin crates and puts `<crate name>.wasm` into `out`; answers the files. Each of `dirs` is a crate, or a folder of
-/// crates, whose `plugins.toml` goes to `out` too. Intermediate files go to `plugins-build` beside `out`. A file that did not
-/// change is left alone, so that nobody reloads it.
+/// Builds plugin crates and puts `<crate name>.wasm` into `out`, with their cases as `<crate name>.cases.toml`; answers the
+/// files. Each of `dirs` is a crate, or a folder of crates, whose `plugins.toml` goes to `out` too. Intermediate files go to
+/// `target/plugins-build` in the crate's workspace. A file that did not change is left alone, so that nobody reloads it.
 pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
-    let target_dir = absolute(out)?.with_file_name("plugins-build");
-    let mut workspaces: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+    let out = &absolute(out)?;
+    let mut workspaces: BTreeMap<PathBuf, Vec<(PathBuf, String)>> = BTreeMap::new();
     for dir in dirs.iter().flat_map(|dir| if is_crate(dir) { vec![dir.clone()] } else { crates_in(dir) }) {
-        workspaces.entry(workspace(&dir)?).or_default().push(crate_name(&dir)?);
+        let name = crate_name(&dir)?;
+        workspaces.entry(workspace(&dir)?).or_default().push((dir, name));
     }
     fs::create_dir_all(out).map_err(|source| BuildError::Write { path: out.to_owned(), source })?;
     let mut files = Vec::new();
-    for (root, names) in workspaces {
+    for (root, crates) in workspaces {
         let toolchain = Toolchain::find(&root).ok_or(BuildError::NoToolchain)?;
+        let target_dir = root.join("target/plugins-build");
+        let names: Vec<&str> = crates.iter().map(|(_, name)| name.as_str()).collect();
         run(toolchain.command(&root, &target_dir, &names), &root)?;
-        for name in names {
+        for (dir, name) in crates {
             let built = target_dir.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
             files.push(place(&built, out, &format!("{name}.wasm"))?);
+            for kind in ["cases.toml", "cases.jsonl"].into_iter().filter(|kind| dir.join(kind).is_file()) {
+                files.push(place(&dir.join(kind), out, &format!("{name}.{kind}"))?);
+            }
         }
     }
     for manifest in dirs.iter().map(|dir| dir.join(MANIFEST)).filter(|manifest| manifest.is_file()) {
@@ -143,7 +149,7 @@ impl Toolchain {
         Some(Self::FromSource { linker_dir })
     }
 
-    fn command(&self, root: &Path, target_dir: &Path, packages: &[String]) -> Command {
+    fn command(&self, root: &Path, target_dir: &Path, packages: &[&str]) -> Command {
         let mut command = match self {
             Self::Complete { cargo, rustc } => {
                 let mut command = Command::new(cargo);
@@ -243,7 +249,7 @@ mod tests {
     #[test]
     fn only_a_build_of_the_library_needs_unstable_flags() {
         let arguments = |toolchain: Toolchain| {
-            let command = toolchain.command(Path::new("/w"), Path::new("/t"), &["a".into(), "b".into()]);
+            let command = toolchain.command(Path::new("/w"), Path::new("/t"), &["a", "b"]);
             command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
         };
         let plain = "build --release --lib --target wasm32-unknown-unknown --target-dir /t";

@@ -14,6 +14,13 @@ use wasmtime::component::Component;
 /// What was not used for so long is deleted.
 const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Where compiled plugins are kept, as the XDG base directory specification has it.
+pub fn usual_cache() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("arcyou-gateway"))
+}
+
 /// A directory of compiled code. What stands in it is run as it is, so nothing is read from one that others can write.
 #[derive(Debug)]
 pub(crate) struct Cache {

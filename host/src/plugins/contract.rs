@@ -55,16 +55,25 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State
     Ok(linker)
 }
 
+/// What a component imports, and whether that is granted.
+pub(crate) fn imports(component: &Component) -> Vec<(String, bool)> {
+    let granted = |name: &str| GRANTED.iter().any(|granted| name.starts_with(granted));
+    let kind = component.component_type();
+    kind.imports(component.engine()).map(|(name, _)| (name.to_owned(), granted(name))).collect()
+}
+
 /// The first import of a component that nobody grants.
 pub(crate) fn foreign_import(component: &Component) -> Option<String> {
-    let kind = component.component_type();
-    kind.imports(component.engine())
-        .map(|(name, _)| name)
-        .find(|name| !GRANTED.iter().any(|granted| name.starts_with(granted)))
-        .map(str::to_owned)
+    imports(component).into_iter().find(|(_, granted)| !granted).map(|(name, _)| name)
+}
+
+/// What a component exports.
+pub(crate) fn exports(component: &Component) -> Vec<String> {
+    component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Where a component's hooks are; looked up once. What it does not export, it does not implement.
+#[derive(Clone)]
 pub(crate) struct Exports {
     configure: Option<configure::GuestIndices>,
     validate: Option<validate::GuestIndices>,

@@ -69,6 +69,7 @@ impl StartError {
 }
 
 /// What every instance of a plugin is made from.
+#[derive(Clone)]
 pub(crate) struct Template {
     pub(crate) plugin: Arc<str>,
     pub(crate) pre: InstancePre<State>,
@@ -95,6 +96,8 @@ impl Template {
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits.output_bytes.get() as usize);
         store.set_epoch_deadline(ticks(limits.startup_ms.get()));
+        // Only counted, and only by an engine that counts; others say that they do not.
+        let _ = store.set_fuel(u64::MAX);
         let broken = |error: wasmtime::Error| StartError::broken(&error);
         let instance = self.pre.instantiate(&mut store).map_err(broken)?;
         let functions = self.exports.load(&mut store, &instance).map_err(broken)?;
@@ -143,6 +146,15 @@ pub(crate) struct Call<'a> {
     pub(crate) within_ms: u32,
 }
 
+/// What an instance has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// Instructions since it began, configuration included; none if its engine does not count them.
+    pub(crate) fuel: Option<u64>,
+    /// Bytes of linear memory, which never shrinks.
+    pub(crate) memory: usize,
+}
+
 /// The warm instances of one plugin. As many calls as there are threads may run at once; only so many instances stay.
 pub(crate) struct Pool {
     template: Template,
@@ -164,6 +176,20 @@ impl Pool {
     /// How many instances there ever were.
     pub(crate) fn started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
+    }
+
+    /// What its instances are made from.
+    pub(crate) fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// What the instance that was used last has used; none if it failed, since then it is gone.
+    pub(crate) fn used(&self) -> Option<Used> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.last().map(|Instance { store, .. }| Used {
+            fuel: store.get_fuel().ok().map(|left| u64::MAX - left),
+            memory: store.data().memory.used,
+        })
     }
 
     /// One call on some instance.

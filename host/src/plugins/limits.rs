@@ -94,6 +94,15 @@ pub(crate) fn engine() -> Result<Engine, wasmtime::Error> {
         tracing::warn!(%error, "no room for a pool of plugin memories, using one mapping for each");
         Engine::new(&base())
     })?;
+    ticking(engine)
+}
+
+/// The same for authors, with the one difference that it counts the instructions of plugins, which costs time.
+pub(crate) fn metered_engine() -> Result<Engine, wasmtime::Error> {
+    ticking(Engine::new(base().consume_fuel(true))?)
+}
+
+fn ticking(engine: Engine) -> Result<Engine, wasmtime::Error> {
     let weak = engine.weak();
     thread::Builder::new().name("plugin-epoch".into()).spawn(move || {
         while let Some(engine) = weak.upgrade() {

@@ -11,8 +11,9 @@ use wasmtime::{Engine, Module};
 use wit_component::ComponentEncoder;
 
 use super::cache::{Cache, digest};
+use super::cases::{self, Unheld};
 use super::chain::Chain;
-use super::contract::{Exports, Hook, foreign_import, linker};
+use super::contract::{Exports, Hook, exports, foreign_import, imports, linker};
 use super::instance::{Pool, StartError, State, Template};
 use super::limits;
 use super::manifest::{self, Entry, Plan};
@@ -74,6 +75,14 @@ pub enum LoadError {
         /// What it says.
         reason: String,
     },
+    /// A plugin does not do what the cases beside its file want.
+    #[error("plugin {plugin}: the cases in {unheld}")]
+    Cases {
+        /// The plugin's name.
+        plugin: String,
+        /// Where and what.
+        unheld: Unheld,
+    },
     /// A plugin does not start.
     #[error("plugin {plugin} does not start: {reason}")]
     Start {
@@ -82,6 +91,15 @@ pub enum LoadError {
         /// Why.
         reason: String,
     },
+}
+
+/// A file as it presents itself.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    pub(crate) bytes: usize,
+    /// Each with whether it is granted.
+    pub(crate) imports: Vec<(String, bool)>,
+    pub(crate) exports: Vec<String>,
 }
 
 /// Everything that plugins are made with.
@@ -95,8 +113,22 @@ pub(crate) struct Loader {
 
 impl Loader {
     pub(crate) fn new(cache_dir: Option<&Path>, body_limits: BodyLimits, clock: Clock) -> Result<Self, LoadError> {
+        Self::with(limits::engine(), cache_dir, body_limits, clock)
+    }
+
+    /// For authors: its plugins tell how many instructions they took, and are slower.
+    pub(crate) fn metered(cache_dir: Option<&Path>, body_limits: BodyLimits, clock: Clock) -> Result<Self, LoadError> {
+        Self::with(limits::metered_engine(), cache_dir, body_limits, clock)
+    }
+
+    fn with(
+        engine: wasmtime::Result<Engine>,
+        cache_dir: Option<&Path>,
+        body_limits: BodyLimits,
+        clock: Clock,
+    ) -> Result<Self, LoadError> {
         let failed = |error: wasmtime::Error| LoadError::Engine(format!("{error:#}"));
-        let engine = limits::engine().map_err(failed)?;
+        let engine = engine.map_err(failed)?;
         let linker = linker(&engine).map_err(failed)?;
         let cache = cache_dir.and_then(|dir| match Cache::open(dir) {
             Ok(cache) => Some(cache),
@@ -120,12 +152,34 @@ impl Loader {
         for entry in entries.into_iter().filter(|entry| entry.enabled) {
             let wasm = read(&dir.join(&entry.file), MAX_WASM)?;
             let origin = (digest(&wasm), entry);
-            match running.iter().find(|plugin| *plugin.origin() == origin) {
-                Some(plugin) => plugins.push(plugin.clone()),
-                None => plugins.push(Arc::new(self.start(&wasm, origin)?)),
+            let plugin = match running.iter().find(|plugin| *plugin.origin() == origin) {
+                Some(plugin) => plugin.clone(),
+                None => Arc::new(self.start(&wasm, origin)?),
+            };
+            let entry = &plugin.origin().1;
+            if entry.cases {
+                let unheld = |unheld| LoadError::Cases { plugin: entry.name.clone(), unheld };
+                cases::hold_beside(&dir.join(&entry.file), &plugin).map_err(unheld)?;
             }
+            plugins.push(plugin);
         }
         Ok(Chain::new(plugins, chain))
+    }
+
+    /// One file, wherever it is.
+    pub(crate) fn load_file(&self, path: &Path, entry: Entry) -> Result<Plugin, LoadError> {
+        let wasm = read(path, MAX_WASM)?;
+        let origin = (digest(&wasm), entry);
+        self.start(&wasm, origin)
+    }
+
+    /// What can be told about a file without running it.
+    pub(crate) fn inspect(&self, path: &Path) -> Result<Inspection, LoadError> {
+        let wasm = read(path, MAX_WASM)?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let component = self.component(&wasm, &name);
+        let component = component.map_err(|reason| LoadError::Invalid { plugin: name.into_owned(), reason })?;
+        Ok(Inspection { bytes: wasm.len(), imports: imports(&component), exports: exports(&component) })
     }
 
     fn start(&self, wasm: &[u8], origin: ([u8; 32], Entry)) -> Result<Plugin, LoadError> {

@@ -88,6 +88,9 @@ pub(crate) struct ChainLimits {
 }
 
 impl ChainLimits {
+    /// For one plugin that is tried: its own deadline is what counts.
+    pub(crate) const PATIENT: Self = Self { deadline_ms: Within::new(60_000) };
+
     pub(crate) fn deadline(self) -> Duration {
         Duration::from_millis(u64::from(self.deadline_ms.get()))
     }
@@ -105,6 +108,8 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) file: String,
     pub(crate) enabled: bool,
+    /// Whether the cases that stand beside the file must hold before it is loaded.
+    pub(crate) cases: bool,
     pub(crate) position: Position,
     pub(crate) when: Condition,
     pub(crate) share: Share,
@@ -118,11 +123,12 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// A file that `plugins.toml` does not mention.
-    fn unlisted(file: &str) -> Self {
+    pub(crate) fn unlisted(file: &str) -> Self {
         Self {
             name: file.strip_suffix(".wasm").unwrap_or(file).to_owned(),
             file: file.to_owned(),
             enabled: true,
+            cases: true,
             // After all that are listed.
             position: Position { order: i32::MAX, ..Position::default() },
             when: Condition::default(),
@@ -156,6 +162,8 @@ struct Listed {
     file: Option<String>,
     #[serde(default = "yes")]
     enabled: bool,
+    #[serde(default = "yes")]
+    cases: bool,
     #[serde(default)]
     order: i32,
     #[serde(default)]
@@ -247,6 +255,7 @@ impl Listed {
             name,
             file,
             enabled,
+            cases,
             order,
             before,
             after,
@@ -264,6 +273,7 @@ impl Listed {
             file: file.unwrap_or_else(|| format!("{name}.wasm")),
             name,
             enabled,
+            cases,
             position: Position { order, before, after },
             when,
             share: Share::All,
@@ -285,7 +295,7 @@ impl Listed {
 }
 
 /// TOML as JSON; dates become their text.
-fn json(value: toml::Value) -> Result<Json, String> {
+pub(crate) fn json(value: toml::Value) -> Result<Json, String> {
     Ok(match value {
         toml::Value::String(text) => Json::String(text),
         toml::Value::Integer(number) => number.into(),

@@ -4,7 +4,8 @@
 //! their [`condition`]s) and the `.wasm` files, takes compiled
 //! code from its [`cache`] or makes it, and proves that each plugin starts; [`instance`] keeps instances warm within their
 //! [`limits`]; [`plugin`] asks one plugin, behind its [`breaker`]; [`verdict`] checks the answers and folds them; [`chain`]
-//! is what the gateway calls. [`contract`] alone knows the interface's bindings.
+//! is what the gateway calls. [`contract`] alone knows the interface's bindings. Authors work on plugins with [`tool`], which
+//! tries them ([`trial`]) as the gateway does when it holds them to their [`cases`].
 //!
 //! A plugin can do nothing but answer and log. Whatever it does wrong harms one message, as its `on_error` says.
 
@@ -19,6 +20,7 @@ use crate::protocol::body::BodyLimits;
 mod breaker;
 pub mod build;
 mod cache;
+mod cases;
 mod chain;
 mod condition;
 mod contract;
@@ -31,12 +33,16 @@ mod order;
 mod plugin;
 mod supervise;
 mod text;
+pub mod tool;
+mod trial;
 mod verdict;
 #[cfg(test)]
 mod verdict_tests;
 mod watch;
 
 pub use breaker::BreakerState;
+pub use cache::usual_cache;
+pub use cases::Unheld;
 pub use chain::{Chain, Preview, Rejection, Screened, Screening};
 pub use loader::LoadError;
 pub use plugin::{Clock, PluginStatus};

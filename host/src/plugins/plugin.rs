@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use metrics::{Counter, Gauge, Histogram};
 
-use super::breaker::{Breaker, BreakerState};
+use super::breaker::{Breaker, BreakerConfig, BreakerState};
 use super::contract::{AnnotationParam, Hook, Message};
 use super::fault::{Fault, FaultKind};
-use super::instance::{Call, Pool};
+use super::instance::{Call, Pool, StartError, Template};
 use super::manifest::{Entry, Mode, OnError, Share};
 use super::verdict::{Answer, Draft, Judge, Judged, Note, Outcome, Refusal, check};
 use crate::protocol::body::BodyLimits;
@@ -71,6 +71,23 @@ impl Plugin {
 
     pub(crate) fn origin(&self) -> &([u8; 32], Entry) {
         &self.origin
+    }
+
+    pub(crate) fn body_limits(&self) -> &BodyLimits {
+        &self.body_limits
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The same code under another entry, to be tried apart from the chain: nothing of it is counted, and no breaker opens.
+    pub(crate) fn sibling(&self, entry: Entry) -> Result<Self, StartError> {
+        let (limits, config) = (entry.limits, entry.config.to_string());
+        let pool = Pool::start(Template { limits, config, ..self.pool.template().clone() })?;
+        let origin = (self.origin.0, Entry { breaker: BreakerConfig::NEVER, ..entry });
+        let (body_limits, clock) = (self.body_limits, self.clock.clone());
+        Ok(metrics::with_local_recorder(&metrics::NoopRecorder, || Self::new(pool, origin, body_limits, clock)))
     }
 
     pub(crate) fn status(&self) -> PluginStatus {

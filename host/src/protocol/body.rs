@@ -15,6 +15,13 @@ pub struct BodyLimits {
     pub max_depth: usize,
 }
 
+impl Default for BodyLimits {
+    fn default() -> Self {
+        // Deep enough for any document that people write, shallow enough for every reader's stack.
+        Self { max_bytes: 32 * 1024, max_depth: 32 }
+    }
+}
+
 /// The canonical text of a JSON object: no white space, no key twice, every number finite as a double, nothing that
 /// PostgreSQL's `jsonb` cannot hold. Plugins, the database and readers all see this same value.
 #[derive(Debug, Clone, PartialEq, Eq)]

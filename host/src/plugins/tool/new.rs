@@ -1,0 +1,118 @@
+//! `plugin new`: a crate that builds as it stands.
+
+use std::path::{Component, Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+
+use super::sdk;
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Its name, or a path that ends with it
+    name: PathBuf,
+    /// Use the SDK in this folder, which is written there if it is not; otherwise the crate gets one of its own
+    #[arg(long, value_name = "DIR")]
+    sdk: Option<PathBuf>,
+}
+
+/// File and template.
+const FILES: [(&str, &str); 5] = [
+    ("Cargo.toml", include_str!("template/Cargo.toml")),
+    ("src/lib.rs", include_str!("template/lib.rs")),
+    ("cases.toml", include_str!("template/cases.toml")),
+    ("README.md", include_str!("template/README.md")),
+    (".gitignore", "/target\n"),
+];
+/// Crates that the plugin's own would hide, or that cargo does not take.
+const TAKEN: [&str; 9] =
+    ["arcyou-plugin-cases", "arcyou-plugin-sdk", "alloc", "core", "proc-macro", "serde", "serde-json", "std", "test"];
+/// Words that cannot name a crate. `r#` would be no help in a file's name.
+const KEYWORDS: &str = "abstract as async await become box break const continue crate do dyn else enum extern false final fn \
+    for gen if impl in let loop macro match mod move mut override priv pub ref return self static struct super trait true try \
+    type typeof unsafe unsized use virtual where while yield";
+
+pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let dir = &options.name;
+    let name = dir.file_name().and_then(|name| name.to_str()).context("a plugin needs a name")?;
+    check(name)?;
+    if !sdk::is_empty(dir) {
+        bail!("{} is there already, and not empty", dir.display());
+    }
+    let sdk = match &options.sdk {
+        None => {
+            sdk::write(&dir.join("sdk"))?;
+            PathBuf::from("sdk")
+        }
+        Some(shared) => {
+            if !sdk::is_sdk(shared) {
+                sdk::write(shared)?;
+            }
+            relative(&std::path::absolute(dir)?, &std::path::absolute(shared)?)
+        }
+    };
+    let sdk = sdk.display().to_string();
+    for (file, template) in FILES {
+        let text = template.replace("{{name}}", name).replace("{{type}}", &type_name(name)).replace("{{sdk}}", &sdk);
+        sdk::put(&dir.join(file), text)?;
+    }
+    println!("{}: the rule is in src/lib.rs, what it must do in cases.toml. Next:", dir.display());
+    println!("  cd {} && arcyou-gateway plugin test", dir.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(name: &str) -> anyhow::Result<()> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
+    let begins = name.starts_with(|first: char| first.is_ascii_lowercase());
+    let ends = name.ends_with(|last: char| last.is_ascii_alphanumeric());
+    if name.len() > 64 || !begins || !ends || !name.bytes().all(plain) {
+        bail!("{name:?} is no name for a plugin: up to 64 of a-z 0-9 - _, a letter first, and at the end no - or _");
+    }
+    if TAKEN.contains(&name.replace('_', "-").as_str()) || KEYWORDS.split_whitespace().any(|word| word == name) {
+        bail!("{name:?} is no name for a plugin: it means something else to Rust");
+    }
+    Ok(())
+}
+
+/// `no-shouting` as `NoShouting`.
+fn type_name(name: &str) -> String {
+    let word = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
+    let name: String = name.split(['-', '_']).filter(|part| !part.is_empty()).map(word).collect();
+    // What the template's own code calls something else.
+    if ["Config", "Filter", "Message", "Plugin", "Result", "Self", "String", "Vec", "Verdict"].contains(&name.as_str())
+    {
+        name + "Rule"
+    } else {
+        name
+    }
+}
+
+/// The way from one absolute path to another.
+fn relative(from: &Path, to: &Path) -> PathBuf {
+    let same = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(same).map(|_| Component::ParentDir);
+    up.chain(to.components().skip(same)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_crates() {
+        assert!(["a", "no-shouting", "rule_2"].iter().all(|name| check(name).is_ok()));
+        for name in ["", "A", "2x", "a b", "a/", "한", "-a", "a-", "fn", "std", "serde_json", &"x".repeat(65)] {
+            assert!(check(name).is_err(), "{name}");
+        }
+        let types = ["no-shouting", "a__b", "x2", "filter", "self-"].map(type_name);
+        assert_eq!(types, ["NoShouting", "AB", "X2", "FilterRule", "SelfRule"]);
+    }
+
+    #[test]
+    fn a_shared_sdk_is_found_from_the_crate() {
+        let way = |from: &str, to: &str| relative(Path::new(from), Path::new(to)).display().to_string();
+        assert_eq!(way("/a/b/rule", "/a/sdk"), "../../sdk");
+        assert_eq!(way("/a/rule", "/a/rule/sdk"), "sdk");
+    }
+}
