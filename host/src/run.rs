@@ -65,7 +65,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToke
     upkeep.spawn(watch_database(store.clone(), health.clone(), upkeep_ends.clone()));
     let (fanout, listening) = Fanout::start(fanout, &bus, Arc::new(store.clone()), &health, upkeep_ends.clone());
     let batcher = Batcher::start(&store, batch, wake.clone(), &lanes);
-    let ingress = Ingress { store: store.clone(), plugins, batcher };
+    let ingress = Ingress { store: store.clone(), plugins, batcher, meter: Arc::default() };
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let gateway = Arc::new(Gateway { limits, places, authenticator, store, ingress, fanout, wake });
 

@@ -18,6 +18,7 @@ use super::instance::{Pool, StartError, State, Template};
 use super::limits;
 use super::manifest::{self, Entry, Plan};
 use super::plugin::{Clock, Plugin};
+use super::ticker::Ticker;
 use crate::protocol::body::BodyLimits;
 
 /// Bytes of a `.wasm` file: a JavaScript plugin with its engine has a fifth of it.
@@ -105,6 +106,7 @@ pub(crate) struct Inspection {
 /// Everything that plugins are made with.
 pub(crate) struct Loader {
     engine: Engine,
+    ticker: Ticker,
     linker: Linker<State>,
     cache: Option<Cache>,
     body_limits: BodyLimits,
@@ -130,6 +132,7 @@ impl Loader {
         let failed = |error: wasmtime::Error| LoadError::Engine(format!("{error:#}"));
         let engine = engine.map_err(failed)?;
         let linker = linker(&engine).map_err(failed)?;
+        let ticker = Ticker::start(&engine).map_err(|error| LoadError::Engine(error.to_string()))?;
         let cache = cache_dir.and_then(|dir| match Cache::open(dir) {
             Ok(cache) => Some(cache),
             Err(error) => {
@@ -137,7 +140,7 @@ impl Loader {
                 None
             }
         });
-        Ok(Self { engine, linker, cache, body_limits, clock })
+        Ok(Self { engine, ticker, linker, cache, body_limits, clock })
     }
 
     /// The chain of a directory. Plugins of `running` whose file and entry have not changed go on.
@@ -200,6 +203,7 @@ impl Loader {
             plugin: entry.name.as_str().into(),
             pre,
             exports,
+            ticker: self.ticker.clone(),
             limits: entry.limits,
             isolation: entry.isolation,
             config,
