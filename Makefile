@@ -6,7 +6,7 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 export CARGO_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test chaos conformance fuzz bench-outage bench-claim lint plugins
+.PHONY: help dev test chaos conformance fuzz bench bench-outage bench-claim lint plugins
 
 help: ## what you see
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -32,6 +32,11 @@ conformance: ## holds the WebSocket layer against Autobahn's cases
 fuzz: ## throws damaged frames, tokens and plugins at what reads them; FUZZ_CASES=50000
 	@host/local-services/setup.sh test
 	FUZZ_CASES=$${FUZZ_CASES:-20000} cargo test -p arcyou-gateway --test fuzz -- --nocapture $(ARGS)
+
+bench: ## what the gateway costs, each figure beside a ceiling measured in the same run; ARGS="sends --rounds 3"
+	@host/local-services/setup.sh test
+	cargo build --release -p arcyou-outbox-worker
+	cargo bench -p arcyou-gateway --bench figures -- $(ARGS)
 
 bench-outage: ## what people notice while Redis is away for a minute, at 200 messages a second
 	@host/local-services/setup.sh test

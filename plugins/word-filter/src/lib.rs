@@ -11,7 +11,7 @@ use folded::Folded;
 /// What stands under `[plugin.config]`.
 #[derive(serde::Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct Config {
+pub struct Config {
     /// Words that become asterisks.
     mask: Vec<String>,
     /// Words that refuse the message.
@@ -20,7 +20,8 @@ struct Config {
     inside_words: bool,
 }
 
-struct WordFilter {
+/// The plugin: its words, ready to be found.
+pub struct WordFilter {
     config: Config,
     words: AhoCorasick,
 }
