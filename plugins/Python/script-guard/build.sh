@@ -13,5 +13,5 @@ fi
 modules=$(mktemp -d)
 trap 'rm -rf "$modules"' EXIT
 cp ./*.py "$sdk/python/arcyou.py" "$modules"
-.venv/bin/componentize-py --quiet --wit-path "$sdk/worlds" --world validate componentize plugin \
+VIRTUAL_ENV=$PWD/.venv .venv/bin/componentize-py --quiet --wit-path "$sdk/worlds" --world validate componentize plugin \
     --python-path "$modules" --stub-wasi --output "$1"

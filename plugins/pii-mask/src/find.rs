@@ -48,19 +48,29 @@ impl Finder {
 
     /// In the order of the text.
     pub(crate) fn find(&self, kind: Kind, text: &str) -> Vec<Range<usize>> {
-        let whole = |regex: &Regex| {
+        let whole = |regex: &Regex| -> Vec<_> {
             regex.find_iter(text).map(|found| found.range()).filter(|at| stands_alone(text, at)).collect()
         };
         match kind {
+            // The shortest number of all has nine digits; most texts have none.
+            Kind::ResidentNumber | Kind::Card | Kind::Phone if digits(text) < 9 => Vec::new(),
             Kind::Mail => {
                 let mut finder = LinkFinder::new();
                 finder.kinds(&[LinkKind::Email]).links(text).map(|mail| address(mail.start(), mail.as_str())).collect()
             }
             Kind::ResidentNumber => whole(&self.resident_number),
             Kind::Card => self.digits.find_iter(text).flat_map(|run| cards(text, run.range())).collect(),
-            Kind::Phone => whole(&self.phone),
+            Kind::Phone => {
+                let mut phones = whole(&self.phone);
+                phones.retain(|at| (9..=15).contains(&digits(&text[at.clone()])));
+                phones
+            }
         }
     }
+}
+
+fn digits(text: &str) -> usize {
+    text.bytes().filter(u8::is_ascii_digit).count()
 }
 
 /// Not a part of a longer number.
