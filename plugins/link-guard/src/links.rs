@@ -1,9 +1,7 @@
 //! Links in a text, as widely as any client sees them.
 
 use std::ops::Range;
-use std::sync::LazyLock;
 
-use regex_lite::Regex;
 use url::{Host, Url, quirks::domain_to_unicode};
 
 /// A piece of a text that clients make a link of.
@@ -21,27 +19,39 @@ pub(crate) struct Link {
     pub(crate) disguised: bool,
 }
 
-/// What cannot stand in a link ends it.
-static WORD: LazyLock<Regex> = LazyLock::new(|| regex(r#"[^\s<>"`|]+"#));
-static SCHEME: LazyLock<Regex> = LazyLock::new(|| regex("[A-Za-z][A-Za-z0-9+.-]*:"));
-static DOMAIN: LazyLock<Regex> = LazyLock::new(|| regex(r"[0-9A-Za-z_.\x{80}-\x{10FFFF}-]+"));
+/// The pieces of a text that these characters do not end, and where each begins.
+fn pieces(text: &str, ends: fn(char) -> bool) -> impl Iterator<Item = (usize, &str)> {
+    let begins =
+        text.split_inclusive(ends).scan(0, |next, piece| Some((std::mem::replace(next, *next + piece.len()), piece)));
+    begins.map(move |(start, piece)| (start, piece.trim_end_matches(ends))).filter(|(_, piece)| !piece.is_empty())
+}
 
-#[allow(clippy::expect_used)] // They are written above.
-fn regex(pattern: &str) -> Regex {
-    Regex::new(pattern).expect("a valid pattern")
+/// What cannot stand in a link ends it.
+fn ends_link(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '<' | '>' | '"' | '`' | '|')
+}
+
+fn ends_domain(c: char) -> bool {
+    c.is_ascii() && !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-' | '_')
+}
+
+/// Where a scheme that ends with this colon begins.
+fn scheme(word: &str, colon: usize) -> Option<usize> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '.' | '-');
+    let run = word[..colon].trim_end_matches(plain).len();
+    Some(run + word[run..colon].find(|c: char| c.is_ascii_alphabetic())?)
 }
 
 pub(crate) fn find(text: &str) -> Vec<Link> {
     let mut links = Vec::new();
-    for word in WORD.find_iter(text) {
-        let (start, word) = (word.start(), word.as_str());
-        let schemes = SCHEME.find_iter(word).map(|scheme| scheme.start());
+    for (start, word) in pieces(text, ends_link) {
+        let schemes = word.match_indices(':').filter_map(|(colon, _)| scheme(word, colon));
         let link = schemes.filter_map(|at| Some((at, with_scheme(&word[at..])?))).next();
         let before = link.as_ref().map_or(word, |(at, _)| &word[..*at]);
-        links.extend(DOMAIN.find_iter(before).filter_map(|domain| {
-            let mail = before[..domain.start()].ends_with('@') || before[domain.end()..].starts_with('@');
-            let place = start + domain.start()..start + domain.end();
-            bare(domain.as_str()).filter(|_| !mail).map(|link| Link { place, ..link })
+        links.extend(pieces(before, ends_domain).filter_map(|(at, domain)| {
+            let mail = before[..at].ends_with('@') || before[at + domain.len()..].starts_with('@');
+            let place = start + at..start + at + domain.len();
+            bare(domain).filter(|_| !mail).map(|link| Link { place, ..link })
         }));
         links.extend(link.map(|(at, link)| {
             let end = word.trim_end_matches(['.', ',', ';', '!', '?', ')', ']', '}', '\'', '*']).len();
@@ -79,8 +89,8 @@ fn with_scheme(text: &str) -> Option<Link> {
 }
 
 fn bare(text: &str) -> Option<Link> {
-    // Most words have no dot of any alphabet.
-    if text.is_ascii() && !text.contains('.') {
+    // Most words have none of the dots of domains.
+    if !text.contains(['.', '。', '．', '｡']) {
         return None;
     }
     // A longer host there is none; words may have grown together with one.
@@ -95,8 +105,7 @@ fn bare(text: &str) -> Option<Link> {
 
 fn hosts(domain: &str) -> Vec<String> {
     let unicode = domain_to_unicode(domain);
-    let odd = |c: char| c.is_ascii() && !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-' | '_');
-    let mut host = unicode.split(odd).next().unwrap_or_default().trim_end_matches('.');
+    let mut host = unicode.split(ends_domain).next().unwrap_or_default().trim_end_matches('.');
     // No top-level domain mixes alphabets: what follows is the next word, a Korean particle for one.
     let last = host.rfind('.').map_or(0, |dot| dot + 1);
     if host[last..].starts_with(|c: char| c.is_ascii_alphabetic()) {

@@ -34,6 +34,7 @@ fn a_denied_domain_is_found_in_every_disguise() {
         "**http://evil.example**",
         "see:http://evil.example",
         "evil.example",
+        "evil．example and evil。example",
         "go to www.evil.example/x.",
         "여기https://evil.example입니다",
         "여기evil.example입니다",
