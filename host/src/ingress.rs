@@ -7,6 +7,7 @@ use metrics::{counter, histogram};
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, Span};
 
+use crate::audit::Audit;
 use crate::authorize::{Joined, Submitted, authorize, not_participant};
 use crate::batch::{Batcher, NotStored, Outcome};
 use crate::plugins::{PluginHost, Rejection, Screening};
@@ -19,6 +20,7 @@ pub struct Ingress {
     pub(crate) store: Store,
     pub(crate) plugins: Arc<PluginHost>,
     pub(crate) batcher: Batcher,
+    pub(crate) audit: Audit,
 }
 
 /// A send that was taken as far as the batch, or no further.
@@ -53,12 +55,15 @@ impl Ingress {
         if let Some(reply) = self.repeat(&message).await? {
             return Ok(Answer::Ready(Ok(reply)));
         }
+        let (conversation, sender) = (message.conversation, message.sender);
         let permitted = authorize(&self.store, message, joined).await?;
-        match self.plugins.chain().screen(permitted) {
+        let screening = self.plugins.chain().screen(permitted);
+        self.audit.note(conversation, sender, &screening);
+        match screening {
             Screening::Screened(screened) => Ok(Answer::Pending(self.batcher.submit(screened).map_err(refusal)?)),
-            Screening::Discarded => Ok(Answer::Ready(Ok(sent(SendStatus::Discarded, false)))),
+            Screening::Discarded { .. } => Ok(Answer::Ready(Ok(sent(SendStatus::Discarded, false)))),
             Screening::Rejected(rejection) => Err(rejected(rejection)),
-            Screening::Failed { plugin } => Err(plugin_failed(plugin)),
+            Screening::Failed { by } => Err(plugin_failed(by.plugin.clone())),
         }
     }
 
@@ -141,7 +146,7 @@ fn rejected(rejection: Rejection) -> Failure {
         code: ErrorCode::Rejected,
         text: rejection.reason,
         retry_after_ms: rejection.retry_after_ms.map(u64::from),
-        plugin: Some(rejection.plugin),
+        plugin: Some(rejection.by.plugin.clone()),
         reject_code: Some(rejection.code),
         conversation: None,
     }

@@ -57,8 +57,14 @@ pub fn figures(options: &Options) -> Vec<Figure> {
         filter.push(Round { product: nanoseconds(time, hosted_filter.call(&long)), ceiling });
     }
     let shares = "nothing";
-    let figure = |name, ceiling, goal, rounds| {
-        Figure { name, unit: "ns a message", ceiling, shares, goal, rounds, notes: Vec::new() }
+    let figure = |name, ceiling, goal, rounds| Figure {
+        name,
+        unit: "ns a message",
+        ceiling,
+        shares,
+        goal,
+        rounds,
+        notes: Vec::new(),
     };
     vec![
         figure("a trivial plugin's call", "the bare wasmtime call of the same component", Goal::AtMost(1.5), trivial),

@@ -40,12 +40,19 @@ pub fn figures(options: &Options) -> Vec<Figure> {
         across.push(Round { product: delivered.at(0.5), ceiling: bare.at(0.5) + hop.at(0.5) });
         across_p99.push(Round { product: delivered.at(0.99), ceiling: bare.at(0.99) + hop.at(0.99) });
     }
-    let alone = "one-row transactions of the gateway's statements at the same rate on ten connections, nothing else running";
+    let alone =
+        "one-row transactions of the gateway's statements at the same rate on ten connections, nothing else running";
     let hops = "the same transactions, and a PUBLISH to one subscriber at the same rate, added; nothing else running";
     let one = "the load, PgBouncer, PostgreSQL, Redis, one worker, all deliveries; two plugins on";
     let two = "the same, and a second gateway that the receivers are on";
-    let figure = |name, ceiling, shares, goal, rounds| {
-        Figure { name, unit: "ms", ceiling, shares, goal, rounds, notes: Vec::new() }
+    let figure = |name, ceiling, shares, goal, rounds| Figure {
+        name,
+        unit: "ms",
+        ceiling,
+        shares,
+        goal,
+        rounds,
+        notes: Vec::new(),
     };
     vec![
         figure("ack at 1,000/s, p50", alone, one, Goal::AtMost(2.0), p50),

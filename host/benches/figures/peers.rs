@@ -75,9 +75,11 @@ pub async fn run(peer: Peer) {
     let limits = Config::from_source(&minimal, Mode::Serve).unwrap().limits;
     let room = Arc::new(Room { limits, others: Mutex::default() });
     let upgrade = match peer {
-        Peer::Echo => get(|State(room): State<Arc<Room>>, upgrade: WebSocketUpgrade| async move {
-            upgraded(upgrade, &room, echo)
-        }),
+        Peer::Echo => {
+            get(
+                |State(room): State<Arc<Room>>, upgrade: WebSocketUpgrade| async move { upgraded(upgrade, &room, echo) },
+            )
+        }
         Peer::Broadcast => get(|State(room): State<Arc<Room>>, upgrade: WebSocketUpgrade| async move {
             let others = room.clone();
             upgraded(upgrade, &room, move |socket| broadcast(socket, others))

@@ -60,7 +60,8 @@ pub fn figures(options: &Options) -> Vec<Figure> {
         notes.push(format!("batches of {:.0}; {}", product.batch, product.shares));
     }
     let shares = "the load, PgBouncer, PostgreSQL, Redis, one worker, all deliveries";
-    let figure = |name, unit, ceiling, goal, rounds| Figure { name, unit, ceiling, shares, goal, rounds, notes: vec![] };
+    let figure =
+        |name, unit, ceiling, goal, rounds| Figure { name, unit, ceiling, shares, goal, rounds, notes: vec![] };
     let one = "pgbench, 32 clients, a transaction in one round trip for each message, nothing else running";
     let batches = "the gateway's statements in batches of the same size on two connections, nothing else running";
     let bare = "the same batches, and the worker's claims and marks of them, nothing else running";
@@ -79,9 +80,8 @@ async fn product(servers: &Servers, time: Duration) -> Product {
     let mut worker = database.worker().await;
     let members = ClosedLoop::start(gateway.port, &conversations, IN_FLIGHT).await;
     tokio::time::sleep(WARM_UP).await;
-    let batches = async || {
-        (gateway.metric("arcyou_commit_size_sum").await, gateway.metric("arcyou_commit_size_count").await)
-    };
+    let batches =
+        async || (gateway.metric("arcyou_commit_size_sum").await, gateway.metric("arcyou_commit_size_count").await);
     let before = batches().await;
     let pids = [
         servers.postgres.pid().unwrap(),
@@ -121,7 +121,8 @@ async fn one_by_one(servers: &Servers, time: Duration) -> f64 {
     let database = servers.database().await;
     database.conversations(CONVERSATIONS, MEMBERS).await;
     // Conversations by number, since pgbench draws numbers.
-    let numbered = "CREATE TABLE numbered AS SELECT row_number() OVER () AS n, conversation_id AS c, (array_agg(user_id))[1] AS u
+    let numbered =
+        "CREATE TABLE numbered AS SELECT row_number() OVER () AS n, conversation_id AS c, (array_agg(user_id))[1] AS u
             FROM participants GROUP BY conversation_id; CREATE UNIQUE INDEX ON numbered (n); ANALYZE numbered";
     database.sql.batch_execute(numbered).await.unwrap();
     let script = tempfile::NamedTempFile::new().unwrap();
@@ -161,10 +162,13 @@ COMMIT;\n",
 fn pgbench() -> PathBuf {
     let beside = |postgres: PathBuf| postgres.canonicalize().ok().map(|path| path.with_file_name("pgbench"));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).flat_map(|dir| [Some(dir.join("pgbench")), beside(dir.join("postgres"))]);
+    let on_path =
+        std::env::split_paths(&path).flat_map(|dir| [Some(dir.join("pgbench")), beside(dir.join("postgres"))]);
     let packaged = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found = on_path.flatten().chain(packaged.map(|version| version.path().join("bin/pgbench")));
-    found.find(|path| path.is_file()).expect("pgbench is missing; it comes with the PostgreSQL server or its contrib package")
+    found
+        .find(|path| path.is_file())
+        .expect("pgbench is missing; it comes with the PostgreSQL server or its contrib package")
 }
 
 async fn bare(servers: &Servers, time: Duration, batch: usize) -> Bare {

@@ -25,7 +25,8 @@ pub struct Servers {
 impl Servers {
     pub fn start() -> Self {
         let postgres = Postgres::start(PostgresOptions { durable: true, ..PostgresOptions::default() }).unwrap();
-        let bouncer = PgBouncer::start(&postgres, PgBouncerOptions { pool_size: 32, ..PgBouncerOptions::default() }).unwrap();
+        let bouncer =
+            PgBouncer::start(&postgres, PgBouncerOptions { pool_size: 32, ..PgBouncerOptions::default() }).unwrap();
         Self { postgres, bouncer, redis: Redis::start().unwrap() }
     }
 

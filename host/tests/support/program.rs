@@ -67,8 +67,12 @@ impl Program {
 
     /// SIGTERM.
     pub async fn begin_stop(&self) {
+        self.signal("TERM").await;
+    }
+
+    pub async fn signal(&self, name: &str) {
         let process = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-TERM", &process]).status().await.unwrap().success());
+        assert!(Command::new("kill").arg(format!("-{name}")).arg(&process).status().await.unwrap().success());
     }
 
     /// Waits for the end.

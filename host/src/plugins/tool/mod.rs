@@ -9,6 +9,7 @@ mod lines;
 mod new;
 mod run;
 mod sdk;
+mod status;
 mod subject;
 mod test;
 
@@ -42,6 +43,8 @@ pub enum PluginCommand {
     Check(check::Options),
     /// Measure what a plugin costs
     Bench(bench::Options),
+    /// Ask a running gateway how its plugins are doing; fails if one of them does not work
+    Status(status::Options),
     /// Write out the SDK that belongs to this gateway
     Sdk {
         /// Where to; an SDK that stands there is brought up to date
@@ -64,6 +67,7 @@ impl PluginCommand {
             Self::Run(options) => run::run(&options),
             Self::Check(options) => check::run(&options),
             Self::Bench(options) => bench::run(&options),
+            Self::Status(options) => status::run(&options),
             Self::Sdk { dir } => {
                 sdk::write(&dir)?;
                 println!("{}", dir.display());
