@@ -16,6 +16,7 @@ use crate::audit::AuditConfig;
 use crate::auth::Authenticator;
 use crate::gateway::{Limits, Rate};
 use crate::origins::Origins;
+use crate::plugins::usual_records;
 use crate::protocol::FrameLimits;
 use crate::protocol::body::BodyLimits;
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub authenticator: Authenticator,
     /// `PLUGINS_DIR`, or `./plugins` where that has plugins.
     pub plugins_dir: Option<PathBuf>,
+    /// `PLUGIN_RECORDS_DIR`; none: what plugins fail on is not kept.
+    pub records_dir: Option<PathBuf>,
     /// `PLUGIN_AUDIT` and `AUDIT_RETENTION_DAYS`.
     pub audit: AuditConfig,
     /// What one socket may do and cost.
@@ -75,6 +78,10 @@ impl Config {
         let admin = reader.or("ADMIN_ADDR", SocketAddr::from(([127, 0, 0, 1], 9090)));
         let authenticator = authenticator(&mut reader);
         let plugins_dir = plugins_dir(&mut reader);
+        let records_dir = match reader.optional::<PathBuf>("PLUGIN_RECORDS_DIR") {
+            Some(dir) => Some(dir).filter(|dir| dir != Path::new("off")),
+            None => usual_records(),
+        };
         let audit = audit(&mut reader);
         let limits = limits(&mut reader);
         let drain = Duration::from_secs(reader.within("DRAIN_SECONDS", 20, 0..=3600));
@@ -90,6 +97,7 @@ impl Config {
                 admin,
                 authenticator: authenticator?,
                 plugins_dir,
+                records_dir,
                 audit,
                 limits,
                 drain,

@@ -111,6 +111,7 @@ impl Services {
         }
         let cache = plugins::usual_cache();
         let options = plugins::Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
+        let options = plugins::Options { records_dir: config.records_dir.clone(), ..options };
         let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
         Ok(Self { pool, bus, plugins, health, metrics })
     }

@@ -7,6 +7,9 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -206,4 +209,51 @@ fn what_takes_long_to_compile_is_refused_until_it_is_done() {
 fn with_section(wasm: &[u8], name: &str, text: &str) -> Vec<u8> {
     let content = [&[name.len() as u8], name.as_bytes(), text.as_bytes()].concat();
     [wasm, &[0, content.len() as u8], &content].concat()
+}
+
+/// Runs `plugin replay` on a record; its report, and whether it says that the failure is the same.
+fn replay(record: &Path, more: &[&str]) -> (String, bool) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"));
+    let output = command.args(["plugin", "replay"]).arg(record).args(more).output().unwrap();
+    (String::from_utf8([output.stdout, output.stderr].concat()).unwrap(), output.status.success())
+}
+
+fn records(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.to_string_lossy().ends_with(".record.json"));
+    files.sort();
+    files
+}
+
+#[test]
+fn what_a_plugin_fails_on_is_kept_and_fails_again() {
+    let (dir, state) = (Dir::guest("[plugin.config]\nvalidate = \"annotate\"\n"), tempfile::tempdir().unwrap());
+    let kept = state.path().join("records");
+    let host =
+        PluginHost::new(Options { records_dir: Some(kept.clone()), ..Options::new(Some(dir.path()), None, LIMITS) })
+            .unwrap();
+    for (at, (deed, kind)) in [("panic", "trap"), ("replace-garbage", "invalid_replacement")].into_iter().enumerate() {
+        send(&host, json!({"filter": deed, "text": "secret"}));
+        while records(&kept).len() == at {
+            std::thread::yield_now();
+        }
+        let record = &records(&kept)[at];
+        let mode = fs::metadata(record).unwrap().permissions().mode();
+        assert_eq!((mode & 0o777, record.to_string_lossy().contains(kind)), (0o600, true), "{record:?}");
+        let (report, same) = replay(record, &[]);
+        assert!(same && report.contains(&format!("kept         {kind}: ")), "{report}");
+    }
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o700);
+    let panic = &records(&kept)[0];
+    let (report, _) = replay(panic, &[]);
+    assert!(report.contains("this is what I panic about") && report.contains("same         yes"), "{report}");
+    // Another version that does not fail on it.
+    let mended = built().join("body-shape.wasm");
+    let (report, same) = replay(panic, &["--plugin", mended.to_str().unwrap()]);
+    assert!(!same && report.contains("refuses its configuration"), "{report}");
+    // What needs several messages.
+    fs::write(panic, fs::read_to_string(panic).unwrap().replace("panic\\\"", "seventh\\\"")).unwrap();
+    assert!(replay(panic, &[]).0.contains("it does not fail"));
+    let (report, same) = replay(panic, &["--times", "10"]);
+    assert!(same && report.contains("7 made"), "{report}");
 }

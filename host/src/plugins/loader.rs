@@ -19,6 +19,7 @@ use super::limits;
 use super::manifest::{self, Entry, Plan};
 use super::plugin::{Clock, Plugin};
 use super::provenance::{AllowList, version};
+use super::record::Recorder;
 use crate::protocol::body::BodyLimits;
 
 /// Bytes of a `.wasm` file: a JavaScript plugin with its engine has a fifth of it.
@@ -117,6 +118,7 @@ pub(crate) struct Inspection {
 pub(crate) struct Loader {
     compiler: Compiler,
     linker: Linker<State>,
+    recorder: Option<Recorder>,
     body_limits: BodyLimits,
     clock: Clock,
 }
@@ -148,7 +150,19 @@ impl Loader {
             }
         });
         let compiler = Compiler::new(engine, cache);
-        Ok(Self { compiler, linker, body_limits, clock })
+        Ok(Self { compiler, linker, recorder: None, body_limits, clock })
+    }
+
+    /// The same, keeping in this directory what plugins fail on.
+    pub(crate) fn recording(mut self, dir: Option<&Path>) -> Self {
+        self.recorder = dir.and_then(|dir| match Recorder::open(dir) {
+            Ok(recorder) => Some(recorder),
+            Err(error) => {
+                tracing::warn!(dir = %dir.display(), %error, "what plugins fail on is not kept");
+                None
+            }
+        });
+        self
     }
 
     pub(crate) fn compiling_within(mut self, time: Duration) -> Self {
@@ -172,7 +186,10 @@ impl Loader {
             admit(allowed.as_ref(), &origin)?;
             let plugin = match running.iter().find(|plugin| *plugin.origin() == origin) {
                 Some(plugin) => plugin.clone(),
-                None => Arc::new(self.start(&wasm, origin)?),
+                None => {
+                    let file = dir.join(&origin.1.file);
+                    Arc::new(self.start(&wasm, origin)?.recorded(self.recorder.as_ref(), file))
+                }
             };
             let entry = &plugin.origin().1;
             if entry.cases {

@@ -4,7 +4,8 @@
 //! their [`condition`]s) and the `.wasm` files, whose [`provenance`] it tells, takes compiled
 //! code from its [`cache`] or has it made ([`compiler`]), and proves that each plugin starts; [`instance`] keeps instances warm within their
 //! [`limits`]; [`plugin`] asks one plugin, behind its [`breaker`]; [`verdict`] checks the answers and folds them; [`chain`]
-//! is what the gateway calls. [`versions`] puts one chain in the place of another, and a version that fails ([`rollback`]) back. [`contract`] alone knows the interface's bindings. Authors work on plugins with [`tool`], which
+//! is what the gateway calls. [`versions`] puts one chain in the place of another, and a version that fails ([`rollback`]) back. What plugins
+//! fail on is kept ([`record`]). [`contract`] alone knows the interface's bindings. Authors work on plugins with [`tool`], which
 //! tries them ([`trial`]) as the gateway does when it holds them to their [`cases`].
 //!
 //! A plugin can do nothing but answer and log. Whatever it does wrong harms one message, as its `on_error` says.
@@ -33,6 +34,7 @@ mod manifest;
 mod order;
 mod plugin;
 mod provenance;
+mod record;
 mod rollback;
 mod supervise;
 mod text;
@@ -51,6 +53,7 @@ pub use chain::{Chain, Preview, Rejection, Screened, Screening};
 pub use loader::LoadError;
 pub use plugin::{Clock, PluginStatus};
 pub use provenance::Provenance;
+pub use record::usual_records;
 pub use supervise::supervise;
 pub use versions::RolledBack;
 pub use watch::Watch;
@@ -65,6 +68,8 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// A private directory for compiled code, made if it is missing; none: plugins are compiled at each start.
     pub cache_dir: Option<PathBuf>,
+    /// A private directory for what plugins fail on, made if it is missing; none: nothing is kept.
+    pub records_dir: Option<PathBuf>,
     /// What a replaced body may be at most.
     pub body_limits: BodyLimits,
     /// For circuit breakers and timing.
@@ -80,6 +85,7 @@ impl Options {
         Self {
             dir: dir.map(Path::to_owned),
             cache_dir: cache_dir.map(Path::to_owned),
+            records_dir: None,
             body_limits,
             clock,
             compile_within: compiler::COMPILE_WITHIN,
@@ -100,8 +106,9 @@ pub struct PluginHost {
 impl PluginHost {
     /// Loads the plugins. A metrics recorder must be installed before, or the plugins' counters go nowhere.
     pub fn new(options: Options) -> Result<Self, LoadError> {
-        let Options { dir, cache_dir, body_limits, clock, compile_within } = options;
-        let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?.compiling_within(compile_within);
+        let Options { dir, cache_dir, records_dir, body_limits, clock, compile_within } = options;
+        let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?;
+        let loader = loader.compiling_within(compile_within).recording(records_dir.as_deref());
         let chain = dir.as_deref().map(|dir| loader.load(dir, &[])).transpose()?.unwrap_or_default();
         let versions = Arc::<Versions>::default();
         versions.install(chain, clock());

@@ -1,6 +1,7 @@
 //! One plugin of the chain: its instances, its breaker, and what is counted about it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -15,6 +16,7 @@ use super::fault::{Fault, FaultKind};
 use super::instance::{Call, Pool, StartError, Template};
 use super::manifest::{Entry, Mode, OnError, Share};
 use super::provenance::Provenance;
+use super::record::{Failure, Recorder, Recording};
 use super::rollback::Went;
 use super::verdict::{Answer, Draft, Judge, Judged, Note, Outcome, Refusal, check};
 use super::versions::{RolledBack, Watch};
@@ -37,6 +39,8 @@ pub(crate) struct Plugin {
     skipped: AtomicU64,
     last_failure: Mutex<Option<Fault>>,
     watch: Watch,
+    /// Keeps what it fails on.
+    recording: Option<Recording>,
     /// What it was made from: the file's digest and its entry.
     origin: ([u8; 32], Entry),
 }
@@ -100,8 +104,15 @@ impl Plugin {
             skipped: AtomicU64::new(0),
             last_failure: Mutex::new(None),
             watch: Watch::default(),
+            recording: None,
             origin,
         }
+    }
+
+    /// The same, keeping what it fails on.
+    pub(crate) fn recorded(self, recorder: Option<&Recorder>, file: PathBuf) -> Self {
+        let recording = recorder.map(|recorder| Recording { recorder: recorder.clone(), file });
+        Self { recording, ..self }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -120,10 +131,15 @@ impl Plugin {
         &self.watch
     }
 
-    /// The kind and the text of the last failure.
-    pub(crate) fn last_failure(&self) -> Option<String> {
+    /// The last failure.
+    pub(crate) fn last_fault(&self) -> Option<Failure> {
         let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map(|fault| format!("{}: {}", fault.kind.name(), fault.text))
+        last.as_ref().map(|fault| Failure { kind: fault.kind, text: fault.text.clone() })
+    }
+
+    /// Its kind and text.
+    pub(crate) fn last_failure(&self) -> Option<String> {
+        self.last_fault().map(|failure| format!("{}: {}", failure.kind.name(), failure.text))
     }
 
     pub(crate) fn body_limits(&self) -> &BodyLimits {
@@ -134,10 +150,11 @@ impl Plugin {
         &self.pool
     }
 
-    /// The same code under another entry, to be tried apart from the chain: nothing of it is counted, and no breaker opens.
+    /// The same code under another entry, to be tried apart from the chain: nothing of it is counted or kept, and no breaker opens.
     pub(crate) fn sibling(&self, entry: Entry) -> Result<Self, StartError> {
         let entry = Entry { breaker: BreakerConfig::NEVER, ..entry };
-        metrics::with_local_recorder(&metrics::NoopRecorder, || self.stand_in(entry))
+        let sibling = metrics::with_local_recorder(&metrics::NoopRecorder, || self.stand_in(entry))?;
+        Ok(Self { recording: None, ..sibling })
     }
 
     /// The same code under another entry, as a plugin of the chain.
@@ -145,7 +162,11 @@ impl Plugin {
         let (limits, config, plugin) = (entry.limits, entry.config.to_string(), entry.name.as_str().into());
         let pool = Pool::start(Template { plugin, limits, config, ..self.pool.template().clone() })?;
         let (origin, version) = ((self.origin.0, entry), self.provenance.version.clone());
-        Ok(Self::new(pool, origin, version, self.body_limits, self.clock.clone()))
+        let plugin = Self::new(pool, origin, version, self.body_limits, self.clock.clone());
+        Ok(match &self.recording {
+            Some(Recording { recorder, file }) => plugin.recorded(Some(recorder), file.clone()),
+            None => plugin,
+        })
     }
 
     pub(crate) fn status(&self) -> PluginStatus {
@@ -299,6 +320,9 @@ impl Judge for Arc<Plugin> {
                 self.skipped()
             }
             Err(fault) => {
+                if let Some(recording) = &self.recording {
+                    recording.keep(self, hook, draft, &fault);
+                }
                 let went = self.failed(hook, fault, ended);
                 self.watch.called(self, went, ended);
                 self.on_error()
