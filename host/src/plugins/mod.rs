@@ -42,6 +42,8 @@ pub mod tool;
 mod trial;
 mod verdict;
 #[cfg(test)]
+mod verdict_table_tests;
+#[cfg(test)]
 mod verdict_tests;
 mod versions;
 mod watch;
