@@ -58,6 +58,11 @@ impl Program {
         metrics.lines().find_map(value).unwrap_or_default()
     }
 
+    /// A GET on the admin listener: status line, headers and body.
+    pub async fn get(&self, path: &str) -> String {
+        super::http_get(self.admin_port, path).await
+    }
+
     /// Memory that the process holds, in bytes.
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
