@@ -58,17 +58,23 @@ impl Audit {
         Self(Some(sender))
     }
 
-    /// Takes note if the message is kept from being stored. Never waits.
-    pub fn note(&self, conversation: Uuid, sender: Uuid, screening: &Screening) {
-        let Some(queue) = &self.0 else { return };
+    /// What there is to note about a message, if it is kept from being stored.
+    pub fn about(&self, conversation: Uuid, sender: Uuid, screening: &Screening) -> Option<Box<Kept>> {
+        self.0.as_ref()?;
         let (verdict, by, code, reason) = match screening {
-            Screening::Screened(_) => return,
+            Screening::Screened(_) => return None,
             Screening::Discarded { by } => ("discarded", by, None, None),
             Screening::Failed { by } => ("failed", by, None, None),
             Screening::Rejected(Rejection { by, code, reason, .. }) => ("rejected", by, Some(code), Some(reason)),
         };
         let (by, code, reason) = (by.clone(), code.cloned(), reason.cloned());
-        if queue.try_send(Kept { conversation, sender, verdict, by, code, reason }).is_err() {
+        Some(Box::new(Kept { conversation, sender, verdict, by, code, reason }))
+    }
+
+    /// Takes note of it. Never waits.
+    pub fn note(&self, kept: Option<Box<Kept>>) {
+        let (Some(queue), Some(kept)) = (&self.0, kept) else { return };
+        if queue.try_send(*kept).is_err() {
             counter!("arcyou_audit_lost_total").increment(1);
         }
     }

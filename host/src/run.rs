@@ -69,7 +69,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToke
     let (fanout, listening) = Fanout::start(fanout, &bus, Arc::new(store.clone()), &health, upkeep_ends.clone());
     let batcher = Batcher::start(&store, batch, wake.clone(), &lanes);
     let audit = Audit::start(&store, audit, &lanes, &upkeep, upkeep_ends.clone());
-    let ingress = Ingress { store: store.clone(), plugins, batcher, audit };
+    let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let gateway = Arc::new(Gateway { limits, places, authenticator, store, ingress, fanout, wake });
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arcyou_outbox_worker::bus::{Bus, RedisBus, RedisUrl};
+use arcyou_outbox_worker::bus::{self, Bus};
 use arcyou_outbox_worker::database::DatabaseUrl;
 use arcyou_outbox_worker::health::{Health, Part};
 use arcyou_outbox_worker::{admin, database, telemetry};
@@ -72,16 +72,11 @@ pub async fn listen(config: &Config) -> anyhow::Result<Listeners> {
     Ok(Listeners { public, admin: bind(config.admin, "ADMIN_ADDR").await? })
 }
 
-/// The bus of a deployment.
-pub fn redis(url: &RedisUrl, health: &Health) -> anyhow::Result<Arc<dyn Bus>> {
-    Ok(Arc::new(RedisBus::new(url, health)?))
-}
-
 /// `serve`: runs until `shutdown`. A database or Redis that is away is waited for, and `/ready` says so.
 pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let url = config.redis_url.as_ref().context("REDIS_URL is not set")?;
     let health = Health::with_essential(ESSENTIAL);
-    let bus = redis(url, &health)?;
+    let bus = bus::open(url, config.pubsub_mode, &health)?;
     let services = Services::prepare(&config, bus, health, telemetry::metrics()?).await?;
     let listeners = listen(&config).await?;
     tracing::info!(address = %listeners.public_addr()?, admin = %config.admin, "listening");

@@ -9,9 +9,10 @@ use wasmtime::component::InstancePre;
 use super::contract::{Exports, Functions, Hook, Judgement, Level, Message};
 use super::counts::Tally;
 use super::fault::Fault;
-use super::limits::{LOG_LINE_BYTES, Limits, MemoryLimit, ticks};
+use super::limits::{LOG_LINE_BYTES, Limits, MemoryLimit};
 use super::manifest::Isolation;
 use super::text::clip;
+use super::ticker::{Ticker, ticks};
 
 /// What a store carries for its instance.
 pub(crate) struct State {
@@ -75,6 +76,7 @@ pub(crate) struct Template {
     pub(crate) plugin: Arc<str>,
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
+    pub(crate) ticker: Ticker,
     pub(crate) limits: Limits,
     pub(crate) isolation: Isolation,
     /// The text of a JSON object.
@@ -84,6 +86,7 @@ pub(crate) struct Template {
 impl Template {
     /// A configured instance, counted in `tally`.
     pub(crate) fn instantiate(&self, tally: &Arc<Tally>) -> Result<Instance, StartError> {
+        let _entered = self.ticker.enter();
         let limits = &self.limits;
         let memory = MemoryLimit::new(limits.memory_bytes(), tally.clone());
         let state = State {
@@ -121,7 +124,8 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// After an error the instance must be dropped: it was left in the middle of something.
-    fn judge(&mut self, limits: &Limits, call: Call<'_>) -> wasmtime::Result<Judgement> {
+    fn judge(&mut self, limits: &Limits, ticker: &Ticker, call: Call<'_>) -> wasmtime::Result<Judgement> {
+        let _entered = ticker.enter();
         self.calls = self.calls.saturating_add(1);
         self.store.set_epoch_deadline(ticks(call.within_ms));
         let state = self.store.data_mut();
@@ -220,7 +224,7 @@ impl Pool {
                 self.template.instantiate(&self.tally).map_err(StartError::into_fault)?
             }
         };
-        let judgement = instance.judge(limits, call).map_err(|error| Fault::of_call(&error))?;
+        let judgement = instance.judge(limits, &self.template.ticker, call).map_err(|error| Fault::of_call(&error))?;
         if self.template.isolation == Isolation::Warm && !instance.is_worn(limits) {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < limits.instances.get() as usize {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter};
@@ -89,34 +87,18 @@ const STACK_BYTES: usize = 512 << 10;
 /// Instances of all plugins together; address space is all that an unused one takes.
 const INSTANCES: u32 = 2_000;
 
-/// One tick of the epoch.
-const TICK: Duration = Duration::from_millis(1);
-
-/// An engine and the one thread that ticks for it until the engine is gone.
+/// What runs plugins.
 pub(crate) fn engine() -> Result<Engine, wasmtime::Error> {
     // Address space for so many memories of 4 GiB is not to be had everywhere; without it instances start more slowly.
-    let engine = pooled().or_else(|error| {
+    pooled().or_else(|error| {
         tracing::warn!(%error, "no room for a pool of plugin memories, using one mapping for each");
         Engine::new(&base())
-    })?;
-    ticking(engine)
+    })
 }
 
 /// The same for authors, with the one difference that it counts the instructions of plugins, which costs time.
 pub(crate) fn metered_engine() -> Result<Engine, wasmtime::Error> {
-    ticking(Engine::new(base().consume_fuel(true))?)
-}
-
-fn ticking(engine: Engine) -> Result<Engine, wasmtime::Error> {
-    let weak = engine.weak();
-    thread::Builder::new().name("plugin-epoch".into()).spawn(move || {
-        while let Some(engine) = weak.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            thread::sleep(TICK);
-        }
-    })?;
-    Ok(engine)
+    Engine::new(base().consume_fuel(true))
 }
 
 fn base() -> Config {
@@ -136,11 +118,6 @@ fn pooled() -> Result<Engine, wasmtime::Error> {
     let mut config = base();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
-}
-
-/// The epoch ticks after which a call is over time. One more than the time itself, since the first tick may be near.
-pub(crate) fn ticks(ms: u32) -> u64 {
-    u64::from(ms) + 1
 }
 
 /// Bounds an instance's memory, and remembers how much it has.

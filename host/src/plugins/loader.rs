@@ -20,6 +20,7 @@ use super::manifest::{self, Entry, Plan};
 use super::plugin::{Clock, Plugin};
 use super::provenance::{AllowList, version};
 use super::record::Recorder;
+use super::ticker::Ticker;
 use crate::protocol::body::BodyLimits;
 
 /// Bytes of a `.wasm` file: a JavaScript plugin with its engine has a fifth of it.
@@ -117,6 +118,7 @@ pub(crate) struct Inspection {
 /// Everything that plugins are made with.
 pub(crate) struct Loader {
     compiler: Compiler,
+    ticker: Ticker,
     linker: Linker<State>,
     recorder: Option<Recorder>,
     body_limits: BodyLimits,
@@ -142,6 +144,7 @@ impl Loader {
         let failed = |error: wasmtime::Error| LoadError::Engine(format!("{error:#}"));
         let engine = engine.map_err(failed)?;
         let linker = linker(&engine).map_err(failed)?;
+        let ticker = Ticker::start(&engine).map_err(|error| LoadError::Engine(error.to_string()))?;
         let cache = cache_dir.and_then(|dir| match Cache::open(dir) {
             Ok(cache) => Some(cache),
             Err(error) => {
@@ -150,7 +153,7 @@ impl Loader {
             }
         });
         let compiler = Compiler::new(engine, cache);
-        Ok(Self { compiler, linker, recorder: None, body_limits, clock })
+        Ok(Self { compiler, ticker, linker, recorder: None, body_limits, clock })
     }
 
     /// The same, keeping in this directory what plugins fail on.
@@ -235,6 +238,7 @@ impl Loader {
             plugin: entry.name.as_str().into(),
             pre,
             exports,
+            ticker: self.ticker.clone(),
             limits: entry.limits,
             isolation: entry.isolation,
             config,

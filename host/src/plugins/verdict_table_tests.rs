@@ -12,8 +12,10 @@ use crate::protocol::body::{Body, BodyLimits};
 const CAME: &str = "{}";
 const REPLACED: &str = "{\"n\":1}";
 
+type Worded = (&'static str, fn() -> Answer);
+
 /// What a plugin may answer, each with the word that the table has for it.
-const ANSWERS: [(&str, fn() -> Answer); 8] = [
+const ANSWERS: [Worded; 8] = [
     ("go on", || judged(Outcome::Accept, vec![])),
     ("go on", || judged(Outcome::Accept, vec![("key".into(), "value".into())])),
     ("go on", || Answer::Passed),
