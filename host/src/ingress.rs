@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
+use crate::audit::Audit;
 use crate::authorize::{Joined, Submitted, authorize, not_participant};
 use crate::batch::{Batcher, NotStored, Outcome};
 use crate::plugins::{PluginHost, Rejection, Screening};
@@ -22,6 +23,7 @@ pub struct Ingress {
     pub(crate) store: Store,
     pub(crate) plugins: Arc<PluginHost>,
     pub(crate) batcher: Batcher,
+    pub(crate) audit: Audit,
     pub(crate) meter: Arc<SendMeter>,
 }
 
@@ -88,20 +90,26 @@ impl Ingress {
 
     async fn hand_over(&self, message: Submitted, joined: Option<&Joined>) -> Result<Answer, Failure> {
         let repeat = message.idempotency_key.clone().map(|key| (message.conversation, message.sender, key));
+        let (conversation, sender) = (message.conversation, message.sender);
         let permitted = authorize(&self.store, message, joined).await;
-        let refused = match permitted.map(|permitted| self.plugins.chain().screen(permitted)) {
+        let screening = permitted.map(|permitted| self.plugins.chain().screen(permitted));
+        let kept = screening.as_ref().ok().and_then(|screening| self.audit.about(conversation, sender, screening));
+        let refused = match screening {
             Ok(Screening::Screened(screened)) => {
                 return self.batcher.submit(screened).map(Answer::Pending).map_err(refusal);
             }
-            Ok(Screening::Discarded) => Ok(sent(SendStatus::Discarded, false)),
+            Ok(Screening::Discarded { .. }) => Ok(sent(SendStatus::Discarded, false)),
             Ok(Screening::Rejected(rejection)) => Err(rejected(rejection)),
-            Ok(Screening::Failed { plugin }) => Err(plugin_failed(plugin)),
+            Ok(Screening::Failed { by }) => Err(plugin_failed(by.plugin.clone())),
             Err(failure) => Err(failure),
         };
         let earlier = match repeat {
             Some((conversation, sender, key)) => Box::pin(self.earlier(conversation, sender, &key)).await?,
             None => None,
         };
+        if earlier.is_none() {
+            self.audit.note(kept);
+        }
         Ok(Answer::Ready(Some(earlier.map_or(refused, Ok))))
     }
 
@@ -178,7 +186,7 @@ fn rejected(rejection: Rejection) -> Failure {
         code: ErrorCode::Rejected,
         text: rejection.reason,
         retry_after_ms: rejection.retry_after_ms.map(u64::from),
-        plugin: Some(rejection.plugin),
+        plugin: Some(rejection.by.plugin.clone()),
         reject_code: Some(rejection.code),
         conversation: None,
     }

@@ -7,6 +7,7 @@ use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
 use super::contract::{Exports, Functions, Hook, Judgement, Level, Message};
+use super::counts::Tally;
 use super::fault::Fault;
 use super::limits::{LOG_LINE_BYTES, Limits, MemoryLimit};
 use super::manifest::Isolation;
@@ -83,11 +84,11 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// A configured instance.
-    pub(crate) fn instantiate(&self) -> Result<Instance, StartError> {
+    /// A configured instance, counted in `tally`.
+    pub(crate) fn instantiate(&self, tally: &Arc<Tally>) -> Result<Instance, StartError> {
         let _entered = self.ticker.enter();
         let limits = &self.limits;
-        let memory = MemoryLimit { max: limits.memory_bytes(), used: 0 };
+        let memory = MemoryLimit::new(limits.memory_bytes(), tally.clone());
         let state = State {
             plugin: self.plugin.clone(),
             memory,
@@ -164,13 +165,15 @@ pub(crate) struct Pool {
     template: Template,
     idle: Mutex<Vec<Instance>>,
     started: AtomicU64,
+    tally: Arc<Tally>,
 }
 
 impl Pool {
     /// Starts the first instance, which proves that the plugin works.
     pub(crate) fn start(template: Template) -> Result<Self, StartError> {
-        let first = template.instantiate()?;
-        Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1) })
+        let tally = Arc::default();
+        let first = template.instantiate(&tally)?;
+        Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1), tally })
     }
 
     pub(crate) fn has(&self, hook: Hook) -> bool {
@@ -180,6 +183,17 @@ impl Pool {
     /// How many instances there ever were.
     pub(crate) fn started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
+    }
+
+    /// The instances that there are now, and the bytes of memory that they hold.
+    pub(crate) fn alive(&self) -> (usize, usize) {
+        (self.tally.instances.load(Ordering::Relaxed), self.tally.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Lets go of the warm instances; whoever calls again starts new ones.
+    pub(crate) fn drain(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
     }
 
     /// What its instances are made from.
@@ -207,7 +221,7 @@ impl Pool {
             Some(instance) => instance,
             None => {
                 self.started.fetch_add(1, Ordering::Relaxed);
-                self.template.instantiate().map_err(StartError::into_fault)?
+                self.template.instantiate(&self.tally).map_err(StartError::into_fault)?
             }
         };
         let judgement = instance.judge(limits, &self.template.ticker, call).map_err(|error| Fault::of_call(&error))?;
