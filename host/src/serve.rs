@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arcyou_outbox_worker::bus::{Bus, RedisBus, RedisUrl};
+use arcyou_outbox_worker::bus::{self, Bus};
 use arcyou_outbox_worker::database::DatabaseUrl;
 use arcyou_outbox_worker::health::{Health, Part};
 use arcyou_outbox_worker::{admin, database, telemetry};
@@ -72,16 +72,11 @@ pub async fn listen(config: &Config) -> anyhow::Result<Listeners> {
     Ok(Listeners { public, admin: bind(config.admin, "ADMIN_ADDR").await? })
 }
 
-/// The bus of a deployment.
-pub fn redis(url: &RedisUrl, health: &Health) -> anyhow::Result<Arc<dyn Bus>> {
-    Ok(Arc::new(RedisBus::new(url, health)?))
-}
-
 /// `serve`: runs until `shutdown`. A database or Redis that is away is waited for, and `/ready` says so.
 pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let url = config.redis_url.as_ref().context("REDIS_URL is not set")?;
     let health = Health::with_essential(ESSENTIAL);
-    let bus = redis(url, &health)?;
+    let bus = bus::open(url, config.pubsub_mode, &health)?;
     let services = Services::prepare(&config, bus, health, telemetry::metrics()?).await?;
     let listeners = listen(&config).await?;
     tracing::info!(address = %listeners.public_addr()?, admin = %config.admin, "listening");
@@ -111,6 +106,7 @@ impl Services {
         }
         let cache = plugins::usual_cache();
         let options = plugins::Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
+        let options = plugins::Options { records_dir: config.records_dir.clone(), ..options };
         let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
         Ok(Self { pool, bus, plugins, health, metrics })
     }
@@ -120,9 +116,10 @@ impl Services {
         let Self { pool, bus, plugins, health, metrics } = self;
         let upkeep_ends = CancellationToken::new();
         let wake = Wake::default();
-        let review = review::router(Store::new(pool.clone()), wake.clone());
+        let more =
+            review::router(Store::new(pool.clone()), wake.clone()).merge(plugins::admin::router(plugins.clone()));
         let ends = upkeep_ends.clone();
-        let admin = tokio::spawn(admin::serve_with(listeners.admin, health.clone(), metrics, review, ends));
+        let admin = tokio::spawn(admin::serve_with(listeners.admin, health.clone(), metrics, more, ends));
         let migration = keep_migrating(config.migrate_database, health.part("schema"));
         let migration = tokio::spawn(upkeep_ends.clone().run_until_cancelled_owned(migration));
         let plugin_state =
@@ -138,6 +135,7 @@ impl Services {
             plugins,
             health,
             wake,
+            audit: config.audit,
         };
         run(parts, listeners.public, shutdown).await;
         upkeep_ends.cancel();

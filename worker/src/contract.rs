@@ -30,6 +30,9 @@ pub enum PubSubMode {
     Global,
     /// A channel for each conversation: a gateway hears those that someone there has joined.
     PerConversation,
+    /// The same as sharded channels (`SPUBLISH`), the hints' one included: each node of a Redis Cluster carries those whose
+    /// names hash to its slots, and no node hears of the others'.
+    Sharded,
 }
 
 impl PubSubMode {
@@ -37,7 +40,7 @@ impl PubSubMode {
     pub fn channel(self, conversation: Uuid) -> String {
         match self {
             Self::Global => GLOBAL_CHANNEL.to_owned(),
-            Self::PerConversation => format!("conv:{conversation}"),
+            Self::PerConversation | Self::Sharded => format!("conv:{conversation}"),
         }
     }
 }
@@ -47,13 +50,14 @@ impl fmt::Display for PubSubMode {
         f.write_str(match self {
             Self::Global => "global",
             Self::PerConversation => "perconv",
+            Self::Sharded => "sharded",
         })
     }
 }
 
 /// The text names no [`PubSubMode`].
 #[derive(Debug, thiserror::Error)]
-#[error("expected `global` or `perconv`")]
+#[error("expected `global`, `perconv` or `sharded`")]
 pub struct UnknownMode;
 
 impl FromStr for PubSubMode {
@@ -63,6 +67,7 @@ impl FromStr for PubSubMode {
         match text {
             "global" => Ok(Self::Global),
             "perconv" => Ok(Self::PerConversation),
+            "sharded" => Ok(Self::Sharded),
             _ => Err(UnknownMode),
         }
     }
@@ -98,7 +103,7 @@ mod tests {
 
     #[test]
     fn modes_read_as_they_are_written() {
-        for mode in [PubSubMode::Global, PubSubMode::PerConversation] {
+        for mode in [PubSubMode::Global, PubSubMode::PerConversation, PubSubMode::Sharded] {
             assert_eq!(mode.to_string().parse::<PubSubMode>().unwrap(), mode);
         }
         assert!("GLOBAL".parse::<PubSubMode>().is_err());
@@ -108,7 +113,9 @@ mod tests {
     fn channels_are_those_of_the_original() {
         let id = Uuid::parse_str("0190A0B0-0000-7000-8000-00000000ABCD").unwrap();
         assert_eq!(PubSubMode::Global.channel(id), "chat:message");
-        assert_eq!(PubSubMode::PerConversation.channel(id), "conv:0190a0b0-0000-7000-8000-00000000abcd");
+        for mode in [PubSubMode::PerConversation, PubSubMode::Sharded] {
+            assert_eq!(mode.channel(id), "conv:0190a0b0-0000-7000-8000-00000000abcd");
+        }
     }
 
     fn payload() -> impl Strategy<Value = serde_json::Value> {

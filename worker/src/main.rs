@@ -3,10 +3,9 @@
 mod parked;
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context;
-use arcyou_outbox_worker::bus::{Bus, RedisBus};
+use arcyou_outbox_worker::bus;
 use arcyou_outbox_worker::health::Health;
 use arcyou_outbox_worker::{Config, admin, database, env, run, shutdown, telemetry};
 use clap::{Parser, Subcommand};
@@ -87,7 +86,7 @@ async fn relay(config: Config) -> anyhow::Result<ExitCode> {
     let metrics = telemetry::metrics().context("setting up metrics")?;
     let pool = database::pool(&config.database_url.application_name("arcyou-outbox-worker"), config.pool_size)?;
     let health = Health::new();
-    let bus: Arc<dyn Bus> = Arc::new(RedisBus::new(&config.redis_url, &health)?);
+    let bus = bus::open(&config.redis_url, config.relay.mode, &health)?;
     let listener = TcpListener::bind(config.admin_addr)
         .await
         .with_context(|| format!("cannot listen on {} (ADMIN_ADDR)", config.admin_addr))?;

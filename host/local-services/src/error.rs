@@ -66,6 +66,9 @@ pub enum ServiceError {
     /// `pg_basebackup` failed.
     #[error("pg_basebackup failed:\n{0}")]
     Copy(String),
+    /// The nodes of a Redis Cluster do not do what they were told.
+    #[error("Redis Cluster: {0}")]
+    Cluster(String),
     /// The port is taken by another process.
     #[error("{service} cannot listen on 127.0.0.1:{port}: the port is taken")]
     PortTaken {

@@ -1,4 +1,4 @@
-//! Private PostgreSQL, PgBouncer and Redis servers, each a child process on a free port of 127.0.0.1.
+//! Private PostgreSQL, PgBouncer and Redis servers, Redis Clusters among them, each a child process on a free port of 127.0.0.1.
 //!
 //! They serve `arcyou-gateway dev` (PostgreSQL only), the tests and the benchmarks; nothing here is meant for production. A
 //! [`Program`] of the caller's own can run in the same way.
@@ -28,6 +28,7 @@ mod port;
 mod postgres;
 mod program;
 mod redis;
+mod redis_cluster;
 mod service;
 mod supervisor;
 mod workspace;
@@ -37,3 +38,4 @@ pub use pgbouncer::{PgBouncer, PgBouncerOptions, Upstream};
 pub use postgres::{Postgres, PostgresOptions};
 pub use program::Program;
 pub use redis::Redis;
+pub use redis_cluster::RedisCluster;

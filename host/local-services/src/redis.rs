@@ -16,6 +16,7 @@ use crate::workspace::Workspace;
 
 const INSTALL: &str = "apt-get install redis-server (Debian, Ubuntu), brew install redis (macOS)";
 const ANSWER: Duration = Duration::from_secs(2);
+const ANSWER_BYTES: u64 = 64 * 1024;
 
 /// A private Redis (or Valkey) server that keeps nothing on disk. Dropping it stops it.
 #[derive(Debug)]
@@ -56,6 +57,12 @@ impl Redis {
     /// The log file.
     pub fn log(&self) -> PathBuf {
         self.service.log()
+    }
+
+    /// The answer to a command without spaces in its arguments, as the protocol has it; none if there is no answer.
+    pub(crate) fn ask(&self, command: &str) -> Option<String> {
+        // What follows the answer is QUIT's.
+        ask(self.port(), command).map(|answer| answer.trim_end_matches("+OK\r\n").to_owned())
     }
 
     /// Stops the server. [`restart`](Self::restart) starts it again, empty.
@@ -101,15 +108,16 @@ impl Recipe for RedisRecipe {
 
     /// Asks the server on the port who it is: an open port could be another process's.
     fn is_ready(&self, _: &Workspace, port: u16, pid: u32, _: &LogSince) -> bool {
-        server_info(port).is_some_and(|info| info.lines().any(|line| line.trim_end() == format!("process_id:{pid}")))
+        ask(port, "INFO server")
+            .is_some_and(|info| info.lines().any(|line| line.trim_end() == format!("process_id:{pid}")))
     }
 }
 
-fn server_info(port: u16) -> Option<String> {
+fn ask(port: u16, command: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ANSWER).ok()?;
     stream.set_read_timeout(Some(ANSWER)).ok()?;
-    stream.write_all(b"INFO server\r\nQUIT\r\n").ok()?;
+    stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
-    stream.take(64 * 1024).read_to_string(&mut answer).ok()?;
+    stream.take(ANSWER_BYTES).read_to_string(&mut answer).ok()?;
     Some(answer)
 }

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Redis};
+use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Redis, RedisCluster};
 use common::{is_alive, open_directory, psql, sql};
 
 fn pool(size: u16) -> (Postgres, PgBouncer) {
@@ -112,6 +112,22 @@ fn redis_answers_keeps_its_port_and_forgets() {
     redis.stop();
     assert_eq!(redis.pid(), None);
     assert!(TcpStream::connect(("127.0.0.1", redis.port())).is_err());
+}
+
+#[test]
+fn a_cluster_survives_its_nodes_and_moves_its_slots() {
+    let mut cluster = RedisCluster::start(3).unwrap();
+    let slot = cluster.slot("channel").unwrap();
+    let from = cluster.owner(slot).unwrap();
+    let to = (from + 1) % 3;
+    cluster.move_slot(slot, to).unwrap();
+    assert_eq!(cluster.owner(slot).unwrap(), to);
+    let replica = cluster.add_replica(to).unwrap();
+    cluster.node(to).kill();
+    common::until("the replica has taken over", || cluster.owner(slot).is_ok_and(|owner| owner == replica));
+    cluster.node(to).restart().unwrap();
+    cluster.until_agreed().unwrap();
+    assert_eq!(cluster.owner(slot).unwrap(), replica);
 }
 
 #[test]

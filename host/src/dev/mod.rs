@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use arcyou_local_services::{Postgres, PostgresOptions};
 use arcyou_outbox_worker::RelayConfig;
-use arcyou_outbox_worker::bus::{Bus, LocalBus};
+use arcyou_outbox_worker::bus::{self, Bus, LocalBus};
 use arcyou_outbox_worker::env::{Process, Source};
 use arcyou_outbox_worker::health::Health;
 use arcyou_outbox_worker::telemetry;
@@ -66,7 +66,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     telemetry::init(config.log_format)?;
     let health = Health::with_essential(serve::ESSENTIAL);
     let bus: Arc<dyn Bus> = match &config.redis_url {
-        Some(url) => serve::redis(url, &health)?,
+        Some(url) => bus::open(url, config.pubsub_mode, &health)?,
         None => Arc::new(LocalBus::new()),
     };
     let services = step("loading plugins", Services::prepare(&config, bus, health, telemetry::metrics()?)).await?;

@@ -52,7 +52,7 @@ impl Directory {
             Entry::Vacant(place) => {
                 let line = match self.mode {
                     PubSubMode::Global => self.global.clone(),
-                    PubSubMode::PerConversation => Arc::default(),
+                    PubSubMode::PerConversation | PubSubMode::Sharded => Arc::default(),
                 };
                 let room = Arc::new(Room::new(conversation, line, self.limits, newest, self.meter.clone()));
                 place.insert(Held { room, references: 1 }).room.clone()
@@ -117,7 +117,7 @@ impl Directory {
         }
     }
 
-    /// Conversations whose room came or went, in `perconv` mode.
+    /// Conversations whose room came or went, where each has a channel of its own.
     pub(super) fn changes(&self) -> &Wishes<Uuid> {
         &self.changes
     }

@@ -24,7 +24,7 @@ struct Listener {
 
 /// A channel that was asked for.
 struct Channel {
-    /// In `perconv` mode: whose it is.
+    /// Whose it is, unless it is everybody's.
     conversation: Option<Uuid>,
     confirmed: bool,
 }
@@ -42,6 +42,7 @@ pub(super) async fn run(hub: Arc<Hub>, bus: Box<dyn Subscriber>, health: Part) {
             signal = listener.bus.next() => match signal {
                 Signal::Message { payload, .. } => listener.hear(&payload),
                 Signal::Subscribed { channel } => listener.confirmed(&channel),
+                Signal::Interrupted { channel } => listener.interrupted(&channel),
                 Signal::Lost => listener.lost(),
             },
         }
@@ -98,6 +99,24 @@ impl Listener {
     fn carried(&self, room: &Room) {
         room.line.up();
         self.hub.due.add(Due::Room(room.conversation));
+    }
+
+    /// One channel may miss events until it is confirmed again.
+    fn interrupted(&mut self, channel: &str) {
+        let Some(asked) = self.channels.get_mut(channel) else { return };
+        self.awaited += usize::from(asked.confirmed);
+        asked.confirmed = false;
+        match asked.conversation {
+            None => self.hub.directory.all_down(),
+            Some(conversation) => {
+                if let Some(room) = self.hub.directory.get(conversation) {
+                    room.line.down();
+                }
+            }
+        }
+        self.health.down(
+            "a part of the bus is away; its conversations' events are delivered from the database, once a second",
+        );
     }
 
     fn lost(&mut self) {

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use arcyou_gateway::config::{Config, Mode};
 use arcyou_gateway::serve::{self, Listeners, Services};
 use arcyou_outbox_worker::RelayConfig;
-use arcyou_outbox_worker::bus::Bus;
+use arcyou_outbox_worker::bus;
 use arcyou_outbox_worker::contract::PubSubMode;
 use arcyou_outbox_worker::env::Source;
 use arcyou_outbox_worker::health::Health;
@@ -82,13 +82,14 @@ impl World {
             ("REDIS_URL".to_owned(), self.redis.url()),
             ("JWT_PUBLIC_KEY".to_owned(), "dev-placeholder".to_owned()),
             ("DRAIN_SECONDS".to_owned(), "1".to_owned()),
+            ("PLUGIN_RECORDS_DIR".to_owned(), "off".to_owned()),
             // A test must not depend on how fast it runs.
             ("RATE_LIMIT_PER_SECOND".to_owned(), "0".to_owned()),
         ]);
         environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let config = Config::from_source(&Variables(environment), Mode::Serve).unwrap();
         let health = Health::with_essential(serve::ESSENTIAL);
-        let bus = serve::redis(config.redis_url.as_ref().unwrap(), &health).unwrap();
+        let bus = bus::open(config.redis_url.as_ref().unwrap(), config.pubsub_mode, &health).unwrap();
         let services = Services::prepare(&config, bus, health, recorder()).await.unwrap();
         let public = listener(port).await;
         let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -107,8 +108,13 @@ impl World {
     }
 
     pub async fn worker_in(&self, mode: PubSubMode) -> Running {
+        self.worker_at(&self.redis.url(), mode).await
+    }
+
+    /// The same with another Redis.
+    pub async fn worker_at(&self, redis_url: &str, mode: PubSubMode) -> Running {
         let health = Health::new();
-        let bus: Arc<dyn Bus> = serve::redis(&self.redis.url().parse().unwrap(), &health).unwrap();
+        let bus = bus::open(&redis_url.parse().unwrap(), mode, &health).unwrap();
         let pool = database::pool(&self.database_url().parse().unwrap(), 4).unwrap();
         let config = RelayConfig { mode, ..RelayConfig::default() };
         let shutdown = CancellationToken::new();

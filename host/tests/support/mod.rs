@@ -59,6 +59,21 @@ impl World {
         Self::on(tokio::task::spawn_blocking(shared).await.unwrap(), &[]).await
     }
 
+    /// The same with `messages` in partitions.
+    pub async fn partitioned() -> Self {
+        let world = Self::new().await;
+        world.partition_messages().await;
+        world
+    }
+
+    /// What an operator does to a table that has outgrown one.
+    pub async fn partition_messages(&self) {
+        let script = include_str!("../../../migrations/partition_messages.sql");
+        let sql = self.connect().await;
+        sql.batch_execute("SET arcyou.partitions = 5").await.unwrap();
+        sql.batch_execute(script).await.unwrap();
+    }
+
     /// The same with a PostgreSQL and a PgBouncer that may be broken.
     pub async fn alone() -> Self {
         Self::on(tokio::task::spawn_blocking(|| Arc::new(Servers::start())).await.unwrap(), &[]).await

@@ -40,6 +40,7 @@ struct State {
 enum Letter {
     Message { channel: String, payload: Bytes },
     Subscribed { channel: String, wish: u64 },
+    Interrupted { channel: String, wish: u64 },
     Lost,
 }
 
@@ -116,7 +117,10 @@ impl Inbox {
                 Letter::Subscribed { channel, wish } if state.wanted.get(&channel) == Some(&wish) => {
                     return Some(Signal::Subscribed { channel });
                 }
-                Letter::Message { .. } | Letter::Subscribed { .. } => {}
+                Letter::Interrupted { channel, wish } if state.wanted.get(&channel) == Some(&wish) => {
+                    return Some(Signal::Interrupted { channel });
+                }
+                Letter::Message { .. } | Letter::Subscribed { .. } | Letter::Interrupted { .. } => {}
             }
         }
         None
@@ -176,6 +180,10 @@ impl Inbox {
         self.deliver(Letter::Subscribed { channel, wish })
     }
 
+    pub(super) fn interrupted(&self, channel: String, wish: u64) -> Result<(), Overrun> {
+        self.deliver(Letter::Interrupted { channel, wish })
+    }
+
     fn deliver(&self, letter: Letter) -> Result<(), Overrun> {
         let mut state = self.state();
         if !state.open {
@@ -213,7 +221,7 @@ impl Letter {
         OVERHEAD
             + match self {
                 Self::Message { channel, payload } => channel.len() + payload.len(),
-                Self::Subscribed { channel, .. } => channel.len(),
+                Self::Subscribed { channel, .. } | Self::Interrupted { channel, .. } => channel.len(),
                 Self::Lost => 0,
             }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::inbox::Inbox;
-use super::{Bus, Publication, Refused, Signal, Subscriber, Unavailable};
+use super::{Bus, Publication, Refused, Signal, Subscriber, Unavailable, Unpublished};
 
 /// How much a subscriber may leave unread.
 const CAPACITY: usize = 16 * 1024 * 1024;
@@ -49,11 +49,11 @@ impl Default for LocalBus {
 
 #[async_trait]
 impl Bus for LocalBus {
-    async fn publish(&self, batch: &[Publication]) -> Result<Vec<Result<(), Refused>>, Unavailable> {
+    async fn publish(&self, batch: &[Publication]) -> Result<Vec<Result<(), Unpublished>>, Unavailable> {
         let channels = self.channels.lock();
         let publish = |Publication { channel, payload }: &Publication| {
             if payload.len() > self.capacity {
-                return Err(Refused(format!("larger than {} bytes", self.capacity)));
+                return Err(Refused(format!("larger than {} bytes", self.capacity)).into());
             }
             for inbox in channels.get(channel).into_iter().flatten() {
                 // Its owner is told by the inbox.

@@ -1,20 +1,34 @@
 //! The way from a worker to the gateways: channels that forget. Redis Pub/Sub, or the same inside one process.
 //!
 //! What every bus promises, and what not:
-//! - Messages of one [`Bus::publish`] call, and of calls that follow each other, arrive in that order at a subscriber.
+//! - A channel's messages of one [`Bus::publish`] call, and of calls that follow each other, arrive in that order at a subscriber.
 //! - At most once. Who is not subscribed, or lost the connection, misses messages; a [`Subscriber`] says so, with
-//!   [`Signal::Lost`] first and [`Signal::Subscribed`] when it listens again. What lies between must come from the database.
+//!   [`Signal::Lost`] or [`Signal::Interrupted`] first and [`Signal::Subscribed`] when it listens again. What lies between must
+//!   come from the database.
 //! - Memory is bounded: a subscriber that does not call [`Subscriber::next`] loses messages, and is told in the same way.
 
 mod inbox;
 mod local;
 mod redis;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use local::LocalBus;
-pub use redis::{RedisBus, RedisOptions, RedisUrl, RedisUrlError};
+pub use redis::{RedisBus, RedisOptions, RedisUrl, RedisUrlError, ShardedRedisBus};
+
+use crate::contract::PubSubMode;
+use crate::health::Health;
+
+/// The bus of a deployment.
+pub fn open(url: &RedisUrl, mode: PubSubMode, health: &Health) -> Result<Arc<dyn Bus>, RedisUrlError> {
+    Ok(match mode {
+        PubSubMode::Global | PubSubMode::PerConversation => Arc::new(RedisBus::new(url, health)?),
+        PubSubMode::Sharded => Arc::new(ShardedRedisBus::new(url, health)?),
+    })
+}
 
 /// One message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +49,23 @@ pub struct Refused(pub String);
 #[error("{0}")]
 pub struct Unavailable(pub String);
 
+/// Why one message of a batch was not published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unpublished {
+    /// It is to blame itself.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The part of the bus that carries its channel is away; others work.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
 /// Publishes, and makes subscribers.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Publishes in order, pipelined; one result for each. Each waiting is bounded. After an error any part of the
-    /// batch may have arrived: publish it again. Not to be called again before it is done, if order matters.
-    async fn publish(&self, batch: &[Publication]) -> Result<Vec<Result<(), Refused>>, Unavailable>;
+    /// Publishes in order, pipelined; one result for each. Each waiting is bounded. After an error, of the batch or of one
+    /// message, any part of it may have arrived: publish it again. Not to be called again before it is done, if order matters.
+    async fn publish(&self, batch: &[Publication]) -> Result<Vec<Result<(), Unpublished>>, Unavailable>;
 
     /// A subscriber that wants no channel yet.
     fn subscriber(&self) -> Box<dyn Subscriber>;
@@ -77,4 +102,9 @@ pub enum Signal {
     },
     /// Messages of every channel may be missed, until its [`Signal::Subscribed`]. Told once for each time.
     Lost,
+    /// The same of this channel alone.
+    Interrupted {
+        /// Which.
+        channel: String,
+    },
 }

@@ -59,6 +59,13 @@ pub(crate) struct Failure {
     pub(crate) verdict: Verdict,
 }
 
+/// A row that is not to blame, to be tried again after a while.
+#[derive(Debug)]
+pub(crate) struct Postponed {
+    pub(crate) id: i64,
+    pub(crate) delay: Duration,
+}
+
 /// Rows that no other worker can claim while this lives. Dropped, they are as they were.
 pub(crate) struct Claim {
     transaction: Transaction,
@@ -78,11 +85,16 @@ impl Claim {
         }
     }
 
-    /// Records what became of the rows. Rows that are named in neither list are free again.
+    /// Records what became of the rows. Rows that are named in no list are free again.
     ///
     /// After an error it is not known whether it was recorded; then what was published will be published again.
-    pub(crate) async fn finish(self, published: &[i64], failures: &[Failure]) -> Result<(), OutboxError> {
-        match self.transaction.finish(published, failures).await {
+    pub(crate) async fn finish(
+        self,
+        published: &[i64],
+        failures: &[Failure],
+        postponed: &[Postponed],
+    ) -> Result<(), OutboxError> {
+        match self.transaction.finish(published, failures, postponed).await {
             Ok(()) => {
                 self.transaction.0.release();
                 Ok(())
@@ -158,7 +170,12 @@ impl Transaction {
     }
 
     /// Marks, records and commits.
-    async fn finish(&self, published: &[i64], failures: &[Failure]) -> Result<(), OutboxError> {
+    async fn finish(
+        &self,
+        published: &[i64],
+        failures: &[Failure],
+        postponed: &[Postponed],
+    ) -> Result<(), OutboxError> {
         let mark = async {
             match published {
                 [] => Ok(Vec::new()),
@@ -176,13 +193,24 @@ impl Transaction {
                 _ => self.query(sql::FAIL, &params).await,
             }
         };
+        let postpone = self.postpone(postponed);
         let commit = bounded(self.0.batch_execute("COMMIT"));
         // Sent without waiting in between. After a failed statement the commit rolls back, and says nothing of it.
-        let (marked, failed, committed) = tokio::join!(biased; mark, fail, commit);
+        let (marked, failed, postponed, committed) = tokio::join!(biased; mark, fail, postpone, commit);
         marked?;
         failed?;
+        postponed?;
         committed?;
         Ok(())
+    }
+
+    async fn postpone(&self, rows: &[Postponed]) -> Result<(), OutboxError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        let delays: Vec<i64> = rows.iter().map(|row| milliseconds(row.delay)).collect();
+        self.query(sql::POSTPONE, &[(&ids, Type::INT8_ARRAY), (&delays, Type::INT8_ARRAY)]).await.map(drop)
     }
 
     /// A row's payload, if it is not too large; the inner error is the row's own.
@@ -216,9 +244,13 @@ fn storable(error: &str) -> String {
 
 fn delay(verdict: Verdict) -> i64 {
     match verdict {
-        Verdict::Later(delay) => i64::try_from(delay.as_millis()).unwrap_or(i64::MAX),
+        Verdict::Later(delay) => milliseconds(delay),
         Verdict::Park => -1,
     }
+}
+
+fn milliseconds(delay: Duration) -> i64 {
+    i64::try_from(delay.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use deadpool_postgres::{Pool, PoolError};
 use tokio_postgres::types::{ToSql, Type};
 
-pub(crate) use claim::{Claim, Content, Failure, Limits, Row};
+pub(crate) use claim::{Claim, Content, Failure, Limits, Postponed, Row};
 
 use crate::database::{Fault, Lease, describe, describe_pool};
 

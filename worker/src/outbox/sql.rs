@@ -74,6 +74,12 @@ UPDATE outbox SET
 FROM unnest($1, $2, $3) AS failed (id, error, delay)
 WHERE outbox.id = failed.id";
 
+/// $1 rows that could not be published through no fault of their own, $2 milliseconds until the next try.
+pub(crate) const POSTPONE: &str = "\
+UPDATE outbox SET next_attempt_at = now() + postponed.delay * interval '1 millisecond'
+FROM unnest($1, $2) AS postponed (id, delay)
+WHERE outbox.id = postponed.id";
+
 /// $1 after this id, $2 at most so many, $3 seconds to keep. Looks at a page of rows and deletes those that were processed
 /// longer ago: answers the page's last id, its length, how many were deleted, and whether all of them are younger.
 pub(crate) const PRUNE: &str = "\

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::horizon::Horizon;
 use crate::RelayConfig;
-use crate::bus::{Bus, Publication, Refused, Signal, Unavailable};
+use crate::bus::{Bus, Publication, Refused, Signal, Unavailable, Unpublished};
 use crate::contract::{WAKE_CHANNEL, envelope_text};
 use crate::health::Part;
-use crate::outbox::{Claim, Content, Failure, Limits, OutboxError, Row};
+use crate::outbox::{Claim, Content, Failure, Limits, OutboxError, Postponed, Row};
 use crate::retry::{Backoff, Verdict, luck, verdict};
 
 /// Publishing ends before the database would end the transaction for being idle.
@@ -25,6 +25,9 @@ const PUBLISH: Duration = Duration::from_secs(6);
 const BATCH_BYTES: i64 = 8 * 1024 * 1024;
 /// Between tries while PostgreSQL or the bus is away.
 const OUTAGE: Backoff = Backoff { first: Duration::from_millis(100), cap: Duration::from_secs(2) };
+/// Before a row is tried again whose part of the bus is away: at first this, later half the row's age, up to a limit. A long
+/// outage costs few updates so, and who listens there catches up from the database anyway.
+const POSTPONED: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// Listens for hints that the outbox has something new, until dropped.
 pub(crate) async fn listen(bus: &dyn Bus, wake: &Notify) {
@@ -38,7 +41,7 @@ pub(crate) async fn listen(bus: &dyn Bus, wake: &Notify) {
             }
             // Hints may have been missed before.
             Signal::Subscribed { .. } => wake.notify_one(),
-            Signal::Lost => {}
+            Signal::Lost | Signal::Interrupted { .. } => {}
         }
     }
 }
@@ -176,24 +179,30 @@ impl Relay {
             }
         };
         drop(publications);
-        let mut published = Vec::with_capacity(claimed.len());
+        let (mut published, mut postponed) = (Vec::with_capacity(claimed.len()), Vec::new());
         for ((id, retries, age), result) in claimed.into_iter().zip(results) {
             match result {
                 Ok(()) => {
                     metrics::histogram!("arcyou_outbox_delay_seconds").record(age.as_secs_f64());
                     published.push(id);
                 }
-                Err(Refused(reason)) => failures.push(self.failure(id, retries, reason)),
+                Err(Unpublished::Refused(Refused(reason))) => failures.push(self.failure(id, retries, reason)),
+                Err(Unpublished::Unavailable(Unavailable(reason))) => {
+                    tracing::debug!(id, reason, "a row's part of the bus is away");
+                    let [least, most] = POSTPONED;
+                    postponed.push(Postponed { id, delay: (age / 2).clamp(least, most).mul_f64(1.0 - luck() / 4.0) });
+                }
             }
         }
         let marking = Instant::now();
-        claim.finish(&published, &failures).await?;
+        claim.finish(&published, &failures, &postponed).await?;
         metrics::histogram!("arcyou_outbox_mark_seconds").record(marking.elapsed().as_secs_f64());
+        metrics::counter!("arcyou_outbox_postponed_total").increment(postponed.len() as u64);
         count(&published, &failures);
         Ok(())
     }
 
-    async fn publish(&self, publications: &[Publication]) -> Result<Vec<Result<(), Refused>>, Unavailable> {
+    async fn publish(&self, publications: &[Publication]) -> Result<Vec<Result<(), Unpublished>>, Unavailable> {
         if publications.is_empty() {
             return Ok(Vec::new());
         }

@@ -227,7 +227,7 @@ impl Listener {
                     let Envelope { id, kind, conversation_id: _, payload } = serde_json::from_slice(&payload).unwrap();
                     return (id, kind.into_owned(), serde_json::from_str(payload.get()).unwrap());
                 }
-                Signal::Lost | Signal::Subscribed { .. } => {}
+                Signal::Lost | Signal::Interrupted { .. } | Signal::Subscribed { .. } => {}
             }
         }
     }

@@ -47,6 +47,27 @@ async fn while_the_bus_is_away_the_database_delivers() {
     }
 }
 
+/// As when one node of a Redis Cluster is away.
+#[tokio::test]
+async fn a_conversation_that_the_bus_does_not_carry_is_delivered_from_the_database_alone() {
+    let world = World::new(PubSubMode::Sharded);
+    let (mut a, mut b) = (world.join(ROOM, A, 0).await, world.join(OTHER, B, 0).await);
+    world.until("the bus is up", || world.bus_state() == "up").await;
+    world.bus.cut_one(ROOM);
+    world.until("a part of the bus is down", || world.bus_state() == "down").await;
+    world.say(ROOM);
+    assert_eq!(a.seq().await, 1);
+    world.say(OTHER);
+    assert_eq!(b.seq().await, 1);
+    world.say(ROOM);
+    world.bus.mend_one(ROOM);
+    world.until("the bus is up", || world.bus_state() == "up").await;
+    world.say(ROOM);
+    a.read_through(1, 3).await;
+    assert!(a.pending().is_empty(), "nothing comes twice");
+    world.end().await;
+}
+
 #[tokio::test]
 async fn a_short_break_is_made_good_at_once() {
     for mode in MODES {

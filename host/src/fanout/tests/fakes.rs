@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use arcyou_outbox_worker::bus::{Bus, Publication, Refused, Signal, Subscriber, Unavailable};
+use arcyou_outbox_worker::bus::{Bus, Publication, Signal, Subscriber, Unavailable, Unpublished};
 use arcyou_outbox_worker::contract::{MESSAGE_CREATED, PubSubMode, envelope_text};
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -75,6 +75,24 @@ impl FakeBus {
         });
     }
 
+    /// One channel is not carried any more.
+    pub(super) fn cut_one(&self, conversation: Uuid) {
+        self.wire.change(|state| {
+            let channel = self.mode.channel(conversation);
+            state.channels.remove(&channel);
+            state.signals.push_back(Signal::Interrupted { channel });
+        });
+    }
+
+    /// It is carried again.
+    pub(super) fn mend_one(&self, conversation: Uuid) {
+        self.wire.change(|state| {
+            let channel = self.mode.channel(conversation);
+            state.channels.insert(channel.clone());
+            state.signals.push_back(Signal::Subscribed { channel });
+        });
+    }
+
     pub(super) fn channels(&self) -> Vec<String> {
         let mut channels: Vec<_> = self.wire.state.lock().unwrap().channels.iter().cloned().collect();
         channels.sort();
@@ -84,7 +102,7 @@ impl FakeBus {
 
 #[async_trait]
 impl Bus for FakeBus {
-    async fn publish(&self, _: &[Publication]) -> Result<Vec<Result<(), Refused>>, Unavailable> {
+    async fn publish(&self, _: &[Publication]) -> Result<Vec<Result<(), Unpublished>>, Unavailable> {
         unreachable!("the fan-out publishes nothing")
     }
 

@@ -1,6 +1,7 @@
-//! Redis Pub/Sub.
+//! Redis Pub/Sub: over one Redis, or as sharded channels over the nodes of a Redis Cluster.
 
 mod publisher;
+mod sharded;
 mod subscriber;
 
 use std::fmt;
@@ -12,9 +13,10 @@ use async_trait::async_trait;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::publisher::Publisher;
+use self::publisher::{Flavour, Publisher, Sent};
+pub use self::sharded::ShardedRedisBus;
 use self::subscriber::RedisSubscriber;
-use super::{Bus, Publication, Refused, Subscriber, Unavailable};
+use super::{Bus, Publication, Subscriber, Unavailable, Unpublished};
 use crate::health::{Health, Part};
 use crate::retry::Backoff;
 use crate::tls;
@@ -105,7 +107,8 @@ impl RedisBus {
     pub fn with_options(url: &RedisUrl, health: &Health, options: RedisOptions) -> Result<Self, RedisUrlError> {
         tls::install_crypto();
         let client = redis::Client::open(url.0.clone()).map_err(|error| RedisUrlError(error.category().to_owned()))?;
-        let publisher = Arc::new(Publisher::new(client.clone(), options, health.part("redis_publish")));
+        let publisher =
+            Arc::new(Publisher::new(client.clone(), options, Flavour::Plain, Box::new(health.part("redis_publish"))));
         let keeper = tokio::spawn(Arc::clone(&publisher).keep());
         let subscribe_part = health.part("redis_subscribe");
         Ok(Self { publisher, client, options, subscribe_part, _keeper: AbortOnDropHandle::new(keeper) })
@@ -114,8 +117,14 @@ impl RedisBus {
 
 #[async_trait]
 impl Bus for RedisBus {
-    async fn publish(&self, batch: &[Publication]) -> Result<Vec<Result<(), Refused>>, Unavailable> {
-        self.publisher.publish(batch).await
+    async fn publish(&self, batch: &[Publication]) -> Result<Vec<Result<(), Unpublished>>, Unavailable> {
+        let sent = self.publisher.publish(batch).await?;
+        let outcome = |sent| match sent {
+            Sent::Published => Ok(Ok(())),
+            Sent::Refused(refused) => Ok(Err(refused.into())),
+            Sent::Moved(answer) => Err(Unavailable(describe(&answer.into()))),
+        };
+        sent.into_iter().map(outcome).collect()
     }
 
     fn subscriber(&self) -> Box<dyn Subscriber> {

@@ -1,11 +1,13 @@
 //! The publishing connection: pipelined, replaced when it dies, never waited for without a bound.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisError, ServerError, ServerErrorKind, Value};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{RedisOptions, describe};
 use crate::bus::{Publication, Refused, Unavailable};
@@ -16,12 +18,50 @@ use crate::retry::luck;
 const PIPELINE_BYTES: usize = 1024 * 1024;
 /// A message on which Redis closes the connection so many times in a row, and takes others, is to blame itself.
 const STRIKES: u32 = 2;
+/// How long messages of other nodes may wait for one that is being connected to.
+const GLANCE: Duration = Duration::from_millis(250);
 
 pub(super) struct Publisher {
     client: redis::Client,
     options: RedisOptions,
-    part: Part,
+    flavour: Flavour,
+    indicator: Box<dyn Indicator>,
     link: Mutex<Link>,
+}
+
+/// How messages are published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flavour {
+    /// To the one Redis there is: whoever publishes waits for it.
+    Plain,
+    /// To one node of several. While it is away, connecting is left to [`Publisher::keep`]: nobody waits who has messages
+    /// for others too.
+    Sharded,
+}
+
+/// Whom a connection's state is told.
+pub(super) trait Indicator: Send + Sync {
+    fn up(&self);
+    fn down(&self, reason: &str);
+}
+
+impl Indicator for Part {
+    fn up(&self) {
+        self.up();
+    }
+
+    fn down(&self, reason: &str) {
+        self.down(reason);
+    }
+}
+
+/// What became of one message.
+#[derive(Debug, PartialEq)]
+pub(super) enum Sent {
+    Published,
+    Refused(Refused),
+    /// Its channel is another node's, which the answer names.
+    Moved(ServerError),
 }
 
 /// The connection, as far as it is known.
@@ -55,12 +95,19 @@ enum Failure {
 enum Blame {
     Redis,
     Message,
+    /// The message went to the wrong node.
+    Address,
 }
 
 impl Publisher {
-    pub(super) fn new(client: redis::Client, options: RedisOptions, part: Part) -> Self {
+    pub(super) fn new(
+        client: redis::Client,
+        options: RedisOptions,
+        flavour: Flavour,
+        indicator: Box<dyn Indicator>,
+    ) -> Self {
         let state = State::Away { until: Instant::now(), reason: "not connected yet".to_owned() };
-        Self { client, options, part, link: Mutex::new(Link { state, number: 0, failures: 0 }) }
+        Self { client, options, flavour, indicator, link: Mutex::new(Link { state, number: 0, failures: 0 }) }
     }
 
     /// Keeps the connection up, and its state known, while nobody publishes.
@@ -74,7 +121,7 @@ impl Publisher {
         }
     }
 
-    pub(super) async fn publish(&self, batch: &[Publication]) -> Result<Vec<Result<(), Refused>>, Unavailable> {
+    pub(super) async fn publish<P: Borrow<Publication>>(&self, batch: &[P]) -> Result<Vec<Sent>, Unavailable> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut rest = batch;
         while !rest.is_empty() {
@@ -90,7 +137,7 @@ impl Publisher {
     }
 
     /// Finds out which message it is on which Redis closes the connection, if it is a message at all.
-    async fn one_by_one(&self, chunk: &[Publication]) -> Result<Vec<Result<(), Refused>>, Unavailable> {
+    async fn one_by_one<P: Borrow<Publication>>(&self, chunk: &[P]) -> Result<Vec<Sent>, Unavailable> {
         let mut outcomes = Vec::with_capacity(chunk.len());
         for publication in chunk {
             let mut strikes = 0;
@@ -103,7 +150,7 @@ impl Publisher {
                 // Without this message Redis has to work.
                 self.ping().await?;
                 if strikes == STRIKES {
-                    break vec![Err(Refused("Redis closes the connection on this message".to_owned()))];
+                    break vec![Sent::Refused(Refused("Redis closes the connection on this message".to_owned()))];
                 }
             };
             outcomes.extend(outcome);
@@ -111,11 +158,21 @@ impl Publisher {
         Ok(outcomes)
     }
 
-    async fn pipeline(&self, chunk: &[Publication]) -> Result<Vec<Result<(), Refused>>, Failure> {
-        let (mut connection, number) = self.connection().await.map_err(|Unavailable(reason)| Failure::Away(reason))?;
+    async fn pipeline<P: Borrow<Publication>>(&self, chunk: &[P]) -> Result<Vec<Sent>, Failure> {
+        let away = |Unavailable(reason)| Failure::Away(reason);
+        let (mut connection, number) = match self.flavour {
+            Flavour::Plain => self.connection().await,
+            Flavour::Sharded => self.connection_at_hand().await,
+        }
+        .map_err(away)?;
+        let command = match self.flavour {
+            Flavour::Plain => "PUBLISH",
+            Flavour::Sharded => "SPUBLISH",
+        };
         let mut pipeline = redis::Pipeline::with_capacity(chunk.len());
-        for Publication { channel, payload } in chunk {
-            pipeline.cmd("PUBLISH").arg(channel).arg(payload.as_ref());
+        for publication in chunk {
+            let Publication { channel, payload } = publication.borrow();
+            pipeline.cmd(command).arg(channel).arg(payload.as_ref());
         }
         let answers = match connection.send_packed_commands(&pipeline, 0, chunk.len()).await {
             Ok(answers) => answers,
@@ -123,7 +180,7 @@ impl Publisher {
         };
         match judge(answers, chunk.len()) {
             Ok(results) => {
-                self.part.up();
+                self.indicator.up();
                 Ok(results)
             }
             Err(reason) => {
@@ -138,7 +195,7 @@ impl Publisher {
         let (mut connection, number) = self.connection().await?;
         match redis::cmd("PING").query_async::<Value>(&mut connection).await {
             Ok(_) => {
-                self.part.up();
+                self.indicator.up();
                 Ok(())
             }
             Err(error) => {
@@ -153,6 +210,18 @@ impl Publisher {
         let reason = describe(error);
         self.lost(number, &reason).await;
         if error.is_connection_dropped() { Failure::Closed } else { Failure::Away(reason) }
+    }
+
+    /// The connection, if there is one or the first try to connect shows that there can be.
+    async fn connection_at_hand(&self) -> Result<(MultiplexedConnection, u64), Unavailable> {
+        let Ok(link) = timeout(GLANCE, self.link.lock()).await else {
+            return Err(Unavailable("Redis is being connected to".to_owned()));
+        };
+        match &link.state {
+            State::Away { reason, .. } if link.failures > 0 => return Err(Unavailable(reason.clone())),
+            _ => drop(link),
+        }
+        self.connection().await
     }
 
     /// The connection and its number. One caller connects, others wait for it, and all fail when it does.
@@ -178,7 +247,7 @@ impl Publisher {
                 link.failures = link.failures.saturating_add(1);
                 let until = Instant::now() + self.options.backoff.jittered(link.failures, luck());
                 link.state = State::Away { until, reason: reason.clone() };
-                self.part.down(reason.clone());
+                self.indicator.down(&reason);
                 Err(Unavailable(reason))
             }
         }
@@ -189,30 +258,31 @@ impl Publisher {
         let mut link = self.link.lock().await;
         if link.number == number && matches!(link.state, State::Connected(_)) {
             link.state = State::Away { until: Instant::now(), reason: reason.to_owned() };
-            self.part.down(reason);
+            self.indicator.down(reason);
         }
     }
 }
 
 /// How many of these make one pipeline: at least one.
-fn pipeline_length(batch: &[Publication]) -> usize {
+fn pipeline_length<P: Borrow<Publication>>(batch: &[P]) -> usize {
     let mut bytes = 0;
     let fitting = batch.iter().take_while(|publication| {
-        bytes += publication.payload.len();
+        bytes += (*publication).borrow().payload.len();
         bytes <= PIPELINE_BYTES
     });
     fitting.count().max(1)
 }
 
 /// A result for each message, or why Redis cannot serve.
-fn judge(answers: Vec<Value>, expected: usize) -> Result<Vec<Result<(), Refused>>, String> {
+fn judge(answers: Vec<Value>, expected: usize) -> Result<Vec<Sent>, String> {
     if answers.len() != expected {
         return Err(format!("Redis gave {} answers to {expected} messages", answers.len()));
     }
     let judge_one = |answer| match answer {
-        Value::Int(_) => Ok(Ok(())),
+        Value::Int(_) => Ok(Sent::Published),
         Value::ServerError(error) => match blame(&error) {
-            Blame::Message => Ok(Err(Refused(answer_text(&error)))),
+            Blame::Message => Ok(Sent::Refused(Refused(answer_text(&error)))),
+            Blame::Address => Ok(Sent::Moved(error)),
             Blame::Redis => Err(answer_text(&error)),
         },
         _ => Err("Redis gave an answer that is none to PUBLISH".to_owned()),
@@ -231,6 +301,7 @@ fn blame(error: &ServerError) -> Blame {
     let for_all = ["unknown command", "max number of clients", "Can't execute", "DENIED", "unauthenticated"];
     let details = error.details().unwrap_or_default();
     match error.kind() {
+        Some(ServerErrorKind::Moved | ServerErrorKind::Ask) => Blame::Address,
         Some(ServerErrorKind::ResponseError) if !for_all.iter().any(|text| details.contains(text)) => Blame::Message,
         _ => Blame::Redis,
     }
@@ -250,7 +321,8 @@ mod tests {
     #[test]
     fn a_plain_error_blames_the_message_and_every_other_the_server() {
         let results = judge(vec![answer(":1"), answer("-ERR bad payload"), answer(":0")], 3).unwrap();
-        assert_eq!(results, [Ok(()), Err(Refused("Redis answered ERR bad payload".to_owned())), Ok(())]);
+        let refused = Sent::Refused(Refused("Redis answered ERR bad payload".to_owned()));
+        assert_eq!(results, [Sent::Published, refused, Sent::Published]);
         for line in [
             "-LOADING Redis is loading the dataset in memory",
             "-READONLY You can't write against a read only replica.",
@@ -262,10 +334,18 @@ mod tests {
             "-NOPERM this user has no permissions to access one of the channels",
             "-MISCONF Redis is configured to save RDB snapshots",
             "-ERR unknown command 'PUBLISH'",
-            "-MOVED 1 127.0.0.1:7001",
+            "-CROSSSLOT Keys in request don't hash to the same slot",
         ] {
             assert!(judge(vec![answer(":1"), answer(line)], 2).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_message_for_another_node_is_told_apart() {
+        let results = judge(vec![answer(":1"), answer("-MOVED 1 127.0.0.1:7001")], 2).unwrap();
+        assert!(
+            matches!(&results[..], [Sent::Published, Sent::Moved(answer)] if answer.details() == Some("1 127.0.0.1:7001"))
+        );
     }
 
     #[test]

@@ -1,71 +1,19 @@
 //! What every bus promises, tried on each, and what Redis adds to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::collections::BTreeSet;
+mod cluster;
+mod rig;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use arcyou_local_services::Redis;
-use arcyou_outbox_worker::bus::{Bus, LocalBus, Publication, RedisBus, RedisOptions, Signal, Subscriber};
+use arcyou_outbox_worker::bus::{Bus, Publication, Signal, Subscriber};
 use arcyou_outbox_worker::health::{Health, State};
 use bytes::Bytes;
+use rig::{Rig, UNREAD};
 
-/// How much a subscriber may leave unread here.
-const UNREAD: usize = 256 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A bus under test. Each test has a Redis of its own, since some break it.
-enum Rig {
-    Local(Arc<LocalBus>),
-    Redis { redis: Box<Redis>, bus: Arc<RedisBus>, health: Health },
-}
-
-impl Rig {
-    fn local() -> Self {
-        Self::Local(Arc::new(LocalBus::with_capacity(UNREAD)))
-    }
-
-    fn redis() -> Self {
-        Self::redis_with(&[])
-    }
-
-    fn redis_with(settings: &[(&str, &str)]) -> Self {
-        let redis = Box::new(Redis::start_with(settings).unwrap());
-        let health = Health::new();
-        let options = RedisOptions {
-            response_timeout: Duration::from_secs(2),
-            ping_interval: Duration::from_millis(200),
-            unread: UNREAD,
-            ..RedisOptions::default()
-        };
-        let bus = RedisBus::with_options(&redis.url().parse().unwrap(), &health, options).unwrap();
-        Self::Redis { redis, bus: Arc::new(bus), health }
-    }
-
-    fn bus(&self) -> Arc<dyn Bus> {
-        match self {
-            Self::Local(bus) => Arc::clone(bus) as Arc<dyn Bus>,
-            Self::Redis { bus, .. } => Arc::clone(bus) as Arc<dyn Bus>,
-        }
-    }
-
-    fn cli(&self, arguments: &[&str]) -> String {
-        let Self::Redis { redis, .. } = self else { panic!("no Redis here") };
-        let mut command = Command::new("redis-cli");
-        let output = command.args(["-p", &redis.port().to_string()]).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Makes every subscriber miss messages.
-    async fn lose(&self) {
-        match self {
-            Self::Local(_) => flood(&*self.bus(), "a", 4).await,
-            Self::Redis { .. } => assert_ne!(self.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]).trim(), "0"),
-        }
-    }
-}
 
 /// More than a subscriber may leave unread, so many times.
 async fn flood(bus: &dyn Bus, channel: &str, times: usize) {
@@ -106,14 +54,47 @@ async fn subscribe(bus: &dyn Bus, channels: &[&str]) -> Box<dyn Subscriber> {
     subscriber
 }
 
-/// Everything up to the loss, which must be told once, then the confirmations.
-async fn after_loss(subscriber: &mut dyn Subscriber, channels: &[&str]) {
-    while next(subscriber).await != Signal::Lost {}
+/// Everything up to the loss of these channels, which must be told once, for all or for each.
+async fn until_lost(subscriber: &mut dyn Subscriber, channels: &[&str]) {
+    let mut carried: BTreeSet<&str> = channels.iter().copied().collect();
+    while !carried.is_empty() {
+        match next(subscriber).await {
+            Signal::Lost => {
+                assert_eq!(carried.len(), channels.len(), "told twice");
+                return;
+            }
+            Signal::Interrupted { channel } => assert!(carried.remove(channel.as_str()), "{channel} told twice"),
+            Signal::Message { .. } => {}
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+}
+
+/// The confirmations of these channels, and nothing else.
+async fn until_subscribed(subscriber: &mut dyn Subscriber, channels: &[&str]) {
     let mut missing: BTreeSet<&str> = channels.iter().copied().collect();
     while !missing.is_empty() {
         match next(subscriber).await {
             Signal::Subscribed { channel } => assert!(missing.remove(channel.as_str()), "{channel} confirmed twice"),
             other => panic!("unexpected: {other:?}"),
+        }
+    }
+}
+
+/// Everything up to the loss of each channel, then its confirmation, each told once.
+async fn after_loss(subscriber: &mut dyn Subscriber, channels: &[&str]) {
+    let (mut lost, mut confirmed) = (BTreeSet::new(), BTreeSet::new());
+    while confirmed.len() < channels.len() {
+        match next(subscriber).await {
+            Signal::Lost => {
+                assert!(lost.is_empty(), "told twice");
+                lost.extend(channels.iter().map(|channel| (*channel).to_owned()));
+            }
+            Signal::Interrupted { channel } => assert!(lost.insert(channel.clone()), "{channel} told twice"),
+            Signal::Subscribed { channel } => {
+                assert!(lost.contains(&channel) && confirmed.insert(channel.clone()), "{channel} confirmed twice");
+            }
+            Signal::Message { .. } => assert!(lost.len() < channels.len(), "nothing is published after the loss"),
         }
     }
 }
@@ -128,10 +109,14 @@ async fn order_is_kept(rig: Rig) {
         let results = bus.publish(&batch(from)).await.unwrap();
         assert_eq!(results.len(), 500);
         assert!(results.iter().all(Result::is_ok));
-        for expected in batch(from) {
-            let Publication { channel, payload } = expected;
-            assert_eq!(next(&mut *subscriber).await, Signal::Message { channel, payload });
+        let mut expected: BTreeMap<String, Vec<Bytes>> = BTreeMap::new();
+        let mut heard = expected.clone();
+        for Publication { channel, payload } in batch(from) {
+            expected.entry(channel).or_default().push(payload);
+            let Signal::Message { channel, payload } = next(&mut *subscriber).await else { panic!("not a message") };
+            heard.entry(channel).or_default().push(payload);
         }
+        assert_eq!(heard, expected);
     }
 }
 
@@ -246,6 +231,12 @@ macro_rules! conformance {
         mod redis {
             $(#[tokio::test] async fn $name() { super::$name(super::Rig::redis()).await })*
         }
+        mod sharded {
+            $(#[tokio::test] async fn $name() { super::$name(super::Rig::sharded()).await })*
+        }
+        mod in_cluster {
+            $(#[tokio::test] async fn $name() { super::$name(super::Rig::cluster().await).await })*
+        }
     };
 }
 
@@ -264,10 +255,16 @@ async fn local_refuses_what_fits_nowhere() {
     a_message_that_is_refused_harms_no_other(Rig::local(), UNREAD + 1).await;
 }
 
+const SMALL: &[(&str, &str)] = &[("proto-max-bulk-len", "1mb")];
+
 #[tokio::test]
 async fn redis_closing_on_a_message_blames_that_message() {
-    let rig = Rig::redis_with(&[("proto-max-bulk-len", "1mb")]);
-    a_message_that_is_refused_harms_no_other(rig, 1024 * 1024 + 1).await;
+    a_message_that_is_refused_harms_no_other(Rig::redis_with(SMALL), 1024 * 1024 + 1).await;
+}
+
+#[tokio::test]
+async fn a_node_closing_on_a_message_blames_that_message() {
+    a_message_that_is_refused_harms_no_other(Rig::sharded_with(SMALL), 1024 * 1024 + 1).await;
 }
 
 async fn until_state(health: &Health, part: &str, state: State) {
@@ -281,16 +278,14 @@ async fn until_state(health: &Health, part: &str, state: State) {
 }
 
 /// The outage is longer than any number of tries that a client might give up after, and nobody publishes meanwhile.
-#[tokio::test]
-async fn an_idle_subscriber_outlives_an_outage() {
-    let rig = Rig::redis();
-    let Rig::Redis { redis, health, .. } = &rig else { unreachable!() };
+async fn an_idle_subscriber_outlives_an_outage(rig: Rig) {
+    let health = rig.health();
     let bus = rig.bus();
     let mut subscriber = subscribe(&*bus, &["a", "b"]).await;
     until_state(health, "redis_publish", State::Up).await;
     assert_eq!(health.part("redis_subscribe").state(), State::Up);
-    redis.kill();
-    assert_eq!(next(&mut *subscriber).await, Signal::Lost);
+    rig.kill();
+    until_lost(&mut *subscriber, &["a", "b"]).await;
     until_state(health, "redis_publish", State::Down).await;
     until_state(health, "redis_subscribe", State::Down).await;
     assert!(bus.publish(&[publication("a", "1")]).await.is_err());
@@ -299,14 +294,22 @@ async fn an_idle_subscriber_outlives_an_outage() {
     subscriber.unsubscribe("b");
     let quiet = tokio::time::timeout(Duration::from_secs(8), subscriber.next()).await;
     assert!(quiet.is_err(), "one loss is told once: {quiet:?}");
-    redis.restart().unwrap();
-    let confirmed =
-        BTreeSet::from([format!("{:?}", next(&mut *subscriber).await), format!("{:?}", next(&mut *subscriber).await)]);
-    assert_eq!(confirmed, BTreeSet::from(["a", "c"].map(|channel| format!("{:?}", subscribed(channel)))));
+    rig.restart().await;
+    until_subscribed(&mut *subscriber, &["a", "c"]).await;
     until_state(health, "redis_publish", State::Up).await;
     bus.publish(&[publication("b", "unheard"), publication("c", "heard")]).await.unwrap();
     assert_eq!(next(&mut *subscriber).await, message("c", "heard"));
-    assert_eq!(health.part("redis_subscribe").state(), State::Up);
+    until_state(health, "redis_subscribe", State::Up).await;
+}
+
+#[tokio::test]
+async fn an_idle_subscriber_outlives_an_outage_of_redis() {
+    an_idle_subscriber_outlives_an_outage(Rig::redis()).await;
+}
+
+#[tokio::test]
+async fn an_idle_subscriber_outlives_an_outage_of_all_nodes() {
+    an_idle_subscriber_outlives_an_outage(Rig::cluster().await).await;
 }
 
 /// A server that is stopped, or behind a network that swallows everything, closes nothing.
@@ -328,16 +331,14 @@ async fn a_server_that_does_not_answer_is_noticed() {
     assert_eq!(next(&mut *subscriber).await, message("a", "2"));
 }
 
-#[tokio::test]
-async fn thousands_of_channels_are_subscribed_again() {
-    let rig = Rig::redis();
-    let names: Vec<String> = (0..3_000).map(|n| format!("conv:{n}")).collect();
+async fn a_thousand_channels_are_subscribed_again(rig: Rig, listing: &str) {
+    let names: Vec<String> = (0..1_000).map(|n| format!("conv:{n}")).collect();
     let channels: Vec<&str> = names.iter().map(String::as_str).collect();
     let bus = rig.bus();
     let mut subscriber = subscribe(&*bus, &channels).await;
     rig.lose().await;
     after_loss(&mut *subscriber, &channels).await;
-    assert_eq!(rig.cli(&["PUBSUB", "CHANNELS"]).lines().count(), 3_000);
+    assert_eq!(rig.cli(&["PUBSUB", listing]).lines().count(), 1_000);
     drop(subscriber);
     let ended = async {
         while !rig.cli(&["CLIENT", "LIST", "TYPE", "pubsub"]).trim().is_empty() {
@@ -345,4 +346,14 @@ async fn thousands_of_channels_are_subscribed_again() {
         }
     };
     tokio::time::timeout(PATIENCE, ended).await.expect("a dropped subscriber leaves no connection");
+}
+
+#[tokio::test]
+async fn a_thousand_channels_are_subscribed_again_at_redis() {
+    a_thousand_channels_are_subscribed_again(Rig::redis(), "CHANNELS").await;
+}
+
+#[tokio::test]
+async fn a_thousand_channels_are_subscribed_again_at_their_nodes() {
+    a_thousand_channels_are_subscribed_again(Rig::cluster().await, "SHARDCHANNELS").await;
 }
