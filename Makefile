@@ -56,5 +56,5 @@ lint: ## formatting, clippy and documentation, warnings being errors
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-plugins: ## the plugins of this repository, as .wasm files in target/plugins
+plugins: ## the plugins of this repository that are in Rust, as .wasm files in target/plugins
 	cargo run -q -p arcyou-gateway -- plugin build plugins --out target/plugins

@@ -22,7 +22,9 @@ fn send(conversation: Uuid, body: Value) -> Value {
 #[tokio::test]
 async fn one_message_is_rewritten_and_another_refused() {
     let world = World::new().await;
-    let dir = directory(&["body-shape", "word-filter"], &std::fs::read_to_string("../plugins/plugins.toml").unwrap());
+    let config = "[[plugin]]\nname = \"body-shape\"\n[[plugin]]\nname = \"word-filter\"\n\
+                  [plugin.config]\nmask = [\"badword\", \"나쁜말\"]\nreject = [\"forbidden\"]\n";
+    let dir = directory(&["body-shape", "word-filter"], config);
     let (gateway, _worker) = (world.gateway_with(&[dir.variable()]).await, world.worker().await);
     let (user, conversation) = member(&world).await;
     let mut client = Client::joined(gateway.port, user, conversation).await;
