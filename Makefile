@@ -6,7 +6,7 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 export CARGO_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test chaos conformance fuzz bench bench-scale bench-outage bench-claim lint plugins
+.PHONY: help dev test chaos conformance fuzz bench bench-scale bench-hostile bench-outage bench-claim lint plugins
 
 help: ## what you see
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -43,6 +43,10 @@ bench-scale: ## what a message costs as conversations, members, sockets, rows, g
 	cargo build --release -p arcyou-outbox-worker
 	cargo bench -p arcyou-gateway --bench scale -- $(ARGS)
 
+bench-hostile: ## what hostile plugins do, and what their neighbours notice meanwhile
+	@host/local-services/setup.sh test
+	cargo bench -p arcyou-gateway --bench hostile
+
 bench-outage: ## what people notice while Redis is away for a minute, at 200 messages a second
 	@host/local-services/setup.sh test
 	cargo build --release -p arcyou-outbox-worker
@@ -57,5 +61,5 @@ lint: ## formatting, clippy and documentation, warnings being errors
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
-plugins: ## the plugins of this repository, as .wasm files in target/plugins
+plugins: ## the plugins of this repository that are in Rust, as .wasm files in target/plugins
 	cargo run -q -p arcyou-gateway -- plugin build plugins --out target/plugins

@@ -51,7 +51,7 @@ has_javascript() {
     [ "$javascript/node_modules/.package-lock.json" -nt "$javascript/package-lock.json" ]
 }
 
-# A Python that can make virtual environments and is new enough for the fuzzing client; Debian's may be beside another one.
+# A Python that can make virtual environments and is new enough for what runs in them; Debian's may be beside another one.
 python() {
     local candidate
     for candidate in python3 /usr/bin/python3; do
@@ -149,6 +149,7 @@ if [ "$purpose" = test ]; then
     has_server redis-server || missing+=(redis-server)
     has_server pgbouncer || missing+=(pgbouncer)
     has npm || missing+=(nodejs npm)
+    python >/dev/null || missing+=(python3-venv)
 fi
 [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 [ "$purpose" = conformance ] || has_wasm_std || has_wasm_sources ||

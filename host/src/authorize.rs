@@ -48,7 +48,8 @@ pub async fn authorize(store: &Store, message: Submitted, joined: Option<&Joined
     if let Some(Joined { role }) = joined {
         return Ok(Permitted { message, role: role.clone() });
     }
-    match store.standing(message.conversation, message.sender).await {
+    // Boxed, as it is rare: what every send's future holds, every socket pays for.
+    match Box::pin(store.standing(message.conversation, message.sender)).await {
         Ok(Some(standing)) => Ok(Permitted { message, role: standing.role.into() }),
         Ok(None) => Err(not_participant()),
         Err(error) => Err(Failure::from(error)),

@@ -24,8 +24,8 @@ use crate::gateway::{Gateway, Limits};
 use crate::session::allowance::{Allowance, Metered};
 use crate::session::socket::{self, Retirement};
 
-/// What a socket reads at once. Most frames are smaller; a larger one is read in several steps.
-const READ_BUFFER: usize = 4 * 1024;
+/// What a socket reads at once, and keeps for it. Most frames are smaller; a larger one is read in several steps.
+const READ_BUFFER: usize = 2 * 1024;
 /// Frames are handed to the kernel in pieces of this size, or at the end of what is queued.
 const WRITE_BUFFER: usize = 16 * 1024;
 

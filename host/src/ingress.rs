@@ -1,12 +1,16 @@
-//! The inbound line, top to bottom: repeat? → authorize → plugin chain → batch → transaction → ack.
+//! The inbound line, top to bottom: authorize → plugin chain → batch → transaction → ack.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use metrics::{counter, histogram};
+use metrics::{Counter, Histogram, counter, histogram};
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, Span};
+use uuid::Uuid;
 
+use crate::audit::Audit;
 use crate::authorize::{Joined, Submitted, authorize, not_participant};
 use crate::batch::{Batcher, NotStored, Outcome};
 use crate::plugins::{PluginHost, Rejection, Screening};
@@ -19,21 +23,56 @@ pub struct Ingress {
     pub(crate) store: Store,
     pub(crate) plugins: Arc<PluginHost>,
     pub(crate) batcher: Batcher,
+    pub(crate) audit: Audit,
+    pub(crate) meter: Arc<SendMeter>,
+}
+
+/// What is counted about sends. Looked up once: finding a metric by its labels costs as much as reading a frame.
+pub struct SendMeter {
+    stored: Counter,
+    seconds: Histogram,
+}
+
+impl Default for SendMeter {
+    fn default() -> Self {
+        Self {
+            stored: counter!("arcyou_sends_total", "outcome" => "stored"),
+            seconds: histogram!("arcyou_ack_seconds"),
+        }
+    }
+}
+
+impl SendMeter {
+    fn note(&self, since: Instant, result: &Result<Reply, Failure>) {
+        let outcome = match result {
+            Ok(Reply::Send { status: SendStatus::Stored(_), duplicate: false }) => "stored",
+            Ok(Reply::Send { status: SendStatus::Held, .. }) => "held",
+            Ok(Reply::Send { status: SendStatus::Discarded, .. }) => "discarded",
+            Ok(_) => "duplicate",
+            Err(failure) => failure.code.value(),
+        };
+        match outcome {
+            "stored" => self.stored.increment(1),
+            other => counter!("arcyou_sends_total", "outcome" => other).increment(1),
+        }
+        let elapsed = since.elapsed();
+        self.seconds.record(elapsed);
+        tracing::debug!(outcome, ?elapsed, "answered");
+    }
 }
 
 /// A send that was taken as far as the batch, or no further.
-#[derive(Debug)]
 pub struct Accepted {
     since: Instant,
     span: Span,
+    meter: Arc<SendMeter>,
     answer: Answer,
 }
 
 /// An answer, or the promise of one.
-#[derive(Debug)]
 enum Answer {
-    /// Known already.
-    Ready(Result<Reply, Failure>),
+    /// Known already; taken when it is given.
+    Ready(Option<Result<Reply, Failure>>),
     /// Known after the commit.
     Pending(oneshot::Receiver<Outcome>),
 }
@@ -45,28 +84,39 @@ impl Ingress {
         let since = Instant::now();
         let span = tracing::debug_span!("send", conversation = %message.conversation, sender = %message.sender);
         let handed_over = self.hand_over(message, joined).instrument(span.clone()).await;
-        let answer = handed_over.unwrap_or_else(|failure| Answer::Ready(Err(failure)));
-        Accepted { since, span, answer }
+        let answer = handed_over.unwrap_or_else(|failure| Answer::Ready(Some(Err(failure))));
+        Accepted { since, span, meter: self.meter.clone(), answer }
     }
 
     async fn hand_over(&self, message: Submitted, joined: Option<&Joined>) -> Result<Answer, Failure> {
-        if let Some(reply) = self.repeat(&message).await? {
-            return Ok(Answer::Ready(Ok(reply)));
+        let repeat = message.idempotency_key.clone().map(|key| (message.conversation, message.sender, key));
+        let (conversation, sender) = (message.conversation, message.sender);
+        let permitted = authorize(&self.store, message, joined).await;
+        let screening = permitted.map(|permitted| self.plugins.chain().screen(permitted));
+        let kept = screening.as_ref().ok().and_then(|screening| self.audit.about(conversation, sender, screening));
+        let refused = match screening {
+            Ok(Screening::Screened(screened)) => {
+                return self.batcher.submit(screened).map(Answer::Pending).map_err(refusal);
+            }
+            Ok(Screening::Discarded { .. }) => Ok(sent(SendStatus::Discarded, false)),
+            Ok(Screening::Rejected(rejection)) => Err(rejected(rejection)),
+            Ok(Screening::Failed { by }) => Err(plugin_failed(by.plugin.clone())),
+            Err(failure) => Err(failure),
+        };
+        let earlier = match repeat {
+            Some((conversation, sender, key)) => Box::pin(self.earlier(conversation, sender, &key)).await?,
+            None => None,
+        };
+        if earlier.is_none() {
+            self.audit.note(kept);
         }
-        let permitted = authorize(&self.store, message, joined).await?;
-        match self.plugins.chain().screen(permitted) {
-            Screening::Screened(screened) => Ok(Answer::Pending(self.batcher.submit(screened).map_err(refusal)?)),
-            Screening::Discarded => Ok(Answer::Ready(Ok(sent(SendStatus::Discarded, false)))),
-            Screening::Rejected(rejection) => Err(rejected(rejection)),
-            Screening::Failed { plugin } => Err(plugin_failed(plugin)),
-        }
+        Ok(Answer::Ready(Some(earlier.map_or(refused, Ok))))
     }
 
-    /// A key that was used before is answered before the plugins run: a reload or a flood limit must not refuse what is
-    /// stored already. (The constraint in the message's transaction stays the truth.)
-    async fn repeat(&self, message: &Submitted) -> Result<Option<Reply>, Failure> {
-        let Some(key) = &message.idempotency_key else { return Ok(None) };
-        let earlier = self.store.find_by_key(message.conversation, message.sender, key).await?;
+    /// What is stored or held already is not refused, whatever the plugins say by now: a reload or a flood limit must not turn
+    /// a repeat into a refusal. What they let through need not be looked up, since the message's own transaction does.
+    async fn earlier(&self, conversation: Uuid, sender: Uuid, key: &str) -> Result<Option<Reply>, Failure> {
+        let earlier = self.store.find_by_key(conversation, sender, key).await?;
         Ok(earlier.map(|earlier| match earlier {
             Earlier::Stored(ids) => sent(SendStatus::Stored(ids), true),
             Earlier::Held => sent(SendStatus::Held, true),
@@ -75,24 +125,19 @@ impl Ingress {
 }
 
 impl Accepted {
-    /// The answer itself. Counts it.
-    pub async fn resolve(self) -> Result<Reply, Failure> {
-        let result = match self.answer {
-            Answer::Ready(result) => result,
-            // A lane that is gone without an answer may have stored the message.
-            Answer::Pending(outcome) => reply(outcome.await.unwrap_or(Err(NotStored::Unknown))),
+    /// The answer, once. Counts it.
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
+        // A lane that is gone without an answer may have stored the message; so may one whose answer was taken already.
+        let unknown = || reply(Err(NotStored::Unknown));
+        let result = match &mut self.answer {
+            Answer::Ready(result) => result.take().unwrap_or_else(unknown),
+            Answer::Pending(outcome) => match Pin::new(outcome).poll(context) {
+                Poll::Ready(outcome) => outcome.map_or_else(|_| unknown(), reply),
+                Poll::Pending => return Poll::Pending,
+            },
         };
-        let outcome = match &result {
-            Ok(Reply::Send { status: SendStatus::Stored(_), duplicate: false }) => "stored",
-            Ok(Reply::Send { status: SendStatus::Held, .. }) => "held",
-            Ok(Reply::Send { status: SendStatus::Discarded, .. }) => "discarded",
-            Ok(_) => "duplicate",
-            Err(failure) => failure.code.value(),
-        };
-        counter!("arcyou_sends_total", "outcome" => outcome).increment(1);
-        histogram!("arcyou_ack_seconds").record(self.since.elapsed());
-        self.span.in_scope(|| tracing::debug!(outcome, elapsed = ?self.since.elapsed(), "answered"));
-        result
+        self.span.in_scope(|| self.meter.note(self.since, &result));
+        Poll::Ready(result)
     }
 }
 
@@ -141,7 +186,7 @@ fn rejected(rejection: Rejection) -> Failure {
         code: ErrorCode::Rejected,
         text: rejection.reason,
         retry_after_ms: rejection.retry_after_ms.map(u64::from),
-        plugin: Some(rejection.plugin),
+        plugin: Some(rejection.by.plugin.clone()),
         reject_code: Some(rejection.code),
         conversation: None,
     }

@@ -10,6 +10,11 @@ use arcyou_gateway::{dev, review, serve};
 use arcyou_outbox_worker::env::Process;
 use arcyou_outbox_worker::{shutdown, telemetry};
 use clap::{CommandFactory as _, Parser, Subcommand};
+use mimalloc::MiMalloc;
+
+/// Many small pieces of memory, made by one thread and freed by another: measurably cheaper than with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A chat gateway: JSON over WebSocket, sandboxed plugins, PostgreSQL with an outbox, Redis Pub/Sub.
 #[derive(Parser)]

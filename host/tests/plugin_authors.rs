@@ -59,3 +59,19 @@ fn from_an_empty_folder_to_a_verdict() {
     dir.manifest("[[plugin]]\nname = \"my-rule\"\ncases = false\n");
     host.reload().unwrap();
 }
+
+/// The same path in languages that have compilers of their own, which each plugin's `build.sh` installs beside it.
+#[test]
+fn from_an_empty_folder_in_other_languages() {
+    let folder = tempfile::tempdir().unwrap();
+    for (language, rule) in [("javascript", "plugin.js"), ("python", "plugin.py")] {
+        let said = done(folder.path(), &["new", language, "--language", language, "--sdk", "sdk"]);
+        assert!(said.contains(rule), "{said}");
+        let project = folder.path().join(language);
+        assert!(done(&project, &["test"]).contains("3 passed, 0 failed"));
+        let dir = Dir::empty();
+        std::fs::copy(project.join(format!("target/plugins/{language}.wasm")), dir.path().join("rule.wasm")).unwrap();
+        let body = send(&dir.host(), json!({"text": "HELLO THERE", "n": 1})).body.unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), json!({"text": "hello there", "n": 1}));
+    }
+}

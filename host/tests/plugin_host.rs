@@ -200,24 +200,6 @@ fn what_a_plugin_logs_is_limited_and_cannot_forge_lines() {
 }
 
 #[test]
-fn the_repositorys_plugins_work_with_their_manifest() {
-    let dir = Dir::empty();
-    dir.copy("body-shape.wasm", "body-shape.wasm");
-    dir.copy("word-filter.wasm", "word-filter.wasm");
-    dir.manifest(include_str!("../../plugins/plugins.toml"));
-    let host = dir.host();
-    assert_eq!(send(&host, json!({"text": "hello"})), Preview { outcome: "stored", ..Preview::default() });
-    let masked = send(&host, json!({"text": "You BADWORD, 나쁜말!"}));
-    assert_eq!(masked.body.as_deref(), Some(r#"{"text":"You *******, ***!"}"#));
-    assert_eq!(annotations(&masked)["word-filter"]["masked_characters"], "10");
-    assert_eq!(send(&host, json!({"text": "Forbidden"})).code.as_deref(), Some("forbidden_word"));
-    assert_eq!(send(&host, json!({"text": ""})).code.as_deref(), Some("text_too_short"));
-    assert_eq!(send(&host, json!({"txt": ""})).plugin.as_deref(), Some("body-shape"));
-    let hooks: Vec<_> = host.status().into_iter().map(|status| status.hooks).collect();
-    assert_eq!(hooks, [["validate"], ["filter"]], "a plugin exports what it implements");
-}
-
-#[test]
 fn without_a_manifest_every_file_is_a_plugin() {
     let dir = Dir::empty();
     dir.copy("word-filter.wasm", "b.wasm");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::Verdict;
@@ -103,6 +104,28 @@ impl Message {
         Verdict::replace(&fields)
     }
 
+    /// The verdict that rewrites strings wherever they stand in the body: in these top-level fields, or in all if none is
+    /// named. `rewrite` gets each string, and answers the one to take its place, or `None`. Accepts if it never does.
+    ///
+    /// ```
+    /// use arcyou_plugin_sdk::testing::message;
+    /// use serde_json::json;
+    ///
+    /// let message = message(json!({"text": "psst", "quotes": [{"text": "psst, hey"}], "n": 1}));
+    /// let louder = |text: &str| text.contains("psst").then(|| text.replace("psst", "hello"));
+    /// let everywhere = json!({"text": "hello", "quotes": [{"text": "hello, hey"}], "n": 1});
+    /// assert_eq!(message.replace_strings(&[], louder).replacement(), Some(everywhere));
+    /// assert!(message.replace_strings(&["n".to_owned()], louder).is_accept());
+    /// ```
+    pub fn replace_strings(&self, fields: &[String], mut rewrite: impl FnMut(&str) -> Option<String>) -> Verdict {
+        let mut body: BTreeMap<String, Value> = self.body().unwrap_or_default();
+        let mut replaced = false;
+        for (_, value) in body.iter_mut().filter(|(field, _)| fields.is_empty() || fields.contains(field)) {
+            replaced |= replace_in(value, &mut rewrite);
+        }
+        if replaced { Verdict::replace(&body) } else { Verdict::accept() }
+    }
+
     /// What the plugins before this one noted, in their order.
     pub fn annotations(&self) -> &[Annotation] {
         &self.annotations
@@ -122,5 +145,17 @@ impl Message {
         let annotations =
             annotations.into_iter().map(|types::Annotation { key, value }| Annotation { key, value }).collect();
         Self { conversation_id, sender_id, sender_role, body, annotations }
+    }
+}
+
+/// Rewrites the strings of a value, and says whether there was one to rewrite. The gateway bounds how deep a body is.
+fn replace_in(value: &mut Value, rewrite: &mut impl FnMut(&str) -> Option<String>) -> bool {
+    match value {
+        Value::String(text) => rewrite(text).map(|new| *text = new).is_some(),
+        Value::Array(values) => values.iter_mut().fold(false, |replaced, value| replace_in(value, rewrite) | replaced),
+        Value::Object(fields) => {
+            fields.values_mut().fold(false, |replaced, value| replace_in(value, rewrite) | replaced)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

@@ -17,8 +17,8 @@ use crate::report::{Figure, Goal, Round};
 use crate::stack::{Servers, cpu};
 
 const SOCKETS: usize = 1000;
-/// Messages that have not reached every socket yet.
-const UNDER_WAY: u64 = 32;
+/// Messages that have not reached every socket yet: enough that neither side waits for the load.
+const UNDER_WAY: u64 = 128;
 const WARM_UP: Duration = Duration::from_secs(2);
 
 pub fn figure(options: &Options) -> Figure {

@@ -1,4 +1,4 @@
-//! Plugin crates to `.wasm` files, with whichever toolchain is there.
+//! Plugins to `.wasm` files: crates with whichever toolchain is there, those in other languages by their own `build.sh`.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const MANIFEST: &str = "plugins.toml";
+/// What builds a plugin that is no crate: called with the file to write.
+const SCRIPT: &str = "build.sh";
 const TARGET: &str = "wasm32-unknown-unknown";
 
 /// Why plugins could not be built.
@@ -37,6 +39,12 @@ pub enum BuildError {
         /// Where.
         dir: PathBuf,
     },
+    /// A plugin's own script is content, and there is no component.
+    #[error("{SCRIPT} in {} wrote no file: it should write the component to the path that is its argument", dir.display())]
+    NoFile {
+        /// Where.
+        dir: PathBuf,
+    },
     /// A crate's directory is none.
     #[error("{} is not a crate: {reason}", path.display())]
     NotACrate {
@@ -55,23 +63,29 @@ pub enum BuildError {
     },
 }
 
-/// The plugin crates in a folder: those of its subfolders that have a `Cargo.toml`, in the order of their names.
-fn crates_in(dir: &Path) -> Vec<PathBuf> {
+/// The plugins in a folder: those of its subfolders that are one, in the order of their names.
+fn plugins_in(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut crates: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_crate(path)).collect();
-    crates.sort();
-    crates
+    let mut plugins: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_plugin(path)).collect();
+    plugins.sort();
+    plugins
 }
 
-/// Builds plugin crates and puts `<crate name>.wasm` into `out`, with their cases as `<crate name>.cases.toml`; answers the
-/// files. Each of `dirs` is a crate, or a folder of crates, whose `plugins.toml` goes to `out` too. Intermediate files go to
-/// `target/plugins-build` in the crate's workspace. A file that did not change is left alone, so that nobody reloads it.
+/// Builds plugins and puts `<name>.wasm` into `out`, with their cases as `<name>.cases.toml`; answers the files. Each of
+/// `dirs` is a plugin, or a folder of plugins, whose `plugins.toml` goes to `out` too. A plugin is a crate, or a folder with a
+/// `build.sh`, which gives it its name. Intermediate files of crates go to `target/plugins-build` in their workspace. A file
+/// that did not change is left alone, so that nobody reloads it.
 pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let out = &absolute(out)?;
     let mut workspaces: BTreeMap<PathBuf, Vec<(PathBuf, String)>> = BTreeMap::new();
-    for dir in dirs.iter().flat_map(|dir| if is_crate(dir) { vec![dir.clone()] } else { crates_in(dir) }) {
-        let name = crate_name(&dir)?;
-        workspaces.entry(workspace(&dir)?).or_default().push((dir, name));
+    let mut scripts = Vec::new();
+    for dir in dirs.iter().flat_map(|dir| if is_plugin(dir) { vec![dir.clone()] } else { plugins_in(dir) }) {
+        if is_crate(&dir) {
+            let name = crate_name(&dir)?;
+            workspaces.entry(workspace(&dir)?).or_default().push((dir, name));
+        } else {
+            scripts.push(dir);
+        }
     }
     fs::create_dir_all(out).map_err(|source| BuildError::Write { path: out.to_owned(), source })?;
     let mut files = Vec::new();
@@ -79,17 +93,41 @@ pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
         let toolchain = Toolchain::find(&root).ok_or(BuildError::NoToolchain)?;
         let target_dir = root.join("target/plugins-build");
         let names: Vec<&str> = crates.iter().map(|(_, name)| name.as_str()).collect();
-        run(toolchain.command(&root, &target_dir, &names), &root)?;
+        run(toolchain.command(&root, &target_dir, &names), "build", &root)?;
         for (dir, name) in crates {
             let built = target_dir.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
-            files.push(place(&built, out, &format!("{name}.wasm"))?);
-            for kind in ["cases.toml", "cases.jsonl"].into_iter().filter(|kind| dir.join(kind).is_file()) {
-                files.push(place(&dir.join(kind), out, &format!("{name}.{kind}"))?);
-            }
+            files.extend(place_plugin(&built, &dir, &name, out)?);
         }
+    }
+    for dir in scripts {
+        files.extend(build_by_script(&dir, out)?);
     }
     for manifest in dirs.iter().map(|dir| dir.join(MANIFEST)).filter(|manifest| manifest.is_file()) {
         files.push(place(&manifest, out, MANIFEST)?);
+    }
+    Ok(files)
+}
+
+/// Runs a plugin's own script. What it says stands on standard error, as what compilers say does.
+fn build_by_script(dir: &Path, out: &Path) -> Result<Vec<PathBuf>, BuildError> {
+    let dir = &dir.canonicalize().map_err(|source| BuildError::Write { path: dir.to_owned(), source })?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let half = tempfile::tempdir().map_err(|source| BuildError::Write { path: env::temp_dir(), source })?;
+    let built = half.path().join(format!("{name}.wasm"));
+    let mut command = Command::new("sh");
+    command.current_dir(dir).arg(SCRIPT).arg(&built);
+    run(command, SCRIPT, dir)?;
+    if !built.is_file() {
+        return Err(BuildError::NoFile { dir: dir.clone() });
+    }
+    place_plugin(&built, dir, &name, out)
+}
+
+/// Puts a plugin into `out`, with the cases from its folder.
+fn place_plugin(built: &Path, dir: &Path, name: &str, out: &Path) -> Result<Vec<PathBuf>, BuildError> {
+    let mut files = vec![place(built, out, &format!("{name}.wasm"))?];
+    for kind in ["cases.toml", "cases.jsonl"].into_iter().filter(|kind| dir.join(kind).is_file()) {
+        files.push(place(&dir.join(kind), out, &format!("{name}.{kind}"))?);
     }
     Ok(files)
 }
@@ -108,6 +146,10 @@ fn place(source: &Path, out: &Path, name: &str) -> Result<PathBuf, BuildError> {
     };
     copy().map_err(|source| BuildError::Write { path: file.clone(), source })?;
     Ok(file)
+}
+
+fn is_plugin(dir: &Path) -> bool {
+    is_crate(dir) || dir.join(SCRIPT).is_file()
 }
 
 fn is_crate(dir: &Path) -> bool {
@@ -186,8 +228,8 @@ impl Toolchain {
     }
 }
 
-fn run(mut command: Command, dir: &Path) -> Result<(), BuildError> {
-    let text = format!("{} build", command.get_program().to_string_lossy());
+fn run(mut command: Command, what: &str, dir: &Path) -> Result<(), BuildError> {
+    let text = format!("{} {what}", command.get_program().to_string_lossy());
     match command.stdin(Stdio::null()).stdout(Stdio::null()).status() {
         Ok(status) if status.success() => Ok(()),
         Ok(_) => Err(BuildError::Failed { command: text, dir: dir.to_owned() }),
@@ -244,6 +286,28 @@ mod tests {
         assert_eq!(crate_name(here).unwrap(), "arcyou-gateway");
         assert!(workspace(here).unwrap().join("Cargo.lock").is_file());
         assert!(matches!(crate_name(Path::new("/")), Err(BuildError::NotACrate { .. })));
+    }
+
+    #[test]
+    fn a_script_builds_what_is_no_crate() {
+        let dir = tempfile::tempdir().unwrap();
+        let (plugin, out) = (dir.path().join("plugins/of-my-own"), dir.path().join("out"));
+        fs::create_dir_all(&plugin).unwrap();
+        let built = |script: &str| {
+            fs::write(plugin.join(SCRIPT), script).unwrap();
+            build(&[dir.path().join("plugins")], &out)
+        };
+        fs::write(plugin.join("cases.toml"), "").unwrap();
+        assert_eq!(
+            built("printf wasm > \"$1\"").unwrap(),
+            ["of-my-own.wasm", "of-my-own.cases.toml"].map(|file| out.join(file))
+        );
+        assert_eq!(fs::read(out.join("of-my-own.wasm")).unwrap(), b"wasm");
+        assert!(matches!(built("exit 3"), Err(BuildError::Failed { .. })));
+        let nothing = built("true").unwrap_err().to_string();
+        assert!(nothing.contains("of-my-own") && nothing.contains("argument"), "{nothing}");
+        // Nothing half-done is left, and what was there stays.
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
     }
 
     #[test]

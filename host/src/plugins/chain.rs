@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::manifest::ChainLimits;
 use super::plugin::{Plugin, PluginStatus};
+use super::provenance::Provenance;
 use super::verdict::{Draft, Ending, Note, Refusal, Ruling, fold};
 use crate::authorize::{Permitted, Submitted};
 use crate::protocol::body::Body;
@@ -24,21 +25,24 @@ pub enum Screening {
     /// It is to be stored, or held.
     Screened(Screened),
     /// The sender is acknowledged, and that is all.
-    Discarded,
+    Discarded {
+        /// The plugin that wanted it gone.
+        by: Arc<Provenance>,
+    },
     /// A plugin refuses it.
     Rejected(Rejection),
     /// A plugin failed, and its `on_error` refuses what it cannot judge.
     Failed {
-        /// Its name.
-        plugin: Arc<str>,
+        /// That plugin.
+        by: Arc<Provenance>,
     },
 }
 
-/// Why a message was refused. The sender sees all of it.
+/// Why a message was refused. The sender sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The plugin's name.
-    pub plugin: Arc<str>,
+    /// The plugin, of which the sender sees the name.
+    pub by: Arc<Provenance>,
     /// The plugin's own token: `[a-z0-9_.-]`, 1 to 64 bytes.
     pub code: String,
     /// A sentence for people; no control characters, at most 1 KiB.
@@ -52,7 +56,7 @@ pub struct Rejection {
 pub struct Screened {
     message: Submitted,
     annotations: Option<String>,
-    decided_by: Option<Arc<str>>,
+    decided_by: Option<Arc<Provenance>>,
     hold_reason: Option<String>,
 }
 
@@ -88,7 +92,7 @@ impl Screened {
 
     /// The plugin that holds it, or else the last one that replaced its body.
     pub fn decided_by(&self) -> Option<&str> {
-        self.decided_by.as_deref()
+        self.decided_by.as_deref().map(|by| &*by.plugin)
     }
 
     /// Why it is to be held for review; none if it is to be stored.
@@ -97,7 +101,7 @@ impl Screened {
     }
 
     /// What the store needs: message, annotations, deciding plugin, reason to hold.
-    pub fn into_parts(self) -> (Submitted, Option<String>, Option<Arc<str>>, Option<String>) {
+    pub fn into_parts(self) -> (Submitted, Option<String>, Option<Arc<Provenance>>, Option<String>) {
         (self.message, self.annotations, self.decided_by, self.hold_reason)
     }
 }
@@ -116,6 +120,16 @@ impl Chain {
         self.plugins.is_empty()
     }
 
+    /// The same limits for other plugins.
+    pub(crate) fn with(&self, plugins: Vec<Arc<Plugin>>) -> Self {
+        Self { plugins, limits: self.limits }
+    }
+
+    /// The plugin with this name.
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Plugin>> {
+        self.plugins.iter().find(|plugin| &*plugin.provenance().plugin == name)
+    }
+
     /// How many plugins there are.
     pub fn len(&self) -> usize {
         self.plugins.len()
@@ -130,7 +144,8 @@ impl Chain {
     /// serves sockets, that is a pause for them.
     pub fn screen(&self, message: Permitted) -> Screening {
         let ruling = self.judge(message.conversation(), message.sender(), message.role(), message.body());
-        conclude(message, ruling)
+        let by = ruling.decided_by.as_ref().and_then(|name| self.find(name)).map(|plugin| plugin.provenance().clone());
+        conclude(message, ruling, by)
     }
 
     /// What would become of a message, for authors of plugins: nothing that comes out of it can be stored.
@@ -170,24 +185,24 @@ impl Chain {
     }
 }
 
-/// What a ruling makes of the message that it is about.
-fn conclude(message: Permitted, ruling: Ruling) -> Screening {
-    let Ruling { ending, decided_by, body, notes } = ruling;
+/// What a ruling by this plugin makes of the message that it is about.
+fn conclude(message: Permitted, ruling: Ruling, by: Option<Arc<Provenance>>) -> Screening {
+    let Ruling { ending, decided_by: _, body, notes } = ruling;
     let hold_reason = match ending {
         Ending::Stands => None,
         Ending::Held(reason) => Some(reason),
-        Ending::Discarded => return Screening::Discarded,
+        Ending::Discarded => return Screening::Discarded { by: by.unwrap_or_default() },
         Ending::Rejected(Refusal { code, reason, retry_after_ms }) => {
-            let plugin = decided_by.unwrap_or_default();
-            return Screening::Rejected(Rejection { plugin, code, reason, retry_after_ms });
+            let by = by.unwrap_or_default();
+            return Screening::Rejected(Rejection { by, code, reason, retry_after_ms });
         }
-        Ending::Failed => return Screening::Failed { plugin: decided_by.unwrap_or_default() },
+        Ending::Failed => return Screening::Failed { by: by.unwrap_or_default() },
     };
     let mut message = message.into_message();
     if let Some(body) = body {
         message.body = body;
     }
-    Screening::Screened(Screened { message, annotations: annotations(&notes), decided_by, hold_reason })
+    Screening::Screened(Screened { message, annotations: annotations(&notes), decided_by: by, hold_reason })
 }
 
 /// `{"plugin":{"key":"value"}}`, or nothing.
@@ -218,10 +233,14 @@ mod tests {
         Permitted::new(message, "member".into())
     }
 
+    fn by() -> Arc<Provenance> {
+        Arc::new(Provenance { plugin: "p".into(), sha256: "00".into(), version: None })
+    }
+
     fn conclude_with(ending: Ending, replacement: Option<Body>) -> Screening {
         let note = |plugin: &str, key: &str| Note { plugin: plugin.into(), key: key.into(), value: "v\"".into() };
         let notes = vec![note("b", "x"), note("a", "x"), note("a", "y")];
-        conclude(permitted(), Ruling { ending, decided_by: Some("p".into()), body: replacement, notes })
+        conclude(permitted(), Ruling { ending, decided_by: Some("p".into()), body: replacement, notes }, Some(by()))
     }
 
     #[test]
@@ -247,13 +266,13 @@ mod tests {
 
     #[test]
     fn what_does_not_stand_cannot_be_stored() {
-        assert!(matches!(conclude_with(Ending::Discarded, None), Screening::Discarded));
-        assert!(matches!(conclude_with(Ending::Failed, None), Screening::Failed { plugin } if &*plugin == "p"));
+        assert!(matches!(conclude_with(Ending::Discarded, None), Screening::Discarded { .. }));
+        assert!(matches!(conclude_with(Ending::Failed, None), Screening::Failed { by } if &*by.plugin == "p"));
         let refusal = Refusal { code: "c".into(), reason: "r".into(), retry_after_ms: Some(5) };
         let Screening::Rejected(rejection) = conclude_with(Ending::Rejected(refusal), None) else {
             panic!("it is refused")
         };
-        let expected = Rejection { plugin: "p".into(), code: "c".into(), reason: "r".into(), retry_after_ms: Some(5) };
+        let expected = Rejection { by: by(), code: "c".into(), reason: "r".into(), retry_after_ms: Some(5) };
         assert_eq!(rejection, expected);
     }
 }

@@ -7,10 +7,12 @@ use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
 use super::contract::{Exports, Functions, Hook, Judgement, Level, Message};
+use super::counts::Tally;
 use super::fault::Fault;
-use super::limits::{LOG_LINE_BYTES, Limits, MemoryLimit, ticks};
+use super::limits::{LOG_LINE_BYTES, Limits, MemoryLimit};
 use super::manifest::Isolation;
 use super::text::clip;
+use super::ticker::{Ticker, ticks};
 
 /// What a store carries for its instance.
 pub(crate) struct State {
@@ -74,6 +76,7 @@ pub(crate) struct Template {
     pub(crate) plugin: Arc<str>,
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
+    pub(crate) ticker: Ticker,
     pub(crate) limits: Limits,
     pub(crate) isolation: Isolation,
     /// The text of a JSON object.
@@ -81,10 +84,11 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// A configured instance.
-    pub(crate) fn instantiate(&self) -> Result<Instance, StartError> {
+    /// A configured instance, counted in `tally`.
+    pub(crate) fn instantiate(&self, tally: &Arc<Tally>) -> Result<Instance, StartError> {
+        let _entered = self.ticker.enter();
         let limits = &self.limits;
-        let memory = MemoryLimit { max: limits.memory_bytes(), used: 0 };
+        let memory = MemoryLimit::new(limits.memory_bytes(), tally.clone());
         let state = State {
             plugin: self.plugin.clone(),
             memory,
@@ -120,7 +124,8 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// After an error the instance must be dropped: it was left in the middle of something.
-    fn judge(&mut self, limits: &Limits, call: Call<'_>) -> wasmtime::Result<Judgement> {
+    fn judge(&mut self, limits: &Limits, ticker: &Ticker, call: Call<'_>) -> wasmtime::Result<Judgement> {
+        let _entered = ticker.enter();
         self.calls = self.calls.saturating_add(1);
         self.store.set_epoch_deadline(ticks(call.within_ms));
         let state = self.store.data_mut();
@@ -160,13 +165,15 @@ pub(crate) struct Pool {
     template: Template,
     idle: Mutex<Vec<Instance>>,
     started: AtomicU64,
+    tally: Arc<Tally>,
 }
 
 impl Pool {
     /// Starts the first instance, which proves that the plugin works.
     pub(crate) fn start(template: Template) -> Result<Self, StartError> {
-        let first = template.instantiate()?;
-        Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1) })
+        let tally = Arc::default();
+        let first = template.instantiate(&tally)?;
+        Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1), tally })
     }
 
     pub(crate) fn has(&self, hook: Hook) -> bool {
@@ -176,6 +183,17 @@ impl Pool {
     /// How many instances there ever were.
     pub(crate) fn started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
+    }
+
+    /// The instances that there are now, and the bytes of memory that they hold.
+    pub(crate) fn alive(&self) -> (usize, usize) {
+        (self.tally.instances.load(Ordering::Relaxed), self.tally.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Lets go of the warm instances; whoever calls again starts new ones.
+    pub(crate) fn drain(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
     }
 
     /// What its instances are made from.
@@ -203,10 +221,10 @@ impl Pool {
             Some(instance) => instance,
             None => {
                 self.started.fetch_add(1, Ordering::Relaxed);
-                self.template.instantiate().map_err(StartError::into_fault)?
+                self.template.instantiate(&self.tally).map_err(StartError::into_fault)?
             }
         };
-        let judgement = instance.judge(limits, call).map_err(|error| Fault::of_call(&error))?;
+        let judgement = instance.judge(limits, &self.template.ticker, call).map_err(|error| Fault::of_call(&error))?;
         if self.template.isolation == Isolation::Warm && !instance.is_worn(limits) {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < limits.instances.get() as usize {

@@ -1,13 +1,16 @@
 //! What a plugin may use at most, and the engine that enforces it.
 
-use std::thread;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter};
 
+use super::counts::Tally;
+
 /// A number within bounds, so that an impossible limit is an error with its line in `plugins.toml`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub(crate) struct Within<const MIN: u32, const MAX: u32>(u32);
 
 impl<const MIN: u32, const MAX: u32> Within<MIN, MAX> {
@@ -33,7 +36,7 @@ impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Within<MIN, MAX> 
 }
 
 /// The table `[plugin.limits]`: what one plugin may use at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
     /// For one call. Far above what a call takes, since a busy machine's pauses count too.
@@ -84,34 +87,18 @@ const STACK_BYTES: usize = 512 << 10;
 /// Instances of all plugins together; address space is all that an unused one takes.
 const INSTANCES: u32 = 2_000;
 
-/// One tick of the epoch.
-const TICK: Duration = Duration::from_millis(1);
-
-/// An engine and the one thread that ticks for it until the engine is gone.
+/// What runs plugins.
 pub(crate) fn engine() -> Result<Engine, wasmtime::Error> {
     // Address space for so many memories of 4 GiB is not to be had everywhere; without it instances start more slowly.
-    let engine = pooled().or_else(|error| {
+    pooled().or_else(|error| {
         tracing::warn!(%error, "no room for a pool of plugin memories, using one mapping for each");
         Engine::new(&base())
-    })?;
-    ticking(engine)
+    })
 }
 
 /// The same for authors, with the one difference that it counts the instructions of plugins, which costs time.
 pub(crate) fn metered_engine() -> Result<Engine, wasmtime::Error> {
-    ticking(Engine::new(base().consume_fuel(true))?)
-}
-
-fn ticking(engine: Engine) -> Result<Engine, wasmtime::Error> {
-    let weak = engine.weak();
-    thread::Builder::new().name("plugin-epoch".into()).spawn(move || {
-        while let Some(engine) = weak.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            thread::sleep(TICK);
-        }
-    })?;
-    Ok(engine)
+    Engine::new(base().consume_fuel(true))
 }
 
 fn base() -> Config {
@@ -133,16 +120,27 @@ fn pooled() -> Result<Engine, wasmtime::Error> {
     Engine::new(&config)
 }
 
-/// The epoch ticks after which a call is over time. One more than the time itself, since the first tick may be near.
-pub(crate) fn ticks(ms: u32) -> u64 {
-    u64::from(ms) + 1
-}
-
 /// Bounds an instance's memory, and remembers how much it has.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
     pub(crate) max: usize,
     pub(crate) used: usize,
+    tally: Arc<Tally>,
+}
+
+impl MemoryLimit {
+    /// Of an instance that is about to start; counted in `tally` as long as it lives.
+    pub(crate) fn new(max: usize, tally: Arc<Tally>) -> Self {
+        tally.instances.fetch_add(1, Ordering::Relaxed);
+        Self { max, used: 0, tally }
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        self.tally.instances.fetch_sub(1, Ordering::Relaxed);
+        self.tally.bytes.fetch_sub(self.used, Ordering::Relaxed);
+    }
 }
 
 /// The error of a plugin that wants more memory than it may have.
@@ -163,6 +161,7 @@ impl ResourceLimiter for MemoryLimit {
         if wanted > self.max {
             return Err(OverMemory { wanted, max: self.max }.into());
         }
+        self.tally.bytes.fetch_add(wanted.saturating_sub(self.used), Ordering::Relaxed);
         self.used = wanted;
         Ok(true)
     }

@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value as Json;
 
 use super::breaker::BreakerConfig;
 use super::condition::{Condition, Percent};
 use super::limits::{Limits, Within};
 use super::order::in_order;
+use super::provenance::AllowList;
+use super::rollback::RollbackConfig;
 
 /// The file's name in the plugins directory.
 pub(crate) const FILE_NAME: &str = "plugins.toml";
@@ -26,7 +28,7 @@ pub(crate) enum OnError {
 }
 
 /// Whether a plugin's verdict counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
     /// It does.
@@ -36,8 +38,17 @@ pub(crate) enum Mode {
     Observe,
 }
 
+impl Mode {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+}
+
 /// How long an instance lives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Isolation {
     /// For many calls, one after another.
@@ -77,11 +88,12 @@ pub(crate) struct Plan {
     pub(crate) entries: Vec<Entry>,
     /// For a message's way through all plugins.
     pub(crate) chain: ChainLimits,
+    /// The files that may be plugins; none: all.
+    pub(crate) allowed: Option<AllowList>,
 }
 
-/// The table `[chain]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// What the table `[chain]` says of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChainLimits {
     /// For all plugins together on one message; a plugin whose turn comes later is not called, and its `on_error` decides.
     pub(crate) deadline_ms: Within<1, 60_000>,
@@ -118,6 +130,7 @@ pub(crate) struct Entry {
     pub(crate) on_error: OnError,
     pub(crate) limits: Limits,
     pub(crate) breaker: BreakerConfig,
+    pub(crate) rollback: RollbackConfig,
     pub(crate) config: Json,
 }
 
@@ -138,6 +151,7 @@ impl Entry {
             on_error: OnError::default(),
             limits: Limits::default(),
             breaker: BreakerConfig::default(),
+            rollback: RollbackConfig::default(),
             config: Json::Object(serde_json::Map::new()),
         }
     }
@@ -148,9 +162,17 @@ impl Entry {
 #[serde(deny_unknown_fields)]
 struct Manifest {
     #[serde(default)]
-    chain: ChainLimits,
+    chain: ChainTable,
     #[serde(default)]
     plugin: Vec<Listed>,
+}
+
+/// The table `[chain]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChainTable {
+    deadline_ms: Option<Within<1, 60_000>>,
+    allowed_sha256: Option<AllowList>,
 }
 
 #[derive(Deserialize)]
@@ -184,6 +206,8 @@ struct Listed {
     limits: Limits,
     #[serde(default)]
     breaker: BreakerConfig,
+    #[serde(default)]
+    rollback: RollbackConfig,
     #[serde(default)]
     config: toml::Table,
 }
@@ -245,7 +269,9 @@ pub(crate) fn plan(manifest: Option<&str>, mut files: Vec<String>) -> Result<Pla
             return Err(format!("there are two plugins named {:?}", entry.name));
         }
     }
-    Ok(Plan { entries: in_order(entries)?, chain })
+    let ChainTable { deadline_ms, allowed_sha256 } = chain;
+    let chain = deadline_ms.map_or_else(ChainLimits::default, |deadline_ms| ChainLimits { deadline_ms });
+    Ok(Plan { entries: in_order(entries)?, chain, allowed: allowed_sha256 })
 }
 
 impl Listed {
@@ -266,6 +292,7 @@ impl Listed {
             on_error,
             limits,
             breaker,
+            rollback,
             config,
         } = self;
         let config = json(toml::Value::Table(config)).map_err(|error| format!("plugin {name}, config: {error}"))?;
@@ -282,6 +309,7 @@ impl Listed {
             on_error,
             limits,
             breaker,
+            rollback,
             config,
         };
         let Some(Canary { file, percent }) = canary else { return Ok(vec![entry]) };
@@ -355,10 +383,11 @@ mod tests {
     fn the_guides_example_sets_the_defaults() {
         let guide = include_str!("../../../plugin-sdk/README.md");
         let example = guide.split("```toml\n").find(|part| part.starts_with("[[plugin]]")).unwrap();
-        let Plan { entries, chain } = plan(Some(example.split("```").next().unwrap()), Vec::new()).unwrap();
+        let Plan { entries, chain, .. } = plan(Some(example.split("```").next().unwrap()), Vec::new()).unwrap();
         assert_eq!(chain, ChainLimits::default());
         assert_eq!(entries[0].limits, Limits::default());
         assert_eq!(entries[0].breaker, BreakerConfig::default());
+        assert_eq!(entries[0].rollback, RollbackConfig::default());
     }
 
     #[test]

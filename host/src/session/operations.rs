@@ -49,20 +49,23 @@ impl Session {
             Ok(user) => user.unwrap_or_default(),
             Err(failure) => return self.say(failure.encode(name, &echo)).map(|()| None),
         };
+        // All but a send are boxed: they are rare, and what this future holds, every socket pays for.
         let result = match operation {
-            Operation::Auth { token } => return self.auth(&token, &echo, wire).await.map(|()| None),
-            Operation::Join { conversation, resume } => {
-                return self.join(user, conversation, resume, &echo, wire).await.map(|()| None);
-            }
             Operation::Send { conversation, body, idempotency_key } => {
                 let message = Submitted { conversation, sender: user, body, idempotency_key };
                 let accepted = self.gateway.ingress.accept(message, self.standing(conversation)).await;
                 return Ok(Some(Sending { echo, accepted }));
             }
+            Operation::Auth { token } => return Box::pin(self.auth(&token, &echo, wire)).await.map(|()| None),
+            Operation::Join { conversation, resume } => {
+                return Box::pin(self.join(user, conversation, resume, &echo, wire)).await.map(|()| None);
+            }
             Operation::Ping => Ok(Reply::Ping),
             Operation::Leave { conversation } => self.leave(conversation),
-            Operation::Ack { conversation, last_read_id } => self.ack(user, conversation, last_read_id).await,
-            Operation::History { conversation, from, limit } => self.history(user, conversation, from, limit).await,
+            Operation::Ack { conversation, last_read_id } => Box::pin(self.ack(user, conversation, last_read_id)).await,
+            Operation::History { conversation, from, limit } => {
+                Box::pin(self.history(user, conversation, from, limit)).await
+            }
         };
         self.reply(name, result, &echo)?;
         Ok(None)

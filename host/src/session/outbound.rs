@@ -1,7 +1,9 @@
 //! The queue between whoever has something for a socket and the one task that writes it.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
 
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::Notify;
@@ -12,7 +14,7 @@ use tokio::sync::Notify;
 pub struct Outbound {
     limit: usize,
     state: Mutex<State>,
-    wake: Notify,
+    /// For those who wait until it is less full, or given up.
     drained: Notify,
 }
 
@@ -22,6 +24,8 @@ struct State {
     bytes: usize,
     overflowed: bool,
     nudged: bool,
+    /// The reader's, while it waits.
+    reader: Option<Waker>,
 }
 
 /// The queue is over its bound; nothing more is accepted.
@@ -31,7 +35,7 @@ pub struct Overflowed;
 impl Outbound {
     /// An empty queue that holds at most `limit` bytes of frames.
     pub fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default(), wake: Notify::new(), drained: Notify::new() }
+        Self { limit, state: Mutex::default(), drained: Notify::new() }
     }
 
     /// Appends a frame. The first frame that does not fit drops the whole queue: the client resumes from the database.
@@ -45,10 +49,8 @@ impl Outbound {
             self.overflow();
             return Err(Overflowed);
         }
-        state.bytes += frame.len();
-        state.frames.push_back(frame);
-        drop(state);
-        self.wake.notify_one();
+        state.push(frame);
+        wake(state);
         Ok(())
     }
 
@@ -62,24 +64,24 @@ impl Outbound {
         if state.bytes + frame.len() > self.limit / 2 && !state.frames.is_empty() {
             return Ok(false);
         }
-        state.bytes += frame.len();
-        state.frames.push_back(frame);
-        drop(state);
-        self.wake.notify_one();
+        state.push(frame);
+        wake(state);
         Ok(true)
     }
 
     /// Gives the queue up, as if a frame had not fitted: its socket is to be closed.
     pub fn overflow(&self) {
-        *self.lock() = State { overflowed: true, ..State::default() };
-        self.wake.notify_one();
+        let mut state = self.lock();
+        *state = State { overflowed: true, reader: state.reader.take(), ..State::default() };
+        wake(state);
         self.drained.notify_waiters();
     }
 
     /// Wakes the queue's reader without a frame: something else that it looks at has changed.
     pub fn nudge(&self) {
-        self.lock().nudged = true;
-        self.wake.notify_one();
+        let mut state = self.lock();
+        state.nudged = true;
+        wake(state);
     }
 
     /// Whether there was a [`Self::nudge`] since the last call.
@@ -90,7 +92,11 @@ impl Outbound {
     /// Whether frames that can wait should wait.
     pub fn is_congested(&self) -> bool {
         let state = self.lock();
-        !state.overflowed && state.bytes > self.limit / 4
+        !state.overflowed && self.congests(state.bytes)
+    }
+
+    fn congests(&self, bytes: usize) -> bool {
+        bytes > self.limit / 4
     }
 
     /// Completes once the queue is not congested (or has overflowed). Safe to cancel.
@@ -112,23 +118,37 @@ impl Outbound {
         if state.overflowed {
             return Err(Overflowed);
         }
+        let was_congested = self.congests(state.bytes);
         state.bytes = 0;
         let frames = std::mem::take(&mut state.frames);
         drop(state);
-        self.drained.notify_waiters();
+        if was_congested {
+            self.drained.notify_waiters();
+        }
         Ok(frames)
     }
 
-    /// Completes when something was pushed, or the queue was nudged or overflowed, since the last call. For one reader;
-    /// safe to cancel.
+    /// Completes when there is something to write or to look at: frames, a nudge, or that the queue has overflowed. For one
+    /// reader; safe to cancel.
     pub async fn changed(&self) {
-        self.wake.notified().await;
+        poll_fn(|context| self.poll_changed(context)).await;
+    }
+
+    fn poll_changed(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.frames.is_empty() || state.overflowed || state.nudged {
+            return Poll::Ready(());
+        }
+        match &mut state.reader {
+            Some(reader) => reader.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
     }
 
     /// Completes once the queue has overflowed. Safe to cancel.
     pub async fn overflowed(&self) {
         loop {
-            // Not `wake`: what that tells is for the reader of the queue.
             let mut drained = std::pin::pin!(self.drained.notified());
             drained.as_mut().enable();
             if self.lock().overflowed {
@@ -140,5 +160,21 @@ impl Outbound {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn push(&mut self, frame: Utf8Bytes) {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+    }
+}
+
+/// Wakes the reader, if it waits, after the lock is given back.
+fn wake(mut state: std::sync::MutexGuard<'_, State>) {
+    let reader = state.reader.take();
+    drop(state);
+    if let Some(reader) = reader {
+        reader.wake();
     }
 }

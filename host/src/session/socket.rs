@@ -1,18 +1,19 @@
 //! The shell around a session: the only code that reads and writes a socket.
 
+use std::collections::VecDeque;
 use std::error::Error as _;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use futures_util::stream::FuturesOrdered;
 use futures_util::{SinkExt as _, StreamExt as _};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use metrics::{counter, gauge};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::allowance::Allowance;
@@ -52,7 +53,23 @@ pub(super) struct Wire {
     drain: CancellationToken,
 }
 
-type InFlight = FuturesOrdered<Pin<Box<dyn Future<Output = (Echo, Result<Reply, Failure>)> + Send>>>;
+/// Sends that are under way, in the order of their frames: so are their answers, and only the first is waited for.
+#[derive(Default)]
+struct InFlight(VecDeque<Sending>);
+
+impl InFlight {
+    /// The next answer; pending while nothing is under way.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(Echo, Result<Reply, Failure>)> {
+        let Some(Sending { accepted, .. }) = self.0.front_mut() else { return Poll::Pending };
+        let Poll::Ready(result) = accepted.poll(context) else { return Poll::Pending };
+        let echo = self.0.pop_front().map(|sending| sending.echo).unwrap_or_default();
+        Poll::Ready((echo, result))
+    }
+
+    async fn next(&mut self) -> (Echo, Result<Reply, Failure>) {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+}
 
 /// When sockets are sent elsewhere: each at a moment of its own after the drain began, so that not all come back at once.
 #[derive(Debug, Clone)]
@@ -85,7 +102,7 @@ pub async fn serve(socket: WebSocket, allowance: Allowance, gateway: Arc<Gateway
         session: Session::new(gateway, outbound.clone(), now),
         wire: Wire { socket, outbound, drain: retirement.drain.clone() },
         allowance,
-        in_flight: FuturesOrdered::new(),
+        in_flight: InFlight::default(),
         limiter,
         refused: 0,
         heard: now,
@@ -93,12 +110,13 @@ pub async fn serve(socket: WebSocket, allowance: Allowance, gateway: Arc<Gateway
     };
     connection.renew_allowance();
     let mut retire = pin!(retirement.come());
+    let mut alarm = pin!(sleep_until(connection.next_alarm()));
     let end = loop {
-        if let Err(end) = connection.step(retire.as_mut()).await {
+        if let Err(end) = connection.step(alarm.as_mut(), retire.as_mut()).await {
             break end;
         }
     };
-    connection.finish(end).await;
+    Box::pin(connection.finish(end)).await;
     gauge!("arcyou_connections").decrement(1.0);
 }
 
@@ -116,8 +134,16 @@ struct Connection {
 
 impl Connection {
     /// Waits for whatever comes next and deals with it.
-    async fn step(&mut self, retire: Pin<&mut impl Future<Output = ()>>) -> Result<(), End> {
-        let alarm = self.next_alarm();
+    async fn step(
+        &mut self,
+        mut alarm: Pin<&mut Sleep>,
+        retire: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), End> {
+        // Each frame puts the alarm off; the timer is left as it is, and looks again when it rings too early.
+        let due = self.next_alarm();
+        if due < alarm.deadline() {
+            alarm.as_mut().reset(due);
+        }
         tokio::select! {
             () = self.wire.outbound.changed() => {
                 if self.wire.outbound.take_nudge() {
@@ -125,9 +151,13 @@ impl Connection {
                 }
                 self.wire.flush().await
             }
-            Some((echo, result)) = self.in_flight.next() => self.session.reply("send", result, &echo),
-            frame = self.wire.socket.next(), if self.in_flight.len() < MAX_IN_FLIGHT => self.received(frame).await,
-            () = sleep_until(alarm) => self.ring().await,
+            (echo, result) = self.in_flight.next() => self.session.reply("send", result, &echo),
+            frame = self.wire.socket.next(), if self.in_flight.0.len() < MAX_IN_FLIGHT => self.received(frame).await,
+            () = alarm.as_mut() => {
+                self.ring().await?;
+                alarm.reset(self.next_alarm());
+                Ok(())
+            }
             () = retire => Err(End::Close(CloseCode::ServiceRestart)),
         }
     }
@@ -214,8 +244,8 @@ impl Connection {
         if !matches!(frame.operation, protocol::Operation::Send { .. }) {
             self.settle().await?;
         }
-        if let Some(Sending { echo, accepted }) = self.session.perform(frame, &mut self.wire).await? {
-            self.in_flight.push_back(Box::pin(async move { (echo, accepted.resolve().await) }));
+        if let Some(sending) = self.session.perform(frame, &mut self.wire).await? {
+            self.in_flight.0.push_back(sending);
         }
         Ok(())
     }
@@ -247,7 +277,8 @@ impl Connection {
 
     /// Waits until every send under way is answered.
     async fn settle(&mut self) -> Result<(), End> {
-        while let Some((echo, result)) = self.in_flight.next().await {
+        while !self.in_flight.0.is_empty() {
+            let (echo, result) = self.in_flight.next().await;
             self.session.reply("send", result, &echo)?;
         }
         Ok(())
@@ -335,6 +366,8 @@ impl Wire {
                 self.socket.flush().await
             };
             tokio::select! {
+                // First, since most writes need not wait for anything.
+                biased;
                 written = timeout(WRITE_STALL, write) => match written {
                     Ok(result) => result.map_err(|_| End::Gone)?,
                     Err(_) => return Err(End::Close(CloseCode::SlowConsumer)),

@@ -1,7 +1,7 @@
 //! Plugins built from source, and directories of them for a gateway.
 
 #[path = "../guests/support.rs"]
-mod guests;
+pub(crate) mod guests;
 
 use std::path::Path;
 

@@ -64,13 +64,18 @@ arcyou_plugin_sdk::export!(BodyShape: validate);
 
 #[cfg(test)]
 mod tests {
-    use arcyou_plugin_sdk::testing::{message, plugin, try_plugin};
+    use arcyou_plugin_sdk::testing::{check_cases, message, plugin, try_plugin};
     use serde_json::json;
 
     use super::*;
 
     fn code(config: Value, body: Value) -> Option<String> {
         plugin::<BodyShape>(config).validate(&message(body)).code().map(str::to_owned)
+    }
+
+    #[test]
+    fn the_cases_hold() {
+        check_cases::<BodyShape>(include_str!("../cases.toml"));
     }
 
     #[test]

@@ -67,7 +67,7 @@ arcyou_plugin_sdk::export!(WordFilter: filter);
 
 #[cfg(test)]
 mod tests {
-    use arcyou_plugin_sdk::testing::{message, plugin, try_plugin};
+    use arcyou_plugin_sdk::testing::{check_cases, message, plugin, try_plugin};
     use serde_json::{Value, json};
     use unicode_normalization::UnicodeNormalization;
 
@@ -82,6 +82,11 @@ mod tests {
         let verdict = filter(json!({"mask": words}), text);
         let body = verdict.replacement().unwrap_or_else(|| json!({"text": text}));
         body["text"].as_str().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn the_cases_hold() {
+        check_cases::<WordFilter>(include_str!("../cases.toml"));
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! `arcyou-gateway plugin …`: what authors of plugins do, from an empty folder to a file for the plugins directory.
 //!
-//! [`new`] writes a crate, with the SDK ([`sdk`]) in it; the others take a [`subject`], a crate or a `.wasm` file, and
+//! [`new`] writes one, with the SDK ([`sdk`]) in it; the others take a [`subject`], its folder or a `.wasm` file, and
 //! try it by the gateway's own code.
 
 mod bench;
 mod check;
 mod lines;
 mod new;
+mod replay;
 mod run;
 mod sdk;
+mod status;
 mod subject;
 mod test;
 
@@ -23,14 +25,14 @@ use super::build;
 /// What can be done with plugins.
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
-    /// Write a new plugin: a crate that builds as it stands, with tests and cases
+    /// Write a new plugin that builds as it stands, with cases
     New(new::Options),
-    /// Compile plugin crates to .wasm files
+    /// Build plugins: crates, and folders with a build.sh, to .wasm files
     Build {
-        /// Plugin crates, or folders of them
+        /// Plugins, or folders of them
         #[arg(default_value = ".")]
         dirs: Vec<PathBuf>,
-        /// Where the .wasm files go, each crate's cases beside its own
+        /// Where the .wasm files go, each plugin's cases beside its own
         #[arg(long, default_value = "target/plugins")]
         out: PathBuf,
     },
@@ -42,6 +44,10 @@ pub enum PluginCommand {
     Check(check::Options),
     /// Measure what a plugin costs
     Bench(bench::Options),
+    /// See a failure again that a gateway kept
+    Replay(replay::Options),
+    /// Ask a running gateway how its plugins are doing; fails if one of them does not work
+    Status(status::Options),
     /// Write out the SDK that belongs to this gateway
     Sdk {
         /// Where to; an SDK that stands there is brought up to date
@@ -56,7 +62,11 @@ impl PluginCommand {
             Self::New(options) => new::run(&options),
             Self::Build { dirs, out } => {
                 let files = build::build(&dirs, &out).context("the plugins could not be built")?;
-                anyhow::ensure!(!files.is_empty(), "there is no crate in {}", subject::shown(&dirs));
+                anyhow::ensure!(
+                    !files.is_empty(),
+                    "there is no plugin in {}: neither a crate nor a build.sh",
+                    subject::shown(&dirs)
+                );
                 files.iter().for_each(|file| println!("{}", file.display()));
                 Ok(ExitCode::SUCCESS)
             }
@@ -64,6 +74,8 @@ impl PluginCommand {
             Self::Run(options) => run::run(&options),
             Self::Check(options) => check::run(&options),
             Self::Bench(options) => bench::run(&options),
+            Self::Replay(options) => replay::run(&options),
+            Self::Status(options) => status::run(&options),
             Self::Sdk { dir } => {
                 sdk::write(&dir)?;
                 println!("{}", dir.display());

@@ -1,4 +1,4 @@
-//! `plugin new`: a crate that builds as it stands.
+//! `plugin new`: a crate, or a folder in another language, that builds as it stands.
 
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
@@ -15,16 +15,75 @@ pub struct Options {
     /// Use the SDK in this folder, which is written there if it is not; otherwise the crate gets one of its own
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
+    /// What it is written in
+    #[arg(long, value_enum, default_value_t = Language::Rust)]
+    language: Language,
 }
 
-/// File and template.
-const FILES: [(&str, &str); 5] = [
-    ("Cargo.toml", include_str!("template/Cargo.toml")),
-    ("src/lib.rs", include_str!("template/lib.rs")),
-    ("cases.toml", include_str!("template/cases.toml")),
-    ("README.md", include_str!("template/README.md")),
-    (".gitignore", "/target\n"),
-];
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "lower")]
+enum Language {
+    Rust,
+    JavaScript,
+    Python,
+}
+
+/// A plugin of the repository, whose way to be built is every plugin's in its language.
+macro_rules! shipped {
+    ($file:literal) => {
+        include_str!(concat!("../../../../plugins/", $file))
+    };
+}
+
+impl Language {
+    /// File and template.
+    const fn files(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Rust => &[
+                ("Cargo.toml", include_str!("template/Cargo.toml")),
+                ("src/lib.rs", include_str!("template/lib.rs")),
+                ("cases.toml", include_str!("template/cases.toml")),
+                ("README.md", include_str!("template/README.md")),
+                (".gitignore", "/target\n"),
+            ],
+            Self::JavaScript => &[
+                ("plugin.js", include_str!("template/javascript/plugin.js")),
+                ("cases.toml", include_str!("template/cases.toml")),
+                ("build.sh", shipped!("JavaScript/mention-limit/build.sh")),
+                ("package.json", shipped!("JavaScript/mention-limit/package.json")),
+                ("package-lock.json", shipped!("JavaScript/mention-limit/package-lock.json")),
+                ("README.md", include_str!("template/scripted.md")),
+                (".gitignore", "/node_modules\n/target\n"),
+            ],
+            Self::Python => &[
+                ("plugin.py", include_str!("template/python/plugin.py")),
+                ("cases.toml", include_str!("template/cases.toml")),
+                ("build.sh", shipped!("Python/script-guard/build.sh")),
+                ("requirements.txt", shipped!("Python/script-guard/requirements.txt")),
+                ("README.md", include_str!("template/scripted.md")),
+                (".gitignore", "/.venv\n/target\n"),
+            ],
+        }
+    }
+
+    /// Where the rule is.
+    const fn rule(self) -> &'static str {
+        self.files()[if matches!(self, Self::Rust) { 1 } else { 0 }].0
+    }
+
+    /// The template, filled in. What is shipped says the same of itself.
+    fn fill(self, template: &str, name: &str, sdk: &str) -> String {
+        let text = template.replace("{{name}}", name).replace("{{type}}", &type_name(name)).replace("{{sdk}}", sdk);
+        match self {
+            Self::Rust => text,
+            Self::JavaScript => text.replace("mention-limit", name),
+            Self::Python => text.replace("script-guard", name),
+        }
+        .replace("sdk=../../../plugin-sdk", &format!("sdk={sdk}"))
+        .replace("--world validate ", "--world filter ")
+    }
+}
+
 /// Crates that the plugin's own would hide, or that cargo does not take.
 const TAKEN: [&str; 9] =
     ["arcyou-plugin-cases", "arcyou-plugin-sdk", "alloc", "core", "proc-macro", "serde", "serde-json", "std", "test"];
@@ -53,11 +112,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
     };
     let sdk = sdk.display().to_string();
-    for (file, template) in FILES {
-        let text = template.replace("{{name}}", name).replace("{{type}}", &type_name(name)).replace("{{sdk}}", &sdk);
-        sdk::put(&dir.join(file), text)?;
+    for (file, template) in options.language.files() {
+        sdk::put(&dir.join(file), options.language.fill(template, name, &sdk))?;
     }
-    println!("{}: the rule is in src/lib.rs, what it must do in cases.toml. Next:", dir.display());
+    println!("{}: the rule is in {}, what it must do in cases.toml. Next:", dir.display(), options.language.rule());
     println!("  cd {} && arcyou-gateway plugin test", dir.display());
     Ok(ExitCode::SUCCESS)
 }

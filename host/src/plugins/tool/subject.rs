@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::super::loader::Loader;
+use super::super::loader::{Loader, wasm_files};
 use super::super::manifest::{self, Entry};
 use super::super::plugin::Plugin;
 use super::super::trial::Sample;
@@ -20,8 +20,8 @@ use crate::protocol::body::{Body, BodyLimits};
 /// Which plugin.
 #[derive(Debug, clap::Args)]
 pub(super) struct Subject {
-    /// A .wasm file, or a crate, which is built first
-    #[arg(default_value = ".", value_name = "FILE|CRATE")]
+    /// A .wasm file, or a plugin's folder, which is built first
+    #[arg(default_value = ".", value_name = "FILE|FOLDER")]
     plugin: PathBuf,
     /// Its configuration: a TOML file with what stands under [plugin.config] in plugins.toml
     #[arg(long, value_name = "FILE", conflicts_with = "plugins_toml")]
@@ -55,7 +55,7 @@ pub(super) struct Found {
 }
 
 impl Subject {
-    /// The file, built now if it is a crate.
+    /// The file, built now if it is a folder.
     pub(super) fn find(&self) -> anyhow::Result<Found> {
         let wasm = self.wasm()?;
         let file = wasm.file_name().unwrap_or_default().to_string_lossy();
@@ -79,8 +79,11 @@ impl Subject {
         let mut files = built.into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "wasm"));
         match (files.next(), files.next()) {
             (Some(file), None) => Ok(file),
-            (None, _) => bail!("{} is no plugin: neither a .wasm file nor a crate", self.plugin.display()),
-            (Some(_), Some(_)) => bail!("{} holds several crates: name one", self.plugin.display()),
+            (None, _) => bail!(
+                "{} is no plugin: neither a .wasm file, nor a crate, nor a folder with a build.sh",
+                self.plugin.display()
+            ),
+            (Some(_), Some(_)) => bail!("{} holds several plugins: name one", self.plugin.display()),
         }
     }
 }
@@ -127,7 +130,9 @@ fn configured(path: &Path) -> anyhow::Result<Value> {
 fn listed(path: &Path, file: &str) -> anyhow::Result<Entry> {
     let shown = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("{shown} cannot be read"))?;
-    let plan = manifest::plan(Some(&text), Vec::new()).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
+    // What it does not list may be named in it all the same.
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let plan = manifest::plan(Some(&text), wasm_files(dir)?).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
     let entries = plan.entries;
     let found = entries.into_iter().find(|entry| entry.file == file);
     found.with_context(|| format!("{shown} has no plugin whose file is {file}"))

@@ -1,0 +1,25 @@
+// Turns shouting into speech.
+
+import { accept, plugin, replace, settings } from "./{{sdk}}/javascript/arcyou.js";
+
+class {{type}} {
+    /** What stands under [plugin.config] in plugins.toml. An exception refuses it; its message tells the operator why. */
+    constructor(config) {
+        this.config = settings(config, {
+            min_chars: 6, // shorter texts may be in capitals: "OK"
+            allowed_roles: [], // roles that may shout
+        });
+    }
+
+    /** A filter may change the message. validate, built with --world validate, is for plugins that only say whether it may stand. */
+    filter({ body, senderRole }) {
+        const { text } = body;
+        const shouts = typeof text === "string" && /\p{Lu}/u.test(text) && !/\p{Ll}/u.test(text);
+        if (!shouts || [...text].length < this.config.min_chars || this.config.allowed_roles.includes(senderRole)) {
+            return accept();
+        }
+        return replace({ ...body, text: text.toLowerCase() }).annotate("shouted", "yes");
+    }
+}
+
+export const { configure, filter } = plugin({{type}});
