@@ -129,7 +129,12 @@ impl Database<'_> {
 
     /// A worker, as soon as it has started.
     pub async fn worker(&self) -> Part {
-        let part = self.start(&worker_binary(), 0, &[]);
+        self.worker_with(&[]).await
+    }
+
+    /// The same with these variables besides.
+    pub async fn worker_with(&self, variables: &[(&str, String)]) -> Part {
+        let part = self.start(&worker_binary(), 0, variables);
         part.ready().await;
         part
     }
