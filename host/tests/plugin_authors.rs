@@ -71,6 +71,8 @@ fn from_an_empty_folder_in_other_languages() {
         assert!(done(&project, &["test"]).contains("3 passed, 0 failed"));
         let dir = Dir::empty();
         std::fs::copy(project.join(format!("target/plugins/{language}.wasm")), dir.path().join("rule.wasm")).unwrap();
+        let patience = "[plugin.limits]\nstartup_ms = 60000\ndeadline_ms = 10000\n";
+        dir.manifest(&format!("[chain]\ndeadline_ms = 10000\n[[plugin]]\nname = \"rule\"\n{patience}"));
         let body = send(&dir.host(), json!({"text": "HELLO THERE", "n": 1})).body.unwrap();
         assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), json!({"text": "hello there", "n": 1}));
     }

@@ -55,7 +55,13 @@ fn directory(is_wanted: impl Fn(&str) -> bool) -> Dir {
     let mut manifest: toml::Table = fs::read_to_string(root().join("plugins/plugins.toml")).unwrap().parse().unwrap();
     let entries = manifest["plugin"].as_array_mut().unwrap();
     entries.retain(|entry| is_wanted(entry["name"].as_str().unwrap()));
-    entries.iter_mut().for_each(|entry| drop(entry.as_table_mut().unwrap().remove("enabled")));
+    for entry in entries.iter_mut().map(|entry| entry.as_table_mut().unwrap()) {
+        entry.remove("enabled");
+        // A pause of a busy machine is not the plugin's.
+        let limits = entry.entry("limits").or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap();
+        limits.extend([("deadline_ms", 10_000), ("startup_ms", 60_000)].map(|(key, ms)| (key.to_owned(), ms.into())));
+    }
+    manifest.insert("chain".to_owned(), toml::Table::from_iter([("deadline_ms".to_owned(), 10_000.into())]).into());
     dir.manifest(&manifest.to_string());
     dir
 }
@@ -84,7 +90,7 @@ fn uncaught_exceptions_fail_the_call_and_are_logged_with_their_stack() {
         let dir = Dir::empty();
         dir.write(&format!("{name}.wasm"), &fs::read(scripted().join(format!("{name}.wasm"))).unwrap());
         let manifest = format!(
-            "[[plugin]]\nname = {name:?}\n[plugin.limits]\nstartup_ms = 60000\nmemory_mib = 32\ndeadline_ms = 10000\n"
+            "[chain]\ndeadline_ms = 10000\n[[plugin]]\nname = {name:?}\n[plugin.limits]\nstartup_ms = 60000\nmemory_mib = 32\ndeadline_ms = 10000\n"
         );
         dir.manifest(&manifest);
         let host = dir.host();
