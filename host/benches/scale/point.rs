@@ -42,18 +42,25 @@ pub struct Times {
     pub full: u32,
 }
 
+/// What a point shows: processor seconds per 1,000 messages at the steady rate and at full load, where batches are larger, and
+/// milliseconds.
 pub const COLUMNS: &[&str] = &[
-    "messages/s at full load",
-    "gateway CPU s/1,000",
-    "worker CPU s/1,000",
-    "PostgreSQL CPU s/1,000",
-    "PgBouncer CPU s/1,000",
-    "Redis CPU s/1,000",
-    "ack p50 ms",
-    "ack p99 ms",
-    "event p50 ms",
-    "event p99 ms",
-    "gateway RSS MB",
+    "gateway",
+    "worker",
+    "PostgreSQL",
+    "PgBouncer",
+    "Redis",
+    "ack p50",
+    "ack p99",
+    "event p50",
+    "event p99",
+    "full load, messages/s",
+    "gateway at full load",
+    "worker at full load",
+    "PostgreSQL at full load",
+    "PgBouncer at full load",
+    "Redis at full load",
+    "gateways' RSS, MB",
 ];
 
 /// The installation's parts, for the time that each takes.
@@ -122,14 +129,9 @@ impl Point {
         let used: Vec<Option<f64>> =
             after.iter().zip(before).map(|(after, before)| Some((after - before) / thousands)).collect();
         let memory = parts.gateways.iter_mut().map(|gateway| status_bytes(gateway.pid(), "VmRSS:")).sum::<f64>();
-        let full = if self.full {
-            let (warm_up, time) = (Duration::from_secs(1), Duration::from_secs(times.full.into()));
-            Some(talk.at_full(UNDER_WAY, warm_up, time).await)
-        } else {
-            None
-        };
-        let latencies = [acks.at(0.5), acks.at(0.99), deliveries.at(0.5), deliveries.at(0.99), memory / 1e6];
-        [full].into_iter().chain(used).chain(latencies.map(Some)).collect()
+        let latencies = [acks.at(0.5), acks.at(0.99), deliveries.at(0.5), deliveries.at(0.99)];
+        let full = if self.full { full(&mut parts, &mut talk, times.full).await.map(Some) } else { [None; 6] };
+        used.into_iter().chain(latencies.map(Some)).chain(full).chain([Some(memory / 1e6)]).collect()
     }
 
     async fn silent_seats(&self, sql: &Client, ports: &[u16]) -> Vec<Seat> {
@@ -171,6 +173,15 @@ impl Point {
         let speakers = ids.iter().enumerate().map(|(index, id)| (*id, group_of(index) * self.members)).collect();
         Talk::new(sockets, speakers, self.members)
     }
+}
+
+/// Messages a second at full load, and what each part takes for 1,000 of them then.
+async fn full(parts: &mut Parts<'_>, talk: &mut Talk, seconds: u32) -> [f64; 6] {
+    let mut samples = Vec::new();
+    let (warm_up, time) = (Duration::from_secs(1), Duration::from_secs(seconds.into()));
+    let (stored, seconds) = talk.at_full(UNDER_WAY, warm_up, time, || samples.push(parts.times())).await;
+    let used = |index: usize| (samples[1][index] - samples[0][index]) / stored * 1000.0;
+    [stored / seconds, used(0), used(1), used(2), used(3), used(4)]
 }
 
 /// New conversations with so many members each.

@@ -119,8 +119,15 @@ impl Talk {
         Steady { acks: self.ears.acks.take(), deliveries: self.ears.deliveries.take() }
     }
 
-    /// Keeps so many messages under way; how many were acknowledged in a second.
-    pub async fn at_full(&mut self, under_way: u64, warm_up: Duration, time: Duration) -> f64 {
+    /// Keeps so many messages under way. `sample` is called at the beginning and the end of what counts; answers how many were
+    /// acknowledged between the two, and how long that was.
+    pub async fn at_full(
+        &mut self,
+        under_way: u64,
+        warm_up: Duration,
+        time: Duration,
+        mut sample: impl FnMut(),
+    ) -> (f64, f64) {
         self.ears.warm.set(u64::MAX);
         let (mut before, start) = (None, Instant::now());
         loop {
@@ -128,15 +135,18 @@ impl Talk {
                 self.say(Instant::now()).await;
             }
             self.ears.changed.notified().await;
-            if before.is_none() && start.elapsed() >= warm_up {
-                before = Some((self.ears.stored.get(), Instant::now()));
-            }
-            if let Some((stored, since)) = before
-                && since.elapsed() >= time
-            {
-                let rate = (self.ears.stored.get() - stored) as f64 / since.elapsed().as_secs_f64();
-                self.until_heard().await;
-                return rate;
+            match before {
+                None if start.elapsed() >= warm_up => {
+                    sample();
+                    before = Some((self.ears.stored.get(), Instant::now()));
+                }
+                Some((stored, since)) if since.elapsed() >= time => {
+                    let measured = ((self.ears.stored.get() - stored) as f64, since.elapsed().as_secs_f64());
+                    sample();
+                    self.until_heard().await;
+                    return measured;
+                }
+                _ => {}
             }
         }
     }
