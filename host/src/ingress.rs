@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::authorize::{Joined, Submitted, authorize, not_participant};
 use crate::batch::{Batcher, NotStored, Outcome};
-use crate::plugins::{PluginHost, Rejection, Screening};
+use crate::plugins::{Admission, PluginHost, Rejection, Screening};
 use crate::protocol::{ErrorCode, Failure, Reply, SendStatus};
 use crate::store::{Committed, Earlier, Store};
 
@@ -89,13 +89,17 @@ impl Ingress {
     async fn hand_over(&self, message: Submitted, joined: Option<&Joined>) -> Result<Answer, Failure> {
         let repeat = message.idempotency_key.clone().map(|key| (message.conversation, message.sender, key));
         let permitted = authorize(&self.store, message, joined).await;
-        let refused = match permitted.map(|permitted| self.plugins.chain().screen(permitted)) {
+        let screening = match permitted {
+            Ok(permitted) => Ok(self.plugins.chain().screen(permitted).await),
+            Err(failure) => Err(failure),
+        };
+        let refused = match screening {
             Ok(Screening::Screened(screened)) => {
                 return self.batcher.submit(screened).map(Answer::Pending).map_err(refusal);
             }
             Ok(Screening::Discarded) => Ok(sent(SendStatus::Discarded, false)),
             Ok(Screening::Rejected(rejection)) => Err(rejected(rejection)),
-            Ok(Screening::Failed { plugin }) => Err(plugin_failed(plugin)),
+            Ok(Screening::Failed { plugin }) => Err(plugin_failed(plugin, "nothing was stored")),
             Err(failure) => Err(failure),
         };
         let earlier = match repeat {
@@ -103,6 +107,15 @@ impl Ingress {
             None => None,
         };
         Ok(Answer::Ready(Some(earlier.map_or(refused, Ok))))
+    }
+
+    /// Asks the plugins whether a participant may join a conversation.
+    pub async fn admit(&self, conversation: Uuid, user: Uuid, role: &str) -> Result<(), Failure> {
+        match self.plugins.chain().admit(conversation, user, role).await {
+            Admission::Allowed => Ok(()),
+            Admission::Refused(rejection) => Err(rejected(rejection)),
+            Admission::Failed { plugin } => Err(plugin_failed(plugin, "the conversation was not joined")),
+        }
     }
 
     /// What is stored or held already is not refused, whatever the plugins say by now: a reload or a flood limit must not turn
@@ -184,11 +197,9 @@ fn rejected(rejection: Rejection) -> Failure {
     }
 }
 
-fn plugin_failed(plugin: Arc<str>) -> Failure {
-    let mut failure = Failure::new(
-        ErrorCode::PluginFailed,
-        "a plugin failed and nothing was stored; try again, or tell the operator",
-    );
+fn plugin_failed(plugin: Arc<str>, and: &str) -> Failure {
+    let text = format!("a plugin failed and {and}; try again, or tell the operator");
+    let mut failure = Failure::new(ErrorCode::PluginFailed, text);
     failure.plugin = Some(plugin);
     failure
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value as Json;
 
 use super::breaker::BreakerConfig;
+use super::capabilities::{Capability, Grants, HttpLimits, KvLimits};
 use super::condition::{Condition, Percent};
 use super::limits::{Limits, Within};
 use super::order::in_order;
@@ -118,6 +119,7 @@ pub(crate) struct Entry {
     pub(crate) on_error: OnError,
     pub(crate) limits: Limits,
     pub(crate) breaker: BreakerConfig,
+    pub(crate) grants: Grants,
     pub(crate) config: Json,
 }
 
@@ -138,6 +140,7 @@ impl Entry {
             on_error: OnError::default(),
             limits: Limits::default(),
             breaker: BreakerConfig::default(),
+            grants: Grants::default(),
             config: Json::Object(serde_json::Map::new()),
         }
     }
@@ -184,6 +187,12 @@ struct Listed {
     limits: Limits,
     #[serde(default)]
     breaker: BreakerConfig,
+    #[serde(default)]
+    grants: Vec<Capability>,
+    #[serde(default)]
+    kv: Option<KvLimits>,
+    #[serde(default)]
+    http: Option<HttpLimits>,
     #[serde(default)]
     config: toml::Table,
 }
@@ -266,8 +275,12 @@ impl Listed {
             on_error,
             limits,
             breaker,
+            grants,
+            kv,
+            http,
             config,
         } = self;
+        let grants = Grants::new(grants, kv, http).map_err(|error| format!("plugin {name}: {error}"))?;
         let config = json(toml::Value::Table(config)).map_err(|error| format!("plugin {name}, config: {error}"))?;
         let entry = Entry {
             file: file.unwrap_or_else(|| format!("{name}.wasm")),
@@ -282,6 +295,7 @@ impl Listed {
             on_error,
             limits,
             breaker,
+            grants,
             config,
         };
         let Some(Canary { file, percent }) = canary else { return Ok(vec![entry]) };

@@ -7,7 +7,7 @@
 //! is what the gateway calls. [`contract`] alone knows the interface's bindings. Authors work on plugins with [`tool`], which
 //! tries them ([`trial`]) as the gateway does when it holds them to their [`cases`].
 //!
-//! A plugin can do nothing but answer and log. Whatever it does wrong harms one message, as its `on_error` says.
+//! A plugin can do nothing but answer, log, and use the [`capabilities`] that it is granted. Whatever it does wrong harms one message, as its `on_error` says.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,7 @@ use crate::protocol::body::BodyLimits;
 mod breaker;
 pub mod build;
 mod cache;
+mod capabilities;
 mod cases;
 mod chain;
 mod condition;
@@ -43,8 +44,9 @@ mod watch;
 
 pub use breaker::BreakerState;
 pub use cache::usual_cache;
+pub use capabilities::{KvError, KvStore, MemoryKv, RedisKv};
 pub use cases::Unheld;
-pub use chain::{Chain, Preview, Rejection, Screened, Screening};
+pub use chain::{Admission, Chain, Preview, Rejection, Screened, Screening};
 pub use loader::LoadError;
 pub use plugin::{Clock, PluginStatus};
 pub use supervise::supervise;
@@ -63,13 +65,21 @@ pub struct Options {
     pub body_limits: BodyLimits,
     /// For circuit breakers and timing.
     pub clock: Clock,
+    /// Where plugins keep what they are granted to keep.
+    pub kv: Arc<dyn KvStore>,
 }
 
 impl Options {
-    /// With the usual clock.
+    /// With the usual clock, and plugins' values kept in this process.
     pub fn new(dir: Option<&Path>, cache_dir: Option<&Path>, body_limits: BodyLimits) -> Self {
         let clock: Clock = Arc::new(Instant::now);
-        Self { dir: dir.map(Path::to_owned), cache_dir: cache_dir.map(Path::to_owned), body_limits, clock }
+        Self {
+            dir: dir.map(Path::to_owned),
+            cache_dir: cache_dir.map(Path::to_owned),
+            body_limits,
+            clock,
+            kv: Arc::new(MemoryKv::default()),
+        }
     }
 }
 
@@ -85,7 +95,7 @@ pub struct PluginHost {
 impl PluginHost {
     /// Loads the plugins. A metrics recorder must be installed before, or the plugins' counters go nowhere.
     pub fn new(options: Options) -> Result<Self, LoadError> {
-        let loader = Loader::new(options.cache_dir.as_deref(), options.body_limits, options.clock)?;
+        let loader = Loader::new(options.cache_dir.as_deref(), options.body_limits, options.clock)?.keeping(options.kv);
         let chain = options.dir.as_deref().map(|dir| loader.load(dir, &[])).transpose()?.unwrap_or_default();
         let chain = ArcSwap::from_pointee(chain);
         Ok(Self { dir: options.dir, loader, chain, reloading: Mutex::new(()) })
