@@ -6,7 +6,7 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 export CARGO_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test chaos conformance fuzz bench bench-outage bench-claim lint plugins
+.PHONY: help dev test chaos conformance fuzz bench bench-scale bench-hostile bench-outage bench-claim lint plugins
 
 help: ## what you see
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -37,6 +37,15 @@ bench: ## what the gateway costs, each figure beside a ceiling measured in the s
 	@host/local-services/setup.sh test
 	cargo build --release -p arcyou-outbox-worker
 	cargo bench -p arcyou-gateway --bench figures -- $(ARGS)
+
+bench-scale: ## what a message costs as conversations, members, sockets, rows, gateways and workers grow; ARGS="rows --quick"
+	@host/local-services/setup.sh test
+	cargo build --release -p arcyou-outbox-worker
+	cargo bench -p arcyou-gateway --bench scale -- $(ARGS)
+
+bench-hostile: ## what hostile plugins do, and what their neighbours notice meanwhile
+	@host/local-services/setup.sh test
+	cargo bench -p arcyou-gateway --bench hostile
 
 bench-outage: ## what people notice while Redis is away for a minute, at 200 messages a second
 	@host/local-services/setup.sh test

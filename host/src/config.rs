@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use arcyou_outbox_worker::bus::RedisUrl;
@@ -11,9 +12,11 @@ use arcyou_outbox_worker::database::DatabaseUrl;
 use arcyou_outbox_worker::env::{Errors, Reader, Source};
 use arcyou_outbox_worker::telemetry::LogFormat;
 
+use crate::audit::AuditConfig;
 use crate::auth::Authenticator;
 use crate::gateway::{Limits, Rate};
 use crate::origins::Origins;
+use crate::plugins::usual_records;
 use crate::protocol::FrameLimits;
 use crate::protocol::body::BodyLimits;
 
@@ -47,6 +50,10 @@ pub struct Config {
     pub authenticator: Authenticator,
     /// `PLUGINS_DIR`, or `./plugins` where that has plugins.
     pub plugins_dir: Option<PathBuf>,
+    /// `PLUGIN_RECORDS_DIR`; none: what plugins fail on is not kept.
+    pub records_dir: Option<PathBuf>,
+    /// `PLUGIN_AUDIT` and `AUDIT_RETENTION_DAYS`.
+    pub audit: AuditConfig,
     /// What one socket may do and cost.
     pub limits: Limits,
     /// `DRAIN_SECONDS`.
@@ -71,6 +78,11 @@ impl Config {
         let admin = reader.or("ADMIN_ADDR", SocketAddr::from(([127, 0, 0, 1], 9090)));
         let authenticator = authenticator(&mut reader);
         let plugins_dir = plugins_dir(&mut reader);
+        let records_dir = match reader.optional::<PathBuf>("PLUGIN_RECORDS_DIR") {
+            Some(dir) => Some(dir).filter(|dir| dir != Path::new("off")),
+            None => usual_records(),
+        };
+        let audit = audit(&mut reader);
         let limits = limits(&mut reader);
         let drain = Duration::from_secs(reader.within("DRAIN_SECONDS", 20, 0..=3600));
         let log_format = reader.or("LOG_FORMAT", LogFormat::Text);
@@ -85,6 +97,8 @@ impl Config {
                 admin,
                 authenticator: authenticator?,
                 plugins_dir,
+                records_dir,
+                audit,
                 limits,
                 drain,
                 log_format,
@@ -131,6 +145,31 @@ fn plugins_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
 fn holds_plugins(dir: &Path) -> bool {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.into_iter().any(|entry| entry.path().extension().is_some_and(|extension| extension == "wasm"))
+}
+
+fn audit(reader: &mut Reader<'_>) -> AuditConfig {
+    let days: u64 = reader.within("AUDIT_RETENTION_DAYS", 30, 0..=36_500);
+    let enabled = reader.or("PLUGIN_AUDIT", Switch::On) == Switch::On;
+    AuditConfig { enabled, keep: (days > 0).then(|| Duration::from_secs(days * 24 * 3600)) }
+}
+
+/// `on` or `off`.
+#[derive(PartialEq, Eq)]
+enum Switch {
+    On,
+    Off,
+}
+
+impl FromStr for Switch {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err("it is on or off"),
+        }
+    }
 }
 
 fn limits(reader: &mut Reader<'_>) -> Limits {

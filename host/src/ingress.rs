@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
+use crate::audit::Audit;
 use crate::authorize::{Joined, Submitted, authorize, not_participant};
 use crate::batch::{Batcher, NotStored, Outcome};
 use crate::plugins::{Admission, PluginHost, Rejection, Screening};
@@ -22,6 +23,7 @@ pub struct Ingress {
     pub(crate) store: Store,
     pub(crate) plugins: Arc<PluginHost>,
     pub(crate) batcher: Batcher,
+    pub(crate) audit: Audit,
     pub(crate) meter: Arc<SendMeter>,
 }
 
@@ -88,24 +90,29 @@ impl Ingress {
 
     async fn hand_over(&self, message: Submitted, joined: Option<&Joined>) -> Result<Answer, Failure> {
         let repeat = message.idempotency_key.clone().map(|key| (message.conversation, message.sender, key));
+        let (conversation, sender) = (message.conversation, message.sender);
         let permitted = authorize(&self.store, message, joined).await;
         let screening = match permitted {
             Ok(permitted) => Ok(self.plugins.chain().screen(permitted).await),
             Err(failure) => Err(failure),
         };
+        let kept = screening.as_ref().ok().and_then(|screening| self.audit.about(conversation, sender, screening));
         let refused = match screening {
             Ok(Screening::Screened(screened)) => {
                 return self.batcher.submit(screened).map(Answer::Pending).map_err(refusal);
             }
-            Ok(Screening::Discarded) => Ok(sent(SendStatus::Discarded, false)),
+            Ok(Screening::Discarded { .. }) => Ok(sent(SendStatus::Discarded, false)),
             Ok(Screening::Rejected(rejection)) => Err(rejected(rejection)),
-            Ok(Screening::Failed { plugin }) => Err(plugin_failed(plugin, "nothing was stored")),
+            Ok(Screening::Failed { by }) => Err(plugin_failed(by.plugin.clone(), "nothing was stored")),
             Err(failure) => Err(failure),
         };
         let earlier = match repeat {
             Some((conversation, sender, key)) => Box::pin(self.earlier(conversation, sender, &key)).await?,
             None => None,
         };
+        if earlier.is_none() {
+            self.audit.note(kept);
+        }
         Ok(Answer::Ready(Some(earlier.map_or(refused, Ok))))
     }
 
@@ -114,7 +121,7 @@ impl Ingress {
         match self.plugins.chain().admit(conversation, user, role).await {
             Admission::Allowed => Ok(()),
             Admission::Refused(rejection) => Err(rejected(rejection)),
-            Admission::Failed { plugin } => Err(plugin_failed(plugin, "the conversation was not joined")),
+            Admission::Failed { by } => Err(plugin_failed(by.plugin.clone(), "the conversation was not joined")),
         }
     }
 
@@ -191,7 +198,7 @@ fn rejected(rejection: Rejection) -> Failure {
         code: ErrorCode::Rejected,
         text: rejection.reason,
         retry_after_ms: rejection.retry_after_ms.map(u64::from),
-        plugin: Some(rejection.plugin),
+        plugin: Some(rejection.by.plugin.clone()),
         reject_code: Some(rejection.code),
         conversation: None,
     }

@@ -9,6 +9,7 @@
 //!    hints at it ([`wake`]).
 //! 3. **Outbound**: [`fanout`]: subscriber → resequence → room → [`session::outbound`] → socket.
 
+pub mod audit;
 pub mod auth;
 pub mod authorize;
 pub mod batch;

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::{Audit, AuditConfig};
 use crate::auth::Authenticator;
 use crate::batch::{BatchConfig, Batcher};
 use crate::fanout::{Fanout, FanoutConfig};
@@ -49,23 +50,26 @@ pub struct Parts {
     pub health: Health,
     /// How workers are told of commits.
     pub wake: Wake,
+    /// What is kept of plugins' verdicts.
+    pub audit: AuditConfig,
 }
 
 /// Serves `listener` until `shutdown`, then drains: no new socket, everything accepted is answered, and the sockets are
 /// told to go elsewhere, spread over the drain time.
 pub async fn run(parts: Parts, listener: TcpListener, shutdown: CancellationToken) {
-    let Parts { limits, authenticator, batch, fanout, drain, pool, bus, plugins, health, wake } = parts;
+    let Parts { limits, authenticator, batch, fanout, drain, pool, bus, plugins, health, wake, audit } = parts;
     describe_metrics();
     // What clients depend on outlives them; each stage of the drain ends one of these.
     let (sockets, lanes, upkeep) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     let upkeep_ends = CancellationToken::new();
 
-    let store = Store::new(pool);
+    let store = Store::new(pool).audited(audit.enabled);
     upkeep.spawn(wake.clone().run(bus.clone(), upkeep_ends.clone()));
     upkeep.spawn(watch_database(store.clone(), health.clone(), upkeep_ends.clone()));
     let (fanout, listening) = Fanout::start(fanout, &bus, Arc::new(store.clone()), &health, upkeep_ends.clone());
     let batcher = Batcher::start(&store, batch, wake.clone(), &lanes);
-    let ingress = Ingress { store: store.clone(), plugins, batcher, meter: Arc::default() };
+    let audit = Audit::start(&store, audit, &lanes, &upkeep, upkeep_ends.clone());
+    let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let gateway = Arc::new(Gateway { limits, places, authenticator, store, ingress, fanout, wake });
 
@@ -111,6 +115,11 @@ fn describe_metrics() {
         "arcyou_sends_total",
         "Sends by outcome: stored, held, discarded, duplicate, or the code of the refusal"
     );
+    describe_counter!(
+        "arcyou_audit_lost_total",
+        "Refused messages without a row in plugin_audit, for lack of room or database"
+    );
+    describe_counter!("arcyou_plugin_rollbacks_total", "New versions in whose place the one before was put back");
     describe_histogram!("arcyou_ack_seconds", "From a send's frame to its answer");
     describe_histogram!("arcyou_commit_seconds", "Time of one transaction for a batch");
     describe_histogram!("arcyou_commit_size", "Messages in one transaction");

@@ -105,8 +105,8 @@ impl Services {
             tracing::warn!("no plugins: every message stands as it comes (PLUGINS_DIR says where plugins are)");
         }
         let cache = plugins::usual_cache();
-        let mut options =
-            plugins::Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
+        let options = plugins::Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
+        let mut options = plugins::Options { records_dir: config.records_dir.clone(), ..options };
         if let Some(url) = &config.redis_url {
             options.kv = Arc::new(RedisKv::new(url)?);
         }
@@ -119,9 +119,10 @@ impl Services {
         let Self { pool, bus, plugins, health, metrics } = self;
         let upkeep_ends = CancellationToken::new();
         let wake = Wake::default();
-        let review = review::router(Store::new(pool.clone()), wake.clone());
+        let more =
+            review::router(Store::new(pool.clone()), wake.clone()).merge(plugins::admin::router(plugins.clone()));
         let ends = upkeep_ends.clone();
-        let admin = tokio::spawn(admin::serve_with(listeners.admin, health.clone(), metrics, review, ends));
+        let admin = tokio::spawn(admin::serve_with(listeners.admin, health.clone(), metrics, more, ends));
         let migration = keep_migrating(config.migrate_database, health.part("schema"));
         let migration = tokio::spawn(upkeep_ends.clone().run_until_cancelled_owned(migration));
         let plugin_state =
@@ -137,6 +138,7 @@ impl Services {
             plugins,
             health,
             wake,
+            audit: config.audit,
         };
         run(parts, listeners.public, shutdown).await;
         upkeep_ends.cancel();

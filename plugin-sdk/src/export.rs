@@ -74,6 +74,13 @@ macro_rules! export {
             }
             $crate::__private::configure::export_configure!(Exported with_types_in $crate::__private::configure);
             $($crate::__export_hook!($hook);)+
+
+            // What the gateway shows as the plugin's version.
+            const VERSION: &[u8] = ::std::env!("CARGO_PKG_VERSION").as_bytes();
+            #[allow(unsafe_code)]
+            #[used]
+            #[unsafe(link_section = "version")]
+            static SECTION: [u8; VERSION.len()] = $crate::__private::array(VERSION);
         };
     };
 }
@@ -195,6 +202,18 @@ impl<P: Plugin> Slot<P> {
     {
         Admission::into_decision(self.plugin().on_join(&Join::from_wire(join)))
     }
+}
+
+/// The bytes of a text, of which the compiler knows how many there are.
+#[doc(hidden)]
+pub const fn array<const LENGTH: usize>(text: &[u8]) -> [u8; LENGTH] {
+    let mut bytes = [0; LENGTH];
+    let mut at = 0;
+    while at < LENGTH {
+        bytes[at] = text[at];
+        at += 1;
+    }
+    bytes
 }
 
 /// A plugin from the text of its configuration.

@@ -78,7 +78,7 @@ pub use verdict::{Outcome, Verdict};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::bindings::{configure, filter, on_join, validate};
-    pub use crate::export::Slot;
+    pub use crate::export::{Slot, array};
 }
 
 /// A plugin: made from its configuration, then asked by the hooks that it implements.

@@ -22,6 +22,8 @@ const RATE: u32 = 1000;
 const CONVERSATIONS: usize = 50;
 /// As the gateway has by default.
 const CONNECTIONS: usize = 10;
+/// Transactions that are measured one after another.
+const ONE_BY_ONE: usize = 2000;
 /// Not counted: connections are made, plans and caches warm up.
 const WARM_UP: u64 = 2;
 
@@ -30,11 +32,23 @@ pub fn figures(options: &Options) -> Vec<Figure> {
     let runtime = crate::runtime();
     let total = (WARM_UP + u64::from(options.seconds)) * u64::from(RATE);
     let [mut p50, mut p99, mut across, mut across_p99] = [const { Vec::new() }; 4];
+    let mut notes = Vec::new();
     for _ in 0..options.rounds {
         let mut bare = LocalSet::new().block_on(&runtime, transactions(&servers, total));
         let mut hop = LocalSet::new().block_on(&runtime, redis_hop(&servers, total));
         let (mut acks, _) = LocalSet::new().block_on(&runtime, product(&servers, total, 1));
         let (_, mut delivered) = LocalSet::new().block_on(&runtime, product(&servers, total, 2));
+        let mut single = runtime.block_on(one_after_another(&servers));
+        notes.push(format!(
+            "one such transaction after another takes p50 {:.2}, p99 {:.2} ms{}",
+            single.at(0.5),
+            single.at(0.99),
+            if bare.at(0.5) > 100.0 {
+                "; AT THE RATE THEY DID NOT KEEP UP, and this round's ratio says nothing"
+            } else {
+                ""
+            },
+        ));
         p50.push(Round { product: acks.at(0.5), ceiling: bare.at(0.5) });
         p99.push(Round { product: acks.at(0.99), ceiling: bare.at(0.99) });
         across.push(Round { product: delivered.at(0.5), ceiling: bare.at(0.5) + hop.at(0.5) });
@@ -55,7 +69,7 @@ pub fn figures(options: &Options) -> Vec<Figure> {
         notes: Vec::new(),
     };
     vec![
-        figure("ack at 1,000/s, p50", alone, one, Goal::AtMost(2.0), p50),
+        Figure { notes, ..figure("ack at 1,000/s, p50", alone, one, Goal::AtMost(2.0), p50) },
         figure("ack at 1,000/s, p99", alone, one, Goal::AtMost(3.0), p99),
         figure("send to event on another gateway, p50", hops, two, Goal::AtMost(4.0), across),
         figure("send to event on another gateway, p99", hops, two, Goal::Within(25.0), across_p99),
@@ -162,6 +176,22 @@ async fn transactions(servers: &Servers, total: u64) -> Latencies {
                     latencies.note(intended);
                 }
             }
+        }
+    }
+    latencies
+}
+
+/// The same transactions on one connection, each as soon as the one before is done: what one takes when none waits for another.
+async fn one_after_another(servers: &Servers) -> Latencies {
+    let database = servers.database().await;
+    let conversations = database.conversations(CONVERSATIONS, 2).await;
+    let client = database.connect().await;
+    let mut latencies = Latencies::default();
+    for (number, conversation) in conversations.iter().cycle().take(ONE_BY_ONE).enumerate() {
+        let started = Instant::now();
+        sends::commit(&client, &[(conversation.id, conversation.users[0])]).await;
+        if number >= CONVERSATIONS {
+            latencies.note(started);
         }
     }
     latencies

@@ -30,11 +30,18 @@ impl Servers {
         Self { postgres, bouncer, redis: Redis::start().unwrap() }
     }
 
-    /// An empty database with the gateway's schema.
+    /// An empty database with the gateway's schema. The one before is dropped: what is done about it later, such as vacuuming,
+    /// would be measured as well.
     pub async fn database(&self) -> Database<'_> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("bench_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        connect(&self.postgres.url("postgres")).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("bench_{number}");
+        let admin = connect(&self.postgres.url("postgres")).await;
+        if let Some(before) = number.checked_sub(1) {
+            let drop = format!("DROP DATABASE IF EXISTS bench_{before} WITH (FORCE)");
+            admin.batch_execute(&drop).await.unwrap();
+        }
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         let sql = connect(&self.postgres.url(&name)).await;
         migrate(&sql).await.unwrap();
         let directory = tempfile::Builder::new().prefix("arcyou-bench-").tempdir().unwrap();
@@ -122,7 +129,12 @@ impl Database<'_> {
 
     /// A worker, as soon as it has started.
     pub async fn worker(&self) -> Part {
-        let part = self.start(&worker_binary(), 0, &[]);
+        self.worker_with(&[]).await
+    }
+
+    /// The same with these variables besides.
+    pub async fn worker_with(&self, variables: &[(&str, String)]) -> Part {
+        let part = self.start(&worker_binary(), 0, variables);
         part.ready().await;
         part
     }

@@ -30,13 +30,7 @@ pub(crate) struct Cache {
 impl Cache {
     /// Opens the directory, or makes it. The error says why it cannot be trusted.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let found = fs::symlink_metadata(dir)?;
-        // A file that was just made tells who this process is.
-        let me = tempfile::Builder::new().prefix(".probe").tempfile_in(dir)?.as_file().metadata()?.uid();
-        if !found.is_dir() || found.uid() != me || found.permissions().mode() & 0o022 != 0 {
-            return Err(io::Error::other("it is not a directory that only this user can write"));
-        }
+        private_dir(dir)?;
         let cache = Self { dir: dir.to_owned() };
         cache.prune();
         Ok(cache)
@@ -88,12 +82,25 @@ impl Cache {
     }
 }
 
+/// Makes a directory that nobody else can write. The error says why one that is there is not such.
+pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let found = fs::symlink_metadata(dir)?;
+    // A file that was just made tells who this process is.
+    let me = tempfile::Builder::new().prefix(".probe").tempfile_in(dir)?.as_file().metadata()?.uid();
+    if !found.is_dir() || found.uid() != me || found.permissions().mode() & 0o022 != 0 {
+        return Err(io::Error::other("it is not a directory that only this user can write"));
+    }
+    Ok(())
+}
+
 /// The digest of some bytes.
 pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// In hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

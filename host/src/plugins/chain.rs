@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::contract::Hook;
 use super::manifest::ChainLimits;
 use super::plugin::{Plugin, PluginStatus};
+use super::provenance::Provenance;
 use super::verdict::{Draft, Ending, Folding, Judge as _, Note, Refusal, Ruling};
 use crate::authorize::{Permitted, Submitted};
 use crate::protocol::body::Body;
@@ -33,8 +34,8 @@ pub enum Admission {
     Refused(Rejection),
     /// A plugin failed, and its `on_error` refuses what it cannot judge.
     Failed {
-        /// Its name.
-        plugin: Arc<str>,
+        /// Which.
+        by: Arc<Provenance>,
     },
 }
 
@@ -44,21 +45,24 @@ pub enum Screening {
     /// It is to be stored, or held.
     Screened(Screened),
     /// The sender is acknowledged, and that is all.
-    Discarded,
+    Discarded {
+        /// The plugin that wanted it gone.
+        by: Arc<Provenance>,
+    },
     /// A plugin refuses it.
     Rejected(Rejection),
     /// A plugin failed, and its `on_error` refuses what it cannot judge.
     Failed {
-        /// Its name.
-        plugin: Arc<str>,
+        /// That plugin.
+        by: Arc<Provenance>,
     },
 }
 
-/// Why a message was refused. The sender sees all of it.
+/// Why a message was refused. The sender sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The plugin's name.
-    pub plugin: Arc<str>,
+    /// The plugin, of which the sender sees the name.
+    pub by: Arc<Provenance>,
     /// The plugin's own token: `[a-z0-9_.-]`, 1 to 64 bytes.
     pub code: String,
     /// A sentence for people; no control characters, at most 1 KiB.
@@ -72,7 +76,7 @@ pub struct Rejection {
 pub struct Screened {
     message: Submitted,
     annotations: Option<String>,
-    decided_by: Option<Arc<str>>,
+    decided_by: Option<Arc<Provenance>>,
     hold_reason: Option<String>,
 }
 
@@ -108,7 +112,7 @@ impl Screened {
 
     /// The plugin that holds it, or else the last one that replaced its body.
     pub fn decided_by(&self) -> Option<&str> {
-        self.decided_by.as_deref()
+        self.decided_by.as_deref().map(|by| &*by.plugin)
     }
 
     /// Why it is to be held for review; none if it is to be stored.
@@ -117,7 +121,7 @@ impl Screened {
     }
 
     /// What the store needs: message, annotations, deciding plugin, reason to hold.
-    pub fn into_parts(self) -> (Submitted, Option<String>, Option<Arc<str>>, Option<String>) {
+    pub fn into_parts(self) -> (Submitted, Option<String>, Option<Arc<Provenance>>, Option<String>) {
         (self.message, self.annotations, self.decided_by, self.hold_reason)
     }
 }
@@ -138,6 +142,16 @@ impl Chain {
         self.plugins.is_empty()
     }
 
+    /// The same limits for other plugins.
+    pub(crate) fn with(&self, plugins: Vec<Arc<Plugin>>) -> Self {
+        Self::new(plugins, self.limits)
+    }
+
+    /// The plugin with this name.
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<Plugin>> {
+        self.plugins.iter().find(|plugin| &*plugin.provenance().plugin == name)
+    }
+
     /// How many plugins there are.
     pub fn len(&self) -> usize {
         self.plugins.len()
@@ -156,14 +170,21 @@ impl Chain {
             return Box::pin(self.screen_waiting(message)).await;
         }
         let ruling = self.judge(message.conversation(), message.sender(), message.role(), message.body());
-        conclude(message, ruling)
+        let by = self.provenance_of(&ruling);
+        conclude(message, ruling, by)
+    }
+
+    /// Of the plugin that decided.
+    fn provenance_of(&self, ruling: &Ruling) -> Option<Arc<Provenance>> {
+        ruling.decided_by.as_ref().and_then(|name| self.find(name)).map(|plugin| plugin.provenance().clone())
     }
 
     async fn screen_waiting(&self, message: Permitted) -> Screening {
         let ids = Ids::new(message.conversation(), message.sender());
         let draft = self.draft(&ids, message.role(), message.body().as_str());
         let ruling = self.wait_for(Folding::of_message(&self.plugins, &draft)).await;
-        conclude(message, ruling)
+        let by = self.provenance_of(&ruling);
+        conclude(message, ruling, by)
     }
 
     /// Asks the plugins whether a participant may join. A join has no body: conditions on one are held to an empty text.
@@ -173,13 +194,13 @@ impl Chain {
         }
         let ids = Ids::new(conversation, user);
         let draft = self.draft(&ids, role, "");
-        let Ruling { ending, decided_by, .. } = self.wait_for(Folding::of_join(&self.plugins, &draft)).await;
-        let plugin = decided_by.unwrap_or_default();
-        match ending {
+        let ruling = self.wait_for(Folding::of_join(&self.plugins, &draft)).await;
+        let by = self.provenance_of(&ruling).unwrap_or_default();
+        match ruling.ending {
             Ending::Rejected(Refusal { code, reason, retry_after_ms }) => {
-                Admission::Refused(Rejection { plugin, code, reason, retry_after_ms })
+                Admission::Refused(Rejection { by, code, reason, retry_after_ms })
             }
-            Ending::Failed => Admission::Failed { plugin },
+            Ending::Failed => Admission::Failed { by },
             Ending::Stands | Ending::Held(_) | Ending::Discarded => Admission::Allowed,
         }
     }
@@ -276,24 +297,24 @@ fn wait_here(work: impl Future<Output = Ruling> + Send) -> Ruling {
     }
 }
 
-/// What a ruling makes of the message that it is about.
-fn conclude(message: Permitted, ruling: Ruling) -> Screening {
-    let Ruling { ending, decided_by, body, notes } = ruling;
+/// What a ruling by this plugin makes of the message that it is about.
+fn conclude(message: Permitted, ruling: Ruling, by: Option<Arc<Provenance>>) -> Screening {
+    let Ruling { ending, decided_by: _, body, notes } = ruling;
     let hold_reason = match ending {
         Ending::Stands => None,
         Ending::Held(reason) => Some(reason),
-        Ending::Discarded => return Screening::Discarded,
+        Ending::Discarded => return Screening::Discarded { by: by.unwrap_or_default() },
         Ending::Rejected(Refusal { code, reason, retry_after_ms }) => {
-            let plugin = decided_by.unwrap_or_default();
-            return Screening::Rejected(Rejection { plugin, code, reason, retry_after_ms });
+            let by = by.unwrap_or_default();
+            return Screening::Rejected(Rejection { by, code, reason, retry_after_ms });
         }
-        Ending::Failed => return Screening::Failed { plugin: decided_by.unwrap_or_default() },
+        Ending::Failed => return Screening::Failed { by: by.unwrap_or_default() },
     };
     let mut message = message.into_message();
     if let Some(body) = body {
         message.body = body;
     }
-    Screening::Screened(Screened { message, annotations: annotations(&notes), decided_by, hold_reason })
+    Screening::Screened(Screened { message, annotations: annotations(&notes), decided_by: by, hold_reason })
 }
 
 /// `{"plugin":{"key":"value"}}`, or nothing.
@@ -311,6 +332,8 @@ fn annotations(notes: &[Note]) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::protocol::body::BodyLimits;
 
@@ -324,15 +347,20 @@ mod tests {
         Permitted::new(message, "member".into())
     }
 
+    fn by() -> Arc<Provenance> {
+        Arc::new(Provenance { plugin: "p".into(), sha256: "00".into(), version: None })
+    }
+
     fn conclude_with(ending: Ending, replacement: Option<Body>) -> Screening {
         let note = |plugin: &str, key: &str| Note { plugin: plugin.into(), key: key.into(), value: "v\"".into() };
         let notes = vec![note("b", "x"), note("a", "x"), note("a", "y")];
-        conclude(permitted(), Ruling { ending, decided_by: Some("p".into()), body: replacement, notes })
+        conclude(permitted(), Ruling { ending, decided_by: Some("p".into()), body: replacement, notes }, Some(by()))
     }
 
     #[test]
     fn an_empty_chain_lets_everything_through_untouched() {
-        let Screening::Screened(screened) = Chain::default().screen(permitted()) else { panic!("it must stand") };
+        let screening = Chain::default().screen(permitted()).now_or_never().unwrap();
+        let Screening::Screened(screened) = screening else { panic!("it must stand") };
         assert_eq!(screened.message().body, body("{}"));
         let (message, annotations, decided_by, hold_reason) = screened.into_parts();
         assert_eq!((message.conversation, message.idempotency_key.as_deref()), (Uuid::from_u128(1), Some("k")));
@@ -353,13 +381,13 @@ mod tests {
 
     #[test]
     fn what_does_not_stand_cannot_be_stored() {
-        assert!(matches!(conclude_with(Ending::Discarded, None), Screening::Discarded));
-        assert!(matches!(conclude_with(Ending::Failed, None), Screening::Failed { plugin } if &*plugin == "p"));
+        assert!(matches!(conclude_with(Ending::Discarded, None), Screening::Discarded { .. }));
+        assert!(matches!(conclude_with(Ending::Failed, None), Screening::Failed { by } if &*by.plugin == "p"));
         let refusal = Refusal { code: "c".into(), reason: "r".into(), retry_after_ms: Some(5) };
         let Screening::Rejected(rejection) = conclude_with(Ending::Rejected(refusal), None) else {
             panic!("it is refused")
         };
-        let expected = Rejection { plugin: "p".into(), code: "c".into(), reason: "r".into(), retry_after_ms: Some(5) };
+        let expected = Rejection { by: by(), code: "c".into(), reason: "r".into(), retry_after_ms: Some(5) };
         assert_eq!(rejection, expected);
     }
 }

@@ -5,7 +5,8 @@ use wasmtime::Trap;
 use super::limits::OverMemory;
 
 /// The kind of a plugin's failure, as metrics and logs name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum FaultKind {
     /// It took longer than it may.
     Deadline,

@@ -12,6 +12,7 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::capabilities::{Granted, Held};
 use super::contract::{Exports, Functions, Hook, Judgement, Level, Message};
+use super::counts::Tally;
 use super::fault::{Fault, FaultKind};
 use super::limits::{LOG_LINE_BYTES, Limits, MemoryLimit};
 use super::manifest::Isolation;
@@ -88,11 +89,11 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// A configured instance.
-    pub(crate) fn instantiate(&self) -> Result<Instance, StartError> {
+    /// A configured instance, counted in `tally`.
+    pub(crate) fn instantiate(&self, tally: &Arc<Tally>) -> Result<Instance, StartError> {
         let _entered = self.ticker.enter();
         let limits = &self.limits;
-        let memory = MemoryLimit { max: limits.memory_bytes(), used: 0 };
+        let memory = MemoryLimit::new(limits.memory_bytes(), tally.clone());
         let state = State {
             plugin: self.plugin.clone(),
             memory,
@@ -233,14 +234,16 @@ pub(crate) struct Pool {
     started: AtomicU64,
     /// One for each call on a fiber that there may be at once.
     fibers: Semaphore,
+    tally: Arc<Tally>,
 }
 
 impl Pool {
     /// Starts the first instance, which proves that the plugin works.
     pub(crate) fn start(template: Template) -> Result<Self, StartError> {
-        let first = template.instantiate()?;
+        let tally = Arc::default();
+        let first = template.instantiate(&tally)?;
         let fibers = Semaphore::new(template.limits.waiting.get() as usize);
-        Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1), fibers })
+        Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1), fibers, tally })
     }
 
     /// Whether calls may have to wait, so that they are made by [`Pool::judge_on_fiber`].
@@ -255,6 +258,17 @@ impl Pool {
     /// How many instances there ever were.
     pub(crate) fn started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
+    }
+
+    /// The instances that there are now, and the bytes of memory that they hold.
+    pub(crate) fn alive(&self) -> (usize, usize) {
+        (self.tally.instances.load(Ordering::Relaxed), self.tally.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Lets go of the warm instances; whoever calls again starts new ones.
+    pub(crate) fn drain(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
     }
 
     /// What its instances are made from.
@@ -304,7 +318,7 @@ impl Pool {
         warm.map_or_else(
             || {
                 self.started.fetch_add(1, Ordering::Relaxed);
-                self.template.instantiate().map_err(StartError::into_fault)
+                self.template.instantiate(&self.tally).map_err(StartError::into_fault)
             },
             Ok,
         )

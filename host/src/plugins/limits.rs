@@ -1,10 +1,16 @@
 //! What a plugin may use at most, and the engine that enforces it.
 
-use serde::{Deserialize, Deserializer, de};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter};
 
+use super::counts::Tally;
+
 /// A number within bounds, so that an impossible limit is an error with its line in `plugins.toml`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub(crate) struct Within<const MIN: u32, const MAX: u32>(u32);
 
 impl<const MIN: u32, const MAX: u32> Within<MIN, MAX> {
@@ -30,7 +36,7 @@ impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Within<MIN, MAX> 
 }
 
 /// The table `[plugin.limits]`: what one plugin may use at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
     /// For one call. Far above what a call takes, since a busy machine's pauses count too.
@@ -125,6 +131,22 @@ fn pooled() -> Result<Engine, wasmtime::Error> {
 pub(crate) struct MemoryLimit {
     pub(crate) max: usize,
     pub(crate) used: usize,
+    tally: Arc<Tally>,
+}
+
+impl MemoryLimit {
+    /// Of an instance that is about to start; counted in `tally` as long as it lives.
+    pub(crate) fn new(max: usize, tally: Arc<Tally>) -> Self {
+        tally.instances.fetch_add(1, Ordering::Relaxed);
+        Self { max, used: 0, tally }
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        self.tally.instances.fetch_sub(1, Ordering::Relaxed);
+        self.tally.bytes.fetch_sub(self.used, Ordering::Relaxed);
+    }
 }
 
 /// The error of a plugin that wants more memory than it may have.
@@ -145,6 +167,7 @@ impl ResourceLimiter for MemoryLimit {
         if wanted > self.max {
             return Err(OverMemory { wanted, max: self.max }.into());
         }
+        self.tally.bytes.fetch_add(wanted.saturating_sub(self.used), Ordering::Relaxed);
         self.used = wanted;
         Ok(true)
     }

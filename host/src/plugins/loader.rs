@@ -2,23 +2,25 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Engine, Module};
-use wit_component::ComponentEncoder;
 
-use super::cache::{Cache, digest};
+use super::cache::{Cache, digest, hex};
 use super::capabilities::{Capability, Granted, Grants, KvStore, Services};
 use super::cases::{self, Unheld};
 use super::chain::Chain;
+use super::compiler::Compiler;
 use super::contract::{Exports, Hook, exports, foreign_import, imports, linker};
 use super::instance::{Pool, StartError, State, Template};
 use super::limits;
 use super::manifest::{self, Entry, Plan};
 use super::plugin::{Clock, Plugin};
+use super::provenance::{AllowList, version};
+use super::record::Recorder;
 use super::ticker::Ticker;
 use crate::protocol::body::BodyLimits;
 
@@ -91,6 +93,16 @@ pub enum LoadError {
         /// Where and what.
         unheld: Unheld,
     },
+    /// A file that is not on the list of those that are allowed.
+    #[error("plugin {plugin}: {file} is not allowed: its SHA-256 {sha256} is not in `allowed_sha256` of plugins.toml")]
+    NotAllowed {
+        /// The plugin's name.
+        plugin: String,
+        /// Its file.
+        file: String,
+        /// The file's digest.
+        sha256: String,
+    },
     /// A plugin does not start.
     #[error("plugin {plugin} does not start: {reason}")]
     Start {
@@ -122,10 +134,10 @@ pub(crate) struct Inspection {
 
 /// Everything that plugins are made with.
 pub(crate) struct Loader {
-    engine: Engine,
+    compiler: Compiler,
     ticker: Ticker,
     linker: Linker<State>,
-    cache: Option<Cache>,
+    recorder: Option<Recorder>,
     body_limits: BodyLimits,
     clock: Clock,
     services: Services,
@@ -163,7 +175,25 @@ impl Loader {
                 None
             }
         });
-        Ok(Self { engine, ticker, linker, cache, body_limits, clock, services: Services::apart() })
+        let compiler = Compiler::new(engine, cache);
+        Ok(Self { compiler, ticker, linker, recorder: None, body_limits, clock, services: Services::apart() })
+    }
+
+    /// The same, keeping in this directory what plugins fail on.
+    pub(crate) fn recording(mut self, dir: Option<&Path>) -> Self {
+        self.recorder = dir.and_then(|dir| match Recorder::open(dir) {
+            Ok(recorder) => Some(recorder),
+            Err(error) => {
+                tracing::warn!(dir = %dir.display(), %error, "what plugins fail on is not kept");
+                None
+            }
+        });
+        self
+    }
+
+    pub(crate) fn compiling_within(mut self, time: Duration) -> Self {
+        self.compiler.within = time;
+        self
     }
 
     /// The chain of a directory. Plugins of `running` whose file and entry have not changed go on.
@@ -173,14 +203,19 @@ impl Loader {
             Err(LoadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let Plan { entries, chain } = manifest::plan(text.as_deref(), wasm_files(dir)?).map_err(LoadError::Manifest)?;
+        let Plan { entries, chain, allowed } =
+            manifest::plan(text.as_deref(), wasm_files(dir)?).map_err(LoadError::Manifest)?;
         let mut plugins = Vec::with_capacity(entries.len());
         for entry in entries.into_iter().filter(|entry| entry.enabled) {
             let wasm = read(&dir.join(&entry.file), MAX_WASM)?;
             let origin = (digest(&wasm), entry);
+            admit(allowed.as_ref(), &origin)?;
             let plugin = match running.iter().find(|plugin| *plugin.origin() == origin) {
                 Some(plugin) => plugin.clone(),
-                None => Arc::new(self.start(&wasm, origin)?),
+                None => {
+                    let file = dir.join(&origin.1.file);
+                    Arc::new(self.start(&wasm, origin)?.recorded(self.recorder.as_ref(), file))
+                }
             };
             let entry = &plugin.origin().1;
             if entry.cases {
@@ -238,45 +273,32 @@ impl Loader {
             StartError::Refused(reason) => LoadError::Config { plugin: plugin(), reason },
             StartError::Broken(fault) => LoadError::Start { plugin: plugin(), reason: fault.text },
         })?;
-        Ok(Plugin::new(pool, origin, self.body_limits, self.clock.clone()))
+        Ok(Plugin::new(pool, origin, version(wasm), self.body_limits, self.clock.clone()))
     }
 
     /// Compiled code: from the cache, or made now.
     fn component(&self, wasm: &[u8], name: &str) -> Result<Component, String> {
-        if let Some(component) = self.cache.as_ref().and_then(|cache| cache.get(&self.engine, wasm)) {
+        if let Some(component) = self.compiler.kept(wasm) {
             return Ok(component);
         }
         tracing::info!(plugin = name, bytes = wasm.len(), "compiling the plugin");
-        let wrapped = match wasm.get(..8) {
-            Some(b"\0asm\x01\0\0\0") => Some(self.wrap(wasm)?),
-            Some([0, b'a', b's', b'm', ..]) => None,
-            _ => return Err("the file is not WebAssembly".to_owned()),
-        };
-        let bytes = wrapped.as_deref().unwrap_or(wasm);
-        let component = Component::from_binary(&self.engine, bytes).map_err(|error| format!("{error:#}"))?;
-        if let Some(cache) = &self.cache
-            && let Err(error) = cache.put(&self.engine, wasm, &component)
-        {
-            tracing::warn!(plugin = name, %error, "the compiled plugin cannot be kept");
-        }
-        Ok(component)
+        self.compiler.compile(wasm)
     }
+}
 
-    /// A component around a plain core module, which must carry the interface's description as the SDK puts it there.
-    fn wrap(&self, module: &[u8]) -> Result<Vec<u8>, String> {
-        let wrong = |error: String| format!("the module is no plugin: {error}");
-        Module::validate(&self.engine, module).map_err(|error| wrong(format!("{error:#}")))?;
-        // The encoder is made for what compilers write: it panics on some damaged modules, and nobody has tried all.
-        let encode = || ComponentEncoder::default().validate(true).module(module)?.encode();
-        match catch_unwind(encode) {
-            Ok(encoded) => encoded.map_err(|error| wrong(format!("{error:#}"))),
-            Err(_) => Err(wrong("it is damaged".to_owned())),
+/// Whether a file may be a plugin at all. Asked before anything looks into it.
+fn admit(allowed: Option<&AllowList>, (digest, entry): &([u8; 32], Entry)) -> Result<(), LoadError> {
+    let sha256 = hex(digest);
+    match allowed {
+        Some(allowed) if !allowed.holds(&sha256) => {
+            Err(LoadError::NotAllowed { plugin: entry.name.clone(), file: entry.file.clone(), sha256 })
         }
+        _ => Ok(()),
     }
 }
 
 /// The `.wasm` files of a directory. Hidden ones are somebody's half-written copies.
-fn wasm_files(dir: &Path) -> Result<Vec<String>, LoadError> {
+pub(crate) fn wasm_files(dir: &Path) -> Result<Vec<String>, LoadError> {
     let failed = |source| LoadError::Read { path: dir.to_owned(), source };
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value as Json;
 
 use super::breaker::BreakerConfig;
@@ -11,6 +11,8 @@ use super::capabilities::{Capability, Grants, HttpLimits, KvLimits};
 use super::condition::{Condition, Percent};
 use super::limits::{Limits, Within};
 use super::order::in_order;
+use super::provenance::AllowList;
+use super::rollback::RollbackConfig;
 
 /// The file's name in the plugins directory.
 pub(crate) const FILE_NAME: &str = "plugins.toml";
@@ -27,7 +29,7 @@ pub(crate) enum OnError {
 }
 
 /// Whether a plugin's verdict counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
     /// It does.
@@ -37,8 +39,17 @@ pub(crate) enum Mode {
     Observe,
 }
 
+impl Mode {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+}
+
 /// How long an instance lives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Isolation {
     /// For many calls, one after another.
@@ -78,11 +89,12 @@ pub(crate) struct Plan {
     pub(crate) entries: Vec<Entry>,
     /// For a message's way through all plugins.
     pub(crate) chain: ChainLimits,
+    /// The files that may be plugins; none: all.
+    pub(crate) allowed: Option<AllowList>,
 }
 
-/// The table `[chain]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// What the table `[chain]` says of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChainLimits {
     /// For all plugins together on one message; a plugin whose turn comes later is not called, and its `on_error` decides.
     pub(crate) deadline_ms: Within<1, 60_000>,
@@ -120,6 +132,7 @@ pub(crate) struct Entry {
     pub(crate) limits: Limits,
     pub(crate) breaker: BreakerConfig,
     pub(crate) grants: Grants,
+    pub(crate) rollback: RollbackConfig,
     pub(crate) config: Json,
 }
 
@@ -141,6 +154,7 @@ impl Entry {
             limits: Limits::default(),
             breaker: BreakerConfig::default(),
             grants: Grants::default(),
+            rollback: RollbackConfig::default(),
             config: Json::Object(serde_json::Map::new()),
         }
     }
@@ -151,9 +165,17 @@ impl Entry {
 #[serde(deny_unknown_fields)]
 struct Manifest {
     #[serde(default)]
-    chain: ChainLimits,
+    chain: ChainTable,
     #[serde(default)]
     plugin: Vec<Listed>,
+}
+
+/// The table `[chain]`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChainTable {
+    deadline_ms: Option<Within<1, 60_000>>,
+    allowed_sha256: Option<AllowList>,
 }
 
 #[derive(Deserialize)]
@@ -193,6 +215,8 @@ struct Listed {
     kv: Option<KvLimits>,
     #[serde(default)]
     http: Option<HttpLimits>,
+    #[serde(default)]
+    rollback: RollbackConfig,
     #[serde(default)]
     config: toml::Table,
 }
@@ -254,7 +278,9 @@ pub(crate) fn plan(manifest: Option<&str>, mut files: Vec<String>) -> Result<Pla
             return Err(format!("there are two plugins named {:?}", entry.name));
         }
     }
-    Ok(Plan { entries: in_order(entries)?, chain })
+    let ChainTable { deadline_ms, allowed_sha256 } = chain;
+    let chain = deadline_ms.map_or_else(ChainLimits::default, |deadline_ms| ChainLimits { deadline_ms });
+    Ok(Plan { entries: in_order(entries)?, chain, allowed: allowed_sha256 })
 }
 
 impl Listed {
@@ -278,6 +304,7 @@ impl Listed {
             grants,
             kv,
             http,
+            rollback,
             config,
         } = self;
         let grants = Grants::new(grants, kv, http).map_err(|error| format!("plugin {name}: {error}"))?;
@@ -296,6 +323,7 @@ impl Listed {
             limits,
             breaker,
             grants,
+            rollback,
             config,
         };
         let Some(Canary { file, percent }) = canary else { return Ok(vec![entry]) };
@@ -369,10 +397,11 @@ mod tests {
     fn the_guides_example_sets_the_defaults() {
         let guide = include_str!("../../../plugin-sdk/README.md");
         let example = guide.split("```toml\n").find(|part| part.starts_with("[[plugin]]")).unwrap();
-        let Plan { entries, chain } = plan(Some(example.split("```").next().unwrap()), Vec::new()).unwrap();
+        let Plan { entries, chain, .. } = plan(Some(example.split("```").next().unwrap()), Vec::new()).unwrap();
         assert_eq!(chain, ChainLimits::default());
         assert_eq!(entries[0].limits, Limits::default());
         assert_eq!(entries[0].breaker, BreakerConfig::default());
+        assert_eq!(entries[0].rollback, RollbackConfig::default());
     }
 
     #[test]

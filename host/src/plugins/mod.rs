@@ -1,30 +1,32 @@
 //! Sandboxed plugins, between authorization and the store.
 //!
 //! From a directory to a verdict: [`loader`] reads `plugins.toml` ([`manifest`], which puts plugins in their [`order`] and gives them
-//! their [`condition`]s) and the `.wasm` files, takes compiled
-//! code from its [`cache`] or makes it, and proves that each plugin starts; [`instance`] keeps instances warm within their
+//! their [`condition`]s) and the `.wasm` files, whose [`provenance`] it tells, takes compiled
+//! code from its [`cache`] or has it made ([`compiler`]), and proves that each plugin starts; [`instance`] keeps instances warm within their
 //! [`limits`], time being counted by a [`ticker`]; [`plugin`] asks one plugin, behind its [`breaker`]; [`verdict`] checks the answers and folds them; [`chain`]
-//! is what the gateway calls. [`contract`] alone knows the interface's bindings. Authors work on plugins with [`tool`], which
+//! is what the gateway calls. [`versions`] puts one chain in the place of another, and a version that fails ([`rollback`]) back. What plugins
+//! fail on is kept ([`record`]). [`contract`] alone knows the interface's bindings. Authors work on plugins with [`tool`], which
 //! tries them ([`trial`]) as the gateway does when it holds them to their [`cases`].
 //!
 //! A plugin can do nothing but answer, log, and use the [`capabilities`] that it is granted. Whatever it does wrong harms one message, as its `on_error` says.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
-
-use arc_swap::ArcSwap;
+use std::time::{Duration, Instant};
 
 use crate::protocol::body::BodyLimits;
 
+pub mod admin;
 mod breaker;
 pub mod build;
 mod cache;
 mod capabilities;
 mod cases;
 mod chain;
+mod compiler;
 mod condition;
 mod contract;
+mod counts;
 mod fault;
 mod instance;
 mod limits;
@@ -32,6 +34,9 @@ mod loader;
 mod manifest;
 mod order;
 mod plugin;
+mod provenance;
+mod record;
+mod rollback;
 mod supervise;
 mod text;
 mod ticker;
@@ -39,7 +44,10 @@ pub mod tool;
 mod trial;
 mod verdict;
 #[cfg(test)]
+mod verdict_table_tests;
+#[cfg(test)]
 mod verdict_tests;
+mod versions;
 mod watch;
 
 pub use breaker::BreakerState;
@@ -49,10 +57,14 @@ pub use cases::Unheld;
 pub use chain::{Admission, Chain, Preview, Rejection, Screened, Screening};
 pub use loader::LoadError;
 pub use plugin::{Clock, PluginStatus};
+pub use provenance::Provenance;
+pub use record::usual_records;
 pub use supervise::supervise;
+pub use versions::RolledBack;
 pub use watch::Watch;
 
 use loader::Loader;
+use versions::Versions;
 
 /// What the plugin host needs to know.
 #[derive(Clone)]
@@ -61,12 +73,16 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// A private directory for compiled code, made if it is missing; none: plugins are compiled at each start.
     pub cache_dir: Option<PathBuf>,
+    /// A private directory for what plugins fail on, made if it is missing; none: nothing is kept.
+    pub records_dir: Option<PathBuf>,
     /// What a replaced body may be at most.
     pub body_limits: BodyLimits,
     /// For circuit breakers and timing.
     pub clock: Clock,
     /// Where plugins keep what they are granted to keep.
     pub kv: Arc<dyn KvStore>,
+    /// How long the compiler may take for one file.
+    pub compile_within: Duration,
 }
 
 impl Options {
@@ -76,8 +92,10 @@ impl Options {
         Self {
             dir: dir.map(Path::to_owned),
             cache_dir: cache_dir.map(Path::to_owned),
+            records_dir: None,
             body_limits,
             clock,
+            compile_within: compiler::COMPILE_WITHIN,
             kv: Arc::new(MemoryKv::default()),
         }
     }
@@ -87,7 +105,8 @@ impl Options {
 pub struct PluginHost {
     dir: Option<PathBuf>,
     loader: Loader,
-    chain: ArcSwap<Chain>,
+    clock: Clock,
+    versions: Arc<Versions>,
     /// One reload at a time.
     reloading: Mutex<()>,
 }
@@ -95,31 +114,53 @@ pub struct PluginHost {
 impl PluginHost {
     /// Loads the plugins. A metrics recorder must be installed before, or the plugins' counters go nowhere.
     pub fn new(options: Options) -> Result<Self, LoadError> {
-        let loader = Loader::new(options.cache_dir.as_deref(), options.body_limits, options.clock)?.keeping(options.kv);
-        let chain = options.dir.as_deref().map(|dir| loader.load(dir, &[])).transpose()?.unwrap_or_default();
-        let chain = ArcSwap::from_pointee(chain);
-        Ok(Self { dir: options.dir, loader, chain, reloading: Mutex::new(()) })
+        let Options { dir, cache_dir, records_dir, body_limits, clock, compile_within, kv } = options;
+        let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?.keeping(kv);
+        let loader = loader.compiling_within(compile_within).recording(records_dir.as_deref());
+        let chain = dir.as_deref().map(|dir| loader.load(dir, &[])).transpose()?.unwrap_or_default();
+        let versions = Arc::<Versions>::default();
+        versions.install(chain, clock());
+        Ok(Self { dir, loader, clock, versions, reloading: Mutex::new(()) })
     }
 
     /// The chain as it is now; a message goes through one chain from end to end.
     pub fn chain(&self) -> Arc<Chain> {
-        self.chain.load_full()
+        self.versions.chain()
     }
 
     /// Reads the directory again. All plugins work, and the new chain takes the old one's place at once; or one does not,
-    /// and the old chain goes on. A plugin whose file and configuration are the same goes on as it is.
+    /// and the old chain goes on. A plugin whose file and configuration are the same goes on as it is; one that changed is
+    /// watched, and goes back to the version before when it fails too often.
     pub fn reload(&self) -> Result<(), LoadError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = self.loader.load(dir, self.chain.load().plugins());
+        let loaded = self.loader.load(dir, &self.versions.known());
         let result = if loaded.is_ok() { "loaded" } else { "refused" };
         metrics::counter!("arcyou_plugin_reloads_total", "result" => result).increment(1);
-        self.chain.store(Arc::new(loaded?));
+        self.versions.install(loaded?, (self.clock)());
         Ok(())
+    }
+
+    /// The same, told in the log.
+    pub(crate) fn reload_and_tell(&self) -> Result<(), LoadError> {
+        let result = self.reload();
+        match &result {
+            Ok(()) => tracing::info!(plugins = self.chain().len(), "plugins reloaded"),
+            Err(error) => tracing::error!("plugins not reloaded, the old ones go on: {error}"),
+        }
+        result
     }
 
     /// How each plugin is doing, in the chain's order.
     pub fn status(&self) -> Vec<PluginStatus> {
-        self.chain.load().status()
+        let mut rolled_back = self.versions.rolled_back();
+        let mut plugins = self.chain().status();
+        plugins.iter_mut().for_each(|status| status.rolled_back = rolled_back.remove(&status.plugin));
+        plugins
+    }
+
+    /// Lets go of versions that are kept no longer: to be called now and then.
+    pub fn expire(&self) {
+        self.versions.expire((self.clock)());
     }
 }

@@ -1,5 +1,7 @@
 //! One plugin of the chain: its instances, its breaker, and what is counted about it.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -7,12 +9,18 @@ use std::time::Instant;
 use metrics::{Counter, Gauge, Histogram};
 
 use super::breaker::{Breaker, BreakerConfig, BreakerState};
+use super::cache::hex;
 use super::capabilities::{Granted, Services};
 use super::contract::{AnnotationParam, Hook, Judgement, Message};
+use super::counts::Counts;
 use super::fault::{Fault, FaultKind};
 use super::instance::{Call, Pool, StartError, Template};
 use super::manifest::{Entry, Mode, OnError, Share};
+use super::provenance::Provenance;
+use super::record::{Failure, Recorder, Recording};
+use super::rollback::Went;
 use super::verdict::{Answer, Draft, Judge, Judged, Note, Outcome, Refusal, check};
+use super::versions::{RolledBack, Watch};
 use crate::protocol::body::BodyLimits;
 
 /// Tells the time; a test turns its hands.
@@ -21,14 +29,19 @@ pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 /// A plugin that works.
 pub(crate) struct Plugin {
     name: Arc<str>,
+    provenance: Arc<Provenance>,
     pool: Pool,
     /// One for each hook: a filter that fails must not look well because the same plugin's validator works.
     breakers: [Breaker; 3],
     meters: Meters,
     body_limits: BodyLimits,
     clock: Clock,
-    failures: AtomicU64,
+    counts: Counts<5>,
+    skipped: AtomicU64,
     last_failure: Mutex<Option<Fault>>,
+    watch: Watch,
+    /// Keeps what it fails on.
+    recording: Option<Recording>,
     /// What it was made from: the file's digest and its entry.
     origin: ([u8; 32], Entry),
 }
@@ -38,6 +51,12 @@ pub(crate) struct Plugin {
 pub struct PluginStatus {
     /// Its name.
     pub plugin: String,
+    /// What its author calls this version, if the file says.
+    pub version: Option<String>,
+    /// The digest of its file, in hexadecimal digits.
+    pub sha256: String,
+    /// Whether its verdict counts.
+    pub mode: &'static str,
     /// The hooks that it implements, by their names.
     pub hooks: Vec<&'static str>,
     /// Open as soon as one of its hooks is not called.
@@ -46,24 +65,55 @@ pub struct PluginStatus {
     pub failures: u64,
     /// The kind and the text of the last one.
     pub last_failure: Option<String>,
+    /// Those failures by kind.
+    pub failures_by_kind: BTreeMap<&'static str, u64>,
+    /// Its verdicts since it was loaded, each hook's.
+    pub verdicts: BTreeMap<&'static str, u64>,
+    /// Calls that were not made, because it rests or the chain's time was up.
+    pub skipped: u64,
+    /// Instances that there are now.
+    pub instances: usize,
+    /// Bytes of memory that they hold.
+    pub memory_bytes: usize,
     /// Instances started since it was loaded.
     pub instances_started: u64,
+    /// Whether it is new, and the version before is kept in case it fails.
+    pub watched: bool,
+    /// The version that it stands in for, since that one failed.
+    pub rolled_back: Option<RolledBack>,
 }
 
 impl Plugin {
-    pub(crate) fn new(pool: Pool, origin: ([u8; 32], Entry), body_limits: BodyLimits, clock: Clock) -> Self {
+    pub(crate) fn new(
+        pool: Pool,
+        origin: ([u8; 32], Entry),
+        version: Option<Arc<str>>,
+        body_limits: BodyLimits,
+        clock: Clock,
+    ) -> Self {
         let name: Arc<str> = origin.1.name.as_str().into();
+        let provenance = Provenance { plugin: name.clone(), sha256: hex(&origin.0).into(), version };
         Self {
+            provenance: Arc::new(provenance),
             pool,
             breakers: Hook::ALL.map(|_| Breaker::new(origin.1.breaker)),
             meters: Meters::new(&name),
             name,
             body_limits,
             clock,
-            failures: AtomicU64::new(0),
+            counts: Counts::new(),
+            skipped: AtomicU64::new(0),
             last_failure: Mutex::new(None),
+            watch: Watch::default(),
+            recording: None,
             origin,
         }
+    }
+
+    /// The same, keeping what it fails on.
+    pub(crate) fn recorded(self, recorder: Option<&Recorder>, file: PathBuf) -> Self {
+        let recording = recorder.map(|recorder| Recording { recorder: recorder.clone(), file });
+        Self { recording, ..self }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -74,6 +124,25 @@ impl Plugin {
         &self.origin
     }
 
+    pub(crate) fn provenance(&self) -> &Arc<Provenance> {
+        &self.provenance
+    }
+
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// The last failure.
+    pub(crate) fn last_fault(&self) -> Option<Failure> {
+        let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map(|fault| Failure { kind: fault.kind, text: fault.text.clone() })
+    }
+
+    /// Its kind and text.
+    pub(crate) fn last_failure(&self) -> Option<String> {
+        self.last_fault().map(|failure| format!("{}: {}", failure.kind.name(), failure.text))
+    }
+
     pub(crate) fn body_limits(&self) -> &BodyLimits {
         &self.body_limits
     }
@@ -82,26 +151,52 @@ impl Plugin {
         &self.pool
     }
 
-    /// The same code under another entry, to be tried apart from the chain: nothing of it is counted, no breaker opens, and
-    /// what it keeps is kept for it alone.
+    /// The same code under another entry, to be tried apart from the chain: nothing of it is counted or kept, no breaker opens,
+    /// and what it keeps itself is kept for it alone.
     pub(crate) fn sibling(&self, entry: Entry) -> Result<Self, StartError> {
-        let (limits, config) = (entry.limits, entry.config.to_string());
+        let entry = Entry { breaker: BreakerConfig::NEVER, ..entry };
         let granted = Granted::new(&entry.name, &entry.grants, &Services::apart()).map_err(StartError::Refused)?;
-        let pool = Pool::start(Template { limits, config, granted, ..self.pool.template().clone() })?;
-        let origin = (self.origin.0, Entry { breaker: BreakerConfig::NEVER, ..entry });
-        let (body_limits, clock) = (self.body_limits, self.clock.clone());
-        Ok(metrics::with_local_recorder(&metrics::NoopRecorder, || Self::new(pool, origin, body_limits, clock)))
+        let sibling = metrics::with_local_recorder(&metrics::NoopRecorder, || self.made(entry, granted))?;
+        Ok(Self { recording: None, ..sibling })
+    }
+
+    /// The same code under another entry, as a plugin of the chain.
+    pub(crate) fn stand_in(&self, entry: Entry) -> Result<Self, StartError> {
+        let granted = self.pool.template().granted.clone();
+        self.made(entry, granted)
+    }
+
+    fn made(&self, entry: Entry, granted: Granted) -> Result<Self, StartError> {
+        let (limits, config, plugin) = (entry.limits, entry.config.to_string(), entry.name.as_str().into());
+        let pool = Pool::start(Template { plugin, limits, config, granted, ..self.pool.template().clone() })?;
+        let (origin, version) = ((self.origin.0, entry), self.provenance.version.clone());
+        let plugin = Self::new(pool, origin, version, self.body_limits, self.clock.clone());
+        Ok(match &self.recording {
+            Some(Recording { recorder, file }) => plugin.recorded(Some(recorder), file.clone()),
+            None => plugin,
+        })
     }
 
     pub(crate) fn status(&self) -> PluginStatus {
-        let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let [verdicts, failures_by_kind] = self.counts.by_name(&VERDICTS);
+        let (instances, memory_bytes) = self.pool.alive();
         PluginStatus {
             plugin: self.name.to_string(),
+            version: self.provenance.version.as_deref().map(str::to_owned),
+            sha256: self.provenance.sha256.to_string(),
+            mode: self.origin.1.mode.name(),
             hooks: Hook::ALL.into_iter().filter(|hook| self.pool.has(*hook)).map(Hook::name).collect(),
             breaker: if self.is_open() { BreakerState::Open } else { BreakerState::Closed },
-            failures: self.failures.load(Ordering::Relaxed),
-            last_failure: last.as_ref().map(|fault| format!("{}: {}", fault.kind.name(), fault.text)),
+            failures: self.counts.failures(),
+            last_failure: self.last_failure(),
+            failures_by_kind,
+            verdicts,
+            skipped: self.skipped.load(Ordering::Relaxed),
+            instances,
+            memory_bytes,
             instances_started: self.pool.started(),
+            watched: self.watch.is_on(),
+            rolled_back: None,
         }
     }
 
@@ -109,12 +204,14 @@ impl Plugin {
         self.breakers.iter().any(|breaker| breaker.state() == BreakerState::Open)
     }
 
-    fn failed(&self, hook: Hook, fault: Fault, now: Instant) {
+    fn failed(&self, hook: Hook, fault: Fault, now: Instant) -> Went {
         let Fault { kind, text } = &fault;
         tracing::warn!(plugin = &*self.name, hook = hook.name(), kind = kind.name(), "plugin failed: {text}");
         self.meters.failures[*kind as usize].increment(1);
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        if self.breakers[hook as usize].failed(now) {
+        self.counts.failure(*kind);
+        let opened = self.breakers[hook as usize].failed(now);
+        // One that can be rolled back will not rest.
+        if opened && !self.watch.is_on() {
             tracing::error!(
                 plugin = &*self.name,
                 hook = hook.name(),
@@ -123,6 +220,7 @@ impl Plugin {
             self.meters.breaker_open.set(1.0);
         }
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+        if opened { Went::BadlyOnceTooOften } else { Went::Badly }
     }
 
     /// The answer of a plugin that has none.
@@ -136,6 +234,7 @@ impl Plugin {
     /// The answer of a plugin that is not called.
     fn skipped(&self) -> Answer {
         self.meters.skipped.increment(1);
+        self.skipped.fetch_add(1, Ordering::Relaxed);
         self.on_error()
     }
 
@@ -205,7 +304,7 @@ impl Plugin {
     }
 
     /// Asks a plugin that may have to wait.
-    pub(crate) async fn judge_on_fiber(&self, hook: Hook, draft: &Draft<'_>) -> Answer {
+    pub(crate) async fn judge_on_fiber(self: &Arc<Self>, hook: Hook, draft: &Draft<'_>) -> Answer {
         let Turn { started, within } = match self.turn(hook, draft) {
             Ok(turn) => turn,
             Err(answer) => return answer,
@@ -215,7 +314,12 @@ impl Plugin {
         self.conclude(hook, draft, &Turn { started, within }, called)
     }
 
-    fn ask(&self, hook: Hook, draft: &Draft<'_>, ask: impl FnOnce(Call<'_>) -> Result<Judgement, Fault>) -> Answer {
+    fn ask(
+        self: &Arc<Self>,
+        hook: Hook,
+        draft: &Draft<'_>,
+        ask: impl FnOnce(Call<'_>) -> Result<Judgement, Fault>,
+    ) -> Answer {
         match self.turn(hook, draft) {
             Ok(turn) => {
                 let called = ask(call(hook, draft, &annotations(draft), turn.within));
@@ -239,13 +343,21 @@ impl Plugin {
     }
 
     /// What its answer means, and what is counted about it.
-    fn conclude(&self, hook: Hook, draft: &Draft<'_>, turn: &Turn, called: Result<Judgement, Fault>) -> Answer {
+    fn conclude(
+        self: &Arc<Self>,
+        hook: Hook,
+        draft: &Draft<'_>,
+        turn: &Turn,
+        called: Result<Judgement, Fault>,
+    ) -> Answer {
         let judged = called.and_then(|judgement| check(hook, judgement, &self.body_limits));
         let ended = self.now();
         self.meters.seconds[hook as usize].record(ended.saturating_duration_since(turn.started));
         match judged {
             Ok(judged) => {
                 self.meters.verdicts[hook as usize][verdict_index(&judged.outcome)].increment(1);
+                self.counts.verdict(verdict_index(&judged.outcome));
+                self.watch.called(self, Went::Well, ended);
                 if self.breakers[hook as usize].succeeded() {
                     tracing::info!(plugin = &*self.name, hook = hook.name(), "the plugin behaves again");
                     self.meters.breaker_open.set(if self.is_open() { 1.0 } else { 0.0 });
@@ -259,7 +371,11 @@ impl Plugin {
                 self.skipped()
             }
             Err(fault) => {
-                self.failed(hook, fault, ended);
+                if let Some(recording) = &self.recording {
+                    recording.keep(self, hook, draft, &fault);
+                }
+                let went = self.failed(hook, fault, ended);
+                self.watch.called(self, went, ended);
                 self.on_error()
             }
         }

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::chain::{Chain, Preview};
+use super::contract::Hook;
 use super::instance::{StartError, Used};
 use super::manifest::{ChainLimits, Entry};
 use super::plugin::Plugin;
+use super::record::Failure;
+use super::verdict::{Draft, Judge as _};
 use crate::protocol::body::Body;
 
 /// A message that nobody sent.
@@ -70,5 +73,12 @@ impl Trial {
         let failure = status.last_failure.filter(|_| status.failures > failures);
         let used = self.plugin.pool().used().filter(|_| failure.is_none());
         Attempt { preview, failure, took, used }
+    }
+
+    /// One hook on one message, as it stood in some chain. Answers the failure, if it fails.
+    pub(crate) fn ask(&self, hook: Hook, draft: &Draft<'_>) -> Option<Failure> {
+        let failures = self.plugin.status().failures;
+        let _ = self.plugin.judge(hook, draft);
+        self.plugin.last_fault().filter(|_| self.plugin.status().failures > failures)
     }
 }

@@ -68,11 +68,6 @@ fn run(host: &Weak<PluginHost>, changes: &Receiver<()>, report: impl Fn(Result<(
             }
         }
         let Some(host) = host.upgrade() else { return };
-        let result = host.reload();
-        match &result {
-            Ok(()) => tracing::info!(plugins = host.chain().len(), "plugins reloaded"),
-            Err(error) => tracing::error!("plugins not reloaded, the old ones go on: {error}"),
-        }
-        report(result);
+        report(host.reload_and_tell());
     }
 }

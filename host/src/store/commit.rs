@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join4;
+use futures_util::future::join5;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use crate::authorize::Submitted;
-use crate::plugins::Screened;
+use crate::plugins::{Provenance, Screened};
 use crate::protocol::body::Body;
 
+use super::audit::note_batch;
 use super::{ANSWER_WITHIN, Param, Store, StoreError, StoredIds, settle, sql};
 
 /// A message to be stored. Made from what the plugin chain let through.
@@ -23,7 +24,7 @@ pub struct NewMessage {
     idempotency_key: Option<Box<str>>,
     /// A JSON object's text.
     annotations: Option<String>,
-    decided_by: Option<Arc<str>>,
+    decided_by: Option<Arc<Provenance>>,
     /// Why it is held for review; none if it is not.
     hold_reason: Option<String>,
 }
@@ -32,6 +33,16 @@ impl NewMessage {
     /// The conversation it is for.
     pub fn conversation(&self) -> Uuid {
         self.conversation
+    }
+
+    /// Who sends it.
+    pub(super) fn sender(&self) -> Uuid {
+        self.sender
+    }
+
+    /// The plugin that holds it or replaced its body.
+    pub(super) fn decided_by(&self) -> Option<&Provenance> {
+        self.decided_by.as_deref()
     }
 
     /// Whether storing it twice is impossible, so that it may be tried again after an answer was lost.
@@ -82,18 +93,23 @@ impl Store {
     ) -> Result<Vec<Committed>, StoreError> {
         let client = self.client(connected_by).await?;
         // COMMIT ends a failed transaction too, so that nothing of it is left on the connection.
-        let rows = timeout(ANSWER_WITHIN, transaction(&client, batch, locking)).await;
+        let rows = timeout(ANSWER_WITHIN, transaction(&client, batch, locking, self.audited)).await;
         settle(client, rows)?.iter().map(committed).collect()
     }
 }
 
-async fn transaction(client: &Client, batch: &[&NewMessage], locking: Locking) -> Result<Vec<Row>, Error> {
+async fn transaction(
+    client: &Client,
+    batch: &[&NewMessage],
+    locking: Locking,
+    audited: bool,
+) -> Result<Vec<Row>, Error> {
     let conversations: Vec<Uuid> = batch.iter().map(|m| m.conversation).collect();
     let senders: Vec<Uuid> = batch.iter().map(|m| m.sender).collect();
     let bodies: Vec<&str> = batch.iter().map(|m| m.body.as_str()).collect();
     let keys: Vec<Option<&str>> = batch.iter().map(|m| m.idempotency_key.as_deref()).collect();
     let annotations: Vec<Option<&str>> = batch.iter().map(|m| m.annotations.as_deref()).collect();
-    let decided_by: Vec<Option<&str>> = batch.iter().map(|m| m.decided_by.as_deref()).collect();
+    let decided_by: Vec<Option<&str>> = batch.iter().map(|m| m.decided_by().map(|by| &*by.plugin)).collect();
     let hold_reasons: Vec<Option<&str>> = batch.iter().map(|m| m.hold_reason.as_deref()).collect();
     let lock = match locking {
         Locking::SkipBusy => sql::LOCK_FREE,
@@ -109,11 +125,12 @@ async fn transaction(client: &Client, batch: &[&NewMessage], locking: Locking) -
         (&decided_by, Type::TEXT_ARRAY),
         (&hold_reasons, Type::TEXT_ARRAY),
     ];
-    // Each future sends when it is first polled, and they are polled in this order: one round trip for all four.
-    let (begun, locked, inserted, ended) = join4(
+    // Each future sends when it is first polled, and they are polled in this order: one round trip for all of them.
+    let (begun, locked, inserted, noted, ended) = join5(
         client.batch_execute(sql::BEGIN_BATCH),
         client.query_typed(lock, &lock_parameters),
         client.query_typed(sql::INSERT_BATCH, &insert_parameters),
+        note_batch(client, if audited { batch } else { &[] }),
         client.batch_execute("COMMIT"),
     )
     .await;
@@ -121,6 +138,7 @@ async fn transaction(client: &Client, batch: &[&NewMessage], locking: Locking) -
     begun?;
     locked?;
     let rows = inserted?;
+    noted?;
     ended?;
     Ok(rows)
 }

@@ -24,6 +24,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether nothing happened, and the same may go well a moment later.
+    pub const fn did_nothing_for_now(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Transient(_))
+    }
+
     /// A stable word for metrics.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! The gateway's side of PostgreSQL. Statements are in [`sql`], what they mean for callers is here.
 
+mod audit;
 mod commit;
 mod error;
 mod review;
@@ -16,6 +17,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
+pub use audit::Kept;
 pub use commit::{Committed, Locking, NewMessage};
 pub use error::StoreError;
 pub use review::{HeldMessage, HeldPage, Released};
@@ -110,6 +112,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: Pool,
+    /// Whether what plugins did to a message is noted in its transaction.
+    audited: bool,
 }
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -117,7 +121,12 @@ type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 impl Store {
     /// A store over a pool that may lead through PgBouncer.
     pub fn new(pool: Pool) -> Self {
-        Self { pool }
+        Self { pool, audited: false }
+    }
+
+    /// The same, noting in a message's transaction what plugins did to it, or not.
+    pub fn audited(self, audited: bool) -> Self {
+        Self { audited, ..self }
     }
 
     /// How many connections there are, and who waits for one.

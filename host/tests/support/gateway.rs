@@ -82,6 +82,7 @@ impl World {
             ("REDIS_URL".to_owned(), self.redis.url()),
             ("JWT_PUBLIC_KEY".to_owned(), "dev-placeholder".to_owned()),
             ("DRAIN_SECONDS".to_owned(), "1".to_owned()),
+            ("PLUGIN_RECORDS_DIR".to_owned(), "off".to_owned()),
             // A test must not depend on how fast it runs.
             ("RATE_LIMIT_PER_SECOND".to_owned(), "0".to_owned()),
         ]);

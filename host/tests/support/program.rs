@@ -58,6 +58,11 @@ impl Program {
         metrics.lines().find_map(value).unwrap_or_default()
     }
 
+    /// A GET on the admin listener: status line, headers and body.
+    pub async fn get(&self, path: &str) -> String {
+        super::http_get(self.admin_port, path).await
+    }
+
     /// Memory that the process holds, in bytes.
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
@@ -67,8 +72,12 @@ impl Program {
 
     /// SIGTERM.
     pub async fn begin_stop(&self) {
+        self.signal("TERM").await;
+    }
+
+    pub async fn signal(&self, name: &str) {
         let process = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-TERM", &process]).status().await.unwrap().success());
+        assert!(Command::new("kill").arg(format!("-{name}")).arg(&process).status().await.unwrap().success());
     }
 
     /// Waits for the end.

@@ -5,7 +5,8 @@
 
 import { accept, plugin, reject, settings } from "../../../plugin-sdk/javascript/arcyou.js";
 
-const MENTION = /(?<=(?<![\p{L}\p{N}_.+-])@)[\p{L}\p{N}_](?:[\p{L}\p{M}\p{N}_.-]*[\p{L}\p{M}\p{N}_])?/gu;
+const AT = /[@＠﹫]/;
+const MENTION = /@(?<![\p{L}\p{N}_.+-]@)[\p{L}\p{N}_](?:[\p{L}\p{M}\p{N}_.-]*[\p{L}\p{M}\p{N}_])?/gu;
 const HANGUL = /^\p{Script=Hangul}/u;
 
 class MentionLimit {
@@ -24,11 +25,12 @@ class MentionLimit {
 
     validate({ body, senderRole }) {
         const text = body[this.config.field];
-        if (typeof text !== "string") {
+        // Most texts have none, and to normalise one costs more than all the rest.
+        if (typeof text !== "string" || !AT.test(text)) {
             return accept();
         }
         // Not matchAll: it compiles the expression anew for each text.
-        const names = new Set(text.normalize("NFKC").match(MENTION)?.map(fold));
+        const names = new Set(text.normalize("NFKC").match(MENTION)?.map((mention) => fold(mention.slice(1))));
         const loud = [...names].find((name) => this.everybody.some((word) => calls(name, word)));
         if (loud && !this.config.everybody_roles.includes(senderRole)) {
             return reject("mentions_everybody", `@${loud} is for ${this.config.everybody_roles.join(", ")}`);

@@ -1,5 +1,6 @@
 //! Masks what says who somebody is: mail addresses, phone numbers, Korean resident registration numbers, card numbers.
 //! Each of their letters and digits becomes an asterisk; what stands between them, and the rest of the body, stays.
+//! It guards against slips, not against people who mean to tell: digits in words or in other scripts are not found.
 
 mod find;
 

@@ -1,6 +1,7 @@
 //! `plugin bench`: what a plugin costs, in time, instructions and memory.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
@@ -99,7 +100,7 @@ fn start(plugin: &Plugin) -> anyhow::Result<u64> {
     let mut times = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
         let started = Instant::now();
-        plugin.pool().template().instantiate().map_err(|error| anyhow!(error.into_fault().text))?;
+        plugin.pool().template().instantiate(&Arc::default()).map_err(|error| anyhow!(error.into_fault().text))?;
         times.push(started.elapsed().as_nanos() as u64);
     }
     Ok(middle(times))

@@ -7,8 +7,10 @@ mod bench;
 mod check;
 mod lines;
 mod new;
+mod replay;
 mod run;
 mod sdk;
+mod status;
 mod subject;
 mod test;
 
@@ -42,6 +44,10 @@ pub enum PluginCommand {
     Check(check::Options),
     /// Measure what a plugin costs
     Bench(bench::Options),
+    /// See a failure again that a gateway kept
+    Replay(replay::Options),
+    /// Ask a running gateway how its plugins are doing; fails if one of them does not work
+    Status(status::Options),
     /// Write out the SDK that belongs to this gateway
     Sdk {
         /// Where to; an SDK that stands there is brought up to date
@@ -68,6 +74,8 @@ impl PluginCommand {
             Self::Run(options) => run::run(&options),
             Self::Check(options) => check::run(&options),
             Self::Bench(options) => bench::run(&options),
+            Self::Replay(options) => replay::run(&options),
+            Self::Status(options) => status::run(&options),
             Self::Sdk { dir } => {
                 sdk::write(&dir)?;
                 println!("{}", dir.display());

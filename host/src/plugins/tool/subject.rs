@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::super::loader::Loader;
+use super::super::loader::{Loader, wasm_files};
 use super::super::manifest::{self, Entry};
 use super::super::plugin::Plugin;
 use super::super::trial::Sample;
@@ -130,7 +130,9 @@ fn configured(path: &Path) -> anyhow::Result<Value> {
 fn listed(path: &Path, file: &str) -> anyhow::Result<Entry> {
     let shown = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("{shown} cannot be read"))?;
-    let plan = manifest::plan(Some(&text), Vec::new()).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
+    // What it does not list may be named in it all the same.
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let plan = manifest::plan(Some(&text), wasm_files(dir)?).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
     let entries = plan.entries;
     let found = entries.into_iter().find(|entry| entry.file == file);
     found.with_context(|| format!("{shown} has no plugin whose file is {file}"))

@@ -99,6 +99,13 @@ impl Misbehaving {
                 self.kept.borrow_mut().push(black_box(vec![1; 6 << 20]));
                 Verdict::accept()
             }
+            // Little by little, for ever.
+            "drip" => {
+                self.kept.borrow_mut().push(black_box(vec![1; 1 << 10]));
+                Verdict::accept()
+            }
+            "seventh" if self.calls.get() == 7 => panic!("the seventh call"),
+            "seventh" => Verdict::accept(),
             "recurse" => Verdict::hold(recurse(black_box(0)).to_string()),
             "log-flood" => {
                 for line in 0..100_000 {

@@ -160,7 +160,9 @@ fn hear(shared: &Shared, node: &Node, link: u64, push: PushInfo) {
     let Some(Value::BulkString(channel)) = data.next() else { return };
     let Ok(channel) = String::from_utf8(channel) else { return };
     match (push.kind, data.next()) {
-        (PushKind::SMessage, Some(Value::BulkString(payload))) => shared.message(channel, Bytes::from(payload)),
+        (PushKind::SMessage, Some(Value::BulkString(payload))) => {
+            shared.message(node, link, channel, Bytes::from(payload))
+        }
         (PushKind::SSubscribe, _) => shared.confirmed(node, link, channel),
         (PushKind::SUnsubscribe, _) => shared.left(node, link, &channel),
         _ => {}

@@ -49,8 +49,9 @@ impl ShardedPublisher {
             let map = maps.borrow_and_update().clone();
             self.follow(&map);
             if map.nodes().is_empty() {
-                if let Err(reason) = self.topology.refresh(None, &map).await {
-                    self.status.lost(&reason);
+                let found = self.topology.refresh(None, &map).await;
+                if self.topology.current().nodes().is_empty() {
+                    self.status.lost(found.err().as_deref().unwrap_or("no node of the Redis Cluster has slots"));
                     sleep(self.options.backoff.jittered(u32::MAX, luck())).await;
                 }
                 continue;

@@ -140,16 +140,14 @@ impl Receiver {
 async fn find(shared: Arc<Shared>, topology: Arc<Topology>, options: RedisOptions, status: Status) {
     let mut tries = 0;
     loop {
-        let map = topology.current();
-        let unknown = map.nodes().is_empty();
-        if !unknown && shared.table().is_settled() {
+        if !topology.current().nodes().is_empty() && shared.table().is_settled() {
             tries = 0;
             shared.trouble.notified().await;
         }
         let hint = shared.hint.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let answer = topology.refresh(hint.as_ref(), &topology.current()).await;
-        if let (Err(reason), true) = (answer, unknown) {
-            status.lost(&reason);
+        let found = topology.refresh(hint.as_ref(), &topology.current()).await;
+        if topology.current().nodes().is_empty() {
+            status.lost(found.err().as_deref().unwrap_or("no node of the Redis Cluster has slots"));
         }
         tries += 1;
         // What moves is followed at once, and then less often while it does not settle.
@@ -191,8 +189,10 @@ impl Shared {
         }
     }
 
-    pub(super) fn message(&self, channel: String, payload: Bytes) {
-        self.check(self.inbox.message(channel, payload));
+    pub(super) fn message(&self, node: &Node, link: u64, channel: String, payload: Bytes) {
+        if self.table().carries(node, link, &channel) {
+            self.check(self.inbox.message(channel, payload));
+        }
     }
 
     pub(super) fn confirmed(&self, node: &Node, link: u64, channel: String) {

@@ -121,6 +121,12 @@ impl Table {
         Some(entry.wish)
     }
 
+    /// Whether a node's messages of a channel are wanted: from its confirmation on, until it is given up or moves.
+    pub(super) fn carries(&self, node: &Node, link: u64, channel: &str) -> bool {
+        let is_carried = |entry: &Entry| entry.state == State::Carried(link) && entry.node.as_ref() == Some(node);
+        self.channels.get(channel).is_some_and(is_carried)
+    }
+
     /// A node carries a channel no more: it was told so, or it gave the slot away. Whether it was the latter, and whom to tell.
     pub(super) fn left(&mut self, node: &Node, link: u64, channel: &str) -> (bool, Option<Interrupted>) {
         if let Some(desk) = self.desks.get_mut(node)
@@ -271,10 +277,12 @@ mod tests {
         let (mut table, one, _) = carried();
         table.give_up("a");
         table.want("a".to_owned(), 8, Some(one.clone()));
+        assert!(!table.carries(&one, 1, "a"), "what still comes is from before");
         let Work { leave, ask } = table.work(&one, 1);
         assert_eq!((leave, ask), (vec!["a".to_owned()], vec!["a".to_owned()]));
         assert_eq!(table.left(&one, 1, "a"), (false, None));
         assert_eq!(table.confirmed(&one, 1, "a"), Some(8));
+        assert!(table.carries(&one, 1, "a"));
     }
 
     #[test]

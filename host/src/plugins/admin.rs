@@ -1,0 +1,26 @@
+//! `GET /plugins` on the admin listener: how each plugin is doing.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+
+use super::{PluginHost, PluginStatus};
+
+/// What `/plugins` answers.
+#[derive(Debug, serde::Serialize)]
+struct Report {
+    /// In the chain's order.
+    plugins: Vec<PluginStatus>,
+}
+
+/// The route.
+pub fn router(host: Arc<PluginHost>) -> Router {
+    Router::new().route("/plugins", get(plugins)).with_state(host)
+}
+
+async fn plugins(State(host): State<Arc<PluginHost>>) -> Response {
+    Json(Report { plugins: host.status() }).into_response()
+}

@@ -1,0 +1,129 @@
+//! `plugin status`: how the plugins of a running gateway are doing, asked of its admin address.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use arcyou_outbox_worker::terminal::{clipped, is_broken_pipe, plain, print, table};
+use axum::http::header::HOST;
+use axum::http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// An answer takes no longer; a gateway that is that busy has other worries.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Bytes of an answer.
+const MAX_ANSWER: usize = 8 << 20;
+/// How much of a text a table shows.
+const TEXT_WIDTH: usize = 70;
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The gateway's admin address
+    #[arg(long, env = "ADMIN_ADDR", value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    admin: SocketAddr,
+    /// Everything there is, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a table shows of a plugin.
+#[derive(Deserialize)]
+struct Shown {
+    plugin: String,
+    version: Option<String>,
+    sha256: String,
+    mode: String,
+    breaker: String,
+    verdicts: std::collections::BTreeMap<String, u64>,
+    failures: u64,
+    last_failure: Option<String>,
+    instances: usize,
+    memory_bytes: usize,
+    watched: bool,
+    rolled_back: Option<Back>,
+}
+
+#[derive(Deserialize)]
+struct Back {
+    sha256: String,
+    reason: String,
+}
+
+/// The plugins stand, or do not: the exit code says whether all of them work.
+pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let Options { admin, json } = *options;
+    let asked = tokio::runtime::Handle::current().block_on(timeout(ANSWER_WITHIN, ask(admin)));
+    let shown = || format!("the gateway's admin address {admin} (ADMIN_ADDR, --admin)");
+    let answer =
+        asked.unwrap_or_else(|_| bail!("no answer within {} s", ANSWER_WITHIN.as_secs())).with_context(shown)?;
+    let plugins: Vec<Shown> = Deserialize::deserialize(&answer["plugins"]).with_context(shown)?;
+    let printed = if json { print(&serde_json::to_string_pretty(&answer)?) } else { tell(&plugins) };
+    match printed.map_err(anyhow::Error::from) {
+        // Whoever reads has read enough.
+        Err(error) if is_broken_pipe(&error) => {}
+        outcome => outcome?,
+    }
+    let well = plugins.iter().all(|plugin| plugin.breaker == "closed" && plugin.rolled_back.is_none());
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn ask(admin: SocketAddr) -> anyhow::Result<Value> {
+    let stream = TcpStream::connect(admin).await.context("it cannot be reached")?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::get("/plugins").header(HOST, admin.to_string()).body(Empty::<Bytes>::new())?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    if status != StatusCode::OK {
+        bail!("it answers {status}: that is no gateway, or an older one");
+    }
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(anyhow::Error::from_boxed)?;
+    connection.abort();
+    Ok(serde_json::from_slice(&body.to_bytes())?)
+}
+
+fn tell(plugins: &[Shown]) -> io::Result<()> {
+    if plugins.is_empty() {
+        return print("no plugins");
+    }
+    let head = ["PLUGIN", "VERSION", "SHA256", "MODE", "STATE", "CALLS", "FAILED", "INSTANCES", "MEMORY", "NOTE"];
+    print(&table(head, plugins.iter().map(line).collect()))
+}
+
+fn line(shown: &Shown) -> [String; 10] {
+    let answered: u64 = shown.verdicts.values().sum();
+    let state = match (&shown.rolled_back, shown.breaker.as_str(), shown.watched) {
+        (_, "open", _) => "not called",
+        (Some(_), ..) => "rolled back",
+        (None, _, true) => "new",
+        (None, _, false) => "works",
+    };
+    let back = shown.rolled_back.as_ref().map(|back| format!("{} is refused: {}", short(&back.sha256), back.reason));
+    [
+        plain(&shown.plugin),
+        plain(shown.version.as_deref().unwrap_or("-")),
+        short(&shown.sha256).to_owned(),
+        plain(&shown.mode),
+        state.to_owned(),
+        (answered + shown.failures).to_string(),
+        shown.failures.to_string(),
+        shown.instances.to_string(),
+        format!("{} KiB", shown.memory_bytes.div_ceil(1024)),
+        clipped(back.as_deref().or(shown.last_failure.as_deref()).unwrap_or_default(), TEXT_WIDTH),
+    ]
+}
+
+/// As much of a digest as people compare.
+fn short(sha256: &str) -> &str {
+    sha256.get(..12).unwrap_or(sha256)
+}
