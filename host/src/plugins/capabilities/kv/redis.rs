@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arcyou_outbox_worker::bus::{RedisAnswer, RedisLink, RedisUrl, RedisUrlError};
 use async_trait::async_trait;
-use redis::{FromRedisValue, Pipeline, ServerErrorKind};
+use redis::{FromRedisValue, Pipeline, RedisError};
 
 use super::{KvError, KvStore};
 
@@ -22,18 +22,18 @@ impl RedisKv {
 
     async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, KvError> {
         self.0.ask(pipeline).await.map_err(|error| match error {
-            RedisAnswer::Refused(error)
-                if error.kind() == ServerErrorKind::ResponseError.into()
-                    && error
-                        .detail()
-                        .is_some_and(|text| text.contains("not an integer") || text.contains("overflow")) =>
-            {
-                KvError::NotANumber
-            }
+            RedisAnswer::Refused(error) if is_about_numbers(&error) => KvError::NotANumber,
             RedisAnswer::Refused(error) => KvError::Unavailable(error.to_string()),
             RedisAnswer::Away(reason) => KvError::Unavailable(reason),
         })
     }
+}
+
+/// Redis has no code of its own for that.
+fn is_about_numbers(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    let texts = errors.iter().flat_map(|errors| errors.iter()).filter_map(|(_, error)| error.details());
+    texts.into_iter().any(|text| text.contains("not an integer") || text.contains("would overflow"))
 }
 
 fn ms(ttl: Duration) -> u64 {
