@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::audit::Audit;
 use crate::authorize::{Joined, Submitted, authorize, not_participant};
 use crate::batch::{Batcher, NotStored, Outcome};
-use crate::plugins::{PluginHost, Rejection, Screening};
+use crate::plugins::{Admission, PluginHost, Rejection, Screening};
 use crate::protocol::{ErrorCode, Failure, Reply, SendStatus};
 use crate::store::{Committed, Earlier, Store};
 
@@ -92,7 +92,10 @@ impl Ingress {
         let repeat = message.idempotency_key.clone().map(|key| (message.conversation, message.sender, key));
         let (conversation, sender) = (message.conversation, message.sender);
         let permitted = authorize(&self.store, message, joined).await;
-        let screening = permitted.map(|permitted| self.plugins.chain().screen(permitted));
+        let screening = match permitted {
+            Ok(permitted) => Ok(self.plugins.chain().screen(permitted).await),
+            Err(failure) => Err(failure),
+        };
         let kept = screening.as_ref().ok().and_then(|screening| self.audit.about(conversation, sender, screening));
         let refused = match screening {
             Ok(Screening::Screened(screened)) => {
@@ -100,7 +103,7 @@ impl Ingress {
             }
             Ok(Screening::Discarded { .. }) => Ok(sent(SendStatus::Discarded, false)),
             Ok(Screening::Rejected(rejection)) => Err(rejected(rejection)),
-            Ok(Screening::Failed { by }) => Err(plugin_failed(by.plugin.clone())),
+            Ok(Screening::Failed { by }) => Err(plugin_failed(by.plugin.clone(), "nothing was stored")),
             Err(failure) => Err(failure),
         };
         let earlier = match repeat {
@@ -111,6 +114,15 @@ impl Ingress {
             self.audit.note(kept);
         }
         Ok(Answer::Ready(Some(earlier.map_or(refused, Ok))))
+    }
+
+    /// Asks the plugins whether a participant may join a conversation.
+    pub async fn admit(&self, conversation: Uuid, user: Uuid, role: &str) -> Result<(), Failure> {
+        match self.plugins.chain().admit(conversation, user, role).await {
+            Admission::Allowed => Ok(()),
+            Admission::Refused(rejection) => Err(rejected(rejection)),
+            Admission::Failed { by } => Err(plugin_failed(by.plugin.clone(), "the conversation was not joined")),
+        }
     }
 
     /// What is stored or held already is not refused, whatever the plugins say by now: a reload or a flood limit must not turn
@@ -192,11 +204,9 @@ fn rejected(rejection: Rejection) -> Failure {
     }
 }
 
-fn plugin_failed(plugin: Arc<str>) -> Failure {
-    let mut failure = Failure::new(
-        ErrorCode::PluginFailed,
-        "a plugin failed and nothing was stored; try again, or tell the operator",
-    );
+fn plugin_failed(plugin: Arc<str>, and: &str) -> Failure {
+    let text = format!("a plugin failed and {and}; try again, or tell the operator");
+    let mut failure = Failure::new(ErrorCode::PluginFailed, text);
     failure.plugin = Some(plugin);
     failure
 }

@@ -18,7 +18,7 @@ use crate::batch::BatchConfig;
 use crate::config::Config;
 use crate::fanout::FanoutConfig;
 use crate::migrate::migrate;
-use crate::plugins::{self, PluginHost};
+use crate::plugins::{self, PluginHost, RedisKv};
 use crate::review;
 use crate::run::{Parts, run};
 use crate::store::Store;
@@ -106,7 +106,10 @@ impl Services {
         }
         let cache = plugins::usual_cache();
         let options = plugins::Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
-        let options = plugins::Options { records_dir: config.records_dir.clone(), ..options };
+        let mut options = plugins::Options { records_dir: config.records_dir.clone(), ..options };
+        if let Some(url) = &config.redis_url {
+            options.kv = Arc::new(RedisKv::new(url)?);
+        }
         let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
         Ok(Self { pool, bus, plugins, health, metrics })
     }

@@ -3,10 +3,11 @@
 use std::cell::OnceCell;
 use std::sync::Once;
 
+use crate::bindings::on_join;
 use crate::bindings::validate::types;
-use crate::{Filter, Message, Plugin, Validate, Verdict, log};
+use crate::{Admission, Filter, Join, Message, OnJoin, Plugin, Validate, Verdict, log};
 
-/// Makes a component of a plugin: `export!(MyPlugin: validate, filter);`, once in a crate.
+/// Makes a component of a plugin: `export!(MyPlugin: validate, filter, on_join);`, once in a crate.
 ///
 /// The component exports the hooks that are named and no others. A hook whose trait is missing does not compile. In a
 /// native build the macro only checks the traits, so that `cargo test` needs nothing special.
@@ -95,11 +96,15 @@ macro_rules! __check_hook {
         const fn filters<P: $crate::Filter>() {}
         filters::<$plugin>();
     };
+    (on_join $plugin:ident) => {
+        const fn is_asked_about_joins<P: $crate::OnJoin>() {}
+        is_asked_about_joins::<$plugin>();
+    };
     ($hook:ident $plugin:ident) => {
         ::std::compile_error!(::std::concat!(
             "there is no hook named `",
             ::std::stringify!($hook),
-            "`: this version has `validate` and `filter`"
+            "`: this version has `validate`, `filter` and `on_join`"
         ));
     };
 }
@@ -141,6 +146,14 @@ macro_rules! __export_hook {
         }
         $crate::__private::filter::export_filter!(Exported with_types_in $crate::__private::filter);
     };
+    (on_join) => {
+        impl $crate::__private::on_join::Guest for Exported {
+            fn on_join(join: $crate::__private::on_join::Join) -> $crate::__private::on_join::Decision {
+                PLUGIN.with(|plugin| plugin.on_join(join))
+            }
+        }
+        $crate::__private::on_join::export_on_join!(Exported with_types_in $crate::__private::on_join);
+    };
     ($hook:ident) => {};
 }
 
@@ -181,6 +194,13 @@ impl<P: Plugin> Slot<P> {
         P: Filter,
     {
         Verdict::into_judgement(self.plugin().filter(&Message::from_wire(message)))
+    }
+
+    pub fn on_join(&self, join: on_join::Join) -> on_join::Decision
+    where
+        P: OnJoin,
+    {
+        Admission::into_decision(self.plugin().on_join(&Join::from_wire(join)))
     }
 }
 

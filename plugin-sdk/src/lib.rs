@@ -1,7 +1,8 @@
 //! Write plugins for the ArcYou chat gateway in Rust.
 //!
 //! A plugin is a type that implements [`Plugin`] (how it is made from its configuration) and a trait for each hook that
-//! it wants: [`Validate`] (may this message stand?), [`Filter`] (what does it become?). [`export!`] names those hooks.
+//! it wants: [`Validate`] (may this message stand?), [`Filter`] (what does it become?), [`OnJoin`] (may this user join?).
+//! [`export!`] names those hooks.
 //!
 //! ```
 //! use arcyou_plugin_sdk::{Message, Plugin, Validate, Verdict};
@@ -50,26 +51,33 @@
 //! - The body is the text of a JSON object without duplicate keys, within the gateway's limits of size and depth.
 //! - `new` runs once for each instance. The gateway keeps several instances and replaces them as it likes, so what a
 //!   plugin remembers between messages is a cache at best.
-//! - There is no clock, no file, no network and no environment. `SystemTime::now()` panics.
+//! - There is no file, no network and no environment, and `SystemTime::now()` panics. What an operator grants by name is in
+//!   [`clock`], [`random`], [`kv`] and [`http`]; a plugin that uses what it is not granted is not loaded.
 //! - A panic, an endless loop or too much memory spoils the one message in hand; the panic's text is in the gateway's log.
 
 mod bindings;
+pub mod clock;
 #[macro_use]
 mod export;
+pub mod http;
+mod join;
+pub mod kv;
 mod log;
 mod message;
+pub mod random;
 pub mod testing;
 mod verdict;
 
 use serde::de::DeserializeOwned;
 
+pub use join::{Admission, Join};
 pub use log::{Level, log};
 pub use message::{Annotation, Message};
 pub use verdict::{Outcome, Verdict};
 
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::bindings::{configure, filter, validate};
+    pub use crate::bindings::{configure, filter, on_join, validate};
     pub use crate::export::{Slot, array};
 }
 
@@ -98,6 +106,40 @@ pub trait Validate: Plugin {
 pub trait Filter: Plugin {
     /// Judges one message, and may replace its body.
     fn filter(&self, message: &Message) -> Verdict;
+}
+
+/// The hook `on-join`: may this user join this conversation?
+///
+/// Called after the gateway has seen that the user participates, in the configured order. The first refusal ends it.
+///
+/// ```
+/// use arcyou_plugin_sdk::{Admission, Join, NoConfig, OnJoin, Plugin, testing};
+///
+/// struct NoGuests;
+///
+/// impl Plugin for NoGuests {
+///     type Config = NoConfig;
+///
+///     fn new(_: NoConfig) -> Result<Self, String> {
+///         Ok(Self)
+///     }
+/// }
+///
+/// impl OnJoin for NoGuests {
+///     fn on_join(&self, join: &Join) -> Admission {
+///         if join.role() == "guest" { Admission::refuse("guests", "members only") } else { Admission::allow() }
+///     }
+/// }
+///
+/// arcyou_plugin_sdk::export!(NoGuests: on_join);
+///
+/// let plugin: NoGuests = testing::plugin(serde_json::json!({}));
+/// assert!(plugin.on_join(&testing::join()).is_allowed());
+/// assert_eq!(plugin.on_join(&testing::join().with_role("guest")).code(), Some("guests"));
+/// ```
+pub trait OnJoin: Plugin {
+    /// Decides about one join.
+    fn on_join(&self, join: &Join) -> Admission;
 }
 
 /// The [`Plugin::Config`] of a plugin without configuration: any key is an error.

@@ -28,13 +28,17 @@
 
 #[cfg(feature = "cases")]
 mod cases;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod doubles;
 
 use serde_json::Value;
 
 #[cfg(feature = "cases")]
 pub use cases::check_cases;
+#[cfg(not(target_arch = "wasm32"))]
+pub use doubles::{answer_http, fail_kv, set_clock};
 
-use crate::{Annotation, Message, Outcome, Plugin, Verdict, export};
+use crate::{Annotation, Join, Message, Outcome, Plugin, Verdict, export};
 
 /// A plugin made from this configuration.
 ///
@@ -63,6 +67,37 @@ pub fn message(body: Value) -> Message {
         sender_role: "member".to_owned(),
         body: body.to_string(),
         annotations: Vec::new(),
+    }
+}
+
+/// A join by a `member`.
+///
+/// ```
+/// assert_eq!(arcyou_plugin_sdk::testing::join().role(), "member");
+/// ```
+pub fn join() -> Join {
+    let Message { conversation_id, sender_id: user_id, sender_role: role, .. } = message(serde_json::json!({}));
+    Join { conversation_id, user_id, role }
+}
+
+/// For tests alone: what the gateway would have filled in.
+impl Join {
+    /// The same join of this conversation.
+    pub fn with_conversation(mut self, id: impl Into<String>) -> Self {
+        self.conversation_id = id.into();
+        self
+    }
+
+    /// The same join by this user.
+    pub fn with_user(mut self, id: impl Into<String>) -> Self {
+        self.user_id = id.into();
+        self
+    }
+
+    /// The same join by a user with this role.
+    pub fn with_role(mut self, role: impl Into<String>) -> Self {
+        self.role = role.into();
+        self
     }
 }
 

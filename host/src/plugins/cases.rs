@@ -78,7 +78,7 @@ pub(crate) fn hold(plugin: &Plugin, file: &CaseFile, case: &Case) -> Result<(), 
 fn entry_for(entry: &Entry, config: Value) -> Entry {
     let deadline_ms = Within::new(entry.limits.deadline_ms.get().max(PATIENCE_MS.get()));
     let limits = Limits { deadline_ms, ..entry.limits };
-    Entry { name: entry.name.clone(), limits, config, ..Entry::unlisted(&entry.file) }
+    Entry { name: entry.name.clone(), limits, grants: entry.grants.clone(), config, ..Entry::unlisted(&entry.file) }
 }
 
 fn sample(plugin: &Plugin, case: &Case) -> Result<Sample, String> {

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread;
 
 use uuid::Uuid;
 
+use super::contract::Hook;
 use super::manifest::ChainLimits;
 use super::plugin::{Plugin, PluginStatus};
 use super::provenance::Provenance;
-use super::verdict::{Draft, Ending, Note, Refusal, Ruling, fold};
+use super::verdict::{Draft, Ending, Folding, Judge as _, Note, Refusal, Ruling};
 use crate::authorize::{Permitted, Submitted};
 use crate::protocol::body::Body;
 
@@ -17,6 +19,24 @@ use crate::protocol::body::Body;
 pub struct Chain {
     plugins: Vec<Arc<Plugin>>,
     limits: ChainLimits,
+    /// Whether one of them may have to wait.
+    waits: bool,
+    /// Whether one of them is asked about joins.
+    on_join: bool,
+}
+
+/// What the chain made of a join.
+#[derive(Debug)]
+pub enum Admission {
+    /// It goes on.
+    Allowed,
+    /// A plugin refuses it.
+    Refused(Rejection),
+    /// A plugin failed, and its `on_error` refuses what it cannot judge.
+    Failed {
+        /// Which.
+        by: Arc<Provenance>,
+    },
 }
 
 /// What the chain made of a message.
@@ -108,7 +128,9 @@ impl Screened {
 
 impl Chain {
     pub(crate) fn new(plugins: Vec<Arc<Plugin>>, limits: ChainLimits) -> Self {
-        Self { plugins, limits }
+        let waits = plugins.iter().any(|plugin| plugin.waits());
+        let on_join = plugins.iter().any(|plugin| plugin.has(Hook::OnJoin));
+        Self { plugins, limits, waits, on_join }
     }
 
     pub(crate) fn plugins(&self) -> &[Arc<Plugin>] {
@@ -122,7 +144,7 @@ impl Chain {
 
     /// The same limits for other plugins.
     pub(crate) fn with(&self, plugins: Vec<Arc<Plugin>>) -> Self {
-        Self { plugins, limits: self.limits }
+        Self::new(plugins, self.limits)
     }
 
     /// The plugin with this name.
@@ -140,15 +162,51 @@ impl Chain {
         self.plugins.iter().map(|plugin| plugin.status()).collect()
     }
 
-    /// Asks the plugins about a message. Takes microseconds, and at the worst each plugin's deadline: on a thread that
-    /// serves sockets, that is a pause for them.
-    pub fn screen(&self, message: Permitted) -> Screening {
+    /// Asks the plugins about a message. Those that never wait take microseconds, and at the worst each plugin's deadline: on a
+    /// thread that serves sockets, that is a pause for them. Those that are granted `kv` or `http` wait as any future does.
+    pub async fn screen(&self, message: Permitted) -> Screening {
+        if self.waits {
+            // Boxed, as it is rare: what every send's future holds, every socket pays for.
+            return Box::pin(self.screen_waiting(message)).await;
+        }
         let ruling = self.judge(message.conversation(), message.sender(), message.role(), message.body());
-        let by = ruling.decided_by.as_ref().and_then(|name| self.find(name)).map(|plugin| plugin.provenance().clone());
+        let by = self.provenance_of(&ruling);
         conclude(message, ruling, by)
     }
 
-    /// What would become of a message, for authors of plugins: nothing that comes out of it can be stored.
+    /// Of the plugin that decided.
+    fn provenance_of(&self, ruling: &Ruling) -> Option<Arc<Provenance>> {
+        ruling.decided_by.as_ref().and_then(|name| self.find(name)).map(|plugin| plugin.provenance().clone())
+    }
+
+    async fn screen_waiting(&self, message: Permitted) -> Screening {
+        let ids = Ids::new(message.conversation(), message.sender());
+        let draft = self.draft(&ids, message.role(), message.body().as_str());
+        let ruling = self.wait_for(Folding::of_message(&self.plugins, &draft)).await;
+        let by = self.provenance_of(&ruling);
+        conclude(message, ruling, by)
+    }
+
+    /// Asks the plugins whether a participant may join. A join has no body: conditions on one are held to an empty text.
+    pub async fn admit(&self, conversation: Uuid, user: Uuid, role: &str) -> Admission {
+        if !self.on_join {
+            return Admission::Allowed;
+        }
+        let ids = Ids::new(conversation, user);
+        let draft = self.draft(&ids, role, "");
+        let ruling = self.wait_for(Folding::of_join(&self.plugins, &draft)).await;
+        let by = self.provenance_of(&ruling).unwrap_or_default();
+        match ruling.ending {
+            Ending::Rejected(Refusal { code, reason, retry_after_ms }) => {
+                Admission::Refused(Rejection { by, code, reason, retry_after_ms })
+            }
+            Ending::Failed => Admission::Failed { by },
+            Ending::Stands | Ending::Held(_) | Ending::Discarded => Admission::Allowed,
+        }
+    }
+
+    /// What would become of a message, for authors of plugins: nothing that comes out of it can be stored. Blocks while a
+    /// plugin waits.
     pub fn preview(&self, conversation: Uuid, sender: Uuid, role: &str, body: &Body) -> Preview {
         let Ruling { ending, decided_by, body, notes } = self.judge(conversation, sender, role, body);
         let mut preview = Preview {
@@ -172,16 +230,70 @@ impl Chain {
     }
 
     fn judge(&self, conversation: Uuid, sender: Uuid, role: &str, body: &Body) -> Ruling {
-        let (mut conversation_text, mut sender_text) = ([0; 36], [0; 36]);
-        let draft = Draft {
-            conversation: conversation.as_hyphenated().encode_lower(&mut conversation_text),
-            sender: sender.as_hyphenated().encode_lower(&mut sender_text),
-            role,
-            body: body.as_str(),
-            notes: &[],
-            until: self.plugins.first().map(|plugin| plugin.now() + self.limits.deadline()),
-        };
-        fold(&self.plugins, &draft)
+        let ids = Ids::new(conversation, sender);
+        let draft = self.draft(&ids, role, body.as_str());
+        let folding = Folding::of_message(&self.plugins, &draft);
+        if self.waits { wait_here(self.wait_for(folding)) } else { folding.run() }
+    }
+
+    fn draft<'a>(&self, ids: &'a Ids, role: &'a str, body: &'a str) -> Draft<'a> {
+        let until = self.plugins.first().map(|plugin| plugin.now() + self.limits.deadline());
+        let (conversation, sender) = (ids.conversation.as_str(), ids.sender.as_str());
+        Draft { conversation, sender, role, body, notes: &[], until }
+    }
+
+    /// Asks one after the other, waiting for those that wait.
+    async fn wait_for(&self, mut folding: Folding<'_, Arc<Plugin>>) -> Ruling {
+        while let Some((plugin, hook)) = folding.next() {
+            let draft = folding.draft();
+            let answer =
+                if plugin.waits() { plugin.judge_on_fiber(hook, &draft).await } else { plugin.judge(hook, &draft) };
+            folding.hear(plugin, answer);
+        }
+        folding.ruling()
+    }
+}
+
+/// The ids' texts.
+struct Ids {
+    conversation: IdText,
+    sender: IdText,
+}
+
+/// A UUID as lower-case hyphenated text.
+struct IdText([u8; 36]);
+
+impl IdText {
+    fn new(id: Uuid) -> Self {
+        let mut text = [0; 36];
+        id.as_hyphenated().encode_lower(&mut text);
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Ids {
+    fn new(conversation: Uuid, sender: Uuid) -> Self {
+        Self { conversation: IdText::new(conversation), sender: IdText::new(sender) }
+    }
+}
+
+/// Waits on this thread, which may be one of a runtime's and may not: so on another, with what this one logs to.
+fn wait_here(work: impl Future<Output = Ruling> + Send) -> Ruling {
+    let log = tracing::dispatcher::get_default(Clone::clone);
+    let run = || {
+        let _log = tracing::dispatcher::set_default(&log);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map(|runtime| runtime.block_on(work))
+    };
+    let ruling = thread::scope(|scope| scope.spawn(run).join());
+    match ruling {
+        Ok(Ok(ruling)) => ruling,
+        // No thread, no runtime: then nothing can be said about the message.
+        _ => Ruling { ending: Ending::Failed, ..Ruling::default() },
     }
 }
 
@@ -220,6 +332,8 @@ fn annotations(notes: &[Note]) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::protocol::body::BodyLimits;
 
@@ -245,7 +359,8 @@ mod tests {
 
     #[test]
     fn an_empty_chain_lets_everything_through_untouched() {
-        let Screening::Screened(screened) = Chain::default().screen(permitted()) else { panic!("it must stand") };
+        let screening = Chain::default().screen(permitted()).now_or_never().unwrap();
+        let Screening::Screened(screened) = screening else { panic!("it must stand") };
         assert_eq!(screened.message().body, body("{}"));
         let (message, annotations, decided_by, hold_reason) = screened.into_parts();
         assert_eq!((message.conversation, message.idempotency_key.as_deref()), (Uuid::from_u128(1), Some("k")));

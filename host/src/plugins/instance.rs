@@ -2,13 +2,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use wasmtime::Store;
+use futures_util::FutureExt as _;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use wasmtime::component::InstancePre;
+use wasmtime::{Store, Trap, UpdateDeadline};
 
+use super::capabilities::{Granted, Held};
 use super::contract::{Exports, Functions, Hook, Judgement, Level, Message};
 use super::counts::Tally;
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
 use super::limits::{LOG_LINE_BYTES, Limits, MemoryLimit};
 use super::manifest::Isolation;
 use super::text::clip;
@@ -22,6 +27,7 @@ pub(crate) struct State {
     lines_dropped: u32,
     /// A plugin that has logged too much may still say what it panics about.
     last_words: bool,
+    pub(crate) held: Held,
 }
 
 impl State {
@@ -62,9 +68,7 @@ impl StartError {
 
     pub(crate) fn into_fault(self) -> Fault {
         match self {
-            Self::Refused(text) => {
-                Fault::new(super::fault::FaultKind::Start, format!("it refuses its configuration: {text}"))
-            }
+            Self::Refused(text) => Fault::new(FaultKind::Start, format!("it refuses its configuration: {text}")),
             Self::Broken(fault) => fault.at_start(),
         }
     }
@@ -79,6 +83,7 @@ pub(crate) struct Template {
     pub(crate) ticker: Ticker,
     pub(crate) limits: Limits,
     pub(crate) isolation: Isolation,
+    pub(crate) granted: Granted,
     /// The text of a JSON object.
     pub(crate) config: String,
 }
@@ -95,6 +100,7 @@ impl Template {
             lines_left: limits.log_lines.get(),
             lines_dropped: 0,
             last_words: true,
+            held: Held::new(&self.granted),
         };
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
@@ -103,14 +109,43 @@ impl Template {
         // Only counted, and only by an engine that counts; others say that they do not.
         let _ = store.set_fuel(u64::MAX);
         let broken = |error: wasmtime::Error| StartError::broken(&error);
-        let instance = self.pre.instantiate(&mut store).map_err(broken)?;
-        let functions = self.exports.load(&mut store, &instance).map_err(broken)?;
-        let configured = functions.configure(&mut store, &self.config).map_err(broken)?;
+        let (functions, configured) = if self.exports.waits() {
+            store.epoch_deadline_callback(|mut store| match store.data_mut().held.take_waited() {
+                0 => Err(Trap::Interrupt.into()),
+                // Time counts while others are waited for, and should not.
+                waited => Ok(UpdateDeadline::Continue(ticks(waited))),
+            });
+            // Nothing waits before the first call, so that this ends at once.
+            let started = self.start_on_fiber(&mut store).now_or_never();
+            started.unwrap_or_else(|| Err(wasmtime::Error::msg("it waits while it starts"))).map_err(broken)?
+        } else {
+            self.start(&mut store).map_err(broken)?
+        };
         configured.map_err(|text| StartError::Refused(clip(&text, LOG_LINE_BYTES).into_owned()))?;
         let used = store.data().memory.used;
         // Memory never shrinks. What configuration takes is not growth; half of what is left is.
         let recycle_above = used + (limits.memory_bytes().saturating_sub(used)) / 2;
         Ok(Instance { store, functions, calls: 0, recycle_above })
+    }
+
+    fn start(&self, store: &mut Store<State>) -> wasmtime::Result<(Functions, Result<(), String>)> {
+        let instance = self.pre.instantiate(&mut *store)?;
+        let functions = self.exports.load(store, &instance)?;
+        let configured = match &functions {
+            Functions::AtOnce(functions) => functions.configure(store, &self.config)?,
+            Functions::OnFiber(_) => return Err(wasmtime::Error::msg("it needs a fiber")),
+        };
+        Ok((functions, configured))
+    }
+
+    async fn start_on_fiber(&self, store: &mut Store<State>) -> wasmtime::Result<(Functions, Result<(), String>)> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let functions = self.exports.load(store, &instance)?;
+        let configured = match &functions {
+            Functions::AtOnce(functions) => functions.configure(store, &self.config)?,
+            Functions::OnFiber(functions) => functions.configure(store, &self.config).await?,
+        };
+        Ok((functions, configured))
     }
 }
 
@@ -126,17 +161,46 @@ impl Instance {
     /// After an error the instance must be dropped: it was left in the middle of something.
     fn judge(&mut self, limits: &Limits, ticker: &Ticker, call: Call<'_>) -> wasmtime::Result<Judgement> {
         let _entered = ticker.enter();
+        self.begin(limits, call.within_ms);
+        let answer = match &self.functions {
+            Functions::AtOnce(functions) => functions.judge(&mut self.store, call.hook, call.message),
+            Functions::OnFiber(_) => Err(wasmtime::Error::msg("it needs a fiber")),
+        };
+        self.end();
+        answer
+    }
+
+    /// The same on a fiber, which waits as any future does. An instance whose call is dropped must be dropped too.
+    async fn judge_on_fiber(
+        &mut self,
+        limits: &Limits,
+        ticker: &Ticker,
+        call: Call<'_>,
+    ) -> wasmtime::Result<Judgement> {
+        let _entered = ticker.enter();
+        self.begin(limits, call.within_ms);
+        self.store.data_mut().held.renew();
+        let answer = match &self.functions {
+            Functions::AtOnce(functions) => functions.judge(&mut self.store, call.hook, call.message),
+            Functions::OnFiber(functions) => functions.judge(&mut self.store, call.hook, call.message).await,
+        };
+        self.end();
+        answer
+    }
+
+    fn begin(&mut self, limits: &Limits, within_ms: u32) {
         self.calls = self.calls.saturating_add(1);
-        self.store.set_epoch_deadline(ticks(call.within_ms));
+        self.store.set_epoch_deadline(ticks(within_ms));
         let state = self.store.data_mut();
         (state.lines_left, state.last_words) = (limits.log_lines.get(), true);
-        let answer = self.functions.judge(&mut self.store, call.hook, call.message);
+    }
+
+    fn end(&mut self) {
         let state = self.store.data_mut();
         if state.lines_dropped > 0 {
             tracing::warn!(target: "plugin", plugin = &*state.plugin, dropped = state.lines_dropped, "more log lines than the limit");
             state.lines_dropped = 0;
         }
-        answer
     }
 
     fn is_worn(&self, limits: &Limits) -> bool {
@@ -148,7 +212,10 @@ impl Instance {
 pub(crate) struct Call<'a> {
     pub(crate) hook: Hook,
     pub(crate) message: Message<'a>,
+    /// Of the processor.
     pub(crate) within_ms: u32,
+    /// By the clock on the wall, for a plugin that may have to wait.
+    pub(crate) wall_ms: u32,
 }
 
 /// What an instance has used.
@@ -165,6 +232,8 @@ pub(crate) struct Pool {
     template: Template,
     idle: Mutex<Vec<Instance>>,
     started: AtomicU64,
+    /// One for each call on a fiber that there may be at once.
+    fibers: Semaphore,
     tally: Arc<Tally>,
 }
 
@@ -173,7 +242,13 @@ impl Pool {
     pub(crate) fn start(template: Template) -> Result<Self, StartError> {
         let tally = Arc::default();
         let first = template.instantiate(&tally)?;
-        Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1), tally })
+        let fibers = Semaphore::new(template.limits.waiting.get() as usize);
+        Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1), fibers, tally })
+    }
+
+    /// Whether calls may have to wait, so that they are made by [`Pool::judge_on_fiber`].
+    pub(crate) fn waits(&self) -> bool {
+        self.template.exports.waits()
     }
 
     pub(crate) fn has(&self, hook: Hook) -> bool {
@@ -212,25 +287,50 @@ impl Pool {
 
     /// One call on some instance.
     pub(crate) fn judge(&self, call: Call<'_>) -> Result<Judgement, Fault> {
-        let limits = &self.template.limits;
+        let mut instance = self.take()?;
+        let judged = instance.judge(&self.template.limits, &self.template.ticker, call);
+        let judgement = judged.map_err(|error| Fault::of_call(&error))?;
+        self.put_back(instance);
+        Ok(judgement)
+    }
+
+    /// One call on some instance that may have to wait for others. It takes no thread while it waits.
+    pub(crate) async fn judge_on_fiber(&self, call: Call<'_>) -> Result<Judgement, Fault> {
+        let within = Duration::from_millis(u64::from(call.wall_ms));
+        let called = async {
+            // Never closed.
+            let _fiber = self.fibers.acquire().await;
+            let mut instance = self.take()?;
+            let judged = instance.judge_on_fiber(&self.template.limits, &self.template.ticker, call).await;
+            Ok((judged.map_err(|error| Fault::of_call(&error))?, instance))
+        };
+        let over = |_| Err(Fault::new(FaultKind::Deadline, "it waited longer than its wall-clock limit"));
+        let (judgement, instance) = timeout(within, called).await.unwrap_or_else(over)?;
+        self.put_back(instance);
+        Ok(judgement)
+    }
+
+    fn take(&self) -> Result<Instance, Fault> {
         let warm = match self.template.isolation {
             Isolation::Warm => self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop(),
             Isolation::Fresh => None,
         };
-        let mut instance = match warm {
-            Some(instance) => instance,
-            None => {
+        warm.map_or_else(
+            || {
                 self.started.fetch_add(1, Ordering::Relaxed);
-                self.template.instantiate(&self.tally).map_err(StartError::into_fault)?
-            }
-        };
-        let judgement = instance.judge(limits, &self.template.ticker, call).map_err(|error| Fault::of_call(&error))?;
+                self.template.instantiate(&self.tally).map_err(StartError::into_fault)
+            },
+            Ok,
+        )
+    }
+
+    fn put_back(&self, instance: Instance) {
+        let limits = &self.template.limits;
         if self.template.isolation == Isolation::Warm && !instance.is_worn(limits) {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < limits.instances.get() as usize {
                 idle.push(instance);
             }
         }
-        Ok(judgement)
     }
 }

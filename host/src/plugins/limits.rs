@@ -41,6 +41,10 @@ impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Within<MIN, MAX> 
 pub(crate) struct Limits {
     /// For one call. Far above what a call takes, since a busy machine's pauses count too.
     pub(crate) deadline_ms: Within<1, 10_000>,
+    /// For one call of a plugin that waits for others, by the clock on the wall; `deadline_ms` counts only what it works.
+    pub(crate) wall_ms: Within<1, 60_000>,
+    /// Calls that wait at once; others wait for their turn, within their time.
+    pub(crate) waiting: Within<1, 1_000>,
     /// For a new instance, its configuration included.
     pub(crate) startup_ms: Within<1, 60_000>,
     /// Linear memory of one instance.
@@ -62,6 +66,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             deadline_ms: Within::new(100),
+            wall_ms: Within::new(1_000),
+            waiting: Within::new(100),
             startup_ms: Within::new(2_000),
             memory_mib: Within::new(16),
             output_bytes: Within::new(256 << 10),
@@ -103,7 +109,7 @@ pub(crate) fn metered_engine() -> Result<Engine, wasmtime::Error> {
 
 fn base() -> Config {
     let mut config = Config::new();
-    // Calls are synchronous: support for concurrent ones would double their cost.
+    // A plugin does one thing at a time, on a fiber or not: support for more would double the cost of a call.
     config.concurrency_support(false).epoch_interruption(true).max_wasm_stack(STACK_BYTES);
     config
 }
@@ -114,7 +120,7 @@ fn pooled() -> Result<Engine, wasmtime::Error> {
     // Far more than there are threads: a plugin must not fail because others have warm instances. A component around a
     // module is three core instances.
     pool.total_component_instances(INSTANCES).total_memories(INSTANCES);
-    pool.total_core_instances(3 * INSTANCES).total_tables(3 * INSTANCES);
+    pool.total_core_instances(3 * INSTANCES).total_tables(3 * INSTANCES).total_stacks(INSTANCES);
     let mut config = base();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)

@@ -10,6 +10,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
 use super::cache::{Cache, digest, hex};
+use super::capabilities::{Capability, Granted, Grants, KvStore, Services};
 use super::cases::{self, Unheld};
 use super::chain::Chain;
 use super::compiler::Compiler;
@@ -55,17 +56,23 @@ pub enum LoadError {
         reason: String,
     },
     /// A plugin wants what nobody grants.
-    #[error(
-        "plugin {plugin}: it imports `{import}`, which is not granted; a plugin may import `arcyou:gateway/log` alone"
-    )]
+    #[error("plugin {plugin}: it imports `{import}`, which is not granted; {}", remedy(import))]
     Import {
         /// The plugin's name.
         plugin: String,
         /// The import's name.
         import: String,
     },
+    /// A capability cannot be granted on this machine.
+    #[error("plugin {plugin}: {reason}")]
+    Grant {
+        /// The plugin's name.
+        plugin: String,
+        /// Why.
+        reason: String,
+    },
     /// A component without any hook that the gateway calls.
-    #[error("plugin {plugin}: it exports none of `arcyou:gateway/validate@1.0.0`, `arcyou:gateway/filter@1.0.0`")]
+    #[error("plugin {plugin}: it exports none of the hooks validate, filter, on-join of `arcyou:gateway@1.1.0`")]
     NoHook {
         /// The plugin's name.
         plugin: String,
@@ -106,6 +113,16 @@ pub enum LoadError {
     },
 }
 
+/// What to do about an import that is not granted.
+fn remedy(import: &str) -> String {
+    match Capability::of_import(import) {
+        Some(capability) => format!("add to its entry in plugins.toml: grants = [\"{}\"]", capability.name()),
+        None => {
+            "a plugin may import `arcyou:gateway/log`, and clock, random, kv and http if they are granted".to_owned()
+        }
+    }
+}
+
 /// A file as it presents itself.
 #[derive(Debug)]
 pub(crate) struct Inspection {
@@ -123,11 +140,17 @@ pub(crate) struct Loader {
     recorder: Option<Recorder>,
     body_limits: BodyLimits,
     clock: Clock,
+    services: Services,
 }
 
 impl Loader {
     pub(crate) fn new(cache_dir: Option<&Path>, body_limits: BodyLimits, clock: Clock) -> Result<Self, LoadError> {
         Self::with(limits::engine(), cache_dir, body_limits, clock)
+    }
+
+    /// The same with other values than those of this process.
+    pub(crate) fn keeping(self, kv: Arc<dyn KvStore>) -> Self {
+        Self { services: Services { kv }, ..self }
     }
 
     /// For authors: its plugins tell how many instructions they took, and are slower.
@@ -153,7 +176,7 @@ impl Loader {
             }
         });
         let compiler = Compiler::new(engine, cache);
-        Ok(Self { compiler, ticker, linker, recorder: None, body_limits, clock })
+        Ok(Self { compiler, ticker, linker, recorder: None, body_limits, clock, services: Services::apart() })
     }
 
     /// The same, keeping in this directory what plugins fail on.
@@ -212,12 +235,12 @@ impl Loader {
     }
 
     /// What can be told about a file without running it.
-    pub(crate) fn inspect(&self, path: &Path) -> Result<Inspection, LoadError> {
+    pub(crate) fn inspect(&self, path: &Path, grants: &Grants) -> Result<Inspection, LoadError> {
         let wasm = read(path, MAX_WASM)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let component = self.component(&wasm, &name);
         let component = component.map_err(|reason| LoadError::Invalid { plugin: name.into_owned(), reason })?;
-        Ok(Inspection { bytes: wasm.len(), imports: imports(&component), exports: exports(&component) })
+        Ok(Inspection { bytes: wasm.len(), imports: imports(&component, grants), exports: exports(&component) })
     }
 
     fn start(&self, wasm: &[u8], origin: ([u8; 32], Entry)) -> Result<Plugin, LoadError> {
@@ -225,7 +248,7 @@ impl Loader {
         let plugin = || entry.name.clone();
         let invalid = |reason: String| LoadError::Invalid { plugin: plugin(), reason };
         let component = self.component(wasm, &entry.name).map_err(invalid)?;
-        if let Some(import) = foreign_import(&component) {
+        if let Some(import) = foreign_import(&component, &entry.grants) {
             return Err(LoadError::Import { plugin: plugin(), import });
         }
         let pre = self.linker.instantiate_pre(&component).map_err(|error| invalid(format!("{error:#}")))?;
@@ -234,6 +257,8 @@ impl Loader {
             return Err(LoadError::NoHook { plugin: plugin() });
         }
         let config = entry.config.to_string();
+        let granted = Granted::new(&entry.name, &entry.grants, &self.services)
+            .map_err(|reason| LoadError::Grant { plugin: plugin(), reason })?;
         let template = Template {
             plugin: entry.name.as_str().into(),
             pre,
@@ -241,6 +266,7 @@ impl Loader {
             ticker: self.ticker.clone(),
             limits: entry.limits,
             isolation: entry.isolation,
+            granted,
             config,
         };
         let pool = Pool::start(template).map_err(|error| match error {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value as Json;
 
 use super::breaker::BreakerConfig;
+use super::capabilities::{Capability, Grants, HttpLimits, KvLimits};
 use super::condition::{Condition, Percent};
 use super::limits::{Limits, Within};
 use super::order::in_order;
@@ -130,6 +131,7 @@ pub(crate) struct Entry {
     pub(crate) on_error: OnError,
     pub(crate) limits: Limits,
     pub(crate) breaker: BreakerConfig,
+    pub(crate) grants: Grants,
     pub(crate) rollback: RollbackConfig,
     pub(crate) config: Json,
 }
@@ -151,6 +153,7 @@ impl Entry {
             on_error: OnError::default(),
             limits: Limits::default(),
             breaker: BreakerConfig::default(),
+            grants: Grants::default(),
             rollback: RollbackConfig::default(),
             config: Json::Object(serde_json::Map::new()),
         }
@@ -206,6 +209,12 @@ struct Listed {
     limits: Limits,
     #[serde(default)]
     breaker: BreakerConfig,
+    #[serde(default)]
+    grants: Vec<Capability>,
+    #[serde(default)]
+    kv: Option<KvLimits>,
+    #[serde(default)]
+    http: Option<HttpLimits>,
     #[serde(default)]
     rollback: RollbackConfig,
     #[serde(default)]
@@ -292,9 +301,13 @@ impl Listed {
             on_error,
             limits,
             breaker,
+            grants,
+            kv,
+            http,
             rollback,
             config,
         } = self;
+        let grants = Grants::new(grants, kv, http).map_err(|error| format!("plugin {name}: {error}"))?;
         let config = json(toml::Value::Table(config)).map_err(|error| format!("plugin {name}, config: {error}"))?;
         let entry = Entry {
             file: file.unwrap_or_else(|| format!("{name}.wasm")),
@@ -309,6 +322,7 @@ impl Listed {
             on_error,
             limits,
             breaker,
+            grants,
             rollback,
             config,
         };

@@ -8,7 +8,7 @@
 //! fail on is kept ([`record`]). [`contract`] alone knows the interface's bindings. Authors work on plugins with [`tool`], which
 //! tries them ([`trial`]) as the gateway does when it holds them to their [`cases`].
 //!
-//! A plugin can do nothing but answer and log. Whatever it does wrong harms one message, as its `on_error` says.
+//! A plugin can do nothing but answer, log, and use the [`capabilities`] that it is granted. Whatever it does wrong harms one message, as its `on_error` says.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,7 @@ pub mod admin;
 mod breaker;
 pub mod build;
 mod cache;
+mod capabilities;
 mod cases;
 mod chain;
 mod compiler;
@@ -51,8 +52,9 @@ mod watch;
 
 pub use breaker::BreakerState;
 pub use cache::usual_cache;
+pub use capabilities::{KvError, KvStore, MemoryKv, RedisKv};
 pub use cases::Unheld;
-pub use chain::{Chain, Preview, Rejection, Screened, Screening};
+pub use chain::{Admission, Chain, Preview, Rejection, Screened, Screening};
 pub use loader::LoadError;
 pub use plugin::{Clock, PluginStatus};
 pub use provenance::Provenance;
@@ -77,12 +79,14 @@ pub struct Options {
     pub body_limits: BodyLimits,
     /// For circuit breakers and timing.
     pub clock: Clock,
+    /// Where plugins keep what they are granted to keep.
+    pub kv: Arc<dyn KvStore>,
     /// How long the compiler may take for one file.
     pub compile_within: Duration,
 }
 
 impl Options {
-    /// With the usual clock.
+    /// With the usual clock, and plugins' values kept in this process.
     pub fn new(dir: Option<&Path>, cache_dir: Option<&Path>, body_limits: BodyLimits) -> Self {
         let clock: Clock = Arc::new(Instant::now);
         Self {
@@ -92,6 +96,7 @@ impl Options {
             body_limits,
             clock,
             compile_within: compiler::COMPILE_WITHIN,
+            kv: Arc::new(MemoryKv::default()),
         }
     }
 }
@@ -109,8 +114,8 @@ pub struct PluginHost {
 impl PluginHost {
     /// Loads the plugins. A metrics recorder must be installed before, or the plugins' counters go nowhere.
     pub fn new(options: Options) -> Result<Self, LoadError> {
-        let Options { dir, cache_dir, records_dir, body_limits, clock, compile_within } = options;
-        let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?;
+        let Options { dir, cache_dir, records_dir, body_limits, clock, compile_within, kv } = options;
+        let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?.keeping(kv);
         let loader = loader.compiling_within(compile_within).recording(records_dir.as_deref());
         let chain = dir.as_deref().map(|dir| loader.load(dir, &[])).transpose()?.unwrap_or_default();
         let versions = Arc::<Versions>::default();

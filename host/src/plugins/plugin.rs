@@ -10,7 +10,8 @@ use metrics::{Counter, Gauge, Histogram};
 
 use super::breaker::{Breaker, BreakerConfig, BreakerState};
 use super::cache::hex;
-use super::contract::{AnnotationParam, Hook, Message};
+use super::capabilities::{Granted, Services};
+use super::contract::{AnnotationParam, Hook, Judgement, Message};
 use super::counts::Counts;
 use super::fault::{Fault, FaultKind};
 use super::instance::{Call, Pool, StartError, Template};
@@ -31,7 +32,7 @@ pub(crate) struct Plugin {
     provenance: Arc<Provenance>,
     pool: Pool,
     /// One for each hook: a filter that fails must not look well because the same plugin's validator works.
-    breakers: [Breaker; 2],
+    breakers: [Breaker; 3],
     meters: Meters,
     body_limits: BodyLimits,
     clock: Clock,
@@ -150,17 +151,24 @@ impl Plugin {
         &self.pool
     }
 
-    /// The same code under another entry, to be tried apart from the chain: nothing of it is counted or kept, and no breaker opens.
+    /// The same code under another entry, to be tried apart from the chain: nothing of it is counted or kept, no breaker opens,
+    /// and what it keeps itself is kept for it alone.
     pub(crate) fn sibling(&self, entry: Entry) -> Result<Self, StartError> {
         let entry = Entry { breaker: BreakerConfig::NEVER, ..entry };
-        let sibling = metrics::with_local_recorder(&metrics::NoopRecorder, || self.stand_in(entry))?;
+        let granted = Granted::new(&entry.name, &entry.grants, &Services::apart()).map_err(StartError::Refused)?;
+        let sibling = metrics::with_local_recorder(&metrics::NoopRecorder, || self.made(entry, granted))?;
         Ok(Self { recording: None, ..sibling })
     }
 
     /// The same code under another entry, as a plugin of the chain.
     pub(crate) fn stand_in(&self, entry: Entry) -> Result<Self, StartError> {
+        let granted = self.pool.template().granted.clone();
+        self.made(entry, granted)
+    }
+
+    fn made(&self, entry: Entry, granted: Granted) -> Result<Self, StartError> {
         let (limits, config, plugin) = (entry.limits, entry.config.to_string(), entry.name.as_str().into());
-        let pool = Pool::start(Template { plugin, limits, config, ..self.pool.template().clone() })?;
+        let pool = Pool::start(Template { plugin, limits, config, granted, ..self.pool.template().clone() })?;
         let (origin, version) = ((self.origin.0, entry), self.provenance.version.clone());
         let plugin = Self::new(pool, origin, version, self.body_limits, self.clock.clone());
         Ok(match &self.recording {
@@ -241,11 +249,14 @@ impl Plugin {
         shared && entry.when.holds(&self.name, draft)
     }
 
-    /// How long it may take now, in milliseconds: its own deadline, or what is left of the chain's if that is less.
-    fn allowed(&self, now: Instant, draft: &Draft<'_>) -> u32 {
-        let own = self.origin.1.limits.deadline_ms.get();
-        let Some(until) = draft.until else { return own };
-        u32::try_from(until.saturating_duration_since(now).as_millis()).map_or(own, |left| left.min(own))
+    /// How long it may take now: its own limits, or what is left of the chain's if that is less.
+    fn allowed(&self, now: Instant, draft: &Draft<'_>) -> Allowed {
+        let limits = &self.origin.1.limits;
+        let (own, own_wall) = (limits.deadline_ms.get(), limits.wall_ms.get());
+        let left = draft.until.map(|until| until.saturating_duration_since(now).as_millis());
+        let left = left.and_then(|left| u32::try_from(left).ok()).unwrap_or(u32::MAX);
+        let is_short = left < if self.waits() { own_wall } else { own };
+        Allowed { ms: own.min(left), wall_ms: own_wall.min(left), is_short }
     }
 
     /// A verdict that keeps the rules. Of a plugin that is only observed, it is told and has no effect.
@@ -282,27 +293,66 @@ impl Judge for Arc<Plugin> {
     }
 
     fn judge(&self, hook: Hook, draft: &Draft<'_>) -> Answer {
+        self.ask(hook, draft, |call| self.pool.judge(call))
+    }
+}
+
+impl Plugin {
+    /// Whether it may have to wait, so that it is asked by [`Plugin::judge_on_fiber`].
+    pub(crate) fn waits(&self) -> bool {
+        self.pool.waits()
+    }
+
+    /// Asks a plugin that may have to wait.
+    pub(crate) async fn judge_on_fiber(self: &Arc<Self>, hook: Hook, draft: &Draft<'_>) -> Answer {
+        let Turn { started, within } = match self.turn(hook, draft) {
+            Ok(turn) => turn,
+            Err(answer) => return answer,
+        };
+        let annotations = annotations(draft);
+        let called = self.pool.judge_on_fiber(call(hook, draft, &annotations, within)).await;
+        self.conclude(hook, draft, &Turn { started, within }, called)
+    }
+
+    fn ask(
+        self: &Arc<Self>,
+        hook: Hook,
+        draft: &Draft<'_>,
+        ask: impl FnOnce(Call<'_>) -> Result<Judgement, Fault>,
+    ) -> Answer {
+        match self.turn(hook, draft) {
+            Ok(turn) => {
+                let called = ask(call(hook, draft, &annotations(draft), turn.within));
+                self.conclude(hook, draft, &turn, called)
+            }
+            Err(answer) => answer,
+        }
+    }
+
+    /// Whether it is asked now; the error is the answer if it is not.
+    fn turn(&self, hook: Hook, draft: &Draft<'_>) -> Result<Turn, Answer> {
         if !self.is_for(draft) {
-            return Answer::Passed;
+            return Err(Answer::Passed);
         }
         let started = self.now();
-        let within_ms = self.allowed(started, draft);
-        if within_ms == 0 || !self.breakers[hook as usize].permits(started) {
-            return self.skipped();
+        let within = self.allowed(started, draft);
+        if within.ms == 0 || !self.breakers[hook as usize].permits(started) {
+            return Err(self.skipped());
         }
-        let annotations: Vec<AnnotationParam<'_>> =
-            draft.notes.iter().map(|Note { key, value, .. }| AnnotationParam { key, value }).collect();
-        let message = Message {
-            conversation_id: draft.conversation,
-            sender_id: draft.sender,
-            sender_role: draft.role,
-            body: draft.body,
-            annotations: &annotations,
-        };
-        let call = Call { hook, message, within_ms };
-        let judged = self.pool.judge(call).and_then(|judgement| check(hook, judgement, &self.body_limits));
+        Ok(Turn { started, within })
+    }
+
+    /// What its answer means, and what is counted about it.
+    fn conclude(
+        self: &Arc<Self>,
+        hook: Hook,
+        draft: &Draft<'_>,
+        turn: &Turn,
+        called: Result<Judgement, Fault>,
+    ) -> Answer {
+        let judged = called.and_then(|judgement| check(hook, judgement, &self.body_limits));
         let ended = self.now();
-        self.meters.seconds[hook as usize].record(ended.saturating_duration_since(started));
+        self.meters.seconds[hook as usize].record(ended.saturating_duration_since(turn.started));
         match judged {
             Ok(judged) => {
                 self.meters.verdicts[hook as usize][verdict_index(&judged.outcome)].increment(1);
@@ -315,7 +365,8 @@ impl Judge for Arc<Plugin> {
                 self.answer(hook, judged, draft)
             }
             // The plugins before it took the time: that is not its failure.
-            Err(fault) if fault.kind == FaultKind::Deadline && within_ms < self.origin.1.limits.deadline_ms.get() => {
+            Err(fault) if fault.kind == FaultKind::Deadline && turn.within.is_short => {
+                let within_ms = turn.within.wall_ms;
                 tracing::warn!(plugin = &*self.name, hook = hook.name(), within_ms, "the chain's time is up");
                 self.skipped()
             }
@@ -329,6 +380,38 @@ impl Judge for Arc<Plugin> {
             }
         }
     }
+}
+
+/// A call that is about to be made.
+struct Turn {
+    started: Instant,
+    within: Allowed,
+}
+
+/// How long a call may take, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Allowed {
+    /// Of the processor.
+    ms: u32,
+    /// By the clock on the wall.
+    wall_ms: u32,
+    /// Less than the plugin's own limit, because of the plugins before it.
+    is_short: bool,
+}
+
+fn annotations<'a>(draft: &Draft<'a>) -> Vec<AnnotationParam<'a>> {
+    draft.notes.iter().map(|Note { key, value, .. }| AnnotationParam { key, value }).collect()
+}
+
+fn call<'a>(hook: Hook, draft: &Draft<'a>, annotations: &'a [AnnotationParam<'a>], within: Allowed) -> Call<'a> {
+    let message = Message {
+        conversation_id: draft.conversation,
+        sender_id: draft.sender,
+        sender_role: draft.role,
+        body: draft.body,
+        annotations,
+    };
+    Call { hook, message, within_ms: within.ms, wall_ms: within.wall_ms }
 }
 
 const VERDICTS: [&str; 5] = ["accept", "reject", "replace", "discard", "hold"];
@@ -345,8 +428,8 @@ fn verdict_index(outcome: &Outcome) -> usize {
 
 /// Looked up once: finding a metric by its labels costs as much as a call.
 struct Meters {
-    verdicts: [[Counter; 5]; 2],
-    seconds: [Histogram; 2],
+    verdicts: [[Counter; 5]; 3],
+    seconds: [Histogram; 3],
     failures: [Counter; 9],
     skipped: Counter,
     breaker_open: Gauge,

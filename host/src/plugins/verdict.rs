@@ -57,7 +57,7 @@ pub(crate) fn check(hook: Hook, judgement: Judgement, limits: &BodyLimits) -> Re
             }
             Outcome::Reject(Refusal { code, reason: clip(&reason, REASON_BYTES).into_owned(), retry_after_ms })
         }
-        Verdict::Replace(_) if hook == Hook::Validate => {
+        Verdict::Replace(_) if hook != Hook::Filter => {
             return Err(Fault::new(FaultKind::InvalidVerdict, "a validator must not replace the body"));
         }
         Verdict::Replace(text) => {
@@ -146,27 +146,90 @@ pub(crate) struct Ruling {
     pub(crate) notes: Vec<Note>,
 }
 
-/// Judges a message: every validator sees it as it came; then the filters in their order, each on what the one before
-/// left; if one replaced the body, every validator sees the result. The first refusal, discard or hold ends it.
+/// In which order hooks judge a message: every validator sees it as it came; then the filters in their order, each on what
+/// the one before left; if one replaced the body, every validator sees the result.
+const MESSAGE: &[Hook] = &[Hook::Validate, Hook::Filter, Hook::Validate];
+const JOIN: &[Hook] = &[Hook::OnJoin];
+
+/// A judgement under way: whom to ask next, and what the answers come to. The first refusal, discard or hold ends it. Whoever
+/// drives it asks, at once or by waiting; the order is the same.
+pub(crate) struct Folding<'a, J> {
+    judges: &'a [J],
+    draft: Draft<'a>,
+    stages: &'static [Hook],
+    stage: usize,
+    next: usize,
+    ruling: Ruling,
+    ended: bool,
+}
+
+/// Judges a message.
+#[cfg(test)]
 pub(crate) fn fold<J: Judge>(judges: &[J], message: &Draft<'_>) -> Ruling {
-    let mut ruling = Ruling::default();
-    for hook in [Hook::Validate, Hook::Filter, Hook::Validate] {
-        for judge in judges.iter().filter(|judge| judge.has(hook)) {
-            if ruling.ask(judge, hook, message).is_break() {
-                return ruling;
-            }
-        }
-        if hook == Hook::Filter && ruling.body.is_none() {
-            break;
-        }
+    Folding::of_message(judges, message).run()
+}
+
+impl<'a, J: Judge> Folding<'a, J> {
+    /// Of a message on its way to the store.
+    pub(crate) fn of_message(judges: &'a [J], draft: &Draft<'a>) -> Self {
+        Self::new(judges, draft, MESSAGE)
     }
-    ruling
+
+    /// Of a user who joins.
+    pub(crate) fn of_join(judges: &'a [J], draft: &Draft<'a>) -> Self {
+        Self::new(judges, draft, JOIN)
+    }
+
+    fn new(judges: &'a [J], draft: &Draft<'a>, stages: &'static [Hook]) -> Self {
+        Self { judges, draft: *draft, stages, stage: 0, next: 0, ruling: Ruling::default(), ended: false }
+    }
+
+    /// Asks one after the other, at once.
+    pub(crate) fn run(mut self) -> Ruling {
+        while let Some((judge, hook)) = self.next() {
+            let answer = judge.judge(hook, &self.draft());
+            self.hear(judge, answer);
+        }
+        self.ruling()
+    }
+
+    /// Whom to ask, and for what.
+    pub(crate) fn next(&mut self) -> Option<(&'a J, Hook)> {
+        while !self.ended {
+            let hook = *self.stages.get(self.stage)?;
+            while let Some(judge) = self.judges.get(self.next) {
+                self.next += 1;
+                if judge.has(hook) {
+                    return Some((judge, hook));
+                }
+            }
+            if hook == Hook::Filter && self.ruling.body.is_none() {
+                return None;
+            }
+            (self.stage, self.next) = (self.stage + 1, 0);
+        }
+        None
+    }
+
+    /// The message as the next one is asked about it.
+    pub(crate) fn draft(&self) -> Draft<'_> {
+        let body = self.ruling.body.as_ref().map_or(self.draft.body, Body::as_str);
+        Draft { body, notes: &self.ruling.notes, ..self.draft }
+    }
+
+    /// Takes the answer of the one that was asked.
+    pub(crate) fn hear(&mut self, judge: &J, answer: Answer) {
+        self.ended = self.ruling.hear(judge, answer).is_break();
+    }
+
+    pub(crate) fn ruling(self) -> Ruling {
+        self.ruling
+    }
 }
 
 impl Ruling {
-    fn ask<J: Judge>(&mut self, judge: &J, hook: Hook, message: &Draft<'_>) -> ControlFlow<()> {
-        let body = self.body.as_ref().map_or(message.body, Body::as_str);
-        let judged = match judge.judge(hook, &Draft { body, notes: &self.notes, ..*message }) {
+    fn hear<J: Judge>(&mut self, judge: &J, answer: Answer) -> ControlFlow<()> {
+        let judged = match answer {
             Answer::Judged(judged) => judged,
             Answer::Passed => return ControlFlow::Continue(()),
             Answer::Failed => return self.end(judge, Ending::Failed),

@@ -74,6 +74,10 @@ impl Session {
             Ok(found) => found,
             Err(failure) => return self.say(failure.encode("join", echo)),
         };
+        // Those who participate are asked about; a second join too. A token's renewal is no join: what was joined goes on.
+        if let Err(failure) = self.gateway.ingress.admit(conversation, user, &standing.role).await {
+            return self.say(failure.encode("join", echo));
+        }
         // A second join starts the events anew, by itself where the first one has come to.
         if let Some(cursor) = self.conversations.remove(&conversation).map(Conversation::stop) {
             start.cursor = resume.map_or(cursor, |_| start.cursor);

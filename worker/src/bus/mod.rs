@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use local::LocalBus;
-pub use redis::{RedisBus, RedisOptions, RedisUrl, RedisUrlError, ShardedRedisBus};
+pub use redis::{RedisAnswer, RedisBus, RedisLink, RedisOptions, RedisUrl, RedisUrlError, ShardedRedisBus};
 
 use crate::contract::PubSubMode;
 use crate::health::Health;

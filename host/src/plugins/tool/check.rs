@@ -19,7 +19,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let found = options.subject.find()?;
     let lines = Lines::collect()?;
     let loader = loader()?;
-    let Inspection { bytes, imports, exports } = loader.inspect(&found.wasm)?;
+    let Inspection { bytes, imports, exports } = loader.inspect(&found.wasm, &found.entry.grants)?;
     say("file", format_args!("{}, {}", found.wasm.display(), kib(bytes)));
     for export in exports {
         say("exports", export);
@@ -41,7 +41,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn limits(limits: &Limits) {
-    let Limits { deadline_ms, startup_ms, memory_mib, output_bytes, log_lines, instances, calls_per_instance } = limits;
+    let Limits { deadline_ms, startup_ms, memory_mib, output_bytes, log_lines, instances, calls_per_instance, .. } =
+        limits;
     let (deadline, startup, memory) = (deadline_ms.get(), startup_ms.get(), memory_mib.get());
     say(
         "limits",

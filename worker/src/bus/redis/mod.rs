@@ -1,5 +1,6 @@
 //! Redis Pub/Sub: over one Redis, or as sharded channels over the nodes of a Redis Cluster.
 
+mod link;
 mod publisher;
 mod sharded;
 mod subscriber;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use tokio_util::task::AbortOnDropHandle;
 
+pub use self::link::{RedisAnswer, RedisLink};
 use self::publisher::{Flavour, Publisher, Sent};
 pub use self::sharded::ShardedRedisBus;
 use self::subscriber::RedisSubscriber;

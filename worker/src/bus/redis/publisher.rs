@@ -2,31 +2,22 @@
 
 use std::borrow::Borrow;
 use std::sync::Arc;
-use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisError, ServerError, ServerErrorKind, Value};
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use redis::{RedisError, ServerError, ServerErrorKind, Value};
 
+use super::link::{Indicator, Link};
 use super::{RedisOptions, describe};
 use crate::bus::{Publication, Refused, Unavailable};
-use crate::health::Part;
-use crate::retry::luck;
 
 /// A pipeline holds at most so many bytes, so that each is answered well within the time-out.
 const PIPELINE_BYTES: usize = 1024 * 1024;
 /// A message on which Redis closes the connection so many times in a row, and takes others, is to blame itself.
 const STRIKES: u32 = 2;
-/// How long messages of other nodes may wait for one that is being connected to.
-const GLANCE: Duration = Duration::from_millis(250);
 
 pub(super) struct Publisher {
-    client: redis::Client,
     options: RedisOptions,
     flavour: Flavour,
-    indicator: Box<dyn Indicator>,
-    link: Mutex<Link>,
+    link: Link,
 }
 
 /// How messages are published.
@@ -39,22 +30,6 @@ pub(super) enum Flavour {
     Sharded,
 }
 
-/// Whom a connection's state is told.
-pub(super) trait Indicator: Send + Sync {
-    fn up(&self);
-    fn down(&self, reason: &str);
-}
-
-impl Indicator for Part {
-    fn up(&self) {
-        self.up();
-    }
-
-    fn down(&self, reason: &str) {
-        self.down(reason);
-    }
-}
-
 /// What became of one message.
 #[derive(Debug, PartialEq)]
 pub(super) enum Sent {
@@ -62,24 +37,6 @@ pub(super) enum Sent {
     Refused(Refused),
     /// Its channel is another node's, which the answer names.
     Moved(ServerError),
-}
-
-/// The connection, as far as it is known.
-struct Link {
-    state: State,
-    /// Counts the connections, so that a late report about an old one does not end the new one.
-    number: u64,
-    /// Connecting failed so many times in a row.
-    failures: u32,
-}
-
-enum State {
-    Connected(MultiplexedConnection),
-    /// Fails at once until then: callers do not queue for one time-out each.
-    Away {
-        until: Instant,
-        reason: String,
-    },
 }
 
 /// How one pipeline failed.
@@ -106,8 +63,7 @@ impl Publisher {
         flavour: Flavour,
         indicator: Box<dyn Indicator>,
     ) -> Self {
-        let state = State::Away { until: Instant::now(), reason: "not connected yet".to_owned() };
-        Self { client, options, flavour, indicator, link: Mutex::new(Link { state, number: 0, failures: 0 }) }
+        Self { options, flavour, link: Link::new(client, options, indicator) }
     }
 
     /// Keeps the connection up, and its state known, while nobody publishes.
@@ -161,8 +117,8 @@ impl Publisher {
     async fn pipeline<P: Borrow<Publication>>(&self, chunk: &[P]) -> Result<Vec<Sent>, Failure> {
         let away = |Unavailable(reason)| Failure::Away(reason);
         let (mut connection, number) = match self.flavour {
-            Flavour::Plain => self.connection().await,
-            Flavour::Sharded => self.connection_at_hand().await,
+            Flavour::Plain => self.link.connection().await,
+            Flavour::Sharded => self.link.connection_at_hand().await,
         }
         .map_err(away)?;
         let command = match self.flavour {
@@ -180,27 +136,27 @@ impl Publisher {
         };
         match judge(answers, chunk.len()) {
             Ok(results) => {
-                self.indicator.up();
+                self.link.works();
                 Ok(results)
             }
             Err(reason) => {
                 // After a failover the address may lead to another server.
-                self.lost(number, &reason).await;
+                self.link.lost(number, &reason).await;
                 Err(Failure::Away(reason))
             }
         }
     }
 
     async fn ping(&self) -> Result<(), Unavailable> {
-        let (mut connection, number) = self.connection().await?;
+        let (mut connection, number) = self.link.connection().await?;
         match redis::cmd("PING").query_async::<Value>(&mut connection).await {
             Ok(_) => {
-                self.indicator.up();
+                self.link.works();
                 Ok(())
             }
             Err(error) => {
                 let reason = describe(&error);
-                self.lost(number, &reason).await;
+                self.link.lost(number, &reason).await;
                 Err(Unavailable(reason))
             }
         }
@@ -208,58 +164,8 @@ impl Publisher {
 
     async fn failed(&self, number: u64, error: &RedisError) -> Failure {
         let reason = describe(error);
-        self.lost(number, &reason).await;
+        self.link.lost(number, &reason).await;
         if error.is_connection_dropped() { Failure::Closed } else { Failure::Away(reason) }
-    }
-
-    /// The connection, if there is one or the first try to connect shows that there can be.
-    async fn connection_at_hand(&self) -> Result<(MultiplexedConnection, u64), Unavailable> {
-        let Ok(link) = timeout(GLANCE, self.link.lock()).await else {
-            return Err(Unavailable("Redis is being connected to".to_owned()));
-        };
-        match &link.state {
-            State::Away { reason, .. } if link.failures > 0 => return Err(Unavailable(reason.clone())),
-            _ => drop(link),
-        }
-        self.connection().await
-    }
-
-    /// The connection and its number. One caller connects, others wait for it, and all fail when it does.
-    async fn connection(&self) -> Result<(MultiplexedConnection, u64), Unavailable> {
-        let mut link = self.link.lock().await;
-        match &link.state {
-            State::Connected(connection) => return Ok((connection.clone(), link.number)),
-            State::Away { until, reason } if Instant::now() < *until => return Err(Unavailable(reason.clone())),
-            State::Away { .. } => {}
-        }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.options.connect_timeout))
-            .set_response_timeout(Some(self.options.response_timeout));
-        match self.client.get_multiplexed_async_connection_with_config(&config).await {
-            Ok(connection) => {
-                link.number += 1;
-                link.failures = 0;
-                link.state = State::Connected(connection.clone());
-                Ok((connection, link.number))
-            }
-            Err(error) => {
-                let reason = describe(&error);
-                link.failures = link.failures.saturating_add(1);
-                let until = Instant::now() + self.options.backoff.jittered(link.failures, luck());
-                link.state = State::Away { until, reason: reason.clone() };
-                self.indicator.down(&reason);
-                Err(Unavailable(reason))
-            }
-        }
-    }
-
-    /// The connection of this number is of no use any more. The next caller connects at once.
-    async fn lost(&self, number: u64, reason: &str) {
-        let mut link = self.link.lock().await;
-        if link.number == number && matches!(link.state, State::Connected(_)) {
-            link.state = State::Away { until: Instant::now(), reason: reason.to_owned() };
-            self.indicator.down(reason);
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::status::NodeStatus;
 use super::subscriber::Shared;
 use super::topology::{Node, Topology, current_epoch};
-use crate::bus::redis::publisher::Indicator;
+use crate::bus::redis::link::Indicator;
 use crate::bus::redis::{RedisOptions, describe};
 use crate::retry::luck;
 

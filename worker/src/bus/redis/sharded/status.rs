@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::topology::Node;
-use crate::bus::redis::publisher::Indicator;
+use crate::bus::redis::link::Indicator;
 use crate::health::Part;
 
 /// The nodes' states. Clones share them.

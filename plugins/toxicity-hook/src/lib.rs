@@ -1,0 +1,131 @@
+//! Asks a moderation service about each message, over HTTP.
+//!
+//! Needs `grants = ["http"]` and the service's host under `[plugin.http]`. The service gets `POST {"text": …}` and answers
+//! `{"score": 0.93}`, from 0 (harmless) to 1; `score_at` says where the number stands in another service's answer.
+
+use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict, http, warn};
+use serde::Deserialize;
+
+/// What stands under `[plugin.config]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the service is.
+    url: String,
+    /// Sent as `authorization`, if it is there: `Bearer …`.
+    #[serde(default)]
+    authorization: Option<String>,
+    /// The fields on the way to the number, with dots between them.
+    #[serde(default = "Config::score_at")]
+    score_at: String,
+    /// From here on a message is refused.
+    #[serde(default = "Config::reject_from")]
+    reject_from: f64,
+    /// From here on it is held for review.
+    #[serde(default = "Config::hold_from")]
+    hold_from: f64,
+    /// What becomes of messages while the service does not answer.
+    #[serde(default)]
+    unanswered: Unanswered,
+}
+
+/// What becomes of messages that nobody has judged.
+#[derive(Deserialize, Clone, Copy, Default)]
+#[serde(rename_all = "lowercase")]
+enum Unanswered {
+    /// They stand, and carry a note that nobody has looked.
+    #[default]
+    Accept,
+    /// They are held for review.
+    Hold,
+    /// They are refused.
+    Reject,
+}
+
+impl Config {
+    fn score_at() -> String {
+        "score".to_owned()
+    }
+
+    const fn reject_from() -> f64 {
+        0.9
+    }
+
+    const fn hold_from() -> f64 {
+        0.7
+    }
+}
+
+/// The plugin.
+pub struct ToxicityHook(Config);
+
+impl Plugin for ToxicityHook {
+    type Config = Config;
+
+    fn new(config: Config) -> Result<Self, String> {
+        if !(config.url.starts_with("https://") || config.url.starts_with("http://")) {
+            return Err("`url` must begin with https:// or http://".into());
+        }
+        Ok(Self(config))
+    }
+}
+
+impl Filter for ToxicityHook {
+    fn filter(&self, message: &Message) -> Verdict {
+        let Some(text) = message.text("text").filter(|text| !text.trim().is_empty()) else { return Verdict::accept() };
+        let score = match self.score(&text) {
+            Ok(score) => score,
+            Err(error) => {
+                warn!("the moderation service gave no score: {error}");
+                return self.unanswered();
+            }
+        };
+        let Config { reject_from, hold_from, .. } = self.0;
+        let verdict = if score >= reject_from {
+            Verdict::reject("toxic", "the message was found to be hurtful; please say it another way")
+        } else if score >= hold_from {
+            Verdict::hold(format!("the moderation service gives it {score:.2}"))
+        } else {
+            Verdict::accept()
+        };
+        verdict.annotate("score", format!("{score:.3}"))
+    }
+}
+
+impl ToxicityHook {
+    fn score(&self, text: &str) -> Result<f64, String> {
+        let mut request = http::Request::post(&self.0.url).json(&Question { text });
+        if let Some(authorization) = &self.0.authorization {
+            request = request.header("authorization", authorization);
+        }
+        let response = request.send().map_err(|error| error.to_string())?;
+        if !response.is_success() {
+            return Err(format!("its status is {}", response.status));
+        }
+        let answer: serde_json::Value = response.json().map_err(|error| format!("its answer is no JSON: {error}"))?;
+        let found = self.0.score_at.split('.').try_fold(&answer, |value, field| value.get(field));
+        let score = found.and_then(serde_json::Value::as_f64).filter(|score| (0.0..=1.0).contains(score));
+        score.ok_or_else(|| format!("there is no number from 0 to 1 at {:?} in its answer", self.0.score_at))
+    }
+
+    fn unanswered(&self) -> Verdict {
+        match self.0.unanswered {
+            Unanswered::Accept => Verdict::accept().annotate("score", "unknown"),
+            Unanswered::Hold => Verdict::hold("the moderation service did not answer"),
+            Unanswered::Reject => {
+                Verdict::reject("not_checked", "messages cannot be checked for the moment, try again")
+            }
+        }
+    }
+}
+
+/// What the service is asked.
+#[derive(serde::Serialize)]
+struct Question<'a> {
+    text: &'a str,
+}
+
+arcyou_plugin_sdk::export!(ToxicityHook: filter);
+
+#[cfg(test)]
+mod tests;
