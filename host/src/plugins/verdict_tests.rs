@@ -61,6 +61,7 @@ impl Scripted {
         match hook {
             Hook::Validate => self.validates.as_ref(),
             Hook::Filter => self.filters.as_ref(),
+            Hook::OnJoin => None,
         }
     }
 }
