@@ -54,7 +54,7 @@ async fn values_in_redis_and_while_it_is_away() {
     });
     let redis = redis.await.unwrap();
     assert!(matches!(store.get("n").await, Err(KvError::Unavailable(_))));
-    tokio::task::spawn_blocking(move || redis.restart().map(|()| redis)).await.unwrap().unwrap();
+    let _redis = tokio::task::spawn_blocking(move || redis.restart().map(|()| redis)).await.unwrap().unwrap();
     while store.get("n").await.is_err() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
