@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, join3};
 use tokio::task::LocalSet;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
@@ -206,7 +206,7 @@ pub async fn commit(client: &Client, messages: &[(Uuid, Uuid)]) {
     let body = format!(r#"{{"text":"{:<84}"}}"#, "bare");
     let bodies = vec![body.as_str(); messages.len()];
     let absent: Vec<Option<&str>> = vec![None; messages.len()];
-    let parameters: [(&(dyn ToSql + Sync), Type); 7] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 8] = [
         (&conversations, Type::UUID_ARRAY),
         (&senders, Type::UUID_ARRAY),
         (&bodies, Type::TEXT_ARRAY),
@@ -214,17 +214,17 @@ pub async fn commit(client: &Client, messages: &[(Uuid, Uuid)]) {
         (&absent, Type::TEXT_ARRAY),
         (&absent, Type::TEXT_ARRAY),
         (&absent, Type::TEXT_ARRAY),
+        (&false, Type::BOOL),
     ];
-    let locked = [(&conversations as &(dyn ToSql + Sync), Type::UUID_ARRAY)];
-    let statements = join(
-        join(client.batch_execute(gateway_sql::BEGIN_BATCH), client.query_typed(gateway_sql::LOCK_FREE, &locked)),
-        join(client.query_typed(gateway_sql::INSERT_BATCH, &parameters), client.batch_execute("COMMIT")),
-    );
-    let ((begun, locked), (inserted, ended)) = statements.await;
+    let (begun, stored, ended) = join3(
+        client.batch_execute(gateway_sql::BEGIN_BATCH),
+        client.query_typed(gateway_sql::STORE_BATCH, &parameters),
+        client.batch_execute("COMMIT"),
+    )
+    .await;
     begun.unwrap();
-    locked.unwrap();
     ended.unwrap();
-    let rows = inserted.unwrap();
+    let rows = stored.unwrap();
     assert!(rows.iter().all(|row| row.get::<_, &str>(0) == "stored"));
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join5;
+use futures_util::future::join4;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
@@ -111,12 +111,8 @@ async fn transaction(
     let annotations: Vec<Option<&str>> = batch.iter().map(|m| m.annotations.as_deref()).collect();
     let decided_by: Vec<Option<&str>> = batch.iter().map(|m| m.decided_by().map(|by| &*by.plugin)).collect();
     let hold_reasons: Vec<Option<&str>> = batch.iter().map(|m| m.hold_reason.as_deref()).collect();
-    let lock = match locking {
-        Locking::SkipBusy => sql::LOCK_FREE,
-        Locking::Wait => sql::LOCK_WAITING,
-    };
-    let lock_parameters: [Param<'_>; 1] = [(&conversations, Type::UUID_ARRAY)];
-    let insert_parameters: [Param<'_>; 7] = [
+    let wait = locking == Locking::Wait;
+    let parameters: [Param<'_>; 8] = [
         (&conversations, Type::UUID_ARRAY),
         (&senders, Type::UUID_ARRAY),
         (&bodies, Type::TEXT_ARRAY),
@@ -124,20 +120,19 @@ async fn transaction(
         (&annotations, Type::TEXT_ARRAY),
         (&decided_by, Type::TEXT_ARRAY),
         (&hold_reasons, Type::TEXT_ARRAY),
+        (&wait, Type::BOOL),
     ];
     // Each future sends when it is first polled, and they are polled in this order: one round trip for all of them.
-    let (begun, locked, inserted, noted, ended) = join5(
+    let (begun, stored, noted, ended) = join4(
         client.batch_execute(sql::BEGIN_BATCH),
-        client.query_typed(lock, &lock_parameters),
-        client.query_typed(sql::INSERT_BATCH, &insert_parameters),
+        client.query_typed(sql::STORE_BATCH, &parameters),
         note_batch(client, if audited { batch } else { &[] }),
         client.batch_execute("COMMIT"),
     )
     .await;
     // After a failure COMMIT answers ROLLBACK without an error, so each answer counts, the first failure first.
     begun?;
-    locked?;
-    let rows = inserted?;
+    let rows = stored?;
     noted?;
     ended?;
     Ok(rows)

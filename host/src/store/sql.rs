@@ -1,88 +1,16 @@
 //! All SQL of the gateway. Every statement runs unnamed through PgBouncer in transaction mode, and answers in plain types.
 
-/// Opens a batch. Plans are pinned to the indexes: a table that was never analysed must not make the planner read it whole.
-/// The time-outs bound what a batch can wait for inside the database.
+/// Opens a batch. The time-outs bound what it can wait for inside the database.
 pub(super) const BEGIN_BATCH: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
-    SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'; \
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off";
+    SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 
-/// Locks the conversations that nobody else holds, and leaves their ids to the statement after it in a setting of this
-/// transaction. Always in the order of ids, so that two gateways cannot deadlock. `NO KEY`, so that other services go on
-/// inserting participants. Locks come before the statement that reads, since a statement's snapshot is older than a lock
-/// that it waits for.
-pub(super) const LOCK_FREE: &str = "SELECT set_config('arcyou.locked', coalesce(string_agg(id::text, ','), ''), true) \
-    FROM (SELECT id FROM conversations WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED) AS locked";
-
-/// The same, waiting for whoever holds them.
-pub(super) const LOCK_WAITING: &str = "SELECT set_config('arcyou.locked', coalesce(string_agg(id::text, ','), ''), true) \
-    FROM (SELECT id FROM conversations WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE) AS locked";
-
-/// Judges and stores a batch under the locks taken before it: `$1` conversation, `$2` sender, `$3` body, `$4` idempotency
-/// key, `$5` annotations, `$6` deciding plugin, `$7` why it is held (null: it is not). One row for each message, in order.
-///
-/// Its time grows with the batch and with nothing else: no two steps are joined row by row, places come from windows over the
-/// batch, ids are drawn before the insert, and the `LIMIT`s keep the planner from making joins of the look-ups.
-pub(super) const INSERT_BATCH: &str = "
-WITH input AS (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-        WITH ORDINALITY AS t(conversation_id, sender_id, body, key, annotations, decided_by, hold_reason, ord)
-), judged AS MATERIALIZED (
-    SELECT i.*, c.last_seq,
-        CASE WHEN c.id IS NULL THEN 'forbidden'
-             -- First of all: what is stored is stored, whoever holds the conversation now, and also when its sender was removed since.
-             WHEN m.id IS NOT NULL THEN 'stored before'
-             WHEN h.id IS NOT NULL THEN 'held before'
-             WHEN i.conversation_id NOT IN (SELECT unnest(string_to_array(current_setting('arcyou.locked'), ',')::uuid[]))
-                 THEN 'busy'
-             WHEN p.user_id IS NULL THEN 'forbidden'
-             ELSE 'new' END AS status,
-        m.id AS earlier_id, m.seq AS earlier_seq, m.created_at AS earlier_created_at
-    FROM input i
-    LEFT JOIN conversations c ON c.id = i.conversation_id
-    LEFT JOIN participants p ON p.conversation_id = i.conversation_id AND p.user_id = i.sender_id
-    LEFT JOIN LATERAL (SELECT id, seq, created_at FROM messages WHERE i.key IS NOT NULL
-        AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) m ON true
-    LEFT JOIN LATERAL (SELECT id FROM held_messages WHERE i.key IS NOT NULL
-        AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) h ON true
-), first_of_key AS (
-    SELECT *, status = 'new' AND row_number() OVER (
-        PARTITION BY conversation_id, sender_id, key, CASE WHEN key IS NULL THEN ord END ORDER BY ord) = 1 AS is_first
-    FROM judged
-), placed AS (
-    SELECT *, is_first AND hold_reason IS NULL AS is_fresh,
-        last_seq + count(*) FILTER (WHERE is_first AND hold_reason IS NULL)
-            OVER (PARTITION BY conversation_id ORDER BY ord ROWS UNBOUNDED PRECEDING) AS seq
-    FROM first_of_key
-), numbered AS MATERIALIZED (
-    SELECT *, CASE WHEN is_fresh THEN nextval('messages_id_seq') END AS id FROM placed ORDER BY ord
-), inserted AS (
-    INSERT INTO messages (id, conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by)
-    SELECT id, conversation_id, seq, sender_id, body::jsonb, key, annotations::jsonb, decided_by FROM numbered WHERE is_fresh
-    RETURNING conversation_id, message_json(messages) AS json
-), held AS (
-    INSERT INTO held_messages (conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason)
-    SELECT conversation_id, sender_id, body::jsonb, key, annotations::jsonb, coalesce(decided_by, ''), hold_reason
-    FROM numbered WHERE is_first AND NOT is_fresh
-), counted AS (
-    UPDATE conversations c SET last_seq = n.seq
-    FROM (SELECT conversation_id, max(seq) AS seq FROM numbered WHERE is_fresh GROUP BY conversation_id) n
-    WHERE c.id = n.conversation_id
-), relayed AS (
-    INSERT INTO outbox (type, conversation_id, payload)
-    SELECT 'message.created', conversation_id, jsonb_build_object('message', json) FROM inserted
-)
-SELECT CASE WHEN n.status <> 'new' THEN n.status
-            WHEN n.is_fresh THEN 'stored'
-            WHEN n.is_first THEN 'held'
-            WHEN f.id IS NULL THEN 'held before'
-            ELSE 'stored before' END AS status,
-    coalesce(n.earlier_id, n.id, f.id) AS id,
-    CASE WHEN n.is_fresh THEN n.seq ELSE coalesce(n.earlier_seq, f.seq) END AS seq,
-    message_time(coalesce(n.earlier_created_at, now())) AS created_at
-FROM numbered n
-LEFT JOIN LATERAL (SELECT id, seq FROM numbered WHERE n.status = 'new' AND NOT n.is_first AND is_fresh
-    AND conversation_id = n.conversation_id AND sender_id = n.sender_id AND key = n.key LIMIT 1) f ON true
-ORDER BY n.ord";
+/// Locks the conversations of a batch, judges its messages and stores them: `$1` conversation, `$2` sender, `$3` body, `$4`
+/// idempotency key, `$5` annotations, `$6` deciding plugin, `$7` why it is held (null: it is not), `$8` whether to wait for
+/// conversations that somebody else holds. One row for each message, in order. The statements themselves stand in
+/// `migrations/V4__store_batch.sql`: inside the database their plans are made once for each connection, which for a small
+/// batch is half of the work.
+pub(super) const STORE_BATCH: &str =
+    "SELECT status, id, seq, created_at FROM store_batch($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// Whether the server takes no writes: a standby, or a primary that was fenced off.
 pub(super) const READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::bool";
