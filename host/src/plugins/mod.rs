@@ -3,7 +3,7 @@
 //! From a directory to a verdict: [`loader`] reads `plugins.toml` ([`manifest`], which puts plugins in their [`order`] and gives them
 //! their [`condition`]s) and the `.wasm` files, whose [`provenance`] it tells, takes compiled
 //! code from its [`cache`] or has it made ([`compiler`]), and proves that each plugin starts; [`instance`] keeps instances warm within their
-//! [`limits`], time being counted by a [`ticker`]; [`plugin`] asks one plugin, behind its [`breaker`]; [`verdict`] checks the answers and folds them; [`chain`]
+//! [`limits`], time being counted by a [`ticker`]; [`plugin`] asks one plugin, at its [`pace`] and behind its [`breaker`]; [`verdict`] checks the answers and folds them; [`chain`]
 //! is what the gateway calls. [`versions`] puts one chain in the place of another, and a version that fails ([`rollback`]) back. What plugins
 //! fail on is kept ([`record`]). [`contract`] alone knows the interface's bindings. Authors work on plugins with [`tool`], which
 //! tries them ([`trial`]) as the gateway does when it holds them to their [`cases`].
@@ -33,6 +33,7 @@ mod limits;
 mod loader;
 mod manifest;
 mod order;
+mod pace;
 mod plugin;
 mod provenance;
 mod record;

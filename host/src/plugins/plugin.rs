@@ -16,6 +16,7 @@ use super::counts::Counts;
 use super::fault::{Fault, FaultKind};
 use super::instance::{Call, Pool, StartError, Template};
 use super::manifest::{Entry, Mode, OnError, Share};
+use super::pace::Pace;
 use super::provenance::Provenance;
 use super::record::{Failure, Recorder, Recording};
 use super::rollback::Went;
@@ -37,6 +38,7 @@ pub(crate) struct Plugin {
     body_limits: BodyLimits,
     clock: Clock,
     counts: Counts<5>,
+    pace: Pace,
     skipped: AtomicU64,
     last_failure: Mutex<Option<Fault>>,
     watch: Watch,
@@ -102,6 +104,7 @@ impl Plugin {
             body_limits,
             clock,
             counts: Counts::new(),
+            pace: Pace::default(),
             skipped: AtomicU64::new(0),
             last_failure: Mutex::new(None),
             watch: Watch::default(),
@@ -293,7 +296,7 @@ impl Judge for Arc<Plugin> {
     }
 
     fn judge(&self, hook: Hook, draft: &Draft<'_>) -> Answer {
-        self.ask(hook, draft, |call| self.pool.judge(call))
+        self.ask(hook, draft, |call| self.pace.call(|| self.pool.judge(call)))
     }
 }
 
@@ -352,7 +355,9 @@ impl Plugin {
     ) -> Answer {
         let judged = called.and_then(|judgement| check(hook, judgement, &self.body_limits));
         let ended = self.now();
-        self.meters.seconds[hook as usize].record(ended.saturating_duration_since(turn.started));
+        let took = ended.saturating_duration_since(turn.started);
+        self.meters.seconds[hook as usize].record(took);
+        self.pace.note(took);
         match judged {
             Ok(judged) => {
                 self.meters.verdicts[hook as usize][verdict_index(&judged.outcome)].increment(1);

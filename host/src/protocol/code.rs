@@ -63,7 +63,7 @@ wire_enum! {
         UnknownMessage = "unknown_message",
         /// Too many requests; `retry_after_ms` says when to go on.
         RateLimited = "rate_limited",
-        /// A plugin refused the message: `plugin`, `reject_code` and perhaps `retry_after_ms` say more.
+        /// A plugin refused the message or the join: `plugin`, `reject_code` and perhaps `retry_after_ms` say more.
         Rejected = "rejected",
         /// A plugin failed and is configured to refuse then; `plugin` names it.
         PluginFailed = "plugin_failed",
