@@ -32,6 +32,9 @@ mod instance;
 mod limits;
 mod loader;
 mod manifest;
+#[cfg(test)]
+mod manifest_tests;
+mod meters;
 mod order;
 mod pace;
 mod plugin;

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use metrics::{Counter, Gauge, Histogram};
-
 use super::breaker::{Breaker, BreakerConfig, BreakerState};
 use super::cache::hex;
 use super::capabilities::{Granted, Services};
@@ -16,6 +14,7 @@ use super::counts::Counts;
 use super::fault::{Fault, FaultKind};
 use super::instance::{Call, Pool, StartError, Template};
 use super::manifest::{Entry, Mode, OnError, Share};
+use super::meters::{Meters, VERDICTS, verdict_index};
 use super::pace::Pace;
 use super::provenance::Provenance;
 use super::record::{Failure, Recorder, Recording};
@@ -417,48 +416,4 @@ fn call<'a>(hook: Hook, draft: &Draft<'a>, annotations: &'a [AnnotationParam<'a>
         annotations,
     };
     Call { hook, message, within_ms: within.ms, wall_ms: within.wall_ms }
-}
-
-const VERDICTS: [&str; 5] = ["accept", "reject", "replace", "discard", "hold"];
-
-fn verdict_index(outcome: &Outcome) -> usize {
-    match outcome {
-        Outcome::Accept => 0,
-        Outcome::Reject(_) => 1,
-        Outcome::Replace(_) => 2,
-        Outcome::Discard => 3,
-        Outcome::Hold(_) => 4,
-    }
-}
-
-/// Looked up once: finding a metric by its labels costs as much as a call.
-struct Meters {
-    verdicts: [[Counter; 5]; 3],
-    seconds: [Histogram; 3],
-    failures: [Counter; 9],
-    skipped: Counter,
-    breaker_open: Gauge,
-}
-
-impl Meters {
-    fn new(plugin: &str) -> Self {
-        let plugin = || plugin.to_owned();
-        let meters = Self {
-            verdicts: Hook::ALL.map(|hook| {
-                VERDICTS.map(|verdict| {
-                    metrics::counter!("arcyou_plugin_verdicts_total", "plugin" => plugin(), "hook" => hook.name(), "verdict" => verdict)
-                })
-            }),
-            seconds: Hook::ALL.map(|hook| {
-                metrics::histogram!("arcyou_plugin_call_seconds", "plugin" => plugin(), "hook" => hook.name())
-            }),
-            failures: FaultKind::ALL.map(|kind| {
-                metrics::counter!("arcyou_plugin_failures_total", "plugin" => plugin(), "kind" => kind.name())
-            }),
-            skipped: metrics::counter!("arcyou_plugin_skipped_total", "plugin" => plugin()),
-            breaker_open: metrics::gauge!("arcyou_plugin_breaker_open", "plugin" => plugin()),
-        };
-        meters.breaker_open.set(0.0);
-        meters
-    }
 }
