@@ -128,8 +128,5 @@ async fn keep_sending(mut socket: Socket, conversation: Uuid, in_flight: usize, 
                 None => break,
             }
         }
-        if free == 0 {
-            continue;
-        }
     }
 }
