@@ -22,6 +22,8 @@ const RATE: u32 = 1000;
 const CONVERSATIONS: usize = 50;
 /// As the gateway has by default.
 const CONNECTIONS: usize = 10;
+/// Milliseconds: a median beyond it is a queue.
+const OVERRUN: f64 = 50.0;
 /// Transactions that are measured one after another.
 const ONE_BY_ONE: usize = 2000;
 /// Not counted: connections are made, plans and caches warm up.
@@ -40,15 +42,15 @@ pub fn figures(options: &Options) -> Vec<Figure> {
         let (_, mut delivered) = LocalSet::new().block_on(&runtime, product(&servers, total, 2));
         let mut single = runtime.block_on(one_after_another(&servers));
         notes.push(format!(
-            "one such transaction after another takes p50 {:.2}, p99 {:.2} ms{}",
+            "one such transaction after another takes p50 {:.2}, p99 {:.2} ms",
             single.at(0.5),
-            single.at(0.99),
-            if bare.at(0.5) > 100.0 {
-                "; AT THE RATE THEY DID NOT KEEP UP, and this round's ratio says nothing"
-            } else {
-                ""
-            },
+            single.at(0.99)
         ));
+        // Transactions that do not keep the rate wait for one another without end, and would make anything fast.
+        if bare.at(0.5) > OVERRUN {
+            notes.push("at the rate they did not keep up: that one after another is the ceiling".to_owned());
+            bare = single;
+        }
         p50.push(Round { product: acks.at(0.5), ceiling: bare.at(0.5) });
         p99.push(Round { product: acks.at(0.99), ceiling: bare.at(0.99) });
         across.push(Round { product: delivered.at(0.5), ceiling: bare.at(0.5) + hop.at(0.5) });
