@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::contract::Hook;
 use super::manifest::ChainLimits;
-use super::plugin::{Plugin, PluginStatus};
+use super::plugin::Plugin;
 use super::provenance::Provenance;
+use super::status::PluginStatus;
 use super::verdict::{Draft, Ending, Folding, Judge as _, Note, Refusal, Ruling};
 use crate::authorize::{Permitted, Submitted};
 use crate::protocol::body::Body;

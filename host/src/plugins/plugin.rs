@@ -1,6 +1,5 @@
 //! One plugin of the chain: its instances, its breaker, and what is counted about it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +18,9 @@ use super::pace::Pace;
 use super::provenance::Provenance;
 use super::record::{Failure, Recorder, Recording};
 use super::rollback::Went;
+use super::status::PluginStatus;
 use super::verdict::{Answer, Draft, Judge, Judged, Note, Outcome, Refusal, check};
-use super::versions::{RolledBack, Watch};
+use super::versions::Watch;
 use crate::protocol::body::BodyLimits;
 
 /// Tells the time; a test turns its hands.
@@ -45,43 +45,6 @@ pub(crate) struct Plugin {
     recording: Option<Recording>,
     /// What it was made from: the file's digest and its entry.
     origin: ([u8; 32], Entry),
-}
-
-/// How a plugin is doing, for `/ready`.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct PluginStatus {
-    /// Its name.
-    pub plugin: String,
-    /// What its author calls this version, if the file says.
-    pub version: Option<String>,
-    /// The digest of its file, in hexadecimal digits.
-    pub sha256: String,
-    /// Whether its verdict counts.
-    pub mode: &'static str,
-    /// The hooks that it implements, by their names.
-    pub hooks: Vec<&'static str>,
-    /// Open as soon as one of its hooks is not called.
-    pub breaker: BreakerState,
-    /// Its failures since it was loaded.
-    pub failures: u64,
-    /// The kind and the text of the last one.
-    pub last_failure: Option<String>,
-    /// Those failures by kind.
-    pub failures_by_kind: BTreeMap<&'static str, u64>,
-    /// Its verdicts since it was loaded, each hook's.
-    pub verdicts: BTreeMap<&'static str, u64>,
-    /// Calls that were not made, because it rests or the chain's time was up.
-    pub skipped: u64,
-    /// Instances that there are now.
-    pub instances: usize,
-    /// Bytes of memory that they hold.
-    pub memory_bytes: usize,
-    /// Instances started since it was loaded.
-    pub instances_started: u64,
-    /// Whether it is new, and the version before is kept in case it fails.
-    pub watched: bool,
-    /// The version that it stands in for, since that one failed.
-    pub rolled_back: Option<RolledBack>,
 }
 
 impl Plugin {
