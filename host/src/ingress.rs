@@ -11,7 +11,7 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::audit::Audit;
-use crate::authorize::{Joined, Submitted, authorize, not_participant};
+use crate::authorize::{Asked, Joined, Submitted, authorize, not_participant};
 use crate::batch::{Batcher, NotStored, Outcome};
 use crate::plugins::{Admission, PluginHost, Rejection, Screening};
 use crate::protocol::{ErrorCode, Failure, Reply, SendStatus};
@@ -80,18 +80,23 @@ enum Answer {
 impl Ingress {
     /// Takes a message as far as the batch. Calls for one socket must follow one another, so that its messages are stored
     /// in the order of its frames; what is pending may then be awaited side by side.
-    pub async fn accept(&self, message: Submitted, joined: Option<&Joined>) -> Accepted {
+    pub async fn accept(&self, message: Submitted, joined: Option<&Joined>, asked: &mut Asked) -> Accepted {
         let since = Instant::now();
         let span = tracing::debug_span!("send", conversation = %message.conversation, sender = %message.sender);
-        let handed_over = self.hand_over(message, joined).instrument(span.clone()).await;
+        let handed_over = self.hand_over(message, joined, asked).instrument(span.clone()).await;
         let answer = handed_over.unwrap_or_else(|failure| Answer::Ready(Some(Err(failure))));
         Accepted { since, span, meter: self.meter.clone(), answer }
     }
 
-    async fn hand_over(&self, message: Submitted, joined: Option<&Joined>) -> Result<Answer, Failure> {
+    async fn hand_over(
+        &self,
+        message: Submitted,
+        joined: Option<&Joined>,
+        asked: &mut Asked,
+    ) -> Result<Answer, Failure> {
         let repeat = message.idempotency_key.clone().map(|key| (message.conversation, message.sender, key));
         let (conversation, sender) = (message.conversation, message.sender);
-        let permitted = authorize(&self.store, message, joined).await;
+        let permitted = authorize(&self.store, message, joined, asked).await;
         let screening = match permitted {
             Ok(permitted) => Ok(self.plugins.chain().screen(permitted).await),
             Err(failure) => Err(failure),

@@ -1,5 +1,7 @@
 //! Joining, catching up, leaving, and what a token's end does to them.
 
+use std::collections::HashMap;
+
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -50,6 +52,11 @@ struct Start {
     cursor: Seq,
     /// Whether every message after the client's last one follows; none if the client did not ask.
     resumed: Option<bool>,
+}
+
+/// The user's standing in a conversation whose events come.
+pub(super) fn standing(conversations: &HashMap<Uuid, Conversation>, conversation: Uuid) -> Option<&Joined> {
+    conversations.get(&conversation).filter(|joined| joined.is_live()).map(|joined| &joined.standing)
 }
 
 impl Session {
@@ -161,11 +168,6 @@ impl Session {
             Some(joined) if !joined.is_evicted() => Ok(Reply::Leave { conversation }),
             _ => Err(Failure::new(ErrorCode::NotJoined, "this socket has not joined the conversation")),
         }
-    }
-
-    /// The user's standing in a conversation whose events come.
-    pub(super) fn standing(&self, conversation: Uuid) -> Option<&Joined> {
-        self.conversations.get(&conversation).filter(|joined| joined.is_live()).map(|joined| &joined.standing)
     }
 
     /// The token has ended: no events until there is a fresh one.

@@ -8,11 +8,11 @@ use axum::extract::ws::Utf8Bytes;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::joining::Conversation;
+use super::joining::{Conversation, standing};
 use super::outbound::Outbound;
 use super::socket::{End, Wire};
 use super::state::{Renewal, State};
-use crate::authorize::{Submitted, not_participant};
+use crate::authorize::{Asked, Submitted, not_participant};
 use crate::gateway::Gateway;
 use crate::ingress::Accepted;
 use crate::protocol::{ClientFrame, CloseCode, Echo, ErrorCode, Failure, HistoryFrom, Operation, Reply};
@@ -27,6 +27,7 @@ pub(super) struct Session {
     pub(super) state: State,
     pub(super) outbound: Arc<Outbound>,
     pub(super) conversations: HashMap<Uuid, Conversation>,
+    asked: Asked,
 }
 
 /// A send that was taken; its reply is due in the order of the client's frames.
@@ -38,7 +39,7 @@ pub(super) struct Sending {
 impl Session {
     pub(super) fn new(gateway: Arc<Gateway>, outbound: Arc<Outbound>, now: Instant) -> Self {
         let state = State::new(gateway.limits.auth_within, now);
-        Self { gateway, state, outbound, conversations: HashMap::new() }
+        Self { gateway, state, outbound, conversations: HashMap::new(), asked: Asked::default() }
     }
 
     /// Carries out one frame. All but a send are answered when this returns.
@@ -53,7 +54,8 @@ impl Session {
         let result = match operation {
             Operation::Send { conversation, body, idempotency_key } => {
                 let message = Submitted { conversation, sender: user, body, idempotency_key };
-                let accepted = self.gateway.ingress.accept(message, self.standing(conversation)).await;
+                let joined = standing(&self.conversations, conversation);
+                let accepted = self.gateway.ingress.accept(message, joined, &mut self.asked).await;
                 return Ok(Some(Sending { echo, accepted }));
             }
             Operation::Auth { token } => return Box::pin(self.auth(&token, &echo, wire)).await.map(|()| None),
