@@ -214,7 +214,8 @@ pub async fn commit(client: &Client, messages: &[(Uuid, Uuid)]) {
         (&absent, Type::TEXT_ARRAY),
         (&absent, Type::TEXT_ARRAY),
         (&absent, Type::TEXT_ARRAY),
-        (&false, Type::BOOL),
+        // Waits for a conversation that another connection has in hand still, where a gateway would come back to it.
+        (&true, Type::BOOL),
     ];
     let (begun, stored, ended) = join3(
         client.batch_execute(gateway_sql::BEGIN_BATCH),
@@ -251,7 +252,8 @@ pub async fn claim_and_mark(client: &Client, after: i64) -> Option<i64> {
     begun.unwrap();
     let ids: Vec<i64> = found.unwrap().iter().map(|row| row.get(0)).collect();
     let mark = [(&ids as &(dyn ToSql + Sync), Type::INT8_ARRAY)];
-    let (marked, ended) = join(client.query_typed(worker_sql::MARK, &mark), client.batch_execute("COMMIT")).await;
+    let (marked, ended) =
+        join(client.query_typed(worker_sql::MARK, &mark), client.batch_execute(worker_sql::COMMIT_MARKS)).await;
     marked.unwrap();
     ended.unwrap();
     ids.last().copied()

@@ -36,7 +36,7 @@ pub struct BatchConfig {
 
 impl Default for BatchConfig {
     fn default() -> Self {
-        Self { lanes: 2, max_rows: 256, queue: 4096, patience: Duration::from_secs(5) }
+        Self { lanes: 4, max_rows: 256, queue: 4096, patience: Duration::from_secs(5) }
     }
 }
 

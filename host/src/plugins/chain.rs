@@ -238,9 +238,10 @@ impl Chain {
     }
 
     fn draft<'a>(&self, ids: &'a Ids, role: &'a str, body: &'a str) -> Draft<'a> {
-        let until = self.plugins.first().map(|plugin| plugin.now() + self.limits.deadline());
+        let now = self.plugins.first().map(|plugin| plugin.now());
+        let until = now.map(|now| now + self.limits.deadline());
         let (conversation, sender) = (ids.conversation.as_str(), ids.sender.as_str());
-        Draft { conversation, sender, role, body, notes: &[], until }
+        Draft { conversation, sender, role, body, notes: &[], until, now }
     }
 
     /// Asks one after the other, waiting for those that wait.

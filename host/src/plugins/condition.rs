@@ -116,6 +116,7 @@ mod tests {
         body: r#"{"text":"Hello"}"#,
         notes: &[],
         until: None,
+        now: None,
     };
 
     fn holds(condition: &str) -> bool {

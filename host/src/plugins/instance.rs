@@ -90,7 +90,7 @@ pub(crate) struct Template {
 
 impl Template {
     /// A configured instance, counted in `tally`.
-    pub(crate) fn instantiate(&self, tally: &Arc<Tally>) -> Result<Instance, StartError> {
+    pub(crate) fn instantiate(&self, tally: &Arc<Tally>) -> Result<Box<Instance>, StartError> {
         let _entered = self.ticker.enter();
         let limits = &self.limits;
         let memory = MemoryLimit::new(limits.memory_bytes(), tally.clone());
@@ -125,7 +125,7 @@ impl Template {
         let used = store.data().memory.used;
         // Memory never shrinks. What configuration takes is not growth; half of what is left is.
         let recycle_above = used + (limits.memory_bytes().saturating_sub(used)) / 2;
-        Ok(Instance { store, functions, calls: 0, recycle_above })
+        Ok(Box::new(Instance { store, functions, calls: 0, recycle_above }))
     }
 
     fn start(&self, store: &mut Store<State>) -> wasmtime::Result<(Functions, Result<(), String>)> {
@@ -230,7 +230,8 @@ pub(crate) struct Used {
 /// The warm instances of one plugin. As many calls as there are threads may run at once; only so many instances stay.
 pub(crate) struct Pool {
     template: Template,
-    idle: Mutex<Vec<Instance>>,
+    #[allow(clippy::vec_box, reason = "each call takes one out and puts it back: a pointer moves, and not all of it")]
+    idle: Mutex<Vec<Box<Instance>>>,
     started: AtomicU64,
     /// One for each call on a fiber that there may be at once.
     fibers: Semaphore,
@@ -279,7 +280,7 @@ impl Pool {
     /// What the instance that was used last has used; none if it failed, since then it is gone.
     pub(crate) fn used(&self) -> Option<Used> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.last().map(|Instance { store, .. }| Used {
+        idle.last().map(|instance| &instance.store).map(|store| Used {
             fuel: store.get_fuel().ok().map(|left| u64::MAX - left),
             memory: store.data().memory.used,
         })
@@ -310,7 +311,7 @@ impl Pool {
         Ok(judgement)
     }
 
-    fn take(&self) -> Result<Instance, Fault> {
+    fn take(&self) -> Result<Box<Instance>, Fault> {
         let warm = match self.template.isolation {
             Isolation::Warm => self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop(),
             Isolation::Fresh => None,
@@ -324,7 +325,7 @@ impl Pool {
         )
     }
 
-    fn put_back(&self, instance: Instance) {
+    fn put_back(&self, instance: Box<Instance>) {
         let limits = &self.template.limits;
         if self.template.isolation == Isolation::Warm && !instance.is_worn(limits) {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

@@ -299,7 +299,7 @@ impl Plugin {
         if !self.is_for(draft) {
             return Err(Answer::Passed);
         }
-        let started = self.now();
+        let started = draft.now.unwrap_or_else(|| self.now());
         let within = self.allowed(started, draft);
         if within.ms == 0 || !self.breakers[hook as usize].permits(started) {
             return Err(self.skipped());

@@ -140,7 +140,15 @@ impl Message {
     /// `notes` are [`Message::notes`].
     pub(crate) fn draft<'a>(&'a self, notes: &'a [Note]) -> Draft<'a> {
         let Self { conversation_id, sender_id, sender_role, body, annotations: _ } = self;
-        Draft { conversation: conversation_id, sender: sender_id, role: sender_role, body, notes, until: None }
+        Draft {
+            conversation: conversation_id,
+            sender: sender_id,
+            role: sender_role,
+            body,
+            notes,
+            until: None,
+            now: None,
+        }
     }
 }
 

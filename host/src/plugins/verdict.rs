@@ -105,6 +105,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) notes: &'a [Note],
     /// When all plugins must be done; none: whenever.
     pub(crate) until: Option<Instant>,
+    /// The time, if it was just looked at.
+    pub(crate) now: Option<Instant>,
 }
 
 /// One link of the chain.
@@ -219,6 +221,7 @@ impl<'a, J: Judge> Folding<'a, J> {
 
     /// Takes the answer of the one that was asked.
     pub(crate) fn hear(&mut self, judge: &J, answer: Answer) {
+        self.draft.now = None;
         self.ended = self.ruling.hear(judge, answer).is_break();
     }
 

@@ -95,8 +95,15 @@ fn the_guides_table_is_what_happens_in_every_combination() {
                     plugin("filter", Hook::Filter, [filter, filter]),
                     plugin("validator", Hook::Validate, [first, second]),
                 ];
-                let draft =
-                    Draft { conversation: "c", sender: "s", role: "member", body: CAME, notes: &[], until: None };
+                let draft = Draft {
+                    conversation: "c",
+                    sender: "s",
+                    role: "member",
+                    body: CAME,
+                    notes: &[],
+                    until: None,
+                    now: None,
+                };
                 let ruling = fold(&chain, &draft);
                 let answers = [first, filter, second].map(|answer| ANSWERS[answer].0);
                 let fits = |row: &[&str; 5]| {

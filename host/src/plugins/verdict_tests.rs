@@ -136,7 +136,10 @@ fn model(chain: &[Scripted]) -> (Vec<(usize, Hook, String)>, Ending, Option<usiz
 }
 
 fn judge(chain: &[Scripted]) -> Ruling {
-    fold(chain, &Draft { conversation: "c", sender: "s", role: "member", body: "{}", notes: &[], until: None })
+    fold(
+        chain,
+        &Draft { conversation: "c", sender: "s", role: "member", body: "{}", notes: &[], until: None, now: None },
+    )
 }
 
 proptest! {

@@ -187,6 +187,12 @@ impl Transaction {
         let delays: Vec<i64> = failures.iter().map(|failure| delay(failure.verdict)).collect();
         let params: [Param<'_>; 3] =
             [(&ids, Type::INT8_ARRAY), (&errors, Type::TEXT_ARRAY), (&delays, Type::INT8_ARRAY)];
+        let pin = async {
+            match (failures, postponed) {
+                ([], []) => Ok(()),
+                _ => bounded(self.0.batch_execute(sql::PIN)).await,
+            }
+        };
         let fail = async {
             match failures {
                 [] => Ok(Vec::new()),
@@ -194,10 +200,13 @@ impl Transaction {
             }
         };
         let postpone = self.postpone(postponed);
-        let commit = bounded(self.0.batch_execute("COMMIT"));
+        // What is known about a row's failures must outlive a crash of the server; that it was published need not.
+        let commit = if failures.is_empty() && postponed.is_empty() { sql::COMMIT_MARKS } else { "COMMIT" };
+        let commit = bounded(self.0.batch_execute(commit));
         // Sent without waiting in between. After a failed statement the commit rolls back, and says nothing of it.
-        let (marked, failed, postponed, committed) = tokio::join!(biased; mark, fail, postpone, commit);
+        let (marked, pinned, failed, postponed, committed) = tokio::join!(biased; mark, pin, fail, postpone, commit);
         marked?;
+        pinned?;
         failed?;
         postponed?;
         committed?;

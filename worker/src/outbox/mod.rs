@@ -40,7 +40,13 @@ struct Transaction(Lease);
 impl Transaction {
     async fn begin(pool: &Pool) -> Result<Self, OutboxError> {
         let lease = Lease::take(pool).await?;
-        bounded(lease.batch_execute(sql::BEGIN)).await?;
+        let (begun, pinned) = tokio::join!(
+            biased;
+            bounded(lease.batch_execute(sql::BEGIN)),
+            bounded(lease.batch_execute(sql::PIN)),
+        );
+        begun?;
+        pinned?;
         Ok(Self(lease))
     }
 

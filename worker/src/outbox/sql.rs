@@ -2,51 +2,22 @@
 //! need no look-up.
 
 /// Opens each transaction. A worker that is stopped (SIGSTOP, a frozen machine) gives its rows back when the server ends its
-/// idle transaction; the times are the longest that anything may take, not what it takes.
-///
-/// Every statement here walks an index, in its order, and stops early. The planner does not know that: after a burst its
-/// statistics say that next to nothing is pending, and it would read and sort all of it for each claim. The isolation is what
-/// `SKIP LOCKED` needs, whatever the role's default.
+/// idle transaction; the times are the longest that anything may take, not what it takes. The isolation is what `SKIP LOCKED`
+/// needs, whatever the role's default.
 pub(crate) const BEGIN: &str = "\
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL statement_timeout = '5s';
 SET LOCAL lock_timeout = '4s';
-SET LOCAL idle_in_transaction_session_timeout = '8s';
-SET LOCAL enable_seqscan = off;
-SET LOCAL enable_bitmapscan = off;
-SET LOCAL jit = off";
+SET LOCAL idle_in_transaction_session_timeout = '8s'";
+
+/// Before statements that walk an index and stop early, as all here do that are no function: the planner's statistics, which are of
+/// before the last burst, must not make it read the whole table.
+pub(crate) const PIN: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
 
 /// $1 after this id, $2 at most so many, $3 the largest payload in bytes, $4 about so many bytes in all, $5 without payloads.
-///
-/// The texts are made for claimed rows only, once each; a payload whose stored form alone is far beyond the limit is not
-/// even made into text, and one that failed before is left to [`PAYLOAD`]. Rows beyond the bytes in all are locked, not
-/// returned, and free again after the transaction.
+/// The statement itself is in `migrations/V5__claim_outbox.sql`, so that its plan is kept.
 pub(crate) const CLAIM: &str = "\
-WITH claimed AS MATERIALIZED (
-    SELECT id, type, conversation_id, payload, retry_count, created_at
-    FROM outbox
-    WHERE NOT processed AND parked_at IS NULL AND id > $1 AND (next_attempt_at IS NULL OR next_attempt_at <= now())
-    ORDER BY id
-    LIMIT $2
-    FOR UPDATE SKIP LOCKED
-), written AS MATERIALIZED (
-    SELECT *, CASE
-        WHEN NOT $5 AND retry_count = 0 AND pg_column_size(payload) <= 16 * $3 THEN payload::text
-    END AS text
-    FROM claimed
-), sized AS (
-    SELECT *, sum(CASE WHEN octet_length(text) <= $3 THEN octet_length(text) ELSE 0 END) OVER (
-        ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-    ) AS before
-    FROM written
-)
-SELECT id, left(type, 1025), conversation_id, retry_count::int8,
-    (extract(epoch FROM clock_timestamp() - created_at) * 1000)::int8,
-    CASE WHEN octet_length(text) <= $3 THEN text END,
-    (SELECT count(*) FROM claimed)
-FROM sized
-WHERE coalesce(before, 0) < $4
-ORDER BY id";
+SELECT id, type, conversation_id, retry_count, age_ms, payload, locked FROM claim_outbox($1, $2, $3, $4, $5)";
 
 /// Around [`PAYLOAD`], so that a payload that fails, or takes too long, ends nothing else.
 pub(crate) const BEFORE_PAYLOAD: &str = "SAVEPOINT reading; SET LOCAL statement_timeout = '2s'";
@@ -61,7 +32,11 @@ FROM (
 ) AS written";
 
 /// $1 the rows that were published.
-pub(crate) const MARK: &str = "UPDATE outbox SET processed = true, processed_at = now() WHERE id = ANY($1)";
+pub(crate) const MARK: &str = "SELECT mark_outbox($1)";
+
+/// Ends a transaction in which all that was claimed was published. It does not wait for the disk, which gateways' transactions wait for: a
+/// server that crashes within a second may forget such marks, and the rows are published again, as any may be.
+pub(crate) const COMMIT_MARKS: &str = "SET LOCAL synchronous_commit = off; COMMIT";
 
 /// $1 the rows that failed, $2 their errors, $3 milliseconds until the next try, or -1 to park. Delays are counted by the
 /// database's clock: workers' clocks may differ.

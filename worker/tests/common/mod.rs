@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-const MIGRATION: &str = include_str!("../../../migrations/V1__chat.sql");
+/// What a worker needs of the schema.
+const SCHEMA: &str =
+    concat!(include_str!("../../../migrations/V1__chat.sql"), include_str!("../../../migrations/V5__claim_outbox.sql"));
 const TEMPLATE: &str = "outbox_template";
 
 /// One PostgreSQL and one PgBouncer for the whole test program; they end with it.
@@ -45,7 +47,7 @@ impl Servers {
     async fn make_template(&self) {
         let postgres = connect(&self.postgres.url("postgres")).await;
         postgres.batch_execute(&format!("CREATE DATABASE {TEMPLATE}")).await.unwrap();
-        connect(&self.postgres.url(TEMPLATE)).await.batch_execute(MIGRATION).await.unwrap();
+        connect(&self.postgres.url(TEMPLATE)).await.batch_execute(SCHEMA).await.unwrap();
     }
 }
 
@@ -179,7 +181,7 @@ impl Bed {
     /// Waits until a worker holds rows and waits for Redis.
     pub(crate) async fn until_claimed(&self) {
         let claimed = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()
-            AND state = 'idle in transaction' AND query LIKE 'WITH claimed %'";
+            AND state = 'idle in transaction' AND query LIKE '%claim_outbox%'";
         self.until(claimed).await;
     }
 
