@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::settle::{Committer, Place};
 use super::{BatchConfig, Job, NotStored};
 
-/// Attempts beside a lane at once: each takes a connection while it waits for a lock.
-const ATTEMPTS_BESIDE: usize = 2;
+/// Attempts beside a lane at once: each takes a connection while it waits for a lock, and the lanes must always have theirs.
+const ATTEMPTS_BESIDE: usize = 1;
 
 pub(super) struct Lane {
     committer: Committer,

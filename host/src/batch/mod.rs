@@ -24,7 +24,7 @@ use settle::Committer;
 /// How the lanes are cut.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchConfig {
-    /// Transactions under way at once.
+    /// Transactions under way at once: enough that a lone message seldom waits for another, few enough that under load each is large.
     pub lanes: usize,
     /// Messages in one transaction at most.
     pub max_rows: usize,
