@@ -317,6 +317,25 @@ async fn a_removed_participant_loses_the_conversation_whoever_ran_the_sql() {
     assert_eq!(a.code(json!({"op": "history", "conversation_id": conversation})).await, "not_participant");
 }
 
+/// Its right is looked up now and then only, and yet ends at once: the transaction asks for itself.
+#[tokio::test]
+async fn one_who_has_not_joined_may_send_until_removed() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let [alice, bob] = users();
+    let conversation = world.conversation(&[alice]).await;
+    let mut client = Client::authenticated(gateway.port, bob).await;
+    let send = json!({"op": "send", "conversation_id": conversation, "body": {"text": "a notice"}});
+    assert_eq!(client.code(send.clone()).await, "not_participant");
+    world.join_sql(conversation, bob).await;
+    for _ in 0..3 {
+        client.ok(send.clone()).await;
+    }
+    world.sql.execute("DELETE FROM participants WHERE user_id = $1", &[&bob]).await.unwrap();
+    assert_eq!(client.code(send).await, "not_participant");
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 3);
+}
+
 #[tokio::test]
 async fn any_service_may_send_an_event() {
     let world = World::new().await;
