@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::contract::Hook;
 use super::manifest::ChainLimits;
@@ -181,8 +182,9 @@ impl Chain {
     }
 
     async fn screen_waiting(&self, message: Permitted) -> Screening {
-        let ids = Ids::new(message.conversation(), message.sender());
-        let draft = self.draft(&ids, message.role(), message.body().as_str());
+        let mut space = NO_TEXTS;
+        let ids = id_texts(&mut space, message.conversation(), message.sender());
+        let draft = self.draft(ids, message.role(), message.body().as_str());
         let ruling = self.wait_for(Folding::of_message(&self.plugins, &draft)).await;
         let by = self.provenance_of(&ruling);
         conclude(message, ruling, by)
@@ -193,8 +195,9 @@ impl Chain {
         if !self.on_join {
             return Admission::Allowed;
         }
-        let ids = Ids::new(conversation, user);
-        let draft = self.draft(&ids, role, "");
+        let mut space = NO_TEXTS;
+        let ids = id_texts(&mut space, conversation, user);
+        let draft = self.draft(ids, role, "");
         let ruling = self.wait_for(Folding::of_join(&self.plugins, &draft)).await;
         let by = self.provenance_of(&ruling).unwrap_or_default();
         match ruling.ending {
@@ -231,16 +234,16 @@ impl Chain {
     }
 
     fn judge(&self, conversation: Uuid, sender: Uuid, role: &str, body: &Body) -> Ruling {
-        let ids = Ids::new(conversation, sender);
-        let draft = self.draft(&ids, role, body.as_str());
+        let mut space = NO_TEXTS;
+        let ids = id_texts(&mut space, conversation, sender);
+        let draft = self.draft(ids, role, body.as_str());
         let folding = Folding::of_message(&self.plugins, &draft);
         if self.waits { wait_here(self.wait_for(folding)) } else { folding.run() }
     }
 
-    fn draft<'a>(&self, ids: &'a Ids, role: &'a str, body: &'a str) -> Draft<'a> {
+    fn draft<'a>(&self, [conversation, sender]: [&'a str; 2], role: &'a str, body: &'a str) -> Draft<'a> {
         let now = self.plugins.first().map(|plugin| plugin.now());
         let until = now.map(|now| now + self.limits.deadline());
-        let (conversation, sender) = (ids.conversation.as_str(), ids.sender.as_str());
         Draft { conversation, sender, role, body, notes: &[], until, now }
     }
 
@@ -256,31 +259,15 @@ impl Chain {
     }
 }
 
-/// The ids' texts.
-struct Ids {
-    conversation: IdText,
-    sender: IdText,
-}
+/// Space for the ids' texts.
+type IdTexts = [[u8; Hyphenated::LENGTH]; 2];
 
-/// A UUID as lower-case hyphenated text.
-struct IdText([u8; 36]);
+const NO_TEXTS: IdTexts = [[0; Hyphenated::LENGTH]; 2];
 
-impl IdText {
-    fn new(id: Uuid) -> Self {
-        let mut text = [0; 36];
-        id.as_hyphenated().encode_lower(&mut text);
-        Self(text)
-    }
-
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl Ids {
-    fn new(conversation: Uuid, sender: Uuid) -> Self {
-        Self { conversation: IdText::new(conversation), sender: IdText::new(sender) }
-    }
+/// The conversation's and the sender's, in lower case with hyphens.
+fn id_texts(space: &mut IdTexts, conversation: Uuid, sender: Uuid) -> [&str; 2] {
+    let [first, second] = space;
+    [conversation.as_hyphenated().encode_lower(first), sender.as_hyphenated().encode_lower(second)]
 }
 
 /// Waits on this thread, which may be one of a runtime's and may not: so on another, with what this one logs to.

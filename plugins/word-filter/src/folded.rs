@@ -5,6 +5,16 @@ use std::ops::Range;
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 /// A text, case folded and decomposed, so that every spelling of a word is the same.
+pub(crate) fn fold(original: &str) -> String {
+    if original.is_ascii() {
+        return original.to_ascii_lowercase();
+    }
+    let mut text = String::with_capacity(original.len());
+    fold_each(original, |c, _| text.push(c));
+    text
+}
+
+/// Such a text, and where each piece of it comes from.
 #[derive(Default)]
 pub(crate) struct Folded {
     pub(crate) text: String,
@@ -17,19 +27,7 @@ pub(crate) struct Folded {
 impl Folded {
     pub(crate) fn new(original: &str) -> Self {
         let mut folded = Self::default();
-        let mut chars = original.char_indices().peekable();
-        while let Some((start, first)) = chars.next() {
-            let rest = std::iter::from_fn(|| chars.next_if(|(_, c)| continues(*c))).last();
-            let end = rest.map_or(start + first.len_utf8(), |(at, last)| at + last.len_utf8());
-            match &original.as_bytes()[start..end] {
-                [letter] => folded.push(letter.to_ascii_lowercase().into(), (start, end)),
-                // Upper case first: it unites what lower case alone keeps apart, ς and σ, ß and ss. Left out is what hides
-                // inside words: soft hyphens, zero-width spaces and joiners.
-                _ => (original[start..end].nfkd().flat_map(char::to_uppercase).flat_map(char::to_lowercase))
-                    .filter(|c| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'))
-                    .for_each(|c| folded.push(c, (start, end))),
-            }
-        }
+        fold_each(original, |c, place| folded.push(c, place));
         folded.begins.push(folded.text.len());
         folded
     }
@@ -51,6 +49,23 @@ impl Folded {
         };
         let (first, end) = (self.begins.binary_search(&found.start).ok()?, self.begins.binary_search(&found.end).ok()?);
         (inside_words || whole(found.start) && whole(found.end)).then(|| &self.places[first..end])
+    }
+}
+
+/// Each character of the folded text, with the start and the end of the character of the original that it comes from.
+fn fold_each(original: &str, mut each: impl FnMut(char, (usize, usize))) {
+    let mut chars = original.char_indices().peekable();
+    while let Some((start, first)) = chars.next() {
+        let rest = std::iter::from_fn(|| chars.next_if(|(_, c)| continues(*c))).last();
+        let end = rest.map_or(start + first.len_utf8(), |(at, last)| at + last.len_utf8());
+        match &original.as_bytes()[start..end] {
+            [letter] => each(letter.to_ascii_lowercase().into(), (start, end)),
+            // Upper case first: it unites what lower case alone keeps apart, ς and σ, ß and ss. Left out is what hides
+            // inside words: soft hyphens, zero-width spaces and joiners.
+            _ => (original[start..end].nfkd().flat_map(char::to_uppercase).flat_map(char::to_lowercase))
+                .filter(|c| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'))
+                .for_each(|c| each(c, (start, end))),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use aho_corasick::AhoCorasick;
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict};
-use folded::Folded;
+use folded::{Folded, fold};
 
 /// What stands under `[plugin.config]`.
 #[derive(serde::Deserialize, Default)]
@@ -30,7 +30,7 @@ impl Plugin for WordFilter {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, String> {
-        let words: Vec<String> = config.mask.iter().chain(&config.reject).map(|word| Folded::new(word).text).collect();
+        let words: Vec<String> = config.mask.iter().chain(&config.reject).map(|word| fold(word)).collect();
         if words.iter().any(String::is_empty) {
             return Err("`mask` and `reject` must not hold empty words".into());
         }
@@ -41,6 +41,10 @@ impl Plugin for WordFilter {
 impl Filter for WordFilter {
     fn filter(&self, message: &Message) -> Verdict {
         let Some(text) = message.text("text") else { return Verdict::accept() };
+        // Most texts hold none of the words, and need not be taken apart to know where.
+        if !self.words.is_match(&fold(&text)) {
+            return Verdict::accept();
+        }
         let folded = Folded::new(&text);
         let mut hidden = BTreeSet::new();
         for found in self.words.find_overlapping_iter(&folded.text) {
