@@ -40,6 +40,8 @@ pub struct Config {
     pub pool_size: usize,
     /// `REDIS_URL`; without one (in `dev` only) events stay inside the process.
     pub redis_url: Option<RedisUrl>,
+    /// `PLUGIN_KV_URL`: where plugins keep values, if not in that Redis.
+    pub plugin_kv_url: Option<RedisUrl>,
     /// `PUBSUB_MODE`.
     pub pubsub_mode: PubSubMode,
     /// `PORT`, on all interfaces.
@@ -73,6 +75,7 @@ impl Config {
             Mode::Serve => reader.required("REDIS_URL", "where Redis is"),
             Mode::Dev => reader.optional("REDIS_URL"),
         };
+        let plugin_kv_url = reader.optional("PLUGIN_KV_URL");
         let pubsub_mode = reader.or("PUBSUB_MODE", PubSubMode::Global);
         let port = reader.or("PORT", 8080);
         let admin = reader.or("ADMIN_ADDR", SocketAddr::from(([127, 0, 0, 1], 9090)));
@@ -92,6 +95,7 @@ impl Config {
                 migrate_database: migrate_database?,
                 pool_size,
                 redis_url,
+                plugin_kv_url,
                 pubsub_mode,
                 port,
                 admin,

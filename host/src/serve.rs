@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arcyou_outbox_worker::bus::{self, Bus};
+use arcyou_outbox_worker::contract::PubSubMode;
 use arcyou_outbox_worker::database::DatabaseUrl;
 use arcyou_outbox_worker::health::{Health, Part};
 use arcyou_outbox_worker::{admin, database, telemetry};
@@ -107,8 +108,11 @@ impl Services {
         let cache = plugins::usual_cache();
         let options = plugins::Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
         let mut options = plugins::Options { records_dir: config.records_dir.clone(), ..options };
-        if let Some(url) = &config.redis_url {
-            options.kv = Arc::new(RedisKv::new(url)?);
+        match (&config.plugin_kv_url, &config.redis_url) {
+            (Some(url), _) => options.kv = Some(Arc::new(RedisKv::new(url)?)),
+            (None, Some(_)) if config.pubsub_mode == PubSubMode::Sharded => options.kv = None,
+            (None, Some(url)) => options.kv = Some(Arc::new(RedisKv::new(url)?)),
+            (None, None) => {}
         }
         let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
         Ok(Self { pool, bus, plugins, health, metrics })

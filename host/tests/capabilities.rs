@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arcyou_gateway::plugins::{Options, PluginHost};
+use arcyou_gateway::protocol::body::BodyLimits;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use support::World;
@@ -67,6 +69,12 @@ fn what_is_not_granted_is_refused_with_the_line_to_add() {
     assert!(entry("grants = [\"http\"]\n").contains("hosts ="));
     assert!(entry("grants = [\"kv\", \"http\"]\n[plugin.http]\nhosts = [\"https://x\"]\n").contains("line 5"));
     assert!(entry("[plugin.kv]\ncalls = 1\n").contains("grants = [\"kv\"]"));
+    // A gateway whose Redis is a cluster, and that was told of no other.
+    dir.manifest("[[plugin]]\nname = \"flood-guard\"\ngrants = [\"kv\"]\n");
+    let mut options = Options::new(Some(dir.path()), None, BodyLimits::default());
+    options.kv = None;
+    let error = PluginHost::new(options).err().unwrap().to_string();
+    assert!(error.contains("flood-guard") && error.contains("PLUGIN_KV_URL"), "{error}");
 }
 
 #[tokio::test]

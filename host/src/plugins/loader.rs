@@ -149,7 +149,7 @@ impl Loader {
     }
 
     /// The same with other values than those of this process.
-    pub(crate) fn keeping(self, kv: Arc<dyn KvStore>) -> Self {
+    pub(crate) fn keeping(self, kv: Option<Arc<dyn KvStore>>) -> Self {
         Self { services: Services { kv }, ..self }
     }
 

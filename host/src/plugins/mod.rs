@@ -85,8 +85,8 @@ pub struct Options {
     pub body_limits: BodyLimits,
     /// For circuit breakers and timing.
     pub clock: Clock,
-    /// Where plugins keep what they are granted to keep.
-    pub kv: Arc<dyn KvStore>,
+    /// Where plugins keep what they are granted to keep; none: a plugin that is granted that is refused.
+    pub kv: Option<Arc<dyn KvStore>>,
     /// How long the compiler may take for one file.
     pub compile_within: Duration,
 }
@@ -102,7 +102,7 @@ impl Options {
             body_limits,
             clock,
             compile_within: compiler::COMPILE_WITHIN,
-            kv: Arc::new(MemoryKv::default()),
+            kv: Some(Arc::new(MemoryKv::default())),
         }
     }
 }

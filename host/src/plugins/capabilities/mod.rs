@@ -81,16 +81,20 @@ impl Grants {
     }
 }
 
+const NO_KV: &str = "kv is granted, and there is nowhere to keep values: with PUBSUB_MODE=sharded Redis is a cluster, over whose nodes \
+    keys are spread; set PLUGIN_KV_URL to a Redis that is none";
+
 /// What capabilities reach for outside the gateway.
 #[derive(Clone)]
 pub(crate) struct Services {
-    pub(crate) kv: Arc<dyn KvStore>,
+    /// None if there is nowhere to keep values.
+    pub(crate) kv: Option<Arc<dyn KvStore>>,
 }
 
 impl Services {
     /// For messages that nobody sent: what a plugin counts meanwhile is not about anybody.
     pub(crate) fn apart() -> Self {
-        Self { kv: Arc::new(MemoryKv::default()) }
+        Self { kv: Some(Arc::new(MemoryKv::default())) }
     }
 }
 
@@ -104,7 +108,11 @@ pub(crate) struct Granted {
 impl Granted {
     /// For the plugin with this name. The error is the operator's.
     pub(crate) fn new(plugin: &str, grants: &Grants, services: &Services) -> Result<Self, String> {
-        let kv = grants.has(Capability::Kv).then(|| (services.kv.clone(), plugin.into(), grants.kv));
+        let kv = match (grants.has(Capability::Kv), &services.kv) {
+            (false, _) => None,
+            (true, Some(store)) => Some((store.clone(), plugin.into(), grants.kv)),
+            (true, None) => return Err(NO_KV.to_owned()),
+        };
         let http = grants.has(Capability::Http).then(|| HttpClient::new(&grants.http));
         Ok(Self { kv, http: http.transpose()?.map(|client| (client, grants.http.clone())) })
     }
