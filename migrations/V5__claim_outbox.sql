@@ -1,5 +1,5 @@
 -- What a worker does with a batch of the outbox, in functions, for the reason that V4 gives: a worker that is woken by each commit claims
--- few rows, and to plan the statements anew would cost several times what they do.
+-- few rows, and to plan the statements anew would cost about as much again as they do.
 --
 -- Every statement here walks an index, in its order, and stops early. The planner does not know that: after a burst its statistics say
 -- that next to nothing is pending, and it would read and sort all of it for each claim. So plans are pinned.

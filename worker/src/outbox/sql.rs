@@ -10,8 +10,8 @@ SET LOCAL statement_timeout = '5s';
 SET LOCAL lock_timeout = '4s';
 SET LOCAL idle_in_transaction_session_timeout = '8s'";
 
-/// Before statements that walk an index and stop early, as all here do that are no function: the planner's statistics, which are of
-/// before the last burst, must not make it read the whole table.
+/// Before statements that walk an index and stop early: the planner's statistics, which are of before the last burst, must not make it
+/// read the whole table. The functions pin their own plans, and [`PAYLOAD`] finds one row by its primary key.
 pub(crate) const PIN: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
 
 /// $1 after this id, $2 at most so many, $3 the largest payload in bytes, $4 about so many bytes in all, $5 without payloads.
