@@ -1,8 +1,11 @@
 //! A message as a hook sees it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -80,8 +83,8 @@ impl Message {
     /// assert_eq!(message.text("n"), None);
     /// ```
     pub fn text(&self, field: &str) -> Option<String> {
-        let fields: BTreeMap<String, &RawValue> = self.body().ok()?;
-        serde_json::from_str(fields.get(field)?.get()).ok()
+        let mut body = serde_json::Deserializer::from_str(&self.body);
+        serde_json::from_str(body.deserialize_map(Field(field)).ok()??.get()).ok()
     }
 
     /// The verdict that replaces one top-level field of the body, and leaves every other field's text as it is.
@@ -145,6 +148,31 @@ impl Message {
         let annotations =
             annotations.into_iter().map(|types::Annotation { key, value }| Annotation { key, value }).collect();
         Self { conversation_id, sender_id, sender_role, body, annotations }
+    }
+}
+
+/// Finds one field of an object: the last of that name, as everywhere.
+struct Field<'a>(&'a str);
+
+impl<'de> Visitor<'de> for Field<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        #[derive(Deserialize)]
+        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+        let mut found = None;
+        while let Some(Name(name)) = fields.next_key()? {
+            let value = fields.next_value()?;
+            if name == self.0 {
+                found = Some(value);
+            }
+        }
+        Ok(found)
     }
 }
 

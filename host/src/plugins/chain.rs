@@ -251,9 +251,9 @@ impl Chain {
     async fn wait_for(&self, mut folding: Folding<'_, Arc<Plugin>>) -> Ruling {
         while let Some((plugin, hook)) = folding.next() {
             let draft = folding.draft();
-            let answer =
+            let (answer, now) =
                 if plugin.waits() { plugin.judge_on_fiber(hook, &draft).await } else { plugin.judge(hook, &draft) };
-            folding.hear(plugin, answer);
+            folding.hear(plugin, answer, now);
         }
         folding.ruling()
     }

@@ -91,7 +91,6 @@ pub(crate) struct Template {
 impl Template {
     /// A configured instance, counted in `tally`.
     pub(crate) fn instantiate(&self, tally: &Arc<Tally>) -> Result<Box<Instance>, StartError> {
-        let _entered = self.ticker.enter();
         let limits = &self.limits;
         let memory = MemoryLimit::new(limits.memory_bytes(), tally.clone());
         let state = State {
@@ -106,6 +105,7 @@ impl Template {
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits.output_bytes.get() as usize);
         store.set_epoch_deadline(ticks(limits.startup_ms.get()));
+        self.ticker.run_for(ticks(limits.startup_ms.get()));
         // Only counted, and only by an engine that counts; others say that they do not.
         let _ = store.set_fuel(u64::MAX);
         let broken = |error: wasmtime::Error| StartError::broken(&error);
@@ -160,8 +160,8 @@ pub(crate) struct Instance {
 impl Instance {
     /// After an error the instance must be dropped: it was left in the middle of something.
     fn judge(&mut self, limits: &Limits, ticker: &Ticker, call: Call<'_>) -> wasmtime::Result<Judgement> {
-        let _entered = ticker.enter();
         self.begin(limits, call.within_ms);
+        ticker.run_for(ticks(call.within_ms));
         let answer = match &self.functions {
             Functions::AtOnce(functions) => functions.judge(&mut self.store, call.hook, call.message),
             Functions::OnFiber(_) => Err(wasmtime::Error::msg("it needs a fiber")),
@@ -177,8 +177,9 @@ impl Instance {
         ticker: &Ticker,
         call: Call<'_>,
     ) -> wasmtime::Result<Judgement> {
-        let _entered = ticker.enter();
         self.begin(limits, call.within_ms);
+        // What it waits is added to its deadline, each time with a tick to spare.
+        ticker.run_for(ticks(call.within_ms) + 2 * u64::from(call.wall_ms));
         self.store.data_mut().held.renew();
         let answer = match &self.functions {
             Functions::AtOnce(functions) => functions.judge(&mut self.store, call.hook, call.message),

@@ -257,7 +257,7 @@ impl Judge for Arc<Plugin> {
         self.pool.has(hook)
     }
 
-    fn judge(&self, hook: Hook, draft: &Draft<'_>) -> Answer {
+    fn judge(&self, hook: Hook, draft: &Draft<'_>) -> (Answer, Option<Instant>) {
         self.ask(hook, draft, |call| self.pace.call(|| self.pool.judge(call)))
     }
 }
@@ -269,14 +269,14 @@ impl Plugin {
     }
 
     /// Asks a plugin that may have to wait.
-    pub(crate) async fn judge_on_fiber(self: &Arc<Self>, hook: Hook, draft: &Draft<'_>) -> Answer {
-        let Turn { started, within } = match self.turn(hook, draft) {
+    pub(crate) async fn judge_on_fiber(self: &Arc<Self>, hook: Hook, draft: &Draft<'_>) -> (Answer, Option<Instant>) {
+        let turn = match self.turn(hook, draft) {
             Ok(turn) => turn,
-            Err(answer) => return answer,
+            Err(answer) => return (answer, draft.now),
         };
         let annotations = annotations(draft);
-        let called = self.pool.judge_on_fiber(call(hook, draft, &annotations, within)).await;
-        self.conclude(hook, draft, &Turn { started, within }, called)
+        let called = self.pool.judge_on_fiber(call(hook, draft, &annotations, turn.within)).await;
+        self.conclude(hook, draft, &turn, called)
     }
 
     fn ask(
@@ -284,13 +284,13 @@ impl Plugin {
         hook: Hook,
         draft: &Draft<'_>,
         ask: impl FnOnce(Call<'_>) -> Result<Judgement, Fault>,
-    ) -> Answer {
+    ) -> (Answer, Option<Instant>) {
         match self.turn(hook, draft) {
             Ok(turn) => {
                 let called = ask(call(hook, draft, &annotations(draft), turn.within));
                 self.conclude(hook, draft, &turn, called)
             }
-            Err(answer) => answer,
+            Err(answer) => (answer, draft.now),
         }
     }
 
@@ -314,13 +314,13 @@ impl Plugin {
         draft: &Draft<'_>,
         turn: &Turn,
         called: Result<Judgement, Fault>,
-    ) -> Answer {
+    ) -> (Answer, Option<Instant>) {
         let judged = called.and_then(|judgement| check(hook, judgement, &self.body_limits));
         let ended = self.now();
         let took = ended.saturating_duration_since(turn.started);
         self.meters.seconds[hook as usize].record(took);
         self.pace.note(took);
-        match judged {
+        let answer = match judged {
             Ok(judged) => {
                 self.meters.verdicts[hook as usize][verdict_index(&judged.outcome)].increment(1);
                 self.counts.verdict(verdict_index(&judged.outcome));
@@ -345,7 +345,8 @@ impl Plugin {
                 self.watch.called(self, went, ended);
                 self.on_error()
             }
-        }
+        };
+        (answer, Some(ended))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The clock that interrupts plugins: epochs of one millisecond, counted only while somebody is in a plugin.
+//! The clock that interrupts plugins: epochs of one millisecond, counted only while somebody may be in a plugin.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,8 +9,8 @@ use wasmtime::{Engine, EngineWeak};
 
 /// One tick of the epoch.
 const TICK: Duration = Duration::from_millis(1);
-/// Ticks without any call until the clock stops: starting it again costs a system call, which a busy gateway need not pay.
-const QUIET: u32 = 100;
+/// So many ticks more than was asked for: then a busy gateway need not ask at each call, nor wake a clock that stands still.
+const SPARE: u64 = 100;
 /// A clock that stands still looks so often whether there is an engine still.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -22,68 +22,59 @@ pub(crate) fn ticks(ms: u32) -> u64 {
 /// An engine's clock. Its thread ends with the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Ticker {
-    calls: Arc<Calls>,
+    time: Arc<Time>,
     thread: Thread,
 }
 
-/// Each call is counted when it begins and when it ends. Whoever begins one looks whether the clock stands still; the clock
-/// says that it stands still, and then looks whether somebody has begun: in one order of all four, one sees the other.
+/// Whoever wants more of the clock says so, and then looks whether it stands still; the clock says that it stands still, and
+/// then looks whether somebody wants more: in one order of all four, one sees the other.
 #[derive(Debug, Default)]
-struct Calls {
-    begun: AtomicU64,
-    ended: AtomicU64,
+struct Time {
+    /// Ticks so far, each counted after the engine counted it.
+    now: AtomicU64,
+    /// The tick before which the clock does not stop.
+    until: AtomicU64,
     stands_still: AtomicBool,
 }
-
-/// Somebody is in a plugin.
-#[derive(Debug)]
-pub(crate) struct Entered<'t>(&'t Ticker);
 
 impl Ticker {
     /// Starts the clock of an engine.
     pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
-        let (calls, engine) = (Arc::<Calls>::default(), engine.weak());
-        let counted = calls.clone();
+        let (time, engine) = (Arc::<Time>::default(), engine.weak());
+        let counted = time.clone();
         let thread = thread::Builder::new().name("plugin-epoch".into()).spawn(move || run(&engine, &counted))?;
-        Ok(Self { calls, thread: thread.thread().clone() })
+        Ok(Self { time, thread: thread.thread().clone() })
     }
 
-    /// Time counts until what this gives is dropped.
-    pub(crate) fn enter(&self) -> Entered<'_> {
-        self.calls.begun.fetch_add(1, Ordering::SeqCst);
-        if self.calls.stands_still.load(Ordering::SeqCst) {
+    /// Keeps the clock going for so many ticks from now on: a deadline that is no further away, and is set already, will be
+    /// reached. While calls are frequent this only reads.
+    pub(crate) fn run_for(&self, ticks: u64) {
+        // The engine may be one tick ahead.
+        let until = self.time.now.load(Ordering::SeqCst) + 1 + ticks;
+        if self.time.until.load(Ordering::SeqCst) >= until {
+            return;
+        }
+        self.time.until.fetch_max(until + SPARE, Ordering::SeqCst);
+        if self.time.stands_still.load(Ordering::SeqCst) {
             self.thread.unpark();
         }
-        Entered(self)
     }
 }
 
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        self.0.calls.ended.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-fn run(weak: &EngineWeak, calls: &Calls) {
-    let (mut seen, mut quiet) = (0, 0);
+fn run(weak: &EngineWeak, time: &Time) {
     while let Some(engine) = weak.upgrade() {
         engine.increment_epoch();
         drop(engine);
-        // In this order: a call that begins between the two looks counts as under way.
-        let ended = calls.ended.load(Ordering::SeqCst);
-        let begun = calls.begun.load(Ordering::SeqCst);
-        quiet = if begun == seen && begun == ended { quiet + 1 } else { 0 };
-        seen = begun;
-        if quiet < QUIET {
+        let now = time.now.fetch_add(1, Ordering::SeqCst) + 1;
+        if now < time.until.load(Ordering::SeqCst) {
             thread::sleep(TICK);
             continue;
         }
-        quiet = 0;
-        calls.stands_still.store(true, Ordering::SeqCst);
-        while calls.begun.load(Ordering::SeqCst) == begun && weak.upgrade().is_some() {
+        time.stands_still.store(true, Ordering::SeqCst);
+        while time.until.load(Ordering::SeqCst) <= now && weak.upgrade().is_some() {
             thread::park_timeout(LOOK);
         }
-        calls.stands_still.store(false, Ordering::SeqCst);
+        time.stands_still.store(false, Ordering::SeqCst);
     }
 }
 
@@ -99,15 +90,15 @@ mod tests {
         let ticker = Ticker::start(&engine).unwrap();
         let module = wasmtime::Module::new(&engine, SPIN).unwrap();
         for stood_still in [false, true] {
-            while stood_still && !ticker.calls.stands_still.load(Ordering::SeqCst) {
+            while stood_still && !ticker.time.stands_still.load(Ordering::SeqCst) {
                 thread::yield_now();
             }
             let mut store = wasmtime::Store::new(&engine, ());
             store.set_epoch_deadline(u64::MAX / 2);
             let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
             let spin = instance.get_typed_func::<(), ()>(&mut store, "spin").unwrap();
-            let _entered = ticker.enter();
             store.set_epoch_deadline(ticks(5));
+            ticker.run_for(ticks(5));
             let error = spin.call(&mut store, ()).unwrap_err();
             assert_eq!(error.downcast_ref::<wasmtime::Trap>(), Some(&wasmtime::Trap::Interrupt));
         }

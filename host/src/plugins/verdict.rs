@@ -113,7 +113,8 @@ pub(crate) struct Draft<'a> {
 pub(crate) trait Judge {
     fn name(&self) -> &Arc<str>;
     fn has(&self, hook: Hook) -> bool;
-    fn judge(&self, hook: Hook, draft: &Draft<'_>) -> Answer;
+    /// The answer, and what the time is if it was just looked at.
+    fn judge(&self, hook: Hook, draft: &Draft<'_>) -> (Answer, Option<Instant>);
 }
 
 /// What asking one plugin came to.
@@ -189,8 +190,8 @@ impl<'a, J: Judge> Folding<'a, J> {
     /// Asks one after the other, at once.
     pub(crate) fn run(mut self) -> Ruling {
         while let Some((judge, hook)) = self.next() {
-            let answer = judge.judge(hook, &self.draft());
-            self.hear(judge, answer);
+            let (answer, now) = judge.judge(hook, &self.draft());
+            self.hear(judge, answer, now);
         }
         self.ruling()
     }
@@ -220,8 +221,8 @@ impl<'a, J: Judge> Folding<'a, J> {
     }
 
     /// Takes the answer of the one that was asked.
-    pub(crate) fn hear(&mut self, judge: &J, answer: Answer) {
-        self.draft.now = None;
+    pub(crate) fn hear(&mut self, judge: &J, answer: Answer, now: Option<Instant>) {
+        self.draft.now = now;
         self.ended = self.ruling.hear(judge, answer).is_break();
     }
 

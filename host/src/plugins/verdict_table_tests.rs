@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::contract::Hook;
 use super::verdict::{Answer, Draft, Ending, Judge, Judged, Outcome, Refusal, Ruling, fold};
@@ -52,9 +53,9 @@ impl Judge for Plugin<'_> {
         self.hook == hook
     }
 
-    fn judge(&self, hook: Hook, draft: &Draft<'_>) -> Answer {
+    fn judge(&self, hook: Hook, draft: &Draft<'_>) -> (Answer, Option<Instant>) {
         self.asked.borrow_mut().push((hook, draft.body.to_owned()));
-        ANSWERS[self.answers[usize::from(draft.body == REPLACED)]].1()
+        (ANSWERS[self.answers[usize::from(draft.body == REPLACED)]].1(), None)
     }
 }
 

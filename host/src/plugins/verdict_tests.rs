@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -50,9 +51,9 @@ impl Judge for Scripted {
         self.act(hook).is_some()
     }
 
-    fn judge(&self, hook: Hook, draft: &Draft<'_>) -> Answer {
+    fn judge(&self, hook: Hook, draft: &Draft<'_>) -> (Answer, Option<Instant>) {
         self.calls.lock().unwrap().push((self.index, hook, draft.body.to_owned()));
-        answer(self.act(hook).unwrap(), draft.body)
+        (answer(self.act(hook).unwrap(), draft.body), None)
     }
 }
 

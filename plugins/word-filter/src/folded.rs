@@ -1,17 +1,19 @@
 //! Text as words are compared in it, without losing where each piece stands in the original.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
-/// A text, case folded and decomposed, so that every spelling of a word is the same.
-pub(crate) fn fold(original: &str) -> String {
-    if original.is_ascii() {
-        return original.to_ascii_lowercase();
+/// A text of which every spelling of a word is the same: composed, and in one case. ASCII keeps its case, which a search
+/// has no trouble with, so that most texts need no copy.
+pub(crate) fn fold(original: &str) -> Cow<'_, str> {
+    if original.chars().all(is_folded) {
+        return Cow::Borrowed(original);
     }
     let mut text = String::with_capacity(original.len());
     fold_each(original, |c, _| text.push(c));
-    text
+    Cow::Owned(text)
 }
 
 /// Such a text, and where each piece of it comes from.
@@ -40,8 +42,8 @@ impl Folded {
         self.text.push(c);
     }
 
-    /// The characters of the original that a match covers. None if it begins or ends inside one (바보 in 바봉), or inside
-    /// a word where only whole ones count.
+    /// The characters of the original that a match covers. None if it begins or ends inside one, or inside a
+    /// word where only whole ones count.
     pub(crate) fn places(&self, found: Range<usize>, inside_words: bool) -> Option<&[(usize, usize)]> {
         let whole = |at: usize| {
             let (before, after) = self.text.split_at(at);
@@ -56,16 +58,18 @@ impl Folded {
 fn fold_each(original: &str, mut each: impl FnMut(char, (usize, usize))) {
     let mut chars = original.char_indices().peekable();
     while let Some((start, first)) = chars.next() {
-        let rest = std::iter::from_fn(|| chars.next_if(|(_, c)| continues(*c))).last();
+        let joins = |c| continues(c) || is_jamo_consonant(first) && is_jamo_vowel(c);
+        let rest = std::iter::from_fn(|| chars.next_if(|(_, c)| joins(*c))).last();
         let end = rest.map_or(start + first.len_utf8(), |(at, last)| at + last.len_utf8());
-        match &original.as_bytes()[start..end] {
-            [letter] => each(letter.to_ascii_lowercase().into(), (start, end)),
-            // Upper case first: it unites what lower case alone keeps apart, ς and σ, ß and ss. Left out is what hides
-            // inside words: soft hyphens, zero-width spaces and joiners.
-            _ => (original[start..end].nfkd().flat_map(char::to_uppercase).flat_map(char::to_lowercase))
-                .filter(|c| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'))
-                .for_each(|c| each(c, (start, end))),
+        if rest.is_none() && is_folded(first) {
+            each(first, (start, end));
+            continue;
         }
+        // Upper case first: it unites what lower case alone keeps apart, ς and σ, ß and ss. Left out is what hides inside
+        // words: soft hyphens, zero-width spaces and joiners.
+        (original[start..end].nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase))
+            .filter(|c| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'))
+            .for_each(|c| each(c, (start, end)));
     }
 }
 
@@ -74,8 +78,22 @@ fn continues(c: char) -> bool {
     c >= '\u{300}' && (is_combining_mark(c) || matches!(c, '\u{1160}'..='\u{11ff}'))
 }
 
+/// Korean letters that stand alone and are read as one syllable when a vowel follows a consonant: ㅂㅏ is 바.
+fn is_jamo_consonant(c: char) -> bool {
+    matches!(c, '\u{3131}'..='\u{314e}')
+}
+
+fn is_jamo_vowel(c: char) -> bool {
+    matches!(c, '\u{314f}'..='\u{3163}')
+}
+
+/// Stays as it is: ASCII, and the usual characters of Korean, Japanese and Chinese, unless an accent follows.
+fn is_folded(c: char) -> bool {
+    c.is_ascii() || matches!(c, '가'..='힣' | 'ぁ'..='ゖ' | 'ァ'..='ー' | '\u{4e00}'..='\u{9fff}')
+}
+
 /// Letters and digits of scripts that put spaces between words, so not those of Korean, Japanese and Chinese.
 fn is_spaced(c: char) -> bool {
-    !matches!(c, '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{d7ff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..)
+    !matches!(c, '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{a4cf}' | '\u{a960}'..='\u{a97f}' | '\u{ac00}'..='\u{d7ff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..)
         && (c.is_alphanumeric() || is_combining_mark(c))
 }

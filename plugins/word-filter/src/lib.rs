@@ -30,11 +30,12 @@ impl Plugin for WordFilter {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, String> {
-        let words: Vec<String> = config.mask.iter().chain(&config.reject).map(|word| fold(word)).collect();
-        if words.iter().any(String::is_empty) {
+        let words: Vec<_> = config.mask.iter().chain(&config.reject).map(|word| fold(word)).collect();
+        if words.iter().any(|word| word.is_empty()) {
             return Err("`mask` and `reject` must not hold empty words".into());
         }
-        Ok(Self { words: AhoCorasick::new(words).map_err(|error| format!("too many words: {error}"))?, config })
+        let words = AhoCorasick::builder().ascii_case_insensitive(true).build(words.iter().map(|word| word.as_bytes()));
+        Ok(Self { words: words.map_err(|error| format!("too many words: {error}"))?, config })
     }
 }
 
@@ -42,7 +43,7 @@ impl Filter for WordFilter {
     fn filter(&self, message: &Message) -> Verdict {
         let Some(text) = message.text("text") else { return Verdict::accept() };
         // Most texts hold none of the words, and need not be taken apart to know where.
-        if !self.words.is_match(&fold(&text)) {
+        if !self.words.is_match(fold(&text).as_ref()) {
             return Verdict::accept();
         }
         let folded = Folded::new(&text);
@@ -112,8 +113,10 @@ mod tests {
             assert_eq!(mask(&[word], &format!("이 {decomposed}야 Ａ")), "이 **야 Ａ");
             assert_eq!(mask(&[word], "바봉 버보"), "바봉 버보");
             assert_eq!(mask(&[word], &"바봉".nfd().collect::<String>()), "바봉".nfd().collect::<String>());
+            assert_eq!(mask(&[word], "ㅂㅏ보 ㅂㅏㅂㅗ ㅂㅗㅂㅗ ㅠㅠ"), "** ** ㅂㅗㅂㅗ ㅠㅠ");
         }
         assert_eq!(mask(&["badword"], "그badword는"), "그*******는");
+        assert_eq!(mask(&["ㅅㅂ", "ㅠㅠ"], "ㅅㅂ 사바 ㅅ바 ㅠㅠㅠ…"), "** 사바 ㅅ바 ***…");
     }
 
     #[test]
