@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{MapAccess, Visitor};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
@@ -83,8 +83,10 @@ impl Message {
     /// assert_eq!(message.text("n"), None);
     /// ```
     pub fn text(&self, field: &str) -> Option<String> {
-        let mut body = serde_json::Deserializer::from_str(&self.body);
-        serde_json::from_str(body.deserialize_map(Field(field)).ok()??.get()).ok()
+        match serde_json::Deserializer::from_str(&self.body).deserialize_map(Field(field)) {
+            Ok(Some(Value::String(text))) => Some(text),
+            _ => None,
+        }
     }
 
     /// The verdict that replaces one top-level field of the body, and leaves every other field's text as it is.
@@ -155,7 +157,7 @@ impl Message {
 struct Field<'a>(&'a str);
 
 impl<'de> Visitor<'de> for Field<'_> {
-    type Value = Option<&'de RawValue>;
+    type Value = Option<Value>;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("an object")
@@ -167,9 +169,10 @@ impl<'de> Visitor<'de> for Field<'_> {
 
         let mut found = None;
         while let Some(Name(name)) = fields.next_key()? {
-            let value = fields.next_value()?;
             if name == self.0 {
-                found = Some(value);
+                found = Some(fields.next_value()?);
+            } else {
+                fields.next_value::<IgnoredAny>()?;
             }
         }
         Ok(found)

@@ -89,13 +89,15 @@ fn with_scheme(text: &str) -> Option<Link> {
 }
 
 fn bare(text: &str) -> Option<Link> {
-    // Most words have none of the dots of domains.
+    const AROUND: [char; 3] = ['.', '-', '_'];
+    // Most words have none of the dots of domains, or only the one that ends a sentence.
+    let text = text.trim_matches(AROUND);
     if !text.contains(['.', '。', '．', '｡']) {
         return None;
     }
     // A longer host there is none; words may have grown together with one.
     let text = &text[text.ceil_char_boundary(text.len().saturating_sub(512))..];
-    let Ok(Host::Domain(domain)) = Host::parse(text.trim_matches(['.', '-', '_'])) else { return None };
+    let Ok(Host::Domain(domain)) = Host::parse(text.trim_start_matches(AROUND)) else { return None };
     let hosts = hosts(&domain);
     let (_, last) = hosts.first()?.rsplit_once('.')?;
     let doubtful = last.starts_with("xn--");
