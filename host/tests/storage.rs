@@ -147,7 +147,7 @@ async fn a_lost_answer_is_called_unknown_and_a_key_resolves_it(world: World) {
     client.send_text(keyed.to_string()).await;
     // The gateway's session waits for the lock, again and again: cut it off there.
     let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%store_batch%'";
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%store_messages%'";
     world.eventually(cut, 1).await;
     holder.batch_execute("COMMIT").await.unwrap();
     let reply = client.next().await;

@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join4;
 use tokio::time::{Instant, timeout};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use crate::authorize::Submitted;
 use crate::plugins::{Provenance, Screened};
 use crate::protocol::body::Body;
 
-use super::audit::note_batch;
 use super::{ANSWER_WITHIN, Param, Store, StoreError, StoredIds, settle, sql};
 
 /// A message to be stored. Made from what the plugin chain let through.
@@ -35,13 +33,8 @@ impl NewMessage {
         self.conversation
     }
 
-    /// Who sends it.
-    pub(super) fn sender(&self) -> Uuid {
-        self.sender
-    }
-
     /// The plugin that holds it or replaced its body.
-    pub(super) fn decided_by(&self) -> Option<&Provenance> {
+    fn decided_by(&self) -> Option<&Provenance> {
         self.decided_by.as_deref()
     }
 
@@ -82,9 +75,8 @@ pub enum Locking {
 }
 
 impl Store {
-    /// Stores a batch in one transaction and one round trip: locks, judgement, inserts and commit go out together, over a
-    /// connection that must be had by `connected_by`. Answers are in the order of `batch`. On an error nothing was stored,
-    /// save for [`StoreError::Lost`].
+    /// Stores a batch in one statement, which is one transaction and one round trip, over a connection that must be had by
+    /// `connected_by`. Answers are in the order of `batch`. On an error nothing was stored, save for [`StoreError::Lost`].
     pub async fn commit(
         &self,
         batch: &[&NewMessage],
@@ -92,50 +84,37 @@ impl Store {
         connected_by: Instant,
     ) -> Result<Vec<Committed>, StoreError> {
         let client = self.client(connected_by).await?;
-        // COMMIT ends a failed transaction too, so that nothing of it is left on the connection.
-        let rows = timeout(ANSWER_WITHIN, transaction(&client, batch, locking, self.audited)).await;
+        let conversations: Vec<Uuid> = batch.iter().map(|m| m.conversation).collect();
+        let senders: Vec<Uuid> = batch.iter().map(|m| m.sender).collect();
+        let bodies: Vec<&str> = batch.iter().map(|m| m.body.as_str()).collect();
+        let keys: Vec<Option<&str>> = batch.iter().map(|m| m.idempotency_key.as_deref()).collect();
+        let annotations: Vec<Option<&str>> = batch.iter().map(|m| m.annotations.as_deref()).collect();
+        let decided_by: Vec<Option<&str>> = batch.iter().map(|m| m.decided_by().map(|by| &*by.plugin)).collect();
+        let hold_reasons: Vec<Option<&str>> = batch.iter().map(|m| m.hold_reason.as_deref()).collect();
+        let wait = locking == Locking::Wait;
+        let is_noted = self.audited && batch.iter().any(|m| m.decided_by.is_some());
+        let versions = is_noted.then(|| column(batch, |by| by.version.as_deref()));
+        let digests = is_noted.then(|| column(batch, |by| Some(&*by.sha256)));
+        let parameters: [Param<'_>; 10] = [
+            (&conversations, Type::UUID_ARRAY),
+            (&senders, Type::UUID_ARRAY),
+            (&bodies, Type::TEXT_ARRAY),
+            (&keys, Type::TEXT_ARRAY),
+            (&annotations, Type::TEXT_ARRAY),
+            (&decided_by, Type::TEXT_ARRAY),
+            (&hold_reasons, Type::TEXT_ARRAY),
+            (&wait, Type::BOOL),
+            (&versions, Type::TEXT_ARRAY),
+            (&digests, Type::TEXT_ARRAY),
+        ];
+        let rows = timeout(ANSWER_WITHIN, client.query_typed(sql::STORE_MESSAGES, &parameters)).await;
         settle(client, rows)?.iter().map(committed).collect()
     }
 }
 
-async fn transaction(
-    client: &Client,
-    batch: &[&NewMessage],
-    locking: Locking,
-    audited: bool,
-) -> Result<Vec<Row>, Error> {
-    let conversations: Vec<Uuid> = batch.iter().map(|m| m.conversation).collect();
-    let senders: Vec<Uuid> = batch.iter().map(|m| m.sender).collect();
-    let bodies: Vec<&str> = batch.iter().map(|m| m.body.as_str()).collect();
-    let keys: Vec<Option<&str>> = batch.iter().map(|m| m.idempotency_key.as_deref()).collect();
-    let annotations: Vec<Option<&str>> = batch.iter().map(|m| m.annotations.as_deref()).collect();
-    let decided_by: Vec<Option<&str>> = batch.iter().map(|m| m.decided_by().map(|by| &*by.plugin)).collect();
-    let hold_reasons: Vec<Option<&str>> = batch.iter().map(|m| m.hold_reason.as_deref()).collect();
-    let wait = locking == Locking::Wait;
-    let parameters: [Param<'_>; 8] = [
-        (&conversations, Type::UUID_ARRAY),
-        (&senders, Type::UUID_ARRAY),
-        (&bodies, Type::TEXT_ARRAY),
-        (&keys, Type::TEXT_ARRAY),
-        (&annotations, Type::TEXT_ARRAY),
-        (&decided_by, Type::TEXT_ARRAY),
-        (&hold_reasons, Type::TEXT_ARRAY),
-        (&wait, Type::BOOL),
-    ];
-    // Each future sends when it is first polled, and they are polled in this order: one round trip for all of them.
-    let (begun, stored, noted, ended) = join4(
-        client.batch_execute(sql::BEGIN_BATCH),
-        client.query_typed(sql::STORE_BATCH, &parameters),
-        note_batch(client, if audited { batch } else { &[] }),
-        client.batch_execute("COMMIT"),
-    )
-    .await;
-    // After a failure COMMIT answers ROLLBACK without an error, so each answer counts, the first failure first.
-    begun?;
-    let rows = stored?;
-    noted?;
-    ended?;
-    Ok(rows)
+/// Something about the plugins that decided, where one did.
+fn column<'a>(batch: &[&'a NewMessage], part: fn(&Provenance) -> Option<&str>) -> Vec<Option<&'a str>> {
+    batch.iter().map(|message| message.decided_by().and_then(part)).collect()
 }
 
 fn committed(row: &Row) -> Result<Committed, StoreError> {

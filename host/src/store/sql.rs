@@ -1,16 +1,13 @@
 //! All SQL of the gateway. Every statement runs unnamed through PgBouncer in transaction mode, and answers in plain types.
 
-/// Opens a batch. The time-outs bound what it can wait for inside the database.
-pub(super) const BEGIN_BATCH: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
-    SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
-
-/// Locks the conversations of a batch, judges its messages and stores them: `$1` conversation, `$2` sender, `$3` body, `$4`
-/// idempotency key, `$5` annotations, `$6` deciding plugin, `$7` why it is held (null: it is not), `$8` whether to wait for
-/// conversations that somebody else holds. One row for each message, in order. The statements themselves stand in
-/// `migrations/V4__store_batch.sql`: inside the database their plans are made once for each connection, which for a small
+/// Locks the conversations of a batch, judges its messages and stores them, in a transaction of its own: `$1` conversation, `$2`
+/// sender, `$3` body, `$4` idempotency key, `$5` annotations, `$6` deciding plugin, `$7` why it is held (null: it is not), `$8`
+/// whether to wait for conversations that somebody else holds, `$9` the plugin's version, `$10` its file's digest (null: what it did
+/// leaves no audit row). One row for each message, in order. The statements themselves stand in
+/// `migrations/V6__store_messages.sql`: inside the database their plans are made once for each connection, which for a small
 /// batch is half of the work.
-pub(super) const STORE_BATCH: &str =
-    "SELECT status, id, seq, created_at FROM store_batch($1, $2, $3, $4, $5, $6, $7, $8)";
+pub(super) const STORE_MESSAGES: &str =
+    "SELECT status, id, seq, created_at FROM store_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
 /// Whether the server takes no writes: a standby, or a primary that was fenced off.
 pub(super) const READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::bool";
@@ -130,34 +127,6 @@ FROM fresh f JOIN inserted n ON n.conversation_id = f.conversation_id AND n.seq 
 pub(super) const REFUSE: &str = "
 WITH refused AS (UPDATE held_messages SET refused_at = now() WHERE id = ANY($1) AND refused_at IS NULL RETURNING id)
 SELECT id FROM refused ORDER BY id";
-
-/// Inside a batch's transaction: what plugins did to the messages that it has just inserted, which are those that carry its own
-/// number. `$1` conversations, `$2` senders, `$3` plugins, `$4` their versions, `$5` their digests, `$6` messages of the batch. Of
-/// two versions that decided on one sender's messages in one batch, the later one is named.
-pub(super) const AUDIT_BATCH: &str = "
-WITH decided AS (
-    SELECT DISTINCT ON (conversation_id, sender_id, plugin) conversation_id, sender_id, plugin, version, sha256
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
-        WITH ORDINALITY AS t(conversation_id, sender_id, plugin, version, sha256, ord)
-    ORDER BY conversation_id, sender_id, plugin, ord DESC
-), rooms AS (
-    SELECT DISTINCT conversation_id AS id FROM decided
-), fresh AS (
-    SELECT m.conversation_id, m.sender_id, m.decided_by, NULL AS reason, m.id AS message_id, NULL::bigint AS held_id, m.tx
-    FROM rooms CROSS JOIN LATERAL (
-        SELECT *, xmin AS tx FROM messages WHERE conversation_id = rooms.id ORDER BY seq DESC LIMIT $6) m
-    UNION ALL
-    SELECT h.conversation_id, h.sender_id, h.held_by, h.reason, NULL, h.id, h.tx
-    FROM rooms CROSS JOIN LATERAL (
-        SELECT *, xmin AS tx FROM held_messages WHERE conversation_id = rooms.id ORDER BY id DESC LIMIT $6) h
-)
-INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, version, sha256, reason, message_id, held_id)
-SELECT f.conversation_id, f.sender_id, CASE WHEN f.held_id IS NULL THEN 'replaced' ELSE 'held' END,
-    d.plugin, d.version, d.sha256, f.reason, f.message_id, f.held_id
-FROM fresh f JOIN decided d
-    ON d.conversation_id = f.conversation_id AND d.sender_id = f.sender_id AND d.plugin = f.decided_by
-WHERE f.tx = pg_current_xact_id()::xid
-ORDER BY coalesce(f.message_id, f.held_id)";
 
 /// Messages that plugins kept from being stored: `$1` conversations, `$2` senders, `$3` verdicts, `$4` plugins, `$5` their versions,
 /// `$6` their digests, `$7` codes, `$8` reasons.
