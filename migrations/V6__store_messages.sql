@@ -27,8 +27,8 @@ DECLARE
     locked uuid[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'messages are stored under READ COMMITTED; default_transaction_isolation is %',
-            current_setting('transaction_isolation');
+        RAISE EXCEPTION 'messages are stored under READ COMMITTED, and this is %: ALTER ROLE % SET default_transaction_isolation = ''read committed''',
+            upper(current_setting('transaction_isolation')), quote_ident(current_user);
     END IF;
     IF wait_for_locks THEN
         SELECT array_agg(l.id) INTO locked FROM (

@@ -67,7 +67,7 @@ impl PluginCommand {
                     "there is no plugin in {}: neither a crate nor a build.sh",
                     subject::shown(&dirs)
                 );
-                files.iter().for_each(|file| println!("{}", file.display()));
+                files.iter().for_each(|file| subject::report(file.display()));
                 Ok(ExitCode::SUCCESS)
             }
             Self::Test(options) => test::run(&options),
@@ -78,7 +78,7 @@ impl PluginCommand {
             Self::Status(options) => status::run(&options),
             Self::Sdk { dir } => {
                 sdk::write(&dir)?;
-                println!("{}", dir.display());
+                subject::report(dir.display());
                 Ok(ExitCode::SUCCESS)
             }
         }

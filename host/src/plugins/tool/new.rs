@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 
 use super::sdk;
+use super::subject::report;
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -115,8 +116,12 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     for (file, template) in options.language.files() {
         sdk::put(&dir.join(file), options.language.fill(template, name, &sdk))?;
     }
-    println!("{}: the rule is in {}, what it must do in cases.toml. Next:", dir.display(), options.language.rule());
-    println!("  cd {} && arcyou-gateway plugin test", dir.display());
+    report(format_args!(
+        "{}: the rule is in {}, what it must do in cases.toml. Next:",
+        dir.display(),
+        options.language.rule()
+    ));
+    report(format_args!("  cd {} && arcyou-gateway plugin test", dir.display()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use arcyou_outbox_worker::terminal::print;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -140,7 +141,12 @@ fn listed(path: &Path, file: &str) -> anyhow::Result<Entry> {
 
 /// One line of a report: what, and what there is to say about it.
 pub(super) fn say(what: &str, text: impl Display) {
-    println!("{what:<12} {text}");
+    report(format_args!("{what:<12} {text}"));
+}
+
+/// A line. Whoever reads may have read enough, as `head` does: what is to be done is done all the same.
+pub(super) fn report(text: impl Display) {
+    let _ = print(&text.to_string());
 }
 
 /// 1234567 as 1,234,567.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow};
 
 use super::super::cases;
 use super::lines::Lines;
-use super::subject::{Subject, loader};
+use super::subject::{Subject, loader, report};
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -34,15 +34,15 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let held = cases::hold(&plugin, &cases, case);
         let lines = lines.take();
         match held {
-            Ok(()) => println!("ok      line {}  {}", case.line(), case.name()),
+            Ok(()) => report(format_args!("ok      line {}  {}", case.line(), case.name())),
             Err(mismatch) => {
                 failed += 1;
-                println!("FAILED  {}: {mismatch}", file.display());
-                lines.iter().for_each(|line| println!("    log: {line}"));
+                report(format_args!("FAILED  {}: {mismatch}", file.display()));
+                lines.iter().for_each(|line| report(format_args!("    log: {line}")));
             }
         }
     }
-    println!("{} passed, {failed} failed", cases.cases().len() - failed);
+    report(format_args!("{} passed, {failed} failed", cases.cases().len() - failed));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
