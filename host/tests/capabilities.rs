@@ -5,7 +5,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arcyou_gateway::plugins::{Options, PluginHost};
 use arcyou_gateway::protocol::body::BodyLimits;
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use support::World;
 use support::client::Client;
 use support::plugins::directory;
-use support::plugins::guests::{Dir, logged, send};
+use support::plugins::guests::{Dir, annotations, logged, send};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -75,6 +75,30 @@ fn what_is_not_granted_is_refused_with_the_line_to_add() {
     options.kv = None;
     let error = PluginHost::new(options).err().unwrap().to_string();
     assert!(error.contains("flood-guard") && error.contains("PLUGIN_KV_URL"), "{error}");
+}
+
+#[test]
+fn the_time_and_chance_are_there_for_a_plugin_that_is_granted_them() {
+    let dir = Dir::empty();
+    dir.copy("dice.wasm", "dice.wasm");
+    dir.manifest("[[plugin]]\nname = \"dice\"\ngrants = [\"clock\"]\n");
+    let error = dir.error();
+    assert!(error.contains("arcyou:gateway/random@1.1.0") && error.contains("grants = [\"random\"]"), "{error}");
+    dir.manifest(
+        "[[plugin]]\nname = \"dice\"\ngrants = [\"clock\", \"random\"]\n[plugin.limits]\ndeadline_ms = 10000\n",
+    );
+    let host = dir.host();
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let (before, first, second) = (now(), send(&host, json!({})), send(&host, json!({"bytes": "65536"})));
+    let noted = [first, second].map(|preview| annotations(&preview)["dice"].take());
+    for noted in &noted {
+        let clock: u128 = noted["clock_ms"].as_str().unwrap().parse().unwrap();
+        assert!((before..=now()).contains(&clock), "{noted}");
+    }
+    assert_eq!((&noted[0]["length"], &noted[1]["length"]), (&json!("8"), &json!("65536")));
+    assert_ne!(noted[0]["begins"], noted[1]["begins"]);
+    // More at once is the plugin's failure.
+    assert_eq!(send(&host, json!({"bytes": "65537"})).outcome, "failed");
 }
 
 #[tokio::test]

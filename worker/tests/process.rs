@@ -136,6 +136,30 @@ async fn started_while_everything_is_away_it_waits_and_says_so() {
     assert_eq!(process.exit_code().await, Some(0));
 }
 
+/// As when a worker was upgraded before the schema.
+#[tokio::test]
+async fn newer_than_the_schema_it_waits_and_says_so() {
+    let bed = Bed::new().await;
+    let older = "ALTER FUNCTION claim_outbox RENAME TO not_yet; ALTER FUNCTION mark_outbox RENAME TO not_yet_either";
+    bed.sql.batch_execute(older).await.unwrap();
+    let ids = bed.insert(5).await;
+    let mut listener = bed.listener().await;
+    let mut process = Process::start(&bed).await;
+    let said = async {
+        let reason = |report: Value| report["parts"]["database"]["reason"].as_str().unwrap_or_default().to_owned();
+        while !reason(process.until_ready(false).await).contains("claim_outbox") {}
+    };
+    in_time("the reason", said).await;
+    let upgrade = "ALTER FUNCTION not_yet RENAME TO claim_outbox; ALTER FUNCTION not_yet_either RENAME TO mark_outbox";
+    bed.sql.batch_execute(upgrade).await.unwrap();
+    process.until_ready(true).await;
+    listener.until_heard(&ids).await;
+    bed.until_all_processed().await;
+    bed.assert_nothing_burnt().await;
+    process.signal("TERM");
+    assert_eq!(process.exit_code().await, Some(0));
+}
+
 #[tokio::test]
 async fn metrics_tell_what_happened() {
     let bed = Bed::new().await;

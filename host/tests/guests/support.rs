@@ -20,7 +20,8 @@ pub(crate) fn built() -> &'static Path {
     BUILT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("plugins-test");
-        build::build(&[root.join("plugins"), root.join("host/tests/guests")], &out).unwrap();
+        let guests = root.join("host/tests/guests");
+        build::build(&[root.join("plugins"), guests.join("dice"), guests], &out).unwrap();
         out
     })
 }

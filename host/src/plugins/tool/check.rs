@@ -41,8 +41,18 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn limits(limits: &Limits) {
-    let Limits { deadline_ms, startup_ms, memory_mib, output_bytes, log_lines, instances, calls_per_instance, .. } =
-        limits;
+    let Limits {
+        deadline_ms,
+        startup_ms,
+        memory_mib,
+        output_bytes,
+        log_lines,
+        instances,
+        calls_per_instance,
+        wall_ms,
+        waiting,
+        ..
+    } = limits;
     let (deadline, startup, memory) = (deadline_ms.get(), startup_ms.get(), memory_mib.get());
     say(
         "limits",
@@ -53,6 +63,8 @@ fn limits(limits: &Limits) {
     );
     let (lines, instances, calls) = (log_lines.get(), instances.get(), calls_per_instance.get());
     say("", format_args!("{lines} log lines a call, {instances} warm instances, {calls} calls each"));
+    let (wall, waiting) = (wall_ms.get(), waiting.get());
+    say("", format_args!("where it waits, for kv or http: {wall} ms by the clock, {waiting} calls at once"));
 }
 
 /// What the gateway does at its start, one step after the other.
