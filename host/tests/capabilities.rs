@@ -78,24 +78,26 @@ fn what_is_not_granted_is_refused_with_the_line_to_add() {
 }
 
 #[test]
-fn the_time_and_chance_are_there_for_a_plugin_that_is_granted_them() {
+fn time_chance_and_values_are_there_for_a_plugin_that_is_granted_them() {
     let dir = Dir::empty();
     dir.copy("dice.wasm", "dice.wasm");
-    dir.manifest("[[plugin]]\nname = \"dice\"\ngrants = [\"clock\"]\n");
+    dir.manifest("[[plugin]]\nname = \"dice\"\ngrants = [\"clock\", \"kv\"]\n");
     let error = dir.error();
     assert!(error.contains("arcyou:gateway/random@1.1.0") && error.contains("grants = [\"random\"]"), "{error}");
     dir.manifest(
-        "[[plugin]]\nname = \"dice\"\ngrants = [\"clock\", \"random\"]\n[plugin.limits]\ndeadline_ms = 10000\n",
+        "[[plugin]]\nname = \"dice\"\ngrants = [\"clock\", \"kv\", \"random\"]\n\
+        [plugin.limits]\ndeadline_ms = 10000\nwall_ms = 10000\n",
     );
     let host = dir.host();
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-    let (before, first, second) = (now(), send(&host, json!({})), send(&host, json!({"bytes": "65536"})));
-    let noted = [first, second].map(|preview| annotations(&preview)["dice"].take());
-    for noted in &noted {
+    let before = now();
+    let noted = [json!({"key": "a"}), json!({"key": "a", "bytes": "65536"})]
+        .map(|body| annotations(&send(&host, body))["dice"].take());
+    for (noted, length, asked) in [(&noted[0], "8", "Ok(1)"), (&noted[1], "65536", "Ok(2)")] {
         let clock: u128 = noted["clock_ms"].as_str().unwrap().parse().unwrap();
         assert!((before..=now()).contains(&clock), "{noted}");
+        assert_eq!((&noted["length"], &noted["asked"]), (&json!(length), &json!(asked)));
     }
-    assert_eq!((&noted[0]["length"], &noted[1]["length"]), (&json!("8"), &json!("65536")));
     assert_ne!(noted[0]["begins"], noted[1]["begins"]);
     // More at once is the plugin's failure.
     assert_eq!(send(&host, json!({"bytes": "65537"})).outcome, "failed");

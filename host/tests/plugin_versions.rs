@@ -257,3 +257,23 @@ fn what_a_plugin_fails_on_is_kept_and_fails_again() {
     let (report, same) = replay(panic, &["--times", "10"]);
     assert!(same && report.contains("7 made"), "{report}");
 }
+
+#[test]
+fn a_plugin_that_was_granted_something_fails_again_with_the_same() {
+    let (dir, state) = (Dir::empty(), tempfile::tempdir().unwrap());
+    dir.copy("dice.wasm", "dice.wasm");
+    dir.manifest(
+        "[[plugin]]\nname = \"dice\"\ngrants = [\"clock\", \"kv\", \"random\"]\n\
+        [plugin.limits]\ndeadline_ms = 10000\nwall_ms = 10000\n",
+    );
+    let mut options = Options::new(Some(dir.path()), None, LIMITS);
+    options.records_dir = Some(state.path().to_owned());
+    let host = PluginHost::new(options).unwrap();
+    assert_eq!(send(&host, json!({"key": "a"})).outcome, "stored");
+    assert_eq!(send(&host, json!({"key": "a", "bytes": "65537"})).outcome, "failed");
+    while records(state.path()).is_empty() {
+        std::thread::yield_now();
+    }
+    let (report, same) = replay(&records(state.path())[0], &[]);
+    assert!(same && report.contains("65537 random bytes at once"), "{report}");
+}

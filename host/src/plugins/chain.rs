@@ -238,7 +238,11 @@ impl Chain {
         let ids = id_texts(&mut space, conversation, sender);
         let draft = self.draft(ids, role, body.as_str());
         let folding = Folding::of_message(&self.plugins, &draft);
-        if self.waits { wait_here(self.wait_for(folding)) } else { folding.run() }
+        if !self.waits {
+            return folding.run();
+        }
+        // No thread, no runtime: then nothing can be said about the message.
+        wait_here(self.wait_for(folding)).unwrap_or_else(|| Ruling { ending: Ending::Failed, ..Ruling::default() })
     }
 
     fn draft<'a>(&self, [conversation, sender]: [&'a str; 2], role: &'a str, body: &'a str) -> Draft<'a> {
@@ -270,20 +274,16 @@ fn id_texts(space: &mut IdTexts, conversation: Uuid, sender: Uuid) -> [&str; 2] 
     [conversation.as_hyphenated().encode_lower(first), sender.as_hyphenated().encode_lower(second)]
 }
 
-/// Waits on this thread, which may be one of a runtime's and may not: so on another, with what this one logs to.
-fn wait_here(work: impl Future<Output = Ruling> + Send) -> Ruling {
+/// Waits on this thread, which may be one of a runtime's and may not: so on another, with what this one logs to. None if there
+/// is no other.
+pub(super) fn wait_here<T: Send>(work: impl Future<Output = T> + Send) -> Option<T> {
     let log = tracing::dispatcher::get_default(Clone::clone);
     let run = || {
         let _log = tracing::dispatcher::set_default(&log);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map(|runtime| runtime.block_on(work))
     };
-    let ruling = thread::scope(|scope| scope.spawn(run).join());
-    match ruling {
-        Ok(Ok(ruling)) => ruling,
-        // No thread, no runtime: then nothing can be said about the message.
-        _ => Ruling { ending: Ending::Failed, ..Ruling::default() },
-    }
+    thread::scope(|scope| scope.spawn(run).join()).ok()?.ok()
 }
 
 /// What a ruling by this plugin makes of the message that it is about.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::cache::private_dir;
+use super::capabilities::{Capability, Grants, HttpLimits, KvLimits};
 use super::contract::Hook;
 use super::fault::{Fault, FaultKind};
 use super::limits::Limits;
@@ -56,6 +57,13 @@ pub(crate) struct Record {
     pub(crate) config: Json,
     pub(crate) limits: Limits,
     pub(crate) isolation: Isolation,
+    /// As in `plugins.toml`.
+    #[serde(default)]
+    pub(crate) grants: Vec<Capability>,
+    #[serde(default)]
+    pub(crate) kv: Option<KvLimits>,
+    #[serde(default)]
+    pub(crate) http: Option<HttpLimits>,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_body_depth: usize,
 }
@@ -81,7 +89,8 @@ pub(crate) struct Message {
 
 impl Record {
     fn new(plugin: &Plugin, file: PathBuf, hook: Hook, draft: &Draft<'_>, fault: &Fault) -> Self {
-        let Entry { limits, isolation, config, .. } = &plugin.origin().1;
+        let Entry { limits, isolation, config, grants, .. } = &plugin.origin().1;
+        let (grants, kv, http) = grants.parts();
         let BodyLimits { max_bytes, max_depth } = *plugin.body_limits();
         let by = plugin.provenance();
         let note = |note: &Note| (note.plugin.to_string(), note.key.clone(), note.value.clone());
@@ -102,20 +111,24 @@ impl Record {
             config: config.clone(),
             limits: *limits,
             isolation: *isolation,
+            grants,
+            kv,
+            http,
             max_body_bytes: max_bytes,
             max_body_depth: max_depth,
         }
     }
 
-    /// The plugin as it was configured.
-    pub(crate) fn entry(&self, file: &str) -> Entry {
-        Entry {
+    /// The plugin as it was configured. The error is that of a record that somebody changed.
+    pub(crate) fn entry(&self, file: &str) -> Result<Entry, String> {
+        Ok(Entry {
             name: self.plugin.clone(),
             limits: self.limits,
             isolation: self.isolation,
             config: self.config.clone(),
+            grants: Grants::new(self.grants.clone(), self.kv, self.http.clone())?,
             ..Entry::unlisted(file)
-        }
+        })
     }
 
     pub(crate) fn hook(&self) -> Option<Hook> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::chain::{Chain, Preview};
+use super::chain::{Chain, Preview, wait_here};
 use super::contract::Hook;
 use super::instance::{StartError, Used};
 use super::manifest::{ChainLimits, Entry};
@@ -78,7 +78,11 @@ impl Trial {
     /// One hook on one message, as it stood in some chain. Answers the failure, if it fails.
     pub(crate) fn ask(&self, hook: Hook, draft: &Draft<'_>) -> Option<Failure> {
         let failures = self.plugin.status().failures;
-        let _ = self.plugin.judge(hook, draft);
+        if self.plugin.waits() {
+            wait_here(self.plugin.judge_on_fiber(hook, draft));
+        } else {
+            let _ = self.plugin.judge(hook, draft);
+        }
         self.plugin.last_fault().filter(|_| self.plugin.status().failures > failures)
     }
 }

@@ -10,7 +10,7 @@ use arcyou_outbox_worker::tls::install_crypto;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Url, redirect};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::timed;
 use crate::plugins::contract::host::http::{Error, Header, Host, Request, Response};
@@ -25,7 +25,7 @@ const NOT_THE_PLUGINS: [&str; 8] =
     ["connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// The table `[plugin.http]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HttpLimits {
     /// `host` (at its scheme's usual port) or `host:port`. Addresses of private networks count only if they stand here.

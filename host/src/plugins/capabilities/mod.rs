@@ -13,7 +13,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use wasmtime::component::{Component, HasSelf, Linker};
 
 pub(crate) use self::http::HttpLimits;
@@ -25,7 +25,7 @@ use super::contract::host;
 use super::instance::State;
 
 /// Something that plugins get only if their entry says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Capability {
     Clock,
@@ -78,6 +78,13 @@ impl Grants {
 
     pub(crate) fn has(&self, capability: Capability) -> bool {
         self.names.contains(&capability)
+    }
+
+    /// What [`Grants::new`] makes the same of.
+    pub(crate) fn parts(&self) -> (Vec<Capability>, Option<KvLimits>, Option<HttpLimits>) {
+        let kv = self.has(Capability::Kv).then_some(self.kv);
+        let http = self.has(Capability::Http).then(|| self.http.clone());
+        (self.names.clone(), kv, http)
     }
 }
 

@@ -35,8 +35,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let lines = Lines::collect()?;
     let loader = Loader::new(usual_cache().as_deref(), record.body_limits(), Arc::new(Instant::now))?;
     let file = wasm.file_name().unwrap_or_default().to_string_lossy();
-    let plugin = loader.load_file(wasm, record.entry(&file))?;
-    let trial = Trial::new(&plugin, record.entry(&file)).map_err(|error| anyhow::anyhow!(error.into_fault().text))?;
+    let entry = record.entry(&file).map_err(anyhow::Error::msg)?;
+    let plugin = loader.load_file(wasm, entry.clone())?;
+    let trial = Trial::new(&plugin, entry).map_err(|error| anyhow::anyhow!(error.into_fault().text))?;
     lines.take();
     say("plugin", format_args!("{} {}", record.plugin, wasm.display()));
     if *plugin.provenance().sha256 != *record.sha256 {

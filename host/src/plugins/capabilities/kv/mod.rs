@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::memory::MemoryKv;
 pub use self::redis::RedisKv;
@@ -47,7 +47,7 @@ pub enum KvError {
 }
 
 /// The table `[plugin.kv]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct KvLimits {
     /// Calls that one call of a hook may make.

@@ -1,6 +1,8 @@
-//! A plugin that notes the time, and as many random bytes as the message's `bytes` asks for.
+//! A plugin that notes the time, how often it was asked under the message's `key`, and as many random bytes as its `bytes` says.
 
-use arcyou_plugin_sdk::{Message, NoConfig, Plugin, Validate, Verdict, clock, random};
+use std::time::Duration;
+
+use arcyou_plugin_sdk::{Message, NoConfig, Plugin, Validate, Verdict, clock, kv, random};
 
 struct Dice;
 
@@ -15,8 +17,10 @@ impl Plugin for Dice {
 impl Validate for Dice {
     fn validate(&self, message: &Message) -> Verdict {
         let length = message.text("bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(8);
+        let asked = kv::increment(&message.text("key").unwrap_or_default(), 1, Duration::from_secs(60));
         let bytes = random::bytes(length);
         Verdict::accept()
+            .annotate("asked", format!("{asked:?}"))
             .annotate("clock_ms", clock::now().as_millis().to_string())
             .annotate("length", bytes.len().to_string())
             .annotate("begins", format!("{:?}", &bytes[..8]))
