@@ -70,6 +70,9 @@ fn limits(limits: &Limits) {
 /// What the gateway does at its start, one step after the other.
 fn loads(found: &Found, loader: &Loader) -> Result<(), String> {
     let plugin = found.load(loader).map_err(|error| error.to_string())?;
+    if let Some(version) = &plugin.provenance().version {
+        say("version", version);
+    }
     say("hooks", plugin.status().hooks.join(", "));
     if let Some(used) = plugin.pool().used() {
         say("starts", format_args!("with {} of memory", kib(used.memory)));
