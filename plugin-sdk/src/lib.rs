@@ -62,6 +62,8 @@ mod export;
 pub mod http;
 mod join;
 pub mod kv;
+#[cfg(feature = "links")]
+pub mod links;
 mod log;
 mod message;
 pub mod random;

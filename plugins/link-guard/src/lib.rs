@@ -3,10 +3,8 @@
 //! Judged is the host that a client would ask for a preview, whatever the text makes of it: upper case, percent-encoding,
 //! other alphabets, `user@` before it, a port or a dot behind it.
 
-mod links;
-
+use arcyou_plugin_sdk::links::{self, Link};
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict};
-use links::Link;
 use url::Host;
 
 /// What stands under `[plugin.config]`.
@@ -64,6 +62,11 @@ impl Domains {
     }
 }
 
+fn is_scheme(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'.' | b'-');
+    text.starts_with(|first: char| first.is_ascii_lowercase()) && text.bytes().all(plain)
+}
+
 struct LinkGuard {
     config: Config,
     allow: Domains,
@@ -74,7 +77,7 @@ impl Plugin for LinkGuard {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, String> {
-        if let Some(scheme) = config.schemes.iter().find(|scheme| !links::is_scheme(scheme)) {
+        if let Some(scheme) = config.schemes.iter().find(|scheme| !is_scheme(scheme)) {
             return Err(format!("{scheme:?} in `schemes` should be like \"https\", in lower case and without a colon"));
         }
         Ok(Self { allow: Domains::parse(&config.allow)?, deny: Domains::parse(&config.deny)?, config })

@@ -1,22 +1,27 @@
-//! Links in a text, as widely as any client sees them.
+//! Links in a text, as widely as any client sees them: what counts is the host that a client would ask for a preview, whatever
+//! the text makes of it. With the feature `links`.
 
 use std::ops::Range;
 
 use url::{Host, Url, quirks::domain_to_unicode};
 
 /// A piece of a text that clients make a link of.
-#[derive(Debug, Default)]
-pub(crate) struct Link {
-    pub(crate) place: Range<usize>,
-    pub(crate) scheme: String,
-    /// The host, and then what a client takes for it that knows no other letters than a to z. None: nobody can tell.
-    pub(crate) hosts: Vec<String>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Link {
+    /// Where it stands in the text, in bytes.
+    pub place: Range<usize>,
+    /// In lower case, without the colon; `https` if it has none of its own.
+    pub scheme: String,
+    /// The host as the network knows it (in lower case, other alphabets as `xn--`), and then what a client takes for it that
+    /// knows no other letters than a to z. None: nobody can tell.
+    pub hosts: Vec<String>,
     /// It has no scheme of its own.
-    pub(crate) bare: bool,
+    pub bare: bool,
     /// It may be two sentences with a full stop between them.
-    pub(crate) doubtful: bool,
+    pub doubtful: bool,
     /// Something that looks like a host stands before it: `https://good.com@evil.com`.
-    pub(crate) disguised: bool,
+    pub disguised: bool,
 }
 
 /// The pieces of a text that these characters do not end, and where each begins.
@@ -42,7 +47,17 @@ fn scheme(word: &str, colon: usize) -> Option<usize> {
     Some(run + word[run..colon].find(|c: char| c.is_ascii_alphabetic())?)
 }
 
-pub(crate) fn find(text: &str) -> Vec<Link> {
+/// All of them, in the order of the text; also `javascript:` and the like.
+///
+/// ```
+/// use arcyou_plugin_sdk::links;
+///
+/// let found = links::find("See HTTPS://good.com@Evil.example/x or example.org.");
+/// assert_eq!((found[0].hosts[0].as_str(), found[0].disguised), ("evil.example", true));
+/// assert_eq!((found[1].hosts[0].as_str(), found[1].bare), ("example.org", true));
+/// assert!(links::find("no link. at all").is_empty());
+/// ```
+pub fn find(text: &str) -> Vec<Link> {
     let mut links = Vec::new();
     for (start, word) in pieces(text, ends_link) {
         let schemes = word.match_indices(':').filter_map(|(colon, _)| scheme(word, colon));
@@ -121,12 +136,14 @@ fn hosts(domain: &str) -> Vec<String> {
 }
 
 /// Whether a host is an address, or a name that only some networks know.
-pub(crate) fn is_private(host: &str) -> bool {
+///
+/// ```
+/// use arcyou_plugin_sdk::links::is_private;
+///
+/// assert!(is_private("127.0.0.1") && is_private("intranet") && is_private("nas.local"));
+/// assert!(!is_private("example.com"));
+/// ```
+pub fn is_private(host: &str) -> bool {
     let address = !matches!(Host::parse(host), Ok(Host::Domain(_)));
     address || !host.contains('.') || [".local", ".localhost", ".internal"].iter().any(|local| host.ends_with(local))
-}
-
-pub(crate) fn is_scheme(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'.' | b'-');
-    text.starts_with(|first: char| first.is_ascii_lowercase()) && text.bytes().all(plain)
 }
