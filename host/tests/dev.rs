@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use serde_json::json;
 use support::client::Client;
-use support::plugins::built;
+use support::plugins::fill;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -35,9 +35,15 @@ fn folder() -> TempDir {
     dir
 }
 
+/// What the repository ships, without the guests of other tests.
+const SHIPPED: &[&str] = &["body-shape", "flood-guard", "link-guard", "pii-mask", "toxicity-hook", "word-filter"];
+
 impl Dev {
     async fn start(folder: &Path, arguments: &[&str]) -> Self {
         let port = free_port();
+        let plugins = folder.join("plugins");
+        std::fs::create_dir_all(&plugins).unwrap();
+        fill(&plugins, SHIPPED, include_str!("../../plugins/plugins.toml"));
         let mut child = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"))
             .arg("dev")
             .arg("--data-dir")
@@ -47,7 +53,7 @@ impl Dev {
             .env_remove("REDIS_URL")
             .env("PORT", port.to_string())
             .env("ADMIN_ADDR", format!("127.0.0.1:{}", free_port()))
-            .env("PLUGINS_DIR", built())
+            .env("PLUGINS_DIR", plugins)
             .env("DRAIN_SECONDS", "1")
             .stdout(Stdio::piped())
             .kill_on_drop(true)
