@@ -2,6 +2,9 @@
 -- gateway, PgBouncer and PostgreSQL, and no answer comes before the commit. It follows `store_batch`, which needed a transaction around it,
 -- and another statement in there for what plugins did.
 --
+-- Where a stricter isolation level is the default it says so, and gateways put the transaction around it that asks for READ COMMITTED: of
+-- a stricter one the snapshot would be older than the locks.
+--
 -- In a function, so that PostgreSQL makes the plans once for each connection and not for each batch: through PgBouncer nothing else could
 -- keep them.
 --
@@ -27,8 +30,8 @@ DECLARE
     locked uuid[];
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'messages are stored under READ COMMITTED, and this is %: ALTER ROLE % SET default_transaction_isolation = ''read committed''',
-            upper(current_setting('transaction_isolation')), quote_ident(current_user);
+        RAISE EXCEPTION 'messages are stored under READ COMMITTED, and this is %', upper(current_setting('transaction_isolation'))
+            USING ERRCODE = 'inappropriate_isolation_level_for_branch_transaction';
     END IF;
     IF wait_for_locks THEN
         SELECT array_agg(l.id) INTO locked FROM (

@@ -168,20 +168,6 @@ async fn what_is_stored_stays_acknowledged_when_its_sender_was_removed_since(wor
     assert_eq!((&again["message_id"], &again["duplicate"]), (&first["message_id"], &json!(true)));
 }
 
-/// Of another isolation level the snapshot would be older than the locks that the statement takes.
-#[tokio::test]
-async fn another_isolation_level_is_refused_with_what_to_do() {
-    let world = World::new().await;
-    let sql = world.connect().await;
-    sql.batch_execute("SET default_transaction_isolation = 'repeatable read'").await.unwrap();
-    let nothing = "SELECT FROM store_messages('{}', '{}', '{}', '{}', '{}', '{}', '{}', true, NULL, NULL)";
-    let told = sql.batch_execute(nothing).await.unwrap_err();
-    let told = told.as_db_error().unwrap().message();
-    assert!(told.contains("REPEATABLE READ") && told.contains("ALTER ROLE"), "{told}");
-    sql.batch_execute("RESET default_transaction_isolation").await.unwrap();
-    sql.batch_execute(nothing).await.unwrap();
-}
-
 /// Whatever the planner thinks of a table that was never analysed: what is read is what is answered.
 #[tokio::test]
 async fn other_events_are_found_among_messages_without_reading_those() {

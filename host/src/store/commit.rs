@@ -1,17 +1,19 @@
 //! One transaction for many messages.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::{Instant, timeout};
-use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use crate::authorize::Submitted;
 use crate::plugins::{Provenance, Screened};
 use crate::protocol::body::Body;
 
-use super::{ANSWER_WITHIN, Param, Store, StoreError, StoredIds, settle, sql};
+use super::{ANSWER_WITHIN, Param, Store, StoreError, StoredIds, in_transaction, settle, sql};
 
 /// A message to be stored. Made from what the plugin chain let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +109,22 @@ impl Store {
             (&versions, Type::TEXT_ARRAY),
             (&digests, Type::TEXT_ARRAY),
         ];
-        let rows = timeout(ANSWER_WITHIN, client.query_typed(sql::STORE_MESSAGES, &parameters)).await;
+        let rows = timeout(ANSWER_WITHIN, self.store_messages(&client, &parameters)).await;
         settle(client, rows)?.iter().map(committed).collect()
+    }
+}
+
+impl Store {
+    async fn store_messages(&self, client: &Client, parameters: &[Param<'_>]) -> Result<Vec<Row>, Error> {
+        if !self.begins.load(Ordering::Relaxed) {
+            let stored = client.query_typed(sql::STORE_MESSAGES, parameters).await;
+            let level = SqlState::INAPPROPRIATE_ISOLATION_LEVEL_FOR_BRANCH_TRANSACTION;
+            if stored.as_ref().err().and_then(Error::code) != Some(&level) {
+                return stored;
+            }
+            self.begins.store(true, Ordering::Relaxed);
+        }
+        in_transaction(client, sql::BEGIN_BATCH, sql::STORE_MESSAGES, parameters).await
     }
 }
 

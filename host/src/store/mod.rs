@@ -6,6 +6,8 @@ mod error;
 mod review;
 mod sql;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arcyou_outbox_worker::database::{Fault, Lease};
@@ -13,8 +15,8 @@ use deadpool_postgres::{Pool, Status};
 use futures_util::future::join3;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 pub use audit::Kept;
@@ -114,6 +116,8 @@ pub struct Store {
     pool: Pool,
     /// Whether what plugins did to a message is noted in its transaction.
     audited: bool,
+    /// Whether the database's isolation level is so strict that a batch must ask for its own.
+    begins: Arc<AtomicBool>,
 }
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -121,7 +125,7 @@ type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 impl Store {
     /// A store over a pool that may lead through PgBouncer.
     pub fn new(pool: Pool) -> Self {
-        Self { pool, audited: false }
+        Self { pool, audited: false, begins: Arc::default() }
     }
 
     /// The same, noting in a message's transaction what plugins did to it, or not.
@@ -270,19 +274,7 @@ impl Store {
     async fn pinned_query(&self, statement: &str, parameters: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
         let until = Instant::now() + ANSWER_WITHIN;
         let client = self.client(until).await?;
-        let rows = timeout_at(until, async {
-            let (begun, rows, ended) = join3(
-                client.batch_execute(sql::BEGIN_PINNED),
-                client.query_typed(statement, parameters),
-                client.batch_execute("COMMIT"),
-            )
-            .await;
-            begun?;
-            let rows = rows?;
-            ended?;
-            Ok(rows)
-        })
-        .await;
+        let rows = timeout_at(until, in_transaction(&client, sql::BEGIN_PINNED, statement, parameters)).await;
         settle(client, rows)
     }
 
@@ -294,6 +286,25 @@ impl Store {
             Err(_) => Err(StoreError::Unreachable("no connection in time".to_owned())),
         }
     }
+}
+
+/// One statement in a transaction that begins as `begin` says; all three go out at once. COMMIT ends a failed transaction too, so that
+/// nothing of it is left on the connection.
+async fn in_transaction(
+    client: &Client,
+    begin: &str,
+    statement: &str,
+    parameters: &[Param<'_>],
+) -> Result<Vec<Row>, Error> {
+    // Each future sends when it is first polled, and they are polled in this order.
+    let (begun, rows, ended) =
+        join3(client.batch_execute(begin), client.query_typed(statement, parameters), client.batch_execute("COMMIT"))
+            .await;
+    // After a failure COMMIT answers ROLLBACK without an error, so each answer counts, the first failure first.
+    begun?;
+    let rows = rows?;
+    ended?;
+    Ok(rows)
 }
 
 /// Gives the connection back if it is still good for something.
