@@ -108,11 +108,11 @@ impl Services {
         let cache = plugins::usual_cache();
         let options = plugins::Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
         let mut options = plugins::Options { records_dir: config.records_dir.clone(), ..options };
-        match (&config.plugin_kv_url, &config.redis_url) {
-            (Some(url), _) => options.kv = Some(Arc::new(RedisKv::new(url)?)),
-            (None, Some(_)) if config.pubsub_mode == PubSubMode::Sharded => options.kv = None,
-            (None, Some(url)) => options.kv = Some(Arc::new(RedisKv::new(url)?)),
-            (None, None) => {}
+        let usual = config.redis_url.as_ref().filter(|_| config.pubsub_mode != PubSubMode::Sharded);
+        match config.plugin_kv_url.as_ref().or(usual) {
+            Some(url) => options.kv = Some(Arc::new(RedisKv::new(url)?)),
+            None if config.redis_url.is_some() => options.kv = None,
+            None => {}
         }
         let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
         Ok(Self { pool, bus, plugins, health, metrics })

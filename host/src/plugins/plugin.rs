@@ -258,7 +258,15 @@ impl Judge for Arc<Plugin> {
     }
 
     fn judge(&self, hook: Hook, draft: &Draft<'_>) -> (Answer, Option<Instant>) {
-        self.ask(hook, draft, |call| self.pace.call(|| self.pool.judge(call)))
+        match self.turn(hook, draft) {
+            Ok(turn) => {
+                let annotations = annotations(draft);
+                let call = call(hook, draft, &annotations, turn.within);
+                let called = self.pace.call(|| self.pool.judge(call));
+                self.conclude(hook, draft, &turn, called)
+            }
+            Err(answer) => (answer, draft.now),
+        }
     }
 }
 
@@ -277,21 +285,6 @@ impl Plugin {
         let annotations = annotations(draft);
         let called = self.pool.judge_on_fiber(call(hook, draft, &annotations, turn.within)).await;
         self.conclude(hook, draft, &turn, called)
-    }
-
-    fn ask(
-        self: &Arc<Self>,
-        hook: Hook,
-        draft: &Draft<'_>,
-        ask: impl FnOnce(Call<'_>) -> Result<Judgement, Fault>,
-    ) -> (Answer, Option<Instant>) {
-        match self.turn(hook, draft) {
-            Ok(turn) => {
-                let called = ask(call(hook, draft, &annotations(draft), turn.within));
-                self.conclude(hook, draft, &turn, called)
-            }
-            Err(answer) => (answer, draft.now),
-        }
     }
 
     /// Whether it is asked now; the error is the answer if it is not.

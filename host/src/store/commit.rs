@@ -112,9 +112,8 @@ impl Store {
         let rows = timeout(ANSWER_WITHIN, self.store_messages(&client, &parameters)).await;
         settle(client, rows)?.iter().map(committed).collect()
     }
-}
 
-impl Store {
+    /// The statement, alone as long as the database lets it.
     async fn store_messages(&self, client: &Client, parameters: &[Param<'_>]) -> Result<Vec<Row>, Error> {
         if !self.begins.load(Ordering::Relaxed) {
             let stored = client.query_typed(sql::STORE_MESSAGES, parameters).await;
