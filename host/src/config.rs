@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use arcyou_outbox_worker::bus::RedisUrl;
-use arcyou_outbox_worker::contract::PubSubMode;
-use arcyou_outbox_worker::database::DatabaseUrl;
-use arcyou_outbox_worker::env::{Errors, Reader, Source};
-use arcyou_outbox_worker::telemetry::LogFormat;
+use arcyou_platform::bus::RedisUrl;
+use arcyou_platform::contract::PubSubMode;
+use arcyou_platform::database::DatabaseUrl;
+use arcyou_platform::env::{Errors, Reader, Source};
+use arcyou_platform::telemetry::LogFormat;
 
 use crate::audit::AuditConfig;
 use crate::auth::Authenticator;

@@ -7,8 +7,8 @@ use arcyou_gateway::auth::Authenticator;
 use arcyou_gateway::config::{Config, Mode, migration_database};
 use arcyou_gateway::plugins::tool::PluginCommand;
 use arcyou_gateway::{dev, review, serve};
-use arcyou_outbox_worker::env::Process;
-use arcyou_outbox_worker::{shutdown, telemetry};
+use arcyou_platform::env::Process;
+use arcyou_platform::{shutdown, telemetry};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use mimalloc::MiMalloc;
 
@@ -78,7 +78,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             println!("the schema is up to date");
         }
         Command::Held(action) => {
-            let database = arcyou_outbox_worker::database_url(&Process).context("the configuration is not usable")?;
+            let database = arcyou_platform::database::DatabaseUrl::from_env(&Process)
+                .context("the configuration is not usable")?;
             review::execute(action, &database).await?;
         }
         Command::Plugin(command) => return tokio::task::spawn_blocking(|| command.run()).await?,

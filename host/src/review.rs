@@ -1,8 +1,8 @@
 //! Messages that plugins held, for people to decide on: `arcyou-gateway held …`, and the same on the admin listener.
 
 use anyhow::{Context as _, bail};
-use arcyou_outbox_worker::database::{self, DatabaseUrl};
-use arcyou_outbox_worker::terminal::{clipped, is_broken_pipe, plain, print, table};
+use arcyou_platform::database::{self, DatabaseUrl};
+use arcyou_platform::terminal::{clipped, is_broken_pipe, plain, print, table};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::ORIGIN;

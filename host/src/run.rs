@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcyou_outbox_worker::bus::Bus;
-use arcyou_outbox_worker::health::Health;
+use arcyou_platform::bus::Bus;
+use arcyou_platform::health::Health;
 use deadpool_postgres::Pool;
 use metrics::gauge;
 use tokio::net::TcpListener;

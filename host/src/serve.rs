@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arcyou_outbox_worker::bus::{self, Bus};
-use arcyou_outbox_worker::contract::PubSubMode;
-use arcyou_outbox_worker::database::DatabaseUrl;
-use arcyou_outbox_worker::health::{Health, Part};
-use arcyou_outbox_worker::{admin, database, telemetry};
+use arcyou_platform::bus::{self, Bus};
+use arcyou_platform::contract::PubSubMode;
+use arcyou_platform::database::DatabaseUrl;
+use arcyou_platform::health::{Health, Part};
+use arcyou_platform::{admin, database, telemetry};
 use deadpool_postgres::Pool;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;

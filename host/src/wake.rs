@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arcyou_outbox_worker::bus::{Bus, Publication};
-use arcyou_outbox_worker::contract::WAKE_CHANNEL;
+use arcyou_platform::bus::{Bus, Publication};
+use arcyou_platform::contract::WAKE_CHANNEL;
 use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;

@@ -3,11 +3,12 @@
 
 mod support;
 
-use arcyou_outbox_worker::contract::PubSubMode;
+use arcyou_platform::contract::PubSubMode;
 use serde_json::json;
+use uuid::Uuid;
+
 use support::World;
 use support::client::Client;
-use uuid::Uuid;
 
 fn users() -> [Uuid; 2] {
     [Uuid::new_v4(), Uuid::new_v4()]

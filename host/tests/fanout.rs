@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arcyou_outbox_worker::bus::{Bus, LocalBus};
-use arcyou_outbox_worker::contract::PubSubMode;
-use fanout_world::{Client, Dice, World, eventually, redis, redis_bus};
+use arcyou_platform::bus::{Bus, LocalBus};
+use arcyou_platform::contract::PubSubMode;
 use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
+
+use fanout_world::{Client, Dice, World, eventually, redis, redis_bus};
 
 const MODES: [PubSubMode; 2] = [PubSubMode::Global, PubSubMode::PerConversation];
 

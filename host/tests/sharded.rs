@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arcyou_local_services::RedisCluster;
-use arcyou_outbox_worker::contract::PubSubMode;
+use arcyou_platform::contract::PubSubMode;
 use serde_json::json;
+use uuid::Uuid;
+
 use support::client::Client;
 use support::gateway::Running;
 use support::{World, blocking};
-use uuid::Uuid;
 
 /// Enough for each node to have several.
 const CONVERSATIONS: usize = 9;

@@ -5,11 +5,12 @@ mod support;
 
 use arcyou_gateway::batch::BatchConfig;
 use arcyou_gateway::store::Store;
-use arcyou_outbox_worker::database;
+use arcyou_platform::database;
 use serde_json::json;
+use uuid::Uuid;
+
 use support::World;
 use support::client::Client;
-use uuid::Uuid;
 
 /// Each of these holds whatever `messages` is: one table, or partitions by conversation.
 macro_rules! on_both_tables {

@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::bus::RedisUrl;
-use crate::contract::PubSubMode;
-use crate::database::DatabaseUrl;
-use crate::env::{Errors, Reader, Source};
-use crate::retry::Backoff;
-use crate::telemetry::LogFormat;
+use arcyou_platform::backoff::Backoff;
+use arcyou_platform::bus::RedisUrl;
+use arcyou_platform::contract::PubSubMode;
+use arcyou_platform::database::DatabaseUrl;
+use arcyou_platform::env::{Errors, Reader, Source};
+use arcyou_platform::telemetry::LogFormat;
 
 /// Everything that a worker process needs to know.
 #[derive(Debug, Clone)]
@@ -83,13 +83,6 @@ impl Config {
             Some(Self { database_url: database_url?, redis_url: redis_url?, relay, admin_addr, pool_size, log_format })
         })
     }
-}
-
-/// `DATABASE_URL` alone, for commands that need nothing else.
-pub fn database_url(source: &dyn Source) -> Result<DatabaseUrl, Errors> {
-    let mut env = Reader::new(source);
-    let url = env.required("DATABASE_URL", "postgres://user:password@host:port/name");
-    env.finish_with(|| url)
 }
 
 /// The relay's own task, gauges and pruning use a connection each, now and then.

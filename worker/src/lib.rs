@@ -1,25 +1,16 @@
-//! The outbox relay, and what gateways and workers share.
+//! The outbox relay.
 //!
-//! In the order in which an event passes: a gateway's commit publishes a hint on [`contract::WAKE_CHANNEL`], or a second
-//! passes; the relay claims rows from the [`outbox`], publishes their [`contract::Envelope`]s over the [`bus`] and marks them.
-//! Pruning removes what was processed long ago. [`run`] does all of it until it is told to stop.
+//! In the order in which an event passes: a gateway's commit publishes a hint on `WAKE_CHANNEL`, or a second passes; the
+//! relay claims rows from the [`outbox`], publishes their envelopes over the bus and marks them. Pruning removes rows that were
+//! processed long ago. [`run`] does all of it until it is told to stop. What the worker shares with the gateway is in
+//! `arcyou_platform`.
 
-pub mod admin;
-pub mod bus;
 mod config;
-pub mod contract;
-pub mod database;
-pub mod env;
 mod gauges;
-pub mod health;
 pub mod outbox;
 mod prune;
 mod relay;
-pub mod retry;
-pub mod shutdown;
-pub mod telemetry;
-pub mod terminal;
-pub mod tls;
+mod retry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +19,11 @@ use deadpool_postgres::Pool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, RelayConfig, database_url};
+pub use config::{Config, RelayConfig};
 
-use crate::bus::Bus;
-use crate::health::Health;
+use arcyou_platform::bus::Bus;
+use arcyou_platform::health::Health;
+
 use crate::relay::Relay;
 
 /// Relays the outbox until `shutdown`, then finishes the batch in hand. Outages of PostgreSQL or the bus end nothing: they are

@@ -5,9 +5,10 @@ mod parked;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use arcyou_outbox_worker::bus;
-use arcyou_outbox_worker::health::Health;
-use arcyou_outbox_worker::{Config, admin, database, env, run, shutdown, telemetry};
+use arcyou_outbox_worker::{Config, run};
+use arcyou_platform::bus;
+use arcyou_platform::health::Health;
+use arcyou_platform::{admin, database, env, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
             Ok(config) => in_runtime(relay(config)),
             Err(errors) => return misconfigured(&errors),
         },
-        Command::Parked { action } => match arcyou_outbox_worker::database_url(&env::Process) {
+        Command::Parked { action } => match arcyou_platform::database::DatabaseUrl::from_env(&env::Process) {
             Ok(url) => in_runtime(parked::execute(action, url)),
             Err(errors) => return misconfigured(&errors),
         },

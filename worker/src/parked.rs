@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use arcyou_outbox_worker::database::{self, DatabaseUrl};
 use arcyou_outbox_worker::outbox::OutboxError;
 use arcyou_outbox_worker::outbox::parked::{self, Decision, ParkedRow, RowDetail};
-use arcyou_outbox_worker::terminal::{self, clipped, is_broken_pipe, plain, print};
+use arcyou_platform::database::{self, DatabaseUrl};
+use arcyou_platform::terminal::{self, clipped, is_broken_pipe, plain, print};
 use clap::{Args, Subcommand};
 use deadpool_postgres::Pool;
 use serde_json::json;

@@ -6,9 +6,10 @@ mod common;
 use std::time::Duration;
 
 use arcyou_outbox_worker::RelayConfig;
-use arcyou_outbox_worker::contract::PubSubMode;
-use common::{Bed, quick};
+use arcyou_platform::contract::PubSubMode;
 use serde_json::{Value, json};
+
+use common::{Bed, quick};
 
 #[tokio::test]
 async fn one_worker_relays_rows_in_order_and_marks_them() {

@@ -11,15 +11,16 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use arcyou_local_services::{Postgres, PostgresOptions};
 use arcyou_outbox_worker::RelayConfig;
-use arcyou_outbox_worker::bus::{self, Bus, LocalBus};
-use arcyou_outbox_worker::env::{Process, Source};
-use arcyou_outbox_worker::health::Health;
-use arcyou_outbox_worker::telemetry;
+use arcyou_platform::bus::{self, Bus, LocalBus};
+use arcyou_platform::env::{Process, Source};
+use arcyou_platform::health::Health;
+use arcyou_platform::telemetry;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Mode};
 use crate::plugins::build;
 use crate::serve::{self, Services};
+
 use progress::{blocking, step};
 
 /// What the command line says.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arcyou_outbox_worker::contract::{CONVERSATION_DELETED, PARTICIPANT_REMOVED, PubSubMode};
+use arcyou_platform::contract::{CONVERSATION_DELETED, PARTICIPANT_REMOVED, PubSubMode};
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 use std::collections::hash_map::{Entry, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arcyou_outbox_worker::contract::PubSubMode;
+use arcyou_platform::contract::PubSubMode;
 use uuid::Uuid;
 
 use super::joining::Line;

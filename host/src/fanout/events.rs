@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use arcyou_outbox_worker::contract::{Envelope, MESSAGE_CREATED};
+use arcyou_platform::contract::{Envelope, MESSAGE_CREATED};
 use axum::extract::ws::Utf8Bytes;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};

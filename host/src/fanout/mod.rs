@@ -36,9 +36,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcyou_outbox_worker::bus::Bus;
-use arcyou_outbox_worker::contract::PubSubMode;
-use arcyou_outbox_worker::health::Health;
+use arcyou_platform::bus::Bus;
+use arcyou_platform::contract::PubSubMode;
+use arcyou_platform::health::Health;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arcyou_outbox_worker::bus::{Signal, Subscriber};
-use arcyou_outbox_worker::contract::{CONVERSATION_DELETED, Envelope, GLOBAL_CHANNEL, PARTICIPANT_REMOVED, PubSubMode};
-use arcyou_outbox_worker::health::Part;
+use arcyou_platform::bus::{Signal, Subscriber};
+use arcyou_platform::contract::{CONVERSATION_DELETED, Envelope, GLOBAL_CHANNEL, PARTICIPANT_REMOVED, PubSubMode};
+use arcyou_platform::health::Part;
 use uuid::Uuid;
 
 use super::events::{Incoming, event_frame, live_frame, removed_user, sort};

@@ -1,6 +1,6 @@
 //! What can go wrong in the database, sorted by what a caller may do about it.
 
-use arcyou_outbox_worker::database::{Fault, describe, describe_pool};
+use arcyou_platform::database::{Fault, describe, describe_pool};
 use deadpool_postgres::PoolError;
 
 /// A failed statement or transaction. The texts are for the log; clients are told a code.

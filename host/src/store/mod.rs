@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use arcyou_outbox_worker::database::{Fault, Lease};
+use arcyou_platform::database::{Fault, Lease};
 use deadpool_postgres::{Pool, Status};
 use futures_util::future::join3;
 use tokio::time::error::Elapsed;

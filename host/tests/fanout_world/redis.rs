@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcyou_local_services::Redis;
-use arcyou_outbox_worker::bus::{Bus, RedisBus};
-use arcyou_outbox_worker::health::Health;
+use arcyou_platform::bus::{Bus, RedisBus};
+use arcyou_platform::health::Health;
 
 use super::blocking;
 

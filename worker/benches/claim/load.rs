@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arcyou_outbox_worker::bus::{Bus as _, Publication, Signal, Subscriber};
-use arcyou_outbox_worker::contract::{Envelope, GLOBAL_CHANNEL, WAKE_CHANNEL};
+use arcyou_platform::bus::{Bus as _, Publication, Signal, Subscriber};
+use arcyou_platform::contract::{Envelope, GLOBAL_CHANNEL, WAKE_CHANNEL};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::task::{JoinHandle, JoinSet};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Program, Redis};
-use arcyou_outbox_worker::bus::RedisBus;
-use arcyou_outbox_worker::health::Health;
+use arcyou_platform::bus::RedisBus;
+use arcyou_platform::health::Health;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

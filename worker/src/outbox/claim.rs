@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use arcyou_platform::database::Lease;
 use deadpool_postgres::Pool;
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::{OutboxError, Param, Transaction, bounded, millis, sql};
-use crate::database::Lease;
 use crate::retry::Verdict;
 
 /// The longest `type`, in characters.

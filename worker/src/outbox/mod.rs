@@ -12,7 +12,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 pub(crate) use claim::{Claim, Content, Failure, Limits, Postponed, Row};
 
-use crate::database::{Fault, Lease, describe, describe_pool};
+use arcyou_platform::database::{Fault, Lease, describe, describe_pool};
 
 /// The longest that one step may take. Beyond every time-out of the server, for servers and networks that do not answer.
 const STEP: Duration = Duration::from_secs(20);

@@ -5,6 +5,10 @@ mod horizon;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcyou_platform::backoff::{Backoff, jitter};
+use arcyou_platform::bus::{Bus, Publication, Refused, Signal, Unavailable, Unpublished};
+use arcyou_platform::contract::{WAKE_CHANNEL, envelope_text};
+use arcyou_platform::health::Part;
 use bytes::Bytes;
 use deadpool_postgres::Pool;
 use tokio::sync::Notify;
@@ -13,11 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::horizon::Horizon;
 use crate::RelayConfig;
-use crate::bus::{Bus, Publication, Refused, Signal, Unavailable, Unpublished};
-use crate::contract::{WAKE_CHANNEL, envelope_text};
-use crate::health::Part;
 use crate::outbox::{Claim, Content, Failure, Limits, OutboxError, Postponed, Row};
-use crate::retry::{Backoff, Verdict, luck, verdict};
+use crate::retry::{Verdict, verdict};
 
 /// Publishing ends before the database would end the transaction for being idle.
 const PUBLISH: Duration = Duration::from_secs(6);
@@ -97,7 +98,7 @@ impl Relay {
                     self.note(&outage, failures);
                     tokio::select! {
                         () = shutdown.cancelled() => return,
-                        () = sleep(OUTAGE.jittered(failures, luck())) => continue,
+                        () = sleep(OUTAGE.jittered(failures, jitter())) => continue,
                     }
                 }
             };
@@ -196,7 +197,7 @@ impl Relay {
                 Err(Unpublished::Unavailable(Unavailable(reason))) => {
                     tracing::debug!(id, reason, "a row's part of the bus is away");
                     let [least, most] = POSTPONED;
-                    postponed.push(Postponed { id, delay: (age / 2).clamp(least, most).mul_f64(1.0 - luck() / 4.0) });
+                    postponed.push(Postponed { id, delay: (age / 2).clamp(least, most).mul_f64(1.0 - jitter() / 4.0) });
                 }
             }
         }
@@ -221,7 +222,7 @@ impl Relay {
     }
 
     fn failure(&self, id: i64, retries: u32, error: String) -> Failure {
-        let verdict = verdict(retries.saturating_add(1), self.config.max_retries, self.config.backoff, luck());
+        let verdict = verdict(retries.saturating_add(1), self.config.max_retries, self.config.backoff, jitter());
         tracing::warn!(
             id,
             error,

@@ -9,11 +9,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Redis};
-use arcyou_outbox_worker::bus::{Bus, Publication, RedisBus, RedisUrl, Signal, Subscriber};
-use arcyou_outbox_worker::contract::{Envelope, GLOBAL_CHANNEL, WAKE_CHANNEL};
-use arcyou_outbox_worker::health::{Health, State};
-use arcyou_outbox_worker::retry::Backoff;
-use arcyou_outbox_worker::{RelayConfig, database, run, telemetry};
+use arcyou_outbox_worker::{RelayConfig, run};
+use arcyou_platform::backoff::Backoff;
+use arcyou_platform::bus::{Bus, Publication, RedisBus, RedisUrl, Signal, Subscriber};
+use arcyou_platform::contract::{Envelope, GLOBAL_CHANNEL, WAKE_CHANNEL};
+use arcyou_platform::health::{Health, PartState};
+use arcyou_platform::{database, telemetry};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
@@ -201,7 +202,7 @@ impl Worker {
     pub(crate) async fn until_down(&self, part: &str) {
         let part = self.health.part(part);
         let down = async {
-            while part.state() != State::Down {
+            while part.state() != PartState::Down {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

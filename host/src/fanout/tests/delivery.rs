@@ -120,7 +120,7 @@ async fn what_the_store_does_not_have_is_not_delivered() {
         world.bus.publish_raw("chat:message", garbage.to_owned());
     }
     let forged = json!({"message": {"id": 1, "seq": 4000}}).to_string();
-    world.bus.publish_text(ROOM, arcyou_outbox_worker::contract::envelope_text(900, "message.created", ROOM, &forged));
+    world.bus.publish_text(ROOM, arcyou_platform::contract::envelope_text(900, "message.created", ROOM, &forged));
     world.until("the store was asked", || world.store.pages.load(Ordering::Relaxed) > 0).await;
     world.say(ROOM);
     assert_eq!(a.seq().await, 1);

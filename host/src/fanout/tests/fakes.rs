@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use arcyou_outbox_worker::bus::{Bus, Publication, Signal, Subscriber, Unavailable, Unpublished};
-use arcyou_outbox_worker::contract::{MESSAGE_CREATED, PubSubMode, envelope_text};
+use arcyou_platform::bus::{Bus, Publication, Signal, Subscriber, Unavailable, Unpublished};
+use arcyou_platform::contract::{MESSAGE_CREATED, PubSubMode, envelope_text};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::sync::Notify;

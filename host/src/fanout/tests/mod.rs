@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcyou_outbox_worker::bus::Bus;
-use arcyou_outbox_worker::contract::PubSubMode;
-use arcyou_outbox_worker::health::Health;
+use arcyou_platform::bus::Bus;
+use arcyou_platform::contract::PubSubMode;
+use arcyou_platform::health::Health;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::*;
 use crate::session::outbound::Outbound;
 use crate::store::Seq;
+
 use fakes::{FakeBus, FakeStore};
 
 const PATIENCE: Duration = Duration::from_secs(10);

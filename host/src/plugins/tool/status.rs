@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use arcyou_outbox_worker::terminal::{clipped, is_broken_pipe, plain, print, table};
+use arcyou_platform::terminal::{clipped, is_broken_pipe, plain, print, table};
 use axum::http::header::HOST;
 use axum::http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use arcyou_outbox_worker::terminal::print;
+use arcyou_platform::terminal::print;
 use serde_json::Value;
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arcyou_outbox_worker::bus::{RedisAnswer, RedisLink, RedisUrl, RedisUrlError};
+use arcyou_platform::bus::{RedisAnswer, RedisLink, RedisUrl, RedisUrlError};
 use async_trait::async_trait;
 use redis::{FromRedisValue, Pipeline, RedisError};
 

@@ -10,9 +10,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::{RedisOptions, RedisUrl, RedisUrlError, describe};
+use crate::backoff::jitter;
 use crate::bus::Unavailable;
 use crate::health::Part;
-use crate::retry::luck;
 use crate::tls;
 
 /// How long somebody who does not want to wait may wait for a connection that is being made.
@@ -104,7 +104,7 @@ impl Link {
             Err(error) => {
                 let reason = describe(&error);
                 held.failures = held.failures.saturating_add(1);
-                let until = Instant::now() + self.options.backoff.jittered(held.failures, luck());
+                let until = Instant::now() + self.options.backoff.jittered(held.failures, jitter());
                 held.state = State::Away { until, reason: reason.clone() };
                 self.indicator.down(&reason);
                 Err(Unavailable(reason))

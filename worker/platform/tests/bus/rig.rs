@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcyou_local_services::{Redis, RedisCluster};
-use arcyou_outbox_worker::bus::{Bus, LocalBus, RedisBus, RedisOptions, ShardedRedisBus};
-use arcyou_outbox_worker::health::Health;
+use arcyou_platform::bus::{Bus, LocalBus, RedisBus, RedisOptions, ShardedRedisBus};
+use arcyou_platform::health::Health;
 
 /// How much a subscriber may leave unread here.
 pub(crate) const UNREAD: usize = 256 * 1024;

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
-use arcyou_outbox_worker::bus::{Bus, Publication, Signal, Subscriber};
-use arcyou_outbox_worker::health::{Health, State};
+use arcyou_platform::bus::{Bus, Publication, Signal, Subscriber};
+use arcyou_platform::health::{Health, PartState};
 use bytes::Bytes;
+
 use rig::{Rig, UNREAD};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -267,7 +268,7 @@ async fn a_node_closing_on_a_message_blames_that_message() {
     a_message_that_is_refused_harms_no_other(Rig::sharded_with(SMALL), 1024 * 1024 + 1).await;
 }
 
-async fn until_state(health: &Health, part: &str, state: State) {
+async fn until_state(health: &Health, part: &str, state: PartState) {
     let part = health.part(part);
     let reached = async {
         while part.state() != state {
@@ -282,12 +283,12 @@ async fn an_idle_subscriber_outlives_an_outage(rig: Rig) {
     let health = rig.health();
     let bus = rig.bus();
     let mut subscriber = subscribe(&*bus, &["a", "b"]).await;
-    until_state(health, "redis_publish", State::Up).await;
-    assert_eq!(health.part("redis_subscribe").state(), State::Up);
+    until_state(health, "redis_publish", PartState::Up).await;
+    assert_eq!(health.part("redis_subscribe").state(), PartState::Up);
     rig.kill();
     until_lost(&mut *subscriber, &["a", "b"]).await;
-    until_state(health, "redis_publish", State::Down).await;
-    until_state(health, "redis_subscribe", State::Down).await;
+    until_state(health, "redis_publish", PartState::Down).await;
+    until_state(health, "redis_subscribe", PartState::Down).await;
     assert!(bus.publish(&[publication("a", "1")]).await.is_err());
     // Wishes of the time of the outage count too.
     subscriber.subscribe("c".to_owned());
@@ -296,10 +297,10 @@ async fn an_idle_subscriber_outlives_an_outage(rig: Rig) {
     assert!(quiet.is_err(), "one loss is told once: {quiet:?}");
     rig.restart().await;
     until_subscribed(&mut *subscriber, &["a", "c"]).await;
-    until_state(health, "redis_publish", State::Up).await;
+    until_state(health, "redis_publish", PartState::Up).await;
     bus.publish(&[publication("b", "unheard"), publication("c", "heard")]).await.unwrap();
     assert_eq!(next(&mut *subscriber).await, message("c", "heard"));
-    until_state(health, "redis_subscribe", State::Up).await;
+    until_state(health, "redis_subscribe", PartState::Up).await;
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arcyou_local_services::RedisCluster;
-use arcyou_outbox_worker::bus::{Bus, Signal, Unpublished};
-use arcyou_outbox_worker::health::State;
+use arcyou_platform::bus::{Bus, Signal, Unpublished};
+use arcyou_platform::health::PartState;
 
 use super::rig::Rig;
 use super::{PATIENCE, message, next, publication, subscribe, subscribed, until_lost, until_state, until_subscribed};
@@ -30,14 +30,14 @@ async fn publish(bus: &dyn Bus, channel: &str, payload: &str) {
 async fn only_its_own_channels(rig: Rig, break_it: impl Fn(&RedisCluster), mend: impl Fn(&RedisCluster)) {
     let (bus, cluster) = (rig.bus(), cluster(&rig));
     let mut subscriber = subscribe(&*bus, &["a", "b"]).await;
-    until_state(rig.health(), "redis_publish", State::Up).await;
+    until_state(rig.health(), "redis_publish", PartState::Up).await;
     break_it(&cluster);
     assert_eq!(next(&mut *subscriber).await, Signal::Interrupted { channel: "a".to_owned() });
     // The first call may be the one that finds out.
     let batch = [publication("a", "1"), publication("b", "1"), publication("a", "2")];
     let _ = bus.publish(&batch).await.unwrap();
     assert_eq!(next(&mut *subscriber).await, message("b", "1"));
-    until_state(rig.health(), "redis_publish", State::Down).await;
+    until_state(rig.health(), "redis_publish", PartState::Down).await;
     let started = Instant::now();
     for round in 0..20 {
         let results = bus.publish(&[publication("a", "3"), publication("b", round.to_string())]).await.unwrap();
@@ -51,8 +51,8 @@ async fn only_its_own_channels(rig: Rig, break_it: impl Fn(&RedisCluster), mend:
     assert_eq!(next(&mut *subscriber).await, subscribed("a"));
     publish(&*bus, "a", "4").await;
     assert_eq!(next(&mut *subscriber).await, message("a", "4"));
-    until_state(rig.health(), "redis_publish", State::Up).await;
-    until_state(rig.health(), "redis_subscribe", State::Up).await;
+    until_state(rig.health(), "redis_publish", PartState::Up).await;
+    until_state(rig.health(), "redis_subscribe", PartState::Up).await;
 }
 
 #[tokio::test]
@@ -106,8 +106,8 @@ async fn a_replica_that_takes_over_carries_the_channels() {
     publish(&*bus, "a", "1").await;
     assert_eq!(next(&mut *subscriber).await, message("a", "1"));
     // All nodes that have slots are there.
-    until_state(rig.health(), "redis_publish", State::Up).await;
-    until_state(rig.health(), "redis_subscribe", State::Up).await;
+    until_state(rig.health(), "redis_publish", PartState::Up).await;
+    until_state(rig.health(), "redis_subscribe", PartState::Up).await;
     cluster.node(A).restart().unwrap();
     cluster.until_agreed().unwrap();
     publish(&*bus, "a", "2").await;

@@ -19,8 +19,8 @@ use self::publisher::{Flavour, Publisher, Sent};
 pub use self::sharded::ShardedRedisBus;
 use self::subscriber::RedisSubscriber;
 use super::{Bus, Publication, Subscriber, Unavailable, Unpublished};
+use crate::backoff::Backoff;
 use crate::health::{Health, Part};
-use crate::retry::Backoff;
 use crate::tls;
 
 /// Where Redis is, with its secrets; shows none of them.

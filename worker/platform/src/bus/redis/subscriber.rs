@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{RedisOptions, describe};
+use crate::backoff::jitter;
 use crate::bus::inbox::{Change, Inbox};
 use crate::bus::{Signal, Subscriber};
 use crate::health::Part;
-use crate::retry::luck;
 
 /// Channels named in one command.
 const BATCH: usize = 256;
@@ -73,7 +73,7 @@ impl Receiver {
             self.inbox.emptied().await;
             // A connection that lasted was a good one, and its end is a first failure.
             failures = if started.elapsed() > self.options.ping_interval { 1 } else { failures + 1 };
-            sleep(self.options.backoff.jittered(failures, luck())).await;
+            sleep(self.options.backoff.jittered(failures, jitter())).await;
         }
     }
 

@@ -13,10 +13,10 @@ use super::node::NodeTask;
 use super::status::Status;
 use super::table::{Interrupted, Table};
 use super::topology::{Map, Node, Topology};
+use crate::backoff::jitter;
 use crate::bus::inbox::{Change, Inbox, Overrun};
 use crate::bus::redis::RedisOptions;
 use crate::bus::{Signal, Subscriber};
-use crate::retry::luck;
 
 pub(super) struct ShardedSubscriber {
     inbox: Arc<Inbox>,
@@ -78,7 +78,7 @@ impl Receiver {
             self.inbox.lose();
             // An owner that does not listen needs no connection; this also bounds what may wait in the inbox.
             self.inbox.emptied().await;
-            sleep(self.options.backoff.jittered(1, luck())).await;
+            sleep(self.options.backoff.jittered(1, jitter())).await;
         }
     }
 
@@ -151,7 +151,7 @@ async fn find(shared: Arc<Shared>, topology: Arc<Topology>, options: RedisOption
         }
         tries += 1;
         // What moves is followed at once, and then less often while it does not settle.
-        sleep(options.backoff.jittered(tries, luck())).await;
+        sleep(options.backoff.jittered(tries, jitter())).await;
     }
 }
 

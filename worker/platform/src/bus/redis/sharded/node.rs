@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep};
 use super::status::NodeStatus;
 use super::subscriber::Shared;
 use super::topology::{Node, Topology, current_epoch};
+use crate::backoff::jitter;
 use crate::bus::redis::link::Indicator;
 use crate::bus::redis::{RedisOptions, describe};
-use crate::retry::luck;
 
 /// Channels asked for in one pipeline. Each takes a command of its own: one command takes channels of one slot only.
 const BATCH: usize = 256;
@@ -53,7 +53,7 @@ impl NodeTask {
             self.shared.down(&self.node);
             // A connection that lasted was a good one, and its end is a first failure.
             failures = if started.elapsed() > self.options.ping_interval { 1 } else { failures + 1 };
-            sleep(self.options.backoff.jittered(failures, luck())).await;
+            sleep(self.options.backoff.jittered(failures, jitter())).await;
         }
     }
 

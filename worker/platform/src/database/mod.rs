@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 pub use fault::Fault;
 
+use crate::env::{Errors, Reader, Source};
 use crate::tls::{self, NoRoots};
 
 /// The longest that opening a connection may take, for each address, unless the URL says otherwise.
@@ -73,6 +74,13 @@ impl FromStr for DatabaseUrl {
 }
 
 impl DatabaseUrl {
+    /// `DATABASE_URL` alone, for commands that need nothing else.
+    pub fn from_env(source: &dyn Source) -> Result<Self, Errors> {
+        let mut env = Reader::new(source);
+        let url = env.required("DATABASE_URL", "postgres://user:password@host:port/name");
+        env.finish_with(|| url)
+    }
+
     /// What the server shows for these connections, unless the URL names something. PgBouncer passes it on.
     #[must_use]
     pub fn application_name(mut self, name: &str) -> Self {

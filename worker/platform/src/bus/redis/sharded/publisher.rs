@@ -10,10 +10,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::status::Status;
 use super::topology::{Map, Node, Topology};
+use crate::backoff::{Backoff, jitter};
 use crate::bus::redis::RedisOptions;
 use crate::bus::redis::publisher::{Flavour, Publisher, Sent};
 use crate::bus::{Publication, Unavailable, Unpublished};
-use crate::retry::{Backoff, luck};
 
 /// How often a message is sent after a slot that moves.
 const ROUNDS: u32 = 6;
@@ -52,7 +52,7 @@ impl ShardedPublisher {
                 let found = self.topology.refresh(None, &map).await;
                 if self.topology.current().nodes().is_empty() {
                     self.status.lost(found.err().as_deref().unwrap_or("no node of the Redis Cluster has slots"));
-                    sleep(self.options.backoff.jittered(u32::MAX, luck())).await;
+                    sleep(self.options.backoff.jittered(u32::MAX, jitter())).await;
                 }
                 continue;
             }
@@ -101,7 +101,7 @@ impl ShardedPublisher {
                 break;
             }
             if round > 0 {
-                sleep(BETWEEN_ROUNDS.jittered(round, luck())).await;
+                sleep(BETWEEN_ROUNDS.jittered(round, jitter())).await;
             }
             // Where it fails the outcomes say why nothing more can be done; bounded, since there are nodes that work.
             let asking = self.topology.refresh(moved.to.as_ref(), &map);

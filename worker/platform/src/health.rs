@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 /// What a part is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum PartState {
     /// Not heard of yet. Not ready.
     Starting,
     /// Works.
@@ -37,7 +37,7 @@ pub struct Part {
 
 #[derive(Debug)]
 struct Entry {
-    state: State,
+    state: PartState,
     since: SystemTime,
     // Beside `since`, which moves when someone sets the machine's clock.
     started: Instant,
@@ -59,7 +59,7 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 pub struct PartReport {
     /// What it is doing.
-    pub state: State,
+    pub state: PartState,
     /// Since when, in UTC as RFC 3339.
     pub since: String,
     /// Since how many seconds.
@@ -82,7 +82,7 @@ impl Health {
 
     /// The part of this name; made, starting, if there is none yet.
     pub fn part(&self, name: &str) -> Part {
-        self.parts().entry(name.to_owned()).or_insert_with(|| Entry::new(State::Starting, None));
+        self.parts().entry(name.to_owned()).or_insert_with(|| Entry::new(PartState::Starting, None));
         let part = Part { name: name.to_owned(), health: self.clone() };
         part.gauge(part.state());
         part
@@ -93,8 +93,8 @@ impl Health {
         let parts = self.parts();
         let is_essential = |name: &str| self.essential.is_none_or(|essential| essential.contains(&name));
         Report {
-            ready: parts.iter().all(|(name, part)| part.state == State::Up || !is_essential(name)),
-            degraded: parts.values().any(|part| part.state != State::Up),
+            ready: parts.iter().all(|(name, part)| part.state == PartState::Up || !is_essential(name)),
+            degraded: parts.values().any(|part| part.state != PartState::Up),
             parts: parts.iter().map(|(name, entry)| (name.clone(), entry.report())).collect(),
         }
     }
@@ -107,7 +107,7 @@ impl Health {
 impl Part {
     /// Records that it works.
     pub fn up(&self) {
-        if self.change(State::Up, None) {
+        if self.change(PartState::Up, None) {
             tracing::info!(part = self.name, "up");
         }
     }
@@ -115,18 +115,18 @@ impl Part {
     /// Records that it does not. The reason is shown to operators: no secrets.
     pub fn down(&self, reason: impl Into<String>) {
         let reason = reason.into();
-        if self.change(State::Down, Some(reason.clone())) {
+        if self.change(PartState::Down, Some(reason.clone())) {
             tracing::warn!(part = self.name, reason, "down");
         }
     }
 
     /// What it is doing.
-    pub fn state(&self) -> State {
-        self.health.parts().get(&self.name).map_or(State::Starting, |entry| entry.state)
+    pub fn state(&self) -> PartState {
+        self.health.parts().get(&self.name).map_or(PartState::Starting, |entry| entry.state)
     }
 
     /// Whether the state is another one than before. A new reason alone does not move `since`.
-    fn change(&self, state: State, reason: Option<String>) -> bool {
+    fn change(&self, state: PartState, reason: Option<String>) -> bool {
         {
             let mut parts = self.health.parts();
             if let Some(entry) = parts.get_mut(&self.name)
@@ -141,13 +141,17 @@ impl Part {
         true
     }
 
-    fn gauge(&self, state: State) {
-        metrics::gauge!("arcyou_part_up", "part" => self.name.clone()).set(if state == State::Up { 1.0 } else { 0.0 });
+    fn gauge(&self, state: PartState) {
+        metrics::gauge!("arcyou_part_up", "part" => self.name.clone()).set(if state == PartState::Up {
+            1.0
+        } else {
+            0.0
+        });
     }
 }
 
 impl Entry {
-    fn new(state: State, reason: Option<String>) -> Self {
+    fn new(state: PartState, reason: Option<String>) -> Self {
         Self { state, since: SystemTime::now(), started: Instant::now(), reason }
     }
 
@@ -183,7 +187,7 @@ mod tests {
         let report = health.report();
         assert!(!report.ready);
         assert_eq!(report.parts["one"].reason.as_deref(), Some("it left"));
-        assert_eq!(report.parts["two"].state, State::Up);
+        assert_eq!(report.parts["two"].state, PartState::Up);
     }
 
     #[test]

@@ -1,0 +1,18 @@
+//! What gateway and worker share, in the order in which a process meets it.
+//!
+//! - Start: [`env`] (variables to values), [`telemetry`] (logs, metrics), [`shutdown`] (the signal to stop), [`tls`].
+//! - Connections: [`database`] (PostgreSQL, also through PgBouncer), [`bus`] (Redis Pub/Sub), [`backoff`].
+//! - What both must agree on: [`contract`] (channels, the envelope of an event).
+//! - Operators: [`health`] (the state of each part), [`admin`] (`/ready`, `/metrics`), [`terminal`] (text for commands).
+
+pub mod admin;
+pub mod backoff;
+pub mod bus;
+pub mod contract;
+pub mod database;
+pub mod env;
+pub mod health;
+pub mod shutdown;
+pub mod telemetry;
+pub mod terminal;
+pub mod tls;
