@@ -1,17 +1,18 @@
-//! A row in `plugin_audit` for each message that plugins kept from being stored, written beside the message's path: in batches,
+//! A row in `plugin_audit` for each message that plugins entry from being stored, written beside the message's path: in batches,
 //! never waited for, and lossy when more comes than the database takes. (What was held or replaced leaves its row in the
 //! message's own transaction.) Old rows are removed here as well.
 
 use std::time::Duration;
 
+use arcyou_plugin_host::Rejection;
 use metrics::counter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::plugins::{Rejection, Screening};
-use crate::store::{Kept, Store};
+use crate::screen::Screening;
+use crate::store::{AuditEntry, Store};
 
 /// Rows that wait; more are lost.
 const QUEUE: usize = 4096;
@@ -25,18 +26,18 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 const PAGE: i64 = 1000;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What is kept of plugins' verdicts.
+/// What is entry of plugins' verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditConfig {
     /// Whether rows are written at all.
     pub enabled: bool,
-    /// How long a row is kept; none: for ever.
+    /// How long a row is entry; none: for ever.
     pub keep: Option<Duration>,
 }
 
 /// Takes note of what plugins decided. Clones share one queue; its rest is written when all are gone.
 #[derive(Debug, Clone)]
-pub struct Audit(Option<mpsc::Sender<Kept>>);
+pub struct Audit(Option<mpsc::Sender<AuditEntry>>);
 
 impl Audit {
     /// Starts writing on `writers`, which end when every clone is gone, and pruning on `upkeep` until it `ends`.
@@ -53,13 +54,13 @@ impl Audit {
         if !config.enabled {
             return Self(None);
         }
-        let (sender, kept) = mpsc::channel(QUEUE);
-        writers.spawn(write(store.clone(), kept));
+        let (sender, entries) = mpsc::channel(QUEUE);
+        writers.spawn(write(store.clone(), entries));
         Self(Some(sender))
     }
 
-    /// What there is to note about a message, if it is kept from being stored.
-    pub fn about(&self, conversation: Uuid, sender: Uuid, screening: &Screening) -> Option<Box<Kept>> {
+    /// What there is to note about a message, if it is entry from being stored.
+    pub fn about(&self, conversation: Uuid, sender: Uuid, screening: &Screening) -> Option<Box<AuditEntry>> {
         self.0.as_ref()?;
         let (verdict, by, code, reason) = match screening {
             Screening::Screened(_) => return None,
@@ -68,23 +69,23 @@ impl Audit {
             Screening::Rejected(Rejection { by, code, reason, .. }) => ("rejected", by, Some(code), Some(reason)),
         };
         let (by, code, reason) = (by.clone(), code.cloned(), reason.cloned());
-        Some(Box::new(Kept { conversation, sender, verdict, by, code, reason }))
+        Some(Box::new(AuditEntry { conversation, sender, verdict, by, code, reason }))
     }
 
     /// Takes note of it. Never waits.
-    pub fn note(&self, kept: Option<Box<Kept>>) {
-        let (Some(queue), Some(kept)) = (&self.0, kept) else { return };
-        if queue.try_send(*kept).is_err() {
+    pub fn note(&self, entry: Option<Box<AuditEntry>>) {
+        let (Some(queue), Some(entry)) = (&self.0, entry) else { return };
+        if queue.try_send(*entry).is_err() {
             counter!("arcyou_audit_lost_total").increment(1);
         }
     }
 }
 
-async fn write(store: Store, mut queue: mpsc::Receiver<Kept>) {
+async fn write(store: Store, mut queue: mpsc::Receiver<AuditEntry>) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         // A statement that perhaps was done is not done again: two rows would be worse than none.
-        while let Err(error) = store.note_kept(&batch).await {
+        while let Err(error) = store.insert_audit(&batch).await {
             tracing::warn!(%error, rows = batch.len(), "plugins' verdicts were not noted");
             if queue.is_closed() || !error.did_nothing_for_now() {
                 counter!("arcyou_audit_lost_total").increment(batch.len() as u64);

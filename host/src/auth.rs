@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
+use arcyou_protocol::{ErrorCode, Failure};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use uuid::Uuid;
-
-use crate::protocol::{ErrorCode, Failure};
 
 /// The value of `JWT_PUBLIC_KEY` with which a token is a user's UUID, unverified.
 pub const DEVELOPMENT_KEY: &str = "dev-placeholder";

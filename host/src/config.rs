@@ -1,4 +1,4 @@
-//! Environment → [`Config`], every error at once. The README's table is made from the same names and defaults.
+//! Environment → [`Config`], every error at once.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -11,14 +11,15 @@ use arcyou_platform::contract::PubSubMode;
 use arcyou_platform::database::DatabaseUrl;
 use arcyou_platform::env::{Errors, Reader, Source};
 use arcyou_platform::telemetry::LogFormat;
+use arcyou_plugin_host::default_records_dir;
+use arcyou_protocol::FrameLimits;
+use arcyou_protocol::body::BodyLimits;
 
 use crate::audit::AuditConfig;
 use crate::auth::Authenticator;
-use crate::gateway::{Limits, Rate};
-use crate::origins::Origins;
-use crate::plugins::usual_records;
-use crate::protocol::FrameLimits;
-use crate::protocol::body::BodyLimits;
+use crate::server::handshake::AcceptLimits;
+use crate::server::origins::Origins;
+use crate::session::shared::{Rate, SessionLimits};
 
 /// Which command reads the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +58,9 @@ pub struct Config {
     /// `PLUGIN_AUDIT` and `AUDIT_RETENTION_DAYS`.
     pub audit: AuditConfig,
     /// What one socket may do and cost.
-    pub limits: Limits,
+    pub limits: SessionLimits,
+    /// `MAX_CONNECTIONS` and `ALLOWED_ORIGINS`.
+    pub accept: AcceptLimits,
     /// `DRAIN_SECONDS`.
     pub drain: Duration,
     /// `LOG_FORMAT`.
@@ -83,10 +86,10 @@ impl Config {
         let plugins_dir = plugins_dir(&mut reader);
         let records_dir = match reader.optional::<PathBuf>("PLUGIN_RECORDS_DIR") {
             Some(dir) => Some(dir).filter(|dir| dir != Path::new("off")),
-            None => usual_records(),
+            None => default_records_dir(),
         };
         let audit = audit(&mut reader);
-        let limits = limits(&mut reader);
+        let (limits, accept) = (limits(&mut reader), accept(&mut reader));
         let drain = Duration::from_secs(reader.within("DRAIN_SECONDS", 20, 0..=3600));
         let log_format = reader.or("LOG_FORMAT", LogFormat::Text);
         reader.finish_with(|| {
@@ -104,6 +107,7 @@ impl Config {
                 records_dir,
                 audit,
                 limits,
+                accept,
                 drain,
                 log_format,
             })
@@ -176,7 +180,7 @@ impl FromStr for Switch {
     }
 }
 
-fn limits(reader: &mut Reader<'_>) -> Limits {
+fn limits(reader: &mut Reader<'_>) -> SessionLimits {
     let max_frame_bytes = reader.within("MAX_FRAME_BYTES", 64 * 1024, 1024..=16 * 1024 * 1024);
     let max_body_bytes = reader.within("MAX_BODY_BYTES", BodyLimits::default().max_bytes, 64..=8 * 1024 * 1024);
     if max_body_bytes >= max_frame_bytes {
@@ -184,7 +188,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     }
     let per_second = NonZeroU32::new(reader.or("RATE_LIMIT_PER_SECOND", 50));
     let burst = reader.or("RATE_LIMIT_BURST", NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN));
-    Limits {
+    SessionLimits {
         max_frame_bytes,
         frame: FrameLimits { body: BodyLimits { max_bytes: max_body_bytes, ..BodyLimits::default() } },
         max_joined: reader.within("MAX_JOINED", 1000, 1..=100_000),
@@ -194,6 +198,11 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         // Below the minute after which many load balancers forget a silent connection.
         ping_after: Duration::from_secs(reader.within("PING_SECONDS", 20, 1..=3600)),
         rate: per_second.map(|per_second| Rate { per_second, burst }),
+    }
+}
+
+fn accept(reader: &mut Reader<'_>) -> AcceptLimits {
+    AcceptLimits {
         max_connections: reader.within("MAX_CONNECTIONS", 16_000, 1..=10_000_000),
         origins: reader.or("ALLOWED_ORIGINS", Origins::Any),
     }

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use arcyou_plugin_host::{Admission, PluginHost, Rejection};
+use arcyou_protocol::{ErrorCode, Failure, Reply, SendStatus};
 use metrics::{Counter, Histogram, counter, histogram};
 use tokio::sync::oneshot;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::audit::Audit;
-use crate::authorize::{Asked, Joined, Submitted, authorize, not_participant};
+use crate::authorize::{JoinedRole, RoleCache, Submitted, authorize, not_participant};
 use crate::batch::{Batcher, NotStored, Outcome};
-use crate::plugins::{Admission, PluginHost, Rejection, Screening};
-use crate::protocol::{ErrorCode, Failure, Reply, SendStatus};
-use crate::store::{Committed, Earlier, Store};
+use crate::screen::{Screening, screen};
+use crate::store::{Committed, ExistingSend, Store, logged};
 
-/// What every send passes through.
+/// What every command passes through, whoever carries it: a socket, or a service.
 #[derive(Clone)]
 pub struct Ingress {
     pub(crate) store: Store,
@@ -61,7 +62,7 @@ impl SendMeter {
     }
 }
 
-/// A send that was taken as far as the batch, or no further.
+/// A command that was taken as far as the batch, or no further. It is the future of its answer.
 pub struct Accepted {
     since: Instant,
     span: Span,
@@ -78,30 +79,36 @@ enum Answer {
 }
 
 impl Ingress {
-    /// Takes a message as far as the batch. Calls for one socket must follow one another, so that its messages are stored
-    /// in the order of its frames; what is pending may then be awaited side by side.
-    pub async fn accept(&self, message: Submitted, joined: Option<&Joined>, asked: &mut Asked) -> Accepted {
+    /// Takes a command as far as the batch. Calls for one socket must follow one another, so that its changes are stored in
+    /// the order of its frames; what is pending may then be awaited side by side.
+    pub async fn accept(
+        &self,
+        submitted: Submitted,
+        joined: Option<&JoinedRole>,
+        role_cache: &mut RoleCache,
+    ) -> Accepted {
         let since = Instant::now();
-        let span = tracing::debug_span!("send", conversation = %message.conversation, sender = %message.sender);
-        let handed_over = self.hand_over(message, joined, asked).instrument(span.clone()).await;
+        let (op, conversation) = (submitted.command.action.op().value(), submitted.command.conversation);
+        let span = tracing::debug_span!("command", op, %conversation, sender = %submitted.sender);
+        let handed_over = self.hand_over(submitted, joined, role_cache).instrument(span.clone()).await;
         let answer = handed_over.unwrap_or_else(|failure| Answer::Ready(Some(Err(failure))));
         Accepted { since, span, meter: self.meter.clone(), answer }
     }
 
     async fn hand_over(
         &self,
-        message: Submitted,
-        joined: Option<&Joined>,
-        asked: &mut Asked,
+        submitted: Submitted,
+        joined: Option<&JoinedRole>,
+        role_cache: &mut RoleCache,
     ) -> Result<Answer, Failure> {
-        let repeat = message.idempotency_key.clone().map(|key| (message.conversation, message.sender, key));
-        let (conversation, sender) = (message.conversation, message.sender);
-        let permitted = authorize(&self.store, message, joined, asked).await;
+        let (conversation, sender) = (submitted.command.conversation, submitted.sender);
+        let key = submitted.command.idempotency_key.clone();
+        let permitted = authorize(&self.store, submitted, joined, role_cache).await;
         let screening = match permitted {
-            Ok(permitted) => Ok(self.plugins.chain().screen(permitted).await),
+            Ok(permitted) => Ok(screen(&self.plugins.chain(), permitted).await),
             Err(failure) => Err(failure),
         };
-        let kept = screening.as_ref().ok().and_then(|screening| self.audit.about(conversation, sender, screening));
+        let entry = screening.as_ref().ok().and_then(|screening| self.audit.about(conversation, sender, screening));
         let refused = match screening {
             Ok(Screening::Screened(screened)) => {
                 return self.batcher.submit(screened).map(Answer::Pending).map_err(refusal);
@@ -111,14 +118,14 @@ impl Ingress {
             Ok(Screening::Failed { by }) => Err(plugin_failed(by.plugin.clone(), "nothing was stored")),
             Err(failure) => Err(failure),
         };
-        let earlier = match repeat {
-            Some((conversation, sender, key)) => Box::pin(self.earlier(conversation, sender, &key)).await?,
+        let existing = match key {
+            Some(key) => Box::pin(self.existing(conversation, sender, &key)).await?,
             None => None,
         };
-        if earlier.is_none() {
-            self.audit.note(kept);
+        if existing.is_none() {
+            self.audit.note(entry);
         }
-        Ok(Answer::Ready(Some(earlier.map_or(refused, Ok))))
+        Ok(Answer::Ready(Some(existing.map_or(refused, Ok))))
     }
 
     /// Asks the plugins whether a participant may join a conversation.
@@ -132,18 +139,20 @@ impl Ingress {
 
     /// What is stored or held already is not refused, whatever the plugins say by now: a reload or a flood limit must not turn
     /// a repeat into a refusal. What they let through need not be looked up, since the message's own transaction does.
-    async fn earlier(&self, conversation: Uuid, sender: Uuid, key: &str) -> Result<Option<Reply>, Failure> {
-        let earlier = self.store.find_by_key(conversation, sender, key).await?;
-        Ok(earlier.map(|earlier| match earlier {
-            Earlier::Stored(ids) => sent(SendStatus::Stored(ids), true),
-            Earlier::Held => sent(SendStatus::Held, true),
+    async fn existing(&self, conversation: Uuid, sender: Uuid, key: &str) -> Result<Option<Reply>, Failure> {
+        let existing = self.store.find_by_key(conversation, sender, key).await.map_err(logged)?;
+        Ok(existing.map(|existing| match existing {
+            ExistingSend::Stored(ids) => sent(SendStatus::Stored(ids), true),
+            ExistingSend::Held => sent(SendStatus::Held, true),
         }))
     }
 }
 
-impl Accepted {
+impl Future for Accepted {
+    type Output = Result<Reply, Failure>;
+
     /// The answer, once. Counts it.
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Reply, Failure>> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // A lane that is gone without an answer may have stored the message; so may one whose answer was taken already.
         let unknown = || reply(Err(NotStored::Unknown));
         let result = match &mut self.answer {
@@ -167,8 +176,6 @@ fn reply(outcome: Outcome) -> Result<Reply, Failure> {
         Ok(Committed::Stored { ids, repeated }) => Ok(sent(SendStatus::Stored(ids), repeated)),
         Ok(Committed::Held { repeated }) => Ok(sent(SendStatus::Held, repeated)),
         Ok(Committed::Forbidden) => Err(not_participant()),
-        // Only handed back to the lane, never out of it.
-        Ok(Committed::Busy) => Err(refusal(NotStored::Unavailable)),
         Err(error) => Err(refusal(error)),
     }
 }

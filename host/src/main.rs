@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use arcyou_gateway::auth::Authenticator;
 use arcyou_gateway::config::{Config, Mode, migration_database};
-use arcyou_gateway::plugins::tool::PluginCommand;
-use arcyou_gateway::{dev, review, serve};
+use arcyou_gateway::migrate::migrate_at;
+use arcyou_gateway::{dev, held, server};
 use arcyou_platform::env::Process;
 use arcyou_platform::{shutdown, telemetry};
+use arcyou_plugin_host::tool::PluginCommand;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use mimalloc::MiMalloc;
 
@@ -34,7 +35,7 @@ enum Command {
     Migrate,
     /// Decide on messages that plugins held for review
     #[command(subcommand)]
-    Held(review::Action),
+    Held(held::Action),
     /// Work on plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -67,12 +68,12 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             if matches!(config.authenticator, Authenticator::Development) {
                 tracing::warn!("JWT_PUBLIC_KEY is dev-placeholder: EVERYBODY IS BELIEVED, no token is verified");
             }
-            serve::serve(config, shutdown::on_signal()?).await?;
+            server::serve(config, shutdown::on_signal()?).await?;
         }
         Command::Dev(options) => dev::run(options, shutdown::on_signal()?).await?,
         Command::Migrate => {
             let database = migration_database(&Process).context("the configuration is not usable")?;
-            for migration in serve::migrate_once(&database).await? {
+            for migration in migrate_at(&database).await? {
                 println!("applied {migration}");
             }
             println!("the schema is up to date");
@@ -80,7 +81,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Held(action) => {
             let database = arcyou_platform::database::DatabaseUrl::from_env(&Process)
                 .context("the configuration is not usable")?;
-            review::execute(action, &database).await?;
+            held::execute(action, &database).await?;
         }
         Command::Plugin(command) => return tokio::task::spawn_blocking(|| command.run()).await?,
     }

@@ -1,5 +1,7 @@
 //! Brings the schema up to date: `migrations/`, embedded, in one transaction, from any number of gateways at once.
 
+use anyhow::Context as _;
+use arcyou_platform::database::{self, DatabaseUrl};
 use refinery::{Migration, Report, Runner};
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use time::OffsetDateTime;
@@ -22,6 +24,12 @@ pub enum MigrateError {
     /// A migration failed, or one that was applied has been changed since.
     #[error("the schema cannot be brought up to date: {0}")]
     Migration(#[from] Box<refinery::Error>),
+}
+
+/// Applies what is missing, once, over a connection of its own.
+pub async fn migrate_at(database: &DatabaseUrl) -> anyhow::Result<Vec<String>> {
+    let client = database::pool(database, 1)?.get().await.context("the database cannot be reached")?;
+    Ok(migrate(&client).await?)
 }
 
 /// Applies what is missing and names it. Safe through PgBouncer in transaction mode; a schema that is newer than this

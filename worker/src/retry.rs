@@ -6,7 +6,7 @@ use arcyou_platform::backoff::Backoff;
 
 /// What happens to a row that failed by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is tried again after this time.
     Later(Duration),
     /// It is out of tries: an operator decides.
@@ -14,7 +14,7 @@ pub enum Verdict {
 }
 
 /// The verdict after a row's failures, the one that just happened included.
-pub fn verdict(failures: u32, max_failures: u32, backoff: Backoff, jitter: f64) -> Verdict {
+pub(crate) fn verdict(failures: u32, max_failures: u32, backoff: Backoff, jitter: f64) -> Verdict {
     if failures >= max_failures { Verdict::Park } else { Verdict::Later(backoff.jittered(failures, jitter)) }
 }
 

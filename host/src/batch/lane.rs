@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::settle::{Committer, Place};
+use super::commit::{Committer, Place};
 use super::{BatchConfig, Job, NotStored};
 
 /// Attempts beside a lane at once: each takes a connection while it waits for a lock, and of a pool of the usual size the lanes must have theirs.
@@ -45,7 +45,7 @@ impl Lane {
                 count = jobs.recv_many(&mut arrived, self.config.max_rows), if open => {
                     open = count > 0;
                     let batch = self.set_aside(&mut arrived);
-                    for (conversation, late) in by_conversation(self.committer.settle(batch, &Place::Lane).await) {
+                    for (conversation, late) in by_conversation(self.committer.commit_all(batch, &Place::Lane).await) {
                         self.finish_beside(conversation, late);
                     }
                 }
@@ -79,7 +79,7 @@ impl Lane {
         self.busy.entry(conversation).or_default();
         let (committer, permits) = (self.committer.clone(), self.permits.clone());
         self.beside.spawn(async move {
-            committer.settle(jobs, &Place::Beside(permits)).await;
+            committer.commit_all(jobs, &Place::Beside(permits)).await;
             conversation
         });
     }

@@ -4,8 +4,8 @@
 //! stored in the order in which they were submitted. A conversation that somebody else holds locked leaves its lane and is
 //! finished beside it, with whatever follows for it queued behind, so that it delays nobody else.
 
+mod commit;
 mod lane;
-mod settle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::plugins::Screened;
+use crate::screen::Screened;
 use crate::store::{Committed, NewMessage, Store};
 use crate::wake::Wake;
 
+use commit::Committer;
 use lane::Lane;
-use settle::Committer;
 
 /// How the lanes are cut.
 #[derive(Debug, Clone, Copy)]

@@ -15,11 +15,12 @@ use arcyou_platform::bus::{self, Bus, LocalBus};
 use arcyou_platform::env::{Process, Source};
 use arcyou_platform::health::Health;
 use arcyou_platform::telemetry;
+use arcyou_plugin_host::tool::build;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Mode};
-use crate::plugins::build;
-use crate::serve::{self, Services};
+use crate::migrate::migrate_at;
+use crate::server::{self, Services};
 
 use progress::{blocking, step};
 
@@ -65,16 +66,16 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     };
     let config = Config::from_source(&provided, Mode::Dev)?;
     telemetry::init(config.log_format)?;
-    let health = Health::with_essential(serve::ESSENTIAL);
+    let health = Health::with_essential(server::ESSENTIAL);
     let bus: Arc<dyn Bus> = match &config.redis_url {
         Some(url) => bus::open(url, config.pubsub_mode, &health)?,
         None => Arc::new(LocalBus::new()),
     };
     let services = step("loading plugins", Services::prepare(&config, bus, health, telemetry::metrics()?)).await?;
-    step("bringing the schema up to date", serve::migrate_once(&config.migrate_database)).await?;
+    step("bringing the schema up to date", migrate_at(&config.migrate_database)).await?;
     demo::create(&services.pool).await.context("the demo conversation could not be made")?;
     let pool = services.pool.clone();
-    let listeners = serve::listen(&config).await?;
+    let listeners = server::listen(&config).await?;
     demo::explain(listeners.public_addr()?, &config);
 
     let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };

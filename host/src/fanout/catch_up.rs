@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arcyou_platform::contract::{CONVERSATION_DELETED, PARTICIPANT_REMOVED, PubSubMode};
+use arcyou_protocol::event::event_frame;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
-use super::events::{event_frame, removed_user};
 use super::history::HistoryError;
 use super::hub::{Due, Hub};
-use super::repair::let_write;
+use super::incoming::removed_user;
+use super::repair::{follow_up, let_write};
 use super::room::{Presence, Room};
-use super::seen::Marks;
+use super::seen::OutboxWatermarks;
 use crate::store::OutboxEvent;
 
 /// How often rooms that the bus does not reach are looked after.
@@ -34,7 +35,7 @@ const SAMPLES: usize = 1200;
 
 struct CatchUp {
     hub: Arc<Hub>,
-    marks: Marks,
+    watermarks: OutboxWatermarks,
     /// The newest outbox id when the gateway started: what was before is nobody's to catch up.
     base: Option<i64>,
     /// Rooms whose comparison failed; they wait for the next tick.
@@ -44,8 +45,8 @@ struct CatchUp {
 
 /// Looks after the rooms for as long as the fan-out lives.
 pub(super) async fn run(hub: Arc<Hub>) {
-    let (marks, again) = (Marks::new(SAMPLES), HashSet::new());
-    let mut this = CatchUp { hub: hub.clone(), marks, base: None, again, swept: Instant::now() };
+    let (watermarks, again) = (OutboxWatermarks::new(SAMPLES), HashSet::new());
+    let mut this = CatchUp { hub: hub.clone(), watermarks, base: None, again, swept: Instant::now() };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -70,14 +71,14 @@ impl CatchUp {
         if !due.is_empty() {
             self.look_after(due, OVERLAP).await;
         }
-        let cut_off = self.hub.directory.cut_off();
+        let cut_off = self.hub.registry.cut_off();
         self.compare(&cut_off, SHORT_OVERLAP).await;
     }
 
     /// Keeps the newest outbox id fresh where the bus does not tell it.
     async fn sample(&mut self) {
         let deaf =
-            self.hub.directory.mode() != PubSubMode::Global || self.hub.directory.global_line().stretch().is_none();
+            self.hub.registry.mode() != PubSubMode::Global || self.hub.registry.global_epoch().current().is_none();
         if deaf || self.base.is_none() {
             match self.hub.history.newest_outbox_id().await {
                 Ok(id) => {
@@ -87,7 +88,7 @@ impl CatchUp {
                 Err(error) => self.hub.note_failure("the outbox could not be read", &error),
             }
         }
-        self.marks.note(Instant::now(), self.hub.newest());
+        self.watermarks.note(Instant::now(), self.hub.newest());
     }
 
     async fn look_after(&mut self, due: HashSet<Due>, overlap: Duration) {
@@ -95,10 +96,10 @@ impl CatchUp {
             self.sample().await;
         }
         let rooms: Vec<Arc<Room>> = if due.contains(&Due::All) {
-            self.hub.directory.all()
+            self.hub.registry.all()
         } else {
             let named = due.iter().filter_map(|due| match due {
-                Due::Room(conversation) => self.hub.directory.get(*conversation),
+                Due::Room(conversation) => self.hub.registry.get(*conversation),
                 Due::All => None,
             });
             named.collect()
@@ -150,7 +151,7 @@ impl CatchUp {
             present.iter().map(|(conversation, (_, presence))| (*conversation, presence.position)).collect();
         for conversation in self.hub.history.behind(&positions).await? {
             if let Some((room, _)) = present.get(&conversation) {
-                self.hub.settle(room, room.mark_missing(), Duration::ZERO);
+                follow_up(&self.hub, room, room.mark_missing(), Duration::ZERO);
             }
         }
         Ok(())
@@ -160,7 +161,7 @@ impl CatchUp {
     async fn events(&self, present: &Present, overlap: Duration) -> Result<(), HistoryError> {
         let base = self.base.ok_or(HistoryError::Late)?;
         let from = |presence: &Presence| {
-            let since = presence.caught_up.map_or(base, |time| self.marks.at(time, overlap));
+            let since = presence.caught_up.map_or(base, |time| self.watermarks.at(time, overlap));
             since.max(presence.floor).max(base)
         };
         let from: HashMap<Uuid, i64> =
@@ -196,13 +197,13 @@ impl CatchUp {
             if removed(event).is_some_and(|pair| !gone.contains(&pair)) {
                 continue;
             }
-            let frame = || event_frame(event.id, &event.kind, event.conversation_id, &event.payload);
+            let frame = || event_frame(event.id, &event.kind, event.conversation_id, &event.payload).into();
             if !room.event(event.id, true, frame) {
                 continue;
             }
             heard.insert(event.conversation_id, room.clone());
             if event.kind == CONVERSATION_DELETED {
-                self.hub.directory.remove(room);
+                self.hub.registry.remove(room);
             }
         }
         Ok(heard.into_values().collect())

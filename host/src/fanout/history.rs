@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::time::Duration;
 
+use arcyou_protocol::Seq;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::store::{OutboxEvent, Seq, Store, StoreError, StoredMessage};
+use crate::store::{OutboxEvent, Store, StoreError, StoredMessage};
 
 /// Answers that come later than this are not waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

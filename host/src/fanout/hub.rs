@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -11,13 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::FanoutConfig;
-use super::directory::Directory;
+use super::config::FanoutConfig;
 use super::history::{History, HistoryError};
 use super::meter::Meter;
-use super::repair;
-use super::room::{Aftermath, Room};
-use super::wishes::Wishes;
+use super::pending_set::PendingSet;
+use super::room_registry::RoomRegistry;
 
 /// What is to be compared with the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,13 +25,13 @@ pub(super) enum Due {
 
 pub(super) struct Hub {
     pub(super) config: FanoutConfig,
-    pub(super) directory: Directory,
+    pub(super) registry: RoomRegistry,
     pub(super) history: Arc<dyn History>,
     pub(super) meter: Arc<Meter>,
     /// Rooms that may have missed something.
-    pub(super) due: Wishes<Due>,
+    pub(super) due: PendingSet<Due>,
     /// Members (conversation, user) of whose removal one has heard.
-    pub(super) doubts: Wishes<(Uuid, Uuid)>,
+    pub(super) doubts: PendingSet<(Uuid, Uuid)>,
     /// Pages of messages that may be read from the store at the same time.
     pub(super) readers: Semaphore,
     newest: AtomicI64,
@@ -52,11 +49,11 @@ impl Hub {
     ) -> Self {
         let meter = Arc::new(Meter::new());
         Self {
-            directory: Directory::new(config.mode, config.hold, meter.clone()),
+            registry: RoomRegistry::new(config.mode, config.hold, meter.clone()),
             history,
             meter,
-            due: Wishes::default(),
-            doubts: Wishes::default(),
+            due: PendingSet::default(),
+            doubts: PendingSet::default(),
             readers: Semaphore::new(config.readers.max(1)),
             newest: AtomicI64::new(0),
             shutdown,
@@ -76,18 +73,6 @@ impl Hub {
             }
         };
         self.tasks.spawn_on(task, &self.runtime);
-    }
-
-    /// Starts what a change of a room made necessary; a repair after `wait`.
-    pub(super) fn settle(self: &Arc<Self>, room: &Arc<Room>, aftermath: Aftermath, wait: Duration) {
-        for member in aftermath.paused {
-            self.meter.pauses.increment(1);
-            self.spawn(repair::serve(self.clone(), room.clone(), member));
-        }
-        if aftermath.repair {
-            self.meter.gaps.increment(1);
-            self.spawn(repair::repair(self.clone(), room.clone(), wait));
-        }
     }
 
     /// The newest outbox id that this gateway has heard of.

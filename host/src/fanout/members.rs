@@ -3,24 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use arcyou_protocol::Seq;
 use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
 use super::meter::Meter;
-use crate::session::outbound::{Outbound, Overflowed};
-use crate::store::Seq;
+use super::outbound::{Outbound, Overflowed};
 
 /// Names a member within its room; never used again.
 pub(super) type MemberId = u64;
 
 /// What a member's holder still sees after the room let go of it.
 #[derive(Debug, Default)]
-pub(super) struct Parting {
+pub(super) struct MemberExit {
     evicted: AtomicBool,
     cursor: AtomicI64,
 }
 
-impl Parting {
+impl MemberExit {
     pub(super) fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Acquire)
     }
@@ -45,7 +45,7 @@ struct Member {
     /// Its queue was half full during a catch-up: it is served from the store until it is level with the room.
     paused: bool,
     outbound: Arc<Outbound>,
-    parting: Arc<Parting>,
+    exit: Arc<MemberExit>,
 }
 
 /// A member that is served from the store, at one moment.
@@ -74,13 +74,13 @@ impl Members {
         self.list.len()
     }
 
-    pub(super) fn add(&mut self, user: Uuid, cursor: Seq, outbound: Arc<Outbound>) -> (MemberId, Arc<Parting>) {
+    pub(super) fn add(&mut self, user: Uuid, cursor: Seq, outbound: Arc<Outbound>) -> (MemberId, Arc<MemberExit>) {
         let id = self.next;
         self.next += 1;
-        let parting = Arc::new(Parting::default());
-        self.list.push(Member { id, user, cursor, paused: false, outbound, parting: parting.clone() });
+        let exit = Arc::new(MemberExit::default());
+        self.list.push(Member { id, user, cursor, paused: false, outbound, exit: exit.clone() });
         self.meter.members.increment(1.0);
-        (id, parting)
+        (id, exit)
     }
 
     /// A message as it arrives. A queue without space for it is the socket's end.
@@ -96,13 +96,13 @@ impl Members {
     }
 
     /// A message that is caught up: a member whose queue should not take more is paused instead.
-    pub(super) fn deliver_patiently(&mut self, seq: Seq, frame: &Utf8Bytes) {
+    pub(super) fn deliver_backfill(&mut self, seq: Seq, frame: &Utf8Bytes) {
         let mut paused = std::mem::take(&mut self.newly_paused);
         self.retain(|member| {
             if member.paused || seq <= member.cursor {
                 return Ok(());
             }
-            if member.outbound.push_patiently(frame.clone())? {
+            if member.outbound.try_push_backfill(frame.clone())? {
                 member.cursor = seq;
             } else {
                 member.paused = true;
@@ -137,7 +137,7 @@ impl Members {
             if *seq <= member.cursor {
                 continue;
             }
-            match member.outbound.push_patiently(frame.clone()) {
+            match member.outbound.try_push_backfill(frame.clone()) {
                 Ok(true) => member.cursor = *seq,
                 Ok(false) => return,
                 Err(Overflowed) => {
@@ -169,7 +169,7 @@ impl Members {
     pub(super) fn remove(&mut self, id: MemberId) {
         if let Some(place) = self.list.iter().position(|member| member.id == id) {
             let member = self.list.swap_remove(place);
-            member.parting.cursor.store(member.cursor, Ordering::Release);
+            member.exit.cursor.store(member.cursor, Ordering::Release);
             self.meter.members.decrement(1.0);
         }
     }
@@ -181,8 +181,8 @@ impl Members {
             if !which(member.id) {
                 return true;
             }
-            member.parting.evict(member.cursor);
-            member.outbound.nudge();
+            member.exit.evict(member.cursor);
+            member.outbound.notify();
             meter.evictions.increment(1);
             meter.members.decrement(1.0);
             false
@@ -194,7 +194,7 @@ impl Members {
         self.list.retain_mut(|member| {
             let kept = step(member).is_ok();
             if !kept {
-                member.parting.cursor.store(member.cursor, Ordering::Release);
+                member.exit.cursor.store(member.cursor, Ordering::Release);
                 meter.overflows.increment(1);
                 meter.members.decrement(1.0);
             }

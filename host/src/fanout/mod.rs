@@ -1,9 +1,9 @@
 //! The outbound line: what was committed, on its way to every socket that has joined its conversation.
 //!
-//! [`subscriber`] hears the bus and finds the conversation's [`room`], where [`resequence`] puts messages in order and
-//! [`members`] have their places; [`events`] writes the frame, once for all of them. The bus forgets, so three tasks ask
-//! the store ([`history`]): [`repair`] when a room finds a hole, [`catch_up`] when the bus had a break, [`authority`]
-//! when a participant was removed. [`rooms`] is what a session holds.
+//! [`subscriber`] hears the bus, sorts what is [`incoming`] and finds the conversation's [`room`], where [`resequence`] puts
+//! messages in order and [`members`] have their places, each with a queue to its socket ([`outbound`]). The bus forgets, so
+//! three tasks ask the store ([`history`]): [`repair`] when a room finds a hole, [`catch_up`] when the bus had a break,
+//! [`revocation`] when a participant was removed. A session holds a [`membership`].
 //!
 //! What holds for each member of a room, from the cursor with which it attached until it leaves, is evicted, or its
 //! socket's queue overflows:
@@ -13,73 +13,42 @@
 //!   outbox keeps it;
 //! - one member never slows another: pushing never waits.
 
-mod authority;
 mod catch_up;
-mod directory;
-mod events;
+mod channel_epoch;
+mod config;
 mod history;
 mod hub;
-mod joining;
+mod incoming;
 mod members;
+mod membership;
 mod meter;
+pub mod outbound;
+mod pending_set;
 mod repair;
+mod replay;
 pub mod resequence;
+mod revocation;
 mod room;
-mod rooms;
+mod room_registry;
 mod seen;
 mod subscriber;
 #[cfg(test)]
 mod tests;
-mod wishes;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arcyou_platform::bus::Bus;
-use arcyou_platform::contract::PubSubMode;
 use arcyou_platform::health::Health;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-pub use events::backfill_frame;
+pub use config::FanoutConfig;
 pub use history::{History, HistoryError};
-pub use rooms::{Behind, Membership, RoomRef};
+pub use membership::{Behind, Membership, RoomRef};
 
 use hub::Hub;
-use resequence::HoldLimits;
-
-/// How the fan-out works.
-#[derive(Debug, Clone)]
-pub struct FanoutConfig {
-    /// Which channels carry which conversations.
-    pub mode: PubSubMode,
-    /// How long a hole in a conversation may close by itself before the store is asked: several workers reorder.
-    pub gap_wait: Duration,
-    /// How often every room is compared with the store although all seems well.
-    pub sweep: Duration,
-    /// How long a socket that has to be served from the store may take nothing.
-    pub stall: Duration,
-    /// What one conversation may hold back while it waits for a hole to close.
-    pub hold: HoldLimits,
-    /// Pages of messages that are read from the store at the same time.
-    pub readers: usize,
-}
-
-impl FanoutConfig {
-    /// The defaults.
-    pub fn new(mode: PubSubMode) -> Self {
-        Self {
-            mode,
-            gap_wait: Duration::from_millis(75),
-            sweep: Duration::from_secs(30),
-            stall: Duration::from_secs(30),
-            hold: HoldLimits { items: 1024, bytes: 1024 * 1024 },
-            readers: 4,
-        }
-    }
-}
 
 /// The outbound line. Cheap to clone.
 #[derive(Clone)]
@@ -112,7 +81,7 @@ impl Fanout {
         let hub = Arc::new(Hub::new(config, history, shutdown, tasks.clone()));
         hub.spawn(subscriber::run(hub.clone(), bus.subscriber(), health.part("events")));
         hub.spawn(catch_up::run(hub.clone()));
-        hub.spawn(authority::run(hub.clone()));
+        hub.spawn(revocation::run(hub.clone()));
         tasks.close();
         (Self { hub }, FanoutTasks(tasks))
     }

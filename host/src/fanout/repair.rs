@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcyou_protocol::Seq;
+use arcyou_protocol::event::live_frame;
 use axum::extract::ws::Utf8Bytes;
 
-use super::events::live_frame;
 use super::history::HistoryError;
 use super::hub::Hub;
 use super::members::MemberId;
-use super::room::Room;
-use crate::store::Seq;
+use super::room::{FollowUps, Room};
 
 /// What a page of messages should weigh: small beside a socket's queue.
 const PAGE_BYTES: usize = 128 * 1024;
@@ -21,6 +21,18 @@ const BREATHE: Duration = Duration::from_millis(10);
 const BREATHS: usize = 25;
 /// Between two tries when the store does not answer.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Starts what a change of a room made necessary; a repair after `wait`.
+pub(super) fn follow_up(hub: &Arc<Hub>, room: &Arc<Room>, follow_ups: FollowUps, wait: Duration) {
+    for member in follow_ups.paused {
+        hub.meter.pauses.increment(1);
+        hub.spawn(serve(hub.clone(), room.clone(), member));
+    }
+    if follow_ups.repair {
+        hub.meter.gaps.increment(1);
+        hub.spawn(repair(hub.clone(), room.clone(), wait));
+    }
+}
 
 /// Pages of a conversation, of a size that follows the messages'.
 struct Pages {
@@ -47,7 +59,7 @@ impl Pages {
         hub.meter.repairs.increment(1);
         let complete = i64::try_from(messages.len()).is_ok_and(|count| count < self.limit);
         let frames: Vec<(Seq, Utf8Bytes)> =
-            messages.iter().map(|message| (message.seq, live_frame(room.conversation, &message.json))).collect();
+            messages.iter().map(|message| (message.seq, live_frame(room.conversation, &message.json).into())).collect();
         let bytes: usize = frames.iter().map(|(_, frame)| frame.len()).sum();
         if let Some(average) = bytes.checked_div(frames.len()) {
             self.limit = i64::try_from(PAGE_BYTES / average.max(1)).unwrap_or(MAX_PAGE).clamp(MIN_PAGE, MAX_PAGE);
@@ -57,7 +69,7 @@ impl Pages {
 }
 
 /// Fills a room's hole once it has stood for `wait`, and whatever opens meanwhile. There is one such task for a room.
-pub(super) async fn repair(hub: Arc<Hub>, room: Arc<Room>, wait: Duration) {
+async fn repair(hub: Arc<Hub>, room: Arc<Room>, wait: Duration) {
     let mut pages = Pages::new();
     tokio::time::sleep(wait).await;
     while let Some(listing) = room.next_listing() {
@@ -72,8 +84,8 @@ pub(super) async fn repair(hub: Arc<Hub>, room: Arc<Room>, wait: Duration) {
         let mut rest = page.frames.as_slice();
         loop {
             let (slice, later) = rest.split_at(room.slice().min(rest.len()));
-            let aftermath = room.fill(listing, slice, page.complete && later.is_empty());
-            hub.settle(&room, aftermath, Duration::ZERO);
+            let follow_ups = room.fill(listing, slice, page.complete && later.is_empty());
+            follow_up(&hub, &room, follow_ups, Duration::ZERO);
             rest = later;
             if rest.is_empty() {
                 break;
@@ -101,7 +113,7 @@ pub(super) async fn let_write(rooms: &[Arc<Room>]) {
 
 /// Serves a member whose queue was half full during a catch-up, as fast as its socket takes it, until it is level with the
 /// room. One that takes nothing for too long is given up like one whose queue overflowed.
-pub(super) async fn serve(hub: Arc<Hub>, room: Arc<Room>, id: MemberId) {
+async fn serve(hub: Arc<Hub>, room: Arc<Room>, id: MemberId) {
     /// How often to look whether the member is still there.
     const LOOK: Duration = Duration::from_secs(1);
     let mut pages = Pages::new();

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::store::Seq;
+use arcyou_protocol::Seq;
 
 /// What one conversation may hold back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub struct Listing {
 pub struct Resequencer<T> {
     /// The last message delivered; none until somebody says where to begin.
     delivered: Option<Seq>,
-    held: BTreeMap<Seq, Held<T>>,
+    held: BTreeMap<Seq, EarlyArrival<T>>,
     held_bytes: usize,
     limits: HoldLimits,
     /// Counts what arrived out of order, so that a listing knows what is older than itself.
@@ -57,7 +57,7 @@ pub struct Resequencer<T> {
 }
 
 #[derive(Debug)]
-struct Held<T> {
+struct EarlyArrival<T> {
     item: T,
     weight: usize,
     arrival: u64,
@@ -151,7 +151,7 @@ impl<T> Resequencer<T> {
 
     fn hold(&mut self, seq: Seq, item: T, weight: usize) -> Offered {
         self.arrivals += 1;
-        self.held.insert(seq, Held { item, weight, arrival: self.arrivals });
+        self.held.insert(seq, EarlyArrival { item, weight, arrival: self.arrivals });
         self.held_bytes += weight;
         let mut offered = Offered::Held;
         // The furthest goes first: what is near is needed first.
@@ -187,5 +187,4 @@ impl<T> Resequencer<T> {
 }
 
 #[cfg(test)]
-#[path = "resequence_tests.rs"]
 mod tests;

@@ -4,16 +4,17 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use arcyou_protocol::Seq;
 use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
-use super::joining::{Line, Recent, Removals};
-use super::members::{MemberId, Members, Parting, Paused};
+use super::channel_epoch::ChannelEpoch;
+use super::members::{MemberExit, MemberId, Members, Paused};
 use super::meter::Meter;
+use super::outbound::Outbound;
+use super::replay::{Removals, ReplayBuffer};
 use super::resequence::{HoldLimits, Listing, Offered, Resequencer};
 use super::seen::SeenIds;
-use crate::session::outbound::Outbound;
-use crate::store::Seq;
 
 /// Ids of events other than messages that a room remembers.
 const SEEN: usize = 1024;
@@ -25,7 +26,7 @@ const PUSHES: usize = 8192;
 pub(super) struct Room {
     pub(super) conversation: Uuid,
     /// Whether the bus carries this conversation's events.
-    pub(super) line: Arc<Line>,
+    pub(super) epoch: Arc<ChannelEpoch>,
     meter: Arc<Meter>,
     inner: Mutex<Inner>,
 }
@@ -34,7 +35,7 @@ pub(super) struct Room {
 struct Inner {
     sequence: Resequencer<Utf8Bytes>,
     members: Members,
-    recent: Recent,
+    replay: ReplayBuffer,
     seen: SeenIds,
     removals: Removals,
     caught_up: Option<Instant>,
@@ -47,7 +48,7 @@ struct Inner {
 /// What has to be done after the lock is given back.
 #[derive(Debug, Default)]
 #[must_use]
-pub(super) struct Aftermath {
+pub(super) struct FollowUps {
     /// These members need a catch-up of their own.
     pub(super) paused: Vec<MemberId>,
     /// Messages are missing, and nobody is fetching them yet.
@@ -57,7 +58,7 @@ pub(super) struct Aftermath {
 /// What somebody who entered knew of the room then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entered {
-    stretch: Option<u64>,
+    epoch: Option<u64>,
     removals: u64,
 }
 
@@ -65,8 +66,8 @@ pub(super) struct Entered {
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) id: MemberId,
-    pub(super) parting: Arc<Parting>,
-    pub(super) aftermath: Aftermath,
+    pub(super) exit: Arc<MemberExit>,
+    pub(super) follow_ups: FollowUps,
     /// The user may have been removed since the right was checked.
     pub(super) maybe_removed: bool,
     /// The bus may have missed something since the member read the store.
@@ -85,18 +86,24 @@ pub(super) struct Presence {
 
 impl Room {
     /// An empty room; `newest` is the newest outbox id known.
-    pub(super) fn new(conversation: Uuid, line: Arc<Line>, limits: HoldLimits, newest: i64, meter: Arc<Meter>) -> Self {
+    pub(super) fn new(
+        conversation: Uuid,
+        epoch: Arc<ChannelEpoch>,
+        limits: HoldLimits,
+        newest: i64,
+        meter: Arc<Meter>,
+    ) -> Self {
         let inner = Inner {
             sequence: Resequencer::new(limits),
             members: Members::new(meter.clone()),
-            recent: Recent::default(),
+            replay: ReplayBuffer::default(),
             seen: SeenIds::new(newest, SEEN),
             removals: Removals::default(),
             caught_up: None,
             repairing: false,
             closed: false,
         };
-        Self { conversation, line, meter, inner: Mutex::new(inner) }
+        Self { conversation, epoch, meter, inner: Mutex::new(inner) }
     }
 
     /// Somebody is about to join: from now on nothing that is delivered is forgotten until [`Self::give_up_joining`] or
@@ -104,12 +111,12 @@ impl Room {
     pub(super) fn open(&self) -> Entered {
         let mut inner = self.lock();
         let delivered = inner.sequence.delivered();
-        inner.recent.open(delivered);
-        Entered { stretch: self.line.stretch(), removals: inner.removals.count() }
+        inner.replay.open(delivered);
+        Entered { epoch: self.epoch.current(), removals: inner.removals.count() }
     }
 
     pub(super) fn give_up_joining(&self) {
-        self.lock().recent.close();
+        self.lock().replay.close();
     }
 
     /// Adds a member that has everything up to `cursor`. An error is the place up to which the room has delivered
@@ -123,34 +130,34 @@ impl Room {
     ) -> Result<Attached, Seq> {
         let mut inner = self.lock();
         let closed = inner.closed;
-        let Inner { sequence, members, recent, .. } = &mut *inner;
+        let Inner { sequence, members, replay, .. } = &mut *inner;
         let missed: Vec<(Seq, Utf8Bytes)> = match sequence.delivered() {
             Some(delivered) if delivered > cursor && !closed => {
-                recent.after(cursor).ok_or(delivered)?.cloned().collect()
+                replay.after(cursor).ok_or(delivered)?.cloned().collect()
             }
             _ => Vec::new(),
         };
-        let (id, parting) = members.add(user, cursor, outbound);
+        let (id, exit) = members.add(user, cursor, outbound);
         for (seq, frame) in &missed {
-            members.deliver_patiently(*seq, frame);
+            members.deliver_backfill(*seq, frame);
         }
         if sequence.delivered().is_none() {
-            recent.start(cursor);
+            replay.start(cursor);
             sequence.start(cursor, &mut |seq, frame| {
-                recent.note(seq, &frame);
-                members.deliver_patiently(seq, &frame);
+                replay.note(seq, &frame);
+                members.deliver_backfill(seq, &frame);
             });
         }
-        recent.close();
+        replay.close();
         if closed {
             inner.members.evict(|_| true);
         }
         Ok(Attached {
             id,
-            parting,
-            aftermath: inner.aftermath(),
+            exit,
+            follow_ups: inner.follow_ups(),
             maybe_removed: inner.removals.may_concern(user, entered.removals),
-            maybe_missed: entered.stretch.is_none() || entered.stretch != self.line.stretch(),
+            maybe_missed: entered.epoch.is_none() || entered.epoch != self.epoch.current(),
         })
     }
 
@@ -163,25 +170,25 @@ impl Room {
     }
 
     /// A message as it came over the bus.
-    pub(super) fn message(&self, seq: Seq, frame: Utf8Bytes) -> (Offered, Aftermath) {
+    pub(super) fn message(&self, seq: Seq, frame: Utf8Bytes) -> (Offered, FollowUps) {
         let weight = frame.len();
         let mut inner = self.lock();
-        let Inner { sequence, members, recent, .. } = &mut *inner;
+        let Inner { sequence, members, replay, .. } = &mut *inner;
         let mut delivered = 0;
         let offered = sequence.offer(seq, frame, weight, &mut |place, frame| {
             delivered += 1;
-            recent.note(place, &frame);
+            replay.note(place, &frame);
             if place == seq {
                 members.deliver(place, &frame);
             } else {
                 // What had to wait comes in one burst: not the reader's fault.
-                members.deliver_patiently(place, &frame);
+                members.deliver_backfill(place, &frame);
             }
         });
-        let aftermath = inner.aftermath();
+        let follow_ups = inner.follow_ups();
         drop(inner);
         self.meter.delivered.increment(delivered);
-        (offered, aftermath)
+        (offered, follow_ups)
     }
 
     /// An event without a place, from the bus or from the outbox. Says whether it was new.
@@ -235,10 +242,10 @@ impl Room {
     }
 
     /// The store has messages that did not arrive.
-    pub(super) fn mark_missing(&self) -> Aftermath {
+    pub(super) fn mark_missing(&self) -> FollowUps {
         let mut inner = self.lock();
         inner.sequence.mark_missing();
-        inner.aftermath()
+        inner.follow_ups()
     }
 
     /// The next listing that the repair needs; none ends it.
@@ -255,19 +262,19 @@ impl Room {
     }
 
     /// Delivers what the store listed. `complete`: there was nothing after it.
-    pub(super) fn fill(&self, listing: Listing, page: &[(Seq, Utf8Bytes)], complete: bool) -> Aftermath {
+    pub(super) fn fill(&self, listing: Listing, page: &[(Seq, Utf8Bytes)], complete: bool) -> FollowUps {
         let mut inner = self.lock();
-        let Inner { sequence, members, recent, .. } = &mut *inner;
+        let Inner { sequence, members, replay, .. } = &mut *inner;
         let mut delivered = 0;
         sequence.fill(listing, page.iter().cloned(), complete, &mut |seq, frame| {
             delivered += 1;
-            recent.note(seq, &frame);
-            members.deliver_patiently(seq, &frame);
+            replay.note(seq, &frame);
+            members.deliver_backfill(seq, &frame);
         });
-        let aftermath = inner.aftermath();
+        let follow_ups = inner.follow_ups();
         drop(inner);
         self.meter.delivered.increment(delivered);
-        aftermath
+        follow_ups
     }
 
     /// Whether a member that takes part in the catch-up has enough to write for now.
@@ -294,9 +301,9 @@ impl Room {
 }
 
 impl Inner {
-    fn aftermath(&mut self) -> Aftermath {
+    fn follow_ups(&mut self) -> FollowUps {
         let repair = !self.repairing && !self.closed && self.sequence.wants_listing();
         self.repairing |= repair;
-        Aftermath { paused: self.members.take_newly_paused(), repair }
+        FollowUps { paused: self.members.take_newly_paused(), repair }
     }
 }

@@ -60,13 +60,13 @@ impl SeenIds {
 /// Which outbox id was the newest at what time, so that a time can be turned into an id to read from. Ids are given in
 /// order but commit in any, so readers go back further than they think they need to.
 #[derive(Debug)]
-pub(super) struct Marks {
+pub(super) struct OutboxWatermarks {
     /// By time; the first one stays, for times before all others.
     samples: VecDeque<(Instant, i64)>,
     limit: usize,
 }
 
-impl Marks {
+impl OutboxWatermarks {
     /// Keeps at most `limit` samples, the older the fewer.
     pub(super) fn new(limit: usize) -> Self {
         Self { samples: VecDeque::new(), limit: limit.max(4) }
@@ -117,16 +117,16 @@ mod tests {
     #[test]
     fn a_time_becomes_an_id_that_is_not_newer() {
         let start = Instant::now();
-        let mut marks = Marks::new(8);
+        let mut watermarks = OutboxWatermarks::new(8);
         for second in 0..100 {
-            marks.note(start + Duration::from_secs(second), second as i64 * 10);
+            watermarks.note(start + Duration::from_secs(second), second as i64 * 10);
         }
-        assert!(marks.samples.len() <= 8);
+        assert!(watermarks.samples.len() <= 8);
         for second in 0..100 {
-            let id = marks.at(start + Duration::from_secs(second), Duration::ZERO);
+            let id = watermarks.at(start + Duration::from_secs(second), Duration::ZERO);
             assert!(id <= second as i64 * 10, "{second}: {id}");
         }
-        assert_eq!(marks.at(start + Duration::from_secs(99), Duration::ZERO), 990);
-        assert_eq!(marks.at(start, Duration::from_secs(5)), 0);
+        assert_eq!(watermarks.at(start + Duration::from_secs(99), Duration::ZERO), 990);
+        assert_eq!(watermarks.at(start, Duration::from_secs(5)), 0);
     }
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use arcyou_platform::bus::{Signal, Subscriber};
 use arcyou_platform::contract::{CONVERSATION_DELETED, Envelope, GLOBAL_CHANNEL, PARTICIPANT_REMOVED, PubSubMode};
 use arcyou_platform::health::Part;
+use arcyou_protocol::event::{event_frame, live_frame};
 use uuid::Uuid;
 
-use super::events::{Incoming, event_frame, live_frame, removed_user, sort};
 use super::hub::{Due, Hub};
+use super::incoming::{Incoming, removed_user, sort};
+use super::repair::follow_up;
 use super::resequence::Offered;
 use super::room::Room;
 
@@ -32,13 +34,13 @@ struct Channel {
 /// Listens for as long as the fan-out lives.
 pub(super) async fn run(hub: Arc<Hub>, bus: Box<dyn Subscriber>, health: Part) {
     let mut listener = Listener { hub: hub.clone(), bus, health, channels: HashMap::new(), awaited: 0 };
-    if hub.directory.mode() == PubSubMode::Global {
+    if hub.registry.mode() == PubSubMode::Global {
         listener.ask_for(GLOBAL_CHANNEL.to_owned(), None);
     }
     listener.report();
     loop {
         tokio::select! {
-            () = hub.directory.changes().added() => listener.adjust(),
+            () = hub.registry.changes().added() => listener.adjust(),
             signal = listener.bus.next() => match signal {
                 Signal::Message { payload, .. } => listener.hear(&payload),
                 Signal::Subscribed { channel } => listener.confirmed(&channel),
@@ -52,9 +54,9 @@ pub(super) async fn run(hub: Arc<Hub>, bus: Box<dyn Subscriber>, health: Part) {
 impl Listener {
     /// Makes the channels follow the rooms.
     fn adjust(&mut self) {
-        for conversation in self.hub.directory.changes().take() {
-            let channel = self.hub.directory.mode().channel(conversation);
-            let room = self.hub.directory.get(conversation);
+        for conversation in self.hub.registry.changes().take() {
+            let channel = self.hub.registry.mode().channel(conversation);
+            let room = self.hub.registry.get(conversation);
             let confirmed = self.channels.get(&channel).map(|asked| asked.confirmed);
             match (room, confirmed) {
                 (Some(_), None) => self.ask_for(channel, Some(conversation)),
@@ -83,11 +85,11 @@ impl Listener {
         asked.confirmed = true;
         match asked.conversation {
             None => {
-                self.hub.directory.global_line().up();
+                self.hub.registry.global_epoch().up();
                 self.hub.due.add(Due::All);
             }
             Some(conversation) => {
-                if let Some(room) = self.hub.directory.get(conversation) {
+                if let Some(room) = self.hub.registry.get(conversation) {
                     self.carried(&room);
                 }
             }
@@ -97,7 +99,7 @@ impl Listener {
 
     /// The bus carries this room's events from now on.
     fn carried(&self, room: &Room) {
-        room.line.up();
+        room.epoch.up();
         self.hub.due.add(Due::Room(room.conversation));
     }
 
@@ -107,10 +109,10 @@ impl Listener {
         self.awaited += usize::from(asked.confirmed);
         asked.confirmed = false;
         match asked.conversation {
-            None => self.hub.directory.all_down(),
+            None => self.hub.registry.all_down(),
             Some(conversation) => {
-                if let Some(room) = self.hub.directory.get(conversation) {
-                    room.line.down();
+                if let Some(room) = self.hub.registry.get(conversation) {
+                    room.epoch.down();
                 }
             }
         }
@@ -122,7 +124,7 @@ impl Listener {
     fn lost(&mut self) {
         self.channels.values_mut().for_each(|asked| asked.confirmed = false);
         self.awaited = self.channels.len();
-        self.hub.directory.all_down();
+        self.hub.registry.all_down();
         if self.awaited > 0 {
             self.health.down("the bus is away; events are delivered from the database, once a second");
         }
@@ -143,17 +145,17 @@ impl Listener {
             return;
         };
         self.hub.note_newest(envelope.id);
-        let Some(room) = self.hub.directory.get(envelope.conversation_id) else { return };
+        let Some(room) = self.hub.registry.get(envelope.conversation_id) else { return };
         match sort(&envelope) {
             Incoming::Message { seq, message, created_ms } => {
-                let frame = live_frame(envelope.conversation_id, message);
-                let (offered, aftermath) = room.message(seq, frame);
+                let frame = live_frame(envelope.conversation_id, message).into();
+                let (offered, follow_ups) = room.message(seq, frame);
                 match offered {
                     Offered::Delivered => created_ms.into_iter().for_each(|ms| self.hub.meter.delay(ms)),
                     Offered::Duplicate => self.hub.meter.duplicates.increment(1),
                     Offered::Held | Offered::Dropped => {}
                 }
-                self.hub.settle(&room, aftermath, self.hub.config.gap_wait);
+                follow_up(&self.hub, &room, follow_ups, self.hub.config.gap_wait);
             }
             Incoming::Other => self.hear_other(&room, &envelope),
         }
@@ -161,7 +163,8 @@ impl Listener {
 
     fn hear_other(&self, room: &Arc<Room>, envelope: &Envelope<'_>) {
         let (conversation, payload) = (envelope.conversation_id, envelope.payload.get());
-        let new = room.event(envelope.id, false, || event_frame(envelope.id, &envelope.kind, conversation, payload));
+        let new =
+            room.event(envelope.id, false, || event_frame(envelope.id, &envelope.kind, conversation, payload).into());
         if !new {
             return;
         }
@@ -171,7 +174,7 @@ impl Listener {
                     self.hub.doubts.add((conversation, user));
                 }
             }
-            CONVERSATION_DELETED => self.hub.directory.remove(room),
+            CONVERSATION_DELETED => self.hub.registry.remove(room),
             _ => {}
         }
     }

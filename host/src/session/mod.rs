@@ -1,10 +1,12 @@
-//! One connection: [`state`] is pure, [`socket`] is the only file that touches a socket, `operations` and `joining` carry
-//! out what a client asks for, and [`outbound`] is the queue of what it is told. [`allowance`] bounds what a message may
-//! cost before it is one.
+//! One connection. [`wire`] alone touches the socket, whose reading is bounded by a [`read_budget`]; [`auth_state`] is pure;
+//! [`connection`] deals with whatever comes next; `requests` and `joining` carry out what a client asks for, in the
+//! `conversation`s that it has joined. What all connections have in common is [`shared`].
 
-pub mod allowance;
+pub mod auth_state;
+pub mod connection;
+mod conversation;
 mod joining;
-mod operations;
-pub mod outbound;
-pub mod socket;
-pub mod state;
+pub mod read_budget;
+mod requests;
+pub mod shared;
+pub mod wire;

@@ -1,16 +1,17 @@
 //! What plugins did to messages, for whoever asks later.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arcyou_plugin_host::Provenance;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::{Param, Store, StoreError, sql};
-use crate::plugins::Provenance;
 
 /// A message that a plugin kept from being stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct AuditEntry {
     /// The conversation it was for.
     pub conversation: Uuid,
     /// Who sent it.
@@ -18,7 +19,7 @@ pub struct Kept {
     /// `rejected`, `discarded` or `failed`.
     pub verdict: &'static str,
     /// The plugin.
-    pub by: std::sync::Arc<Provenance>,
+    pub by: Arc<Provenance>,
     /// A rejection's token.
     pub code: Option<String>,
     /// A rejection's reason.
@@ -27,15 +28,15 @@ pub struct Kept {
 
 impl Store {
     /// Writes a row for each. On an error none was written, save for [`StoreError::Lost`].
-    pub async fn note_kept(&self, kept: &[Kept]) -> Result<(), StoreError> {
-        let conversations: Vec<Uuid> = kept.iter().map(|kept| kept.conversation).collect();
-        let senders: Vec<Uuid> = kept.iter().map(|kept| kept.sender).collect();
-        let verdicts: Vec<&str> = kept.iter().map(|kept| kept.verdict).collect();
-        let plugins: Vec<&str> = kept.iter().map(|kept| &*kept.by.plugin).collect();
-        let versions: Vec<Option<&str>> = kept.iter().map(|kept| kept.by.version.as_deref()).collect();
-        let digests: Vec<&str> = kept.iter().map(|kept| &*kept.by.sha256).collect();
-        let codes: Vec<Option<&str>> = kept.iter().map(|kept| kept.code.as_deref()).collect();
-        let reasons: Vec<Option<&str>> = kept.iter().map(|kept| kept.reason.as_deref()).collect();
+    pub async fn insert_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        let conversations: Vec<Uuid> = entries.iter().map(|entry| entry.conversation).collect();
+        let senders: Vec<Uuid> = entries.iter().map(|entry| entry.sender).collect();
+        let verdicts: Vec<&str> = entries.iter().map(|entry| entry.verdict).collect();
+        let plugins: Vec<&str> = entries.iter().map(|entry| &*entry.by.plugin).collect();
+        let versions: Vec<Option<&str>> = entries.iter().map(|entry| entry.by.version.as_deref()).collect();
+        let digests: Vec<&str> = entries.iter().map(|entry| &*entry.by.sha256).collect();
+        let codes: Vec<Option<&str>> = entries.iter().map(|entry| entry.code.as_deref()).collect();
+        let reasons: Vec<Option<&str>> = entries.iter().map(|entry| entry.reason.as_deref()).collect();
         let parameters: [Param<'_>; 8] = [
             (&conversations, Type::UUID_ARRAY),
             (&senders, Type::UUID_ARRAY),

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arcyou_plugin_host::Provenance;
+use arcyou_protocol::body::Body;
+use arcyou_protocol::{Action, Command, StoredIds};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
+use super::{ANSWER_WITHIN, Param, Store, StoreError, conclude, in_transaction, sql};
 use crate::authorize::Submitted;
-use crate::plugins::{Provenance, Screened};
-use crate::protocol::body::Body;
-
-use super::{ANSWER_WITHIN, Param, Store, StoreError, StoredIds, in_transaction, settle, sql};
+use crate::screen::Screened;
 
 /// A message to be stored. Made from what the plugin chain let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,13 @@ pub enum Committed {
     },
     /// The sender is no participant, or there is no such conversation.
     Forbidden,
+}
+
+/// What an attempt did with one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempted {
+    /// It is settled.
+    Committed(Committed),
     /// Somebody else holds the conversation's lock: nothing was done; only with [`Locking::SkipBusy`].
     Busy,
 }
@@ -84,7 +92,7 @@ impl Store {
         batch: &[&NewMessage],
         locking: Locking,
         connected_by: Instant,
-    ) -> Result<Vec<Committed>, StoreError> {
+    ) -> Result<Vec<Attempted>, StoreError> {
         let client = self.client(connected_by).await?;
         let conversations: Vec<Uuid> = batch.iter().map(|m| m.conversation).collect();
         let senders: Vec<Uuid> = batch.iter().map(|m| m.sender).collect();
@@ -110,7 +118,7 @@ impl Store {
             (&digests, Type::TEXT_ARRAY),
         ];
         let rows = timeout(ANSWER_WITHIN, self.store_messages(&client, &parameters)).await;
-        settle(client, rows)?.iter().map(committed).collect()
+        conclude(client, rows)?.iter().map(attempted).collect()
     }
 
     /// The statement, alone as long as the database lets it.
@@ -132,15 +140,22 @@ fn column<'a>(batch: &[&'a NewMessage], part: fn(&Provenance) -> Option<&str>) -
     batch.iter().map(|message| message.decided_by().and_then(part)).collect()
 }
 
-fn committed(row: &Row) -> Result<Committed, StoreError> {
+fn attempted(row: &Row) -> Result<Attempted, StoreError> {
     let status: &str = row.try_get("status")?;
-    let repeated = status.ends_with(" before");
-    Ok(match (status, stored_ids(row)?) {
-        ("stored" | "stored before", Some(ids)) => Committed::Stored { ids, repeated },
-        ("held" | "held before", None) => Committed::Held { repeated },
-        ("busy", _) => Committed::Busy,
-        _ => Committed::Forbidden,
-    })
+    outcome(status, stored_ids(row)?).ok_or_else(|| StoreError::unknown_status(status))
+}
+
+/// What a status of `store_messages` means; none if it is unknown, or contradicts the ids beside it.
+fn outcome(status: &str, ids: Option<StoredIds>) -> Option<Attempted> {
+    Some(Attempted::Committed(match (status, ids) {
+        ("stored", Some(ids)) => Committed::Stored { ids, repeated: false },
+        ("stored before", Some(ids)) => Committed::Stored { ids, repeated: true },
+        ("held", None) => Committed::Held { repeated: false },
+        ("held before", None) => Committed::Held { repeated: true },
+        ("forbidden", _) => Committed::Forbidden,
+        ("busy", _) => return Some(Attempted::Busy),
+        _ => return None,
+    }))
 }
 
 /// The ids in a row's columns, if they are not null.
@@ -157,8 +172,24 @@ pub(super) fn stored_ids(row: &Row) -> Result<Option<StoredIds>, StoreError> {
 
 impl From<Screened> for NewMessage {
     fn from(screened: Screened) -> Self {
-        let (message, annotations, decided_by, hold_reason) = screened.into_parts();
-        let Submitted { conversation, sender, body, idempotency_key } = message;
+        let (submitted, annotations, decided_by, hold_reason) = screened.into_parts();
+        let Submitted { sender, command: Command { conversation, idempotency_key, action } } = submitted;
+        let Action::Send { body } = action;
         Self { conversation, sender, body, idempotency_key, annotations, decided_by, hold_reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_status_is_not_taken_for_another() {
+        let ids = || Some(StoredIds { id: 1, seq: 1, created_at: String::new() });
+        assert_eq!(outcome("forbidden", None), Some(Attempted::Committed(Committed::Forbidden)));
+        assert_eq!(outcome("busy", None), Some(Attempted::Busy));
+        for (status, ids) in [("edited", None), ("edited", ids()), ("", None), ("stored", None), ("held", ids())] {
+            assert_eq!(outcome(status, ids), None, "{status}");
+        }
     }
 }

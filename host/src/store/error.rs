@@ -1,6 +1,7 @@
 //! What can go wrong in the database, sorted by what a caller may do about it.
 
 use arcyou_platform::database::{Fault, describe, describe_pool};
+use arcyou_protocol::{ErrorCode, Failure};
 use deadpool_postgres::PoolError;
 
 /// A failed statement or transaction. The texts are for the log; clients are told a code.
@@ -21,12 +22,29 @@ pub enum StoreError {
     /// Rolled back for any other reason, such as a missing table or right.
     #[error("the database refused the statement: {}", describe(.0))]
     Refused(#[source] tokio_postgres::Error),
+    /// It answered with something that this gateway does not know: it may have happened or not.
+    #[error("the database's answer is not understood ({0}); is its schema newer than this gateway?")]
+    NotUnderstood(String),
 }
 
 impl StoreError {
+    pub(super) fn unknown_status(status: &str) -> Self {
+        Self::NotUnderstood(format!("status {status:?}"))
+    }
+
     /// Whether nothing happened, and the same may go well a moment later.
     pub const fn did_nothing_for_now(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Transient(_))
+    }
+
+    /// What a client is told whose request only reads: whatever went wrong, nothing was changed, and asking again is safe.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Data(_) | Self::Refused(_) | Self::NotUnderstood(_) => Failure::internal(),
+            Self::Unreachable(_) | Self::Lost(_) | Self::Transient(_) => {
+                Failure::new(ErrorCode::Unavailable, "the database cannot be reached for now; try again in a moment")
+            }
+        }
     }
 
     /// A stable word for metrics.
@@ -37,6 +55,7 @@ impl StoreError {
             Self::Transient(_) => "transient",
             Self::Data(_) => "data",
             Self::Refused(_) => "refused",
+            Self::NotUnderstood(_) => "not_understood",
         }
     }
 }

@@ -11,6 +11,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arcyou_platform::database::{Fault, Lease};
+use arcyou_protocol::{Failure, Seq, StoredIds};
+use async_trait::async_trait;
 use deadpool_postgres::{Pool, Status};
 use futures_util::future::join3;
 use tokio::time::error::Elapsed;
@@ -19,13 +21,12 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
-pub use audit::Kept;
-pub use commit::{Committed, Locking, NewMessage};
+use crate::authorize::Participants;
+
+pub use audit::AuditEntry;
+pub use commit::{Attempted, Committed, Locking, NewMessage};
 pub use error::StoreError;
 pub use review::{HeldMessage, HeldPage, Released};
-
-/// A message's place in its conversation: 1, 2, 3 … without holes, in the order of commits. 0 is before the first.
-pub type Seq = i64;
 
 /// A message as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub struct OutboxEvent {
 
 /// What a participant is to a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct Participation {
     /// `participants.role`.
     pub role: String,
     /// The newest message that the participant has marked as read.
@@ -62,23 +63,11 @@ pub struct Standing {
 
 /// Where an idempotency key was used before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Earlier {
+pub enum ExistingSend {
     /// The message is stored.
     Stored(StoredIds),
     /// The message is held for review.
     Held,
-}
-
-/// What a stored message is known by.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct StoredIds {
-    /// `messages.id`.
-    #[serde(rename = "message_id")]
-    pub id: i64,
-    /// `messages.seq`.
-    pub seq: Seq,
-    /// When, in UTC, as RFC 3339 text.
-    pub created_at: String,
 }
 
 /// What became of a reader's mark.
@@ -155,22 +144,24 @@ impl Store {
         conversation: Uuid,
         sender: Uuid,
         key: &str,
-    ) -> Result<Option<Earlier>, StoreError> {
+    ) -> Result<Option<ExistingSend>, StoreError> {
         let rows = self
             .query(sql::FIND_BY_KEY, &[(&conversation, Type::UUID), (&sender, Type::UUID), (&key, Type::TEXT)])
             .await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(match commit::stored_ids(row)? {
-            Some(ids) => Earlier::Stored(ids),
-            None => Earlier::Held,
+            Some(ids) => ExistingSend::Stored(ids),
+            None => ExistingSend::Held,
         }))
     }
 
     /// A user's standing in a conversation; none if the user does not participate or there is no such conversation.
-    pub async fn standing(&self, conversation: Uuid, user: Uuid) -> Result<Option<Standing>, StoreError> {
+    pub async fn participation(&self, conversation: Uuid, user: Uuid) -> Result<Option<Participation>, StoreError> {
         let rows = self.query(sql::STANDING, &[(&conversation, Type::UUID), (&user, Type::UUID)]).await?;
         rows.first()
-            .map(|row| Ok(Standing { role: row.try_get(0)?, last_read_id: row.try_get(1)?, last_seq: row.try_get(2)? }))
+            .map(|row| {
+                Ok(Participation { role: row.try_get(0)?, last_read_id: row.try_get(1)?, last_seq: row.try_get(2)? })
+            })
             .transpose()
     }
 
@@ -267,15 +258,15 @@ impl Store {
         let until = Instant::now() + ANSWER_WITHIN;
         let client = self.client(until).await?;
         let rows = timeout_at(until, client.query_typed(statement, parameters)).await;
-        settle(client, rows)
+        conclude(client, rows)
     }
 
-    /// The same with the plan that this house wants, and not the planner; still one round trip.
+    /// The same with planner settings pinned; still one round trip.
     async fn pinned_query(&self, statement: &str, parameters: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
         let until = Instant::now() + ANSWER_WITHIN;
         let client = self.client(until).await?;
         let rows = timeout_at(until, in_transaction(&client, sql::BEGIN_PINNED, statement, parameters)).await;
-        settle(client, rows)
+        conclude(client, rows)
     }
 
     /// A connection that goes back to the pool only when it is released: one whose statement is still under way, because
@@ -286,6 +277,20 @@ impl Store {
             Err(_) => Err(StoreError::Unreachable("no connection in time".to_owned())),
         }
     }
+}
+
+#[async_trait]
+impl Participants for Store {
+    async fn role(&self, conversation: Uuid, user: Uuid) -> Result<Option<String>, Failure> {
+        let participation = self.participation(conversation, user).await.map_err(logged)?;
+        Ok(participation.map(|participation| participation.role))
+    }
+}
+
+/// What a client is told of an error; the log has the cause.
+pub fn logged(error: StoreError) -> Failure {
+    tracing::warn!(%error, "the database did not answer a request");
+    error.failure()
 }
 
 /// One statement in a transaction that begins as `begin` says; all three go out at once. COMMIT ends a failed transaction too, so that
@@ -308,7 +313,7 @@ async fn in_transaction(
 }
 
 /// Gives the connection back if it is still good for something.
-fn settle<T>(client: Lease, result: Result<Result<T, tokio_postgres::Error>, Elapsed>) -> Result<T, StoreError> {
+fn conclude<T>(client: Lease, result: Result<Result<T, tokio_postgres::Error>, Elapsed>) -> Result<T, StoreError> {
     match result {
         Ok(Ok(value)) => {
             client.release();

@@ -1,5 +1,6 @@
 //! Messages that plugins held for review, and what reviewers decide about them.
 
+use arcyou_protocol::StoredIds;
 use futures_util::future::join4;
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
@@ -7,7 +8,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
-use super::{ANSWER_WITHIN, Param, Store, StoreError, StoredIds, commit, settle, sql};
+use super::{ANSWER_WITHIN, Param, Store, StoreError, commit, conclude, sql};
 
 /// A message that waits for a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,6 +52,13 @@ pub struct HeldPage {
     pub limit: i64,
 }
 
+impl HeldPage {
+    /// Rows of a page, unless somebody asks for another number.
+    pub const DEFAULT_LIMIT: i64 = 100;
+    /// Rows of the largest page.
+    pub const MAX_LIMIT: i64 = 10_000;
+}
+
 impl Store {
     /// Messages that wait for a decision.
     pub async fn held(&self, page: HeldPage) -> Result<Vec<HeldMessage>, StoreError> {
@@ -65,7 +73,7 @@ impl Store {
     pub async fn release(&self, ids: &[i64]) -> Result<Vec<Released>, StoreError> {
         let client = self.client(Instant::now() + ANSWER_WITHIN).await?;
         let rows = timeout(ANSWER_WITHIN, release(&client, ids)).await;
-        settle(client, rows)?.iter().map(released).collect()
+        conclude(client, rows)?.iter().map(released).collect()
     }
 
     /// Decides that held messages are never shown. Answers with the ids that waited for a decision.

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use arcyou_platform::bus::{Bus, Publication, Signal, Subscriber, Unavailable, Unpublished};
 use arcyou_platform::contract::{MESSAGE_CREATED, PubSubMode, envelope_text};
+use arcyou_protocol::Seq;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{History, HistoryError};
-use crate::store::{OutboxEvent, Seq, StoredMessage};
+use crate::store::{OutboxEvent, StoredMessage};
 
 /// One subscriber's connection.
 pub(super) struct FakeBus {

@@ -13,13 +13,13 @@ use std::time::Duration;
 use arcyou_platform::bus::Bus;
 use arcyou_platform::contract::PubSubMode;
 use arcyou_platform::health::Health;
+use arcyou_protocol::Seq;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::outbound::Outbound;
 use super::*;
-use crate::session::outbound::Outbound;
-use crate::store::Seq;
 
 use fakes::{FakeBus, FakeStore};
 

@@ -1,0 +1,65 @@
+//! The plugin interface as the gateway sees it: the only bindings to the WIT package.
+
+/// Everything that a plugin may import and export.
+pub(crate) mod bindings {
+    #![allow(missing_docs, unsafe_code, unreachable_pub)]
+
+    wasmtime::component::bindgen!({
+        path: "../../plugin-sdk/wit/1.1.0",
+        world: "plugin",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        imports: {
+            "arcyou:gateway/random": trappable,
+            "arcyou:gateway/kv": async,
+            "arcyou:gateway/http": async,
+        },
+    });
+}
+
+/// The same hooks, called on a fiber: for plugins that may have to wait.
+pub(crate) mod fiber {
+    #![allow(missing_docs, unsafe_code, unreachable_pub)]
+
+    wasmtime::component::bindgen!({
+        path: "../../plugin-sdk/wit/1.1.0",
+        inline: "package arcyou:host; world hooks {
+            export arcyou:gateway/configure@1.1.0;
+            export arcyou:gateway/validate@1.1.0;
+            export arcyou:gateway/filter@1.1.0;
+            export arcyou:gateway/on-join@1.1.0;
+        }",
+        world: "arcyou:host/hooks",
+        ownership: Borrowing { duplicate_if_necessary: true },
+        exports: { default: async },
+        with: { "arcyou:gateway/types": super::bindings::arcyou::gateway::types },
+    });
+}
+
+/// What plugins may import.
+pub(crate) mod host {
+    pub(crate) use super::bindings::arcyou::gateway::{clock, http, kv, log, random};
+}
+
+pub(crate) use bindings::arcyou::gateway::types::{
+    AnnotationParam, AnnotationResult, Judgement, Message, Rejection, Verdict,
+};
+
+/// Where a plugin is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Hook {
+    Validate,
+    Filter,
+    OnJoin,
+}
+
+impl Hook {
+    pub(crate) const ALL: [Self; 3] = [Self::Validate, Self::Filter, Self::OnJoin];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Validate => "validate",
+            Self::Filter => "filter",
+            Self::OnJoin => "on-join",
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! `clock`: the time of day.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::bindings::host::clock::Host;
+
+/// This machine's clock.
+pub(crate) struct WallClock;
+
+impl Host for WallClock {
+    fn now(&mut self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}

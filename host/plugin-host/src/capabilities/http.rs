@@ -1,0 +1,341 @@
+//! `http`: requests to the hosts that the operator lists, and to no others.
+
+use std::collections::HashSet;
+use std::error::Error as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcyou_platform::tls::install_crypto;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, Method, Url, redirect};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::waited::Waited;
+use crate::bindings::host::http::{Error, Header, Host, Request, Response};
+use crate::bounded::Within;
+use crate::text::clip;
+
+/// Bytes of what an error says.
+const REASON_BYTES: usize = 256;
+/// They speak of the connection, which is the gateway's business.
+const NOT_THE_PLUGINS: [&str; 8] =
+    ["connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// The table `[plugin.http]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpLimits {
+    /// `host` (at its scheme's usual port) or `host:port`. Addresses of private networks count only if they stand here.
+    #[serde(deserialize_with = "hosts")]
+    hosts: Vec<String>,
+    /// For one request, its response included.
+    #[serde(default = "HttpLimits::timeout_ms")]
+    timeout_ms: Within<1, 30_000>,
+    /// Of a response's body.
+    #[serde(default = "HttpLimits::response_bytes")]
+    response_bytes: Within<0, { 4 << 20 }>,
+    /// Requests that one call of a hook may send.
+    #[serde(default = "HttpLimits::calls")]
+    calls: Within<1, 100>,
+}
+
+impl HttpLimits {
+    const fn timeout_ms() -> Within<1, 30_000> {
+        Within::new(500)
+    }
+
+    const fn response_bytes() -> Within<0, { 4 << 20 }> {
+        Within::new(64 << 10)
+    }
+
+    const fn calls() -> Within<1, 100> {
+        Within::new(2)
+    }
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        let (timeout_ms, response_bytes, calls) = (Self::timeout_ms(), Self::response_bytes(), Self::calls());
+        Self { hosts: Vec::new(), timeout_ms, response_bytes, calls }
+    }
+}
+
+fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let hosts = Vec::<String>::deserialize(deserializer)?;
+    if hosts.is_empty() {
+        return Err(de::Error::custom("it must list at least one host"));
+    }
+    hosts.into_iter().map(|host| listed(&host).ok_or_else(|| no_host(&host))).collect()
+}
+
+fn no_host<E: de::Error>(host: &str) -> E {
+    de::Error::custom(format_args!(
+        "{host:?} is no host: \"example.com\" or \"example.com:8080\" would be, without a scheme, path or *"
+    ))
+}
+
+/// A host as URLs spell it.
+fn listed(host: &str) -> Option<String> {
+    if host.contains(['/', '*', '@', '?', '#', '\\']) {
+        return None;
+    }
+    // A port that is another scheme's usual one must not get lost.
+    let url = Url::parse(&format!("probe://{host}/")).ok()?;
+    let name = Url::parse(&format!("http://{}/", url.host_str()?)).ok()?.host_str()?.to_owned();
+    Some(url.port().map_or(name.clone(), |port| format!("{name}:{port}")))
+}
+
+/// A client that reaches nothing but what is listed. Cheap to clone; the clones share connections.
+#[derive(Clone)]
+pub(super) struct HttpClient(Client);
+
+impl HttpClient {
+    pub(super) fn new(limits: &HttpLimits) -> Result<Self, String> {
+        install_crypto();
+        let client = Client::builder()
+            .redirect(redirect::Policy::none())
+            // A proxy would resolve names by itself, past the check.
+            .no_proxy()
+            .http1_only()
+            .dns_resolver(Arc::new(PublicOnly(literals(&limits.hosts))))
+            .build();
+        client.map(Self).map_err(|error| format!("http cannot be granted: {}", reason(&error)))
+    }
+}
+
+/// The listed addresses that are no names.
+fn literals(hosts: &[String]) -> HashSet<IpAddr> {
+    let urls = hosts.iter().filter_map(|host| Url::parse(&format!("http://{host}/")).ok());
+    urls.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok()).collect()
+}
+
+/// Resolves names, and leaves out addresses of private networks that are not listed themselves.
+struct PublicOnly(HashSet<IpAddr>);
+
+/// A name that leads where plugins must not go.
+#[derive(Debug, thiserror::Error)]
+#[error("the name leads into a private network; list the address itself if that is meant")]
+struct Private;
+
+impl Resolve for PublicOnly {
+    fn resolve(&self, name: Name) -> Resolving {
+        let listed = self.0.clone();
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let open = |address: &SocketAddr| is_public(address.ip()) || listed.contains(&address.ip());
+            let allowed: Vec<SocketAddr> = found.into_iter().filter(open).collect();
+            if allowed.is_empty() { Err(Private.into()) } else { Ok(Box::new(allowed.into_iter()) as Addrs) }
+        })
+    }
+}
+
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => {
+            let first = address.segments()[0];
+            match (address.to_ipv4_mapped(), &address.segments()) {
+                (Some(mapped), _) => is_public_v4(mapped),
+                // Translated to IPv4 on the way.
+                (None, [0x64, 0xff9b, .., high, low]) => {
+                    is_public_v4(Ipv4Addr::from((u32::from(*high) << 16) | u32::from(*low)))
+                }
+                // Only this part is given out; of it, some is for documents and for tunnels.
+                _ => first & 0xe000 == 0x2000 && !matches!(address.segments(), [0x2001, 0 | 0xdb8, ..] | [0x2002, ..]),
+            }
+        }
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let shared = matches!(address.octets(), [100, 64..=127, ..]);
+    let special = matches!(address.octets(), [0, ..] | [192, 0, 0, _] | [198, 18 | 19, ..] | [240..=255, ..]);
+    !(shared
+        || special
+        || address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_multicast()
+        || address.is_documentation())
+}
+
+/// Where one plugin may send requests, and how it may use that.
+#[derive(Clone)]
+pub(super) struct HttpGrant {
+    pub(super) client: HttpClient,
+    pub(super) limits: HttpLimits,
+}
+
+/// One instance's access to other hosts.
+pub(crate) struct HttpAccess {
+    /// None: not granted, so that the plugin cannot even import it.
+    grant: Option<HttpGrant>,
+    calls_left: u32,
+    /// No call of a hook has begun yet: while an instance is configured nothing may wait.
+    configuring: bool,
+    pub(super) waited: Waited,
+}
+
+impl HttpAccess {
+    pub(super) fn new(grant: Option<HttpGrant>) -> Self {
+        Self { grant, calls_left: 0, configuring: true, waited: Waited::default() }
+    }
+
+    pub(super) fn renew(&mut self) {
+        self.configuring = false;
+        self.waited = Waited::default();
+        self.calls_left = self.grant.as_ref().map_or(0, |grant| grant.limits.calls.get());
+    }
+}
+
+impl HttpGrant {
+    async fn send(&self, request: Request) -> Result<Response, Error> {
+        let request = self.check(request)?;
+        let within = Duration::from_millis(u64::from(self.limits.timeout_ms.get()));
+        let exchange = exchange(&self.client.0, request, self.limits.response_bytes.get() as usize);
+        tokio::time::timeout(within, exchange).await.unwrap_or(Err(Error::Timeout))
+    }
+
+    /// A request that may go out.
+    fn check(&self, request: Request) -> Result<reqwest::Request, Error> {
+        let invalid = |what: &str| Error::Invalid(what.to_owned());
+        let url = Url::parse(&request.url).map_err(|error| Error::Invalid(format!("url: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(invalid("url: neither http: nor https:"));
+        }
+        let host = url.host_str().unwrap_or_default();
+        // None if it is the scheme's usual one.
+        let name = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let usual = url.port_or_known_default().map(|port| format!("{host}:{port}"));
+        if !self.limits.hosts.iter().any(|listed| *listed == name || usual.as_ref() == Some(listed)) {
+            return Err(Error::NotAllowed(format!("{} is not among the plugin's hosts", clip(&name, REASON_BYTES))));
+        }
+        let method = Method::from_bytes(request.method.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
+        let mut checked = reqwest::Request::new(method.ok_or_else(|| invalid("method"))?, url);
+        let mut headers = HeaderMap::new();
+        for Header { name, value } in request.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("a header's name"))?;
+            if NOT_THE_PLUGINS.contains(&name.as_str()) {
+                return Err(Error::Invalid(format!("the header {name} is the gateway's to set")));
+            }
+            headers.append(name, HeaderValue::from_str(&value).map_err(|_| invalid("a header's value"))?);
+        }
+        *checked.headers_mut() = headers;
+        if !request.body.is_empty() {
+            *checked.body_mut() = Some(request.body.into());
+        }
+        Ok(checked)
+    }
+}
+
+/// Sends it, and takes the response up to a size.
+async fn exchange(client: &Client, request: reqwest::Request, most: usize) -> Result<Response, Error> {
+    let mut response = client.execute(request).await.map_err(|error| failed(&error))?;
+    if response.content_length().is_some_and(|length| length > most as u64) {
+        return Err(Error::TooLarge);
+    }
+    let status = response.status().as_u16();
+    let text = |(name, value): (&HeaderName, &HeaderValue)| {
+        Some(Header { name: name.as_str().to_owned(), value: value.to_str().ok()?.to_owned() })
+    };
+    let headers: Vec<Header> = response.headers().iter().filter_map(text).collect();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
+        if body.len() + chunk.len() > most {
+            return Err(Error::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Response { status, headers, body })
+}
+
+fn failed(error: &reqwest::Error) -> Error {
+    let reason = reason(error);
+    if reason.contains("private network") { Error::NotAllowed(reason) } else { Error::Unavailable(reason) }
+}
+
+/// The innermost cause: the outer ones name the URL, which may hold secrets.
+fn reason(error: &reqwest::Error) -> String {
+    let mut cause = error.source();
+    while let Some(deeper) = cause.and_then(|cause| cause.source()) {
+        cause = Some(deeper);
+    }
+    let text = cause.map_or_else(|| "no connection".to_owned(), ToString::to_string);
+    clip(&text, REASON_BYTES).into_owned()
+}
+
+impl Host for HttpAccess {
+    async fn send(&mut self, request: Request) -> Result<Response, Error> {
+        if self.configuring {
+            return Err(Error::Unavailable("the plugin is being configured".to_owned()));
+        }
+        let Some(grant) = &self.grant else { return Err(Error::NotAllowed("not granted".to_owned())) };
+        self.calls_left = self.calls_left.checked_sub(1).ok_or(Error::Quota)?;
+        self.waited.during(grant.send(request)).await
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_spelt_as_urls_spell_them() {
+        assert_eq!(listed("Moderation.Example.com").unwrap(), "moderation.example.com");
+        assert_eq!(listed("example.com:80").unwrap(), "example.com:80");
+        assert_eq!(listed("[::1]:8080").unwrap(), "[::1]:8080");
+        for bad in ["https://example.com", "*.example.com", "example.com/path", "user@example.com", ""] {
+            assert!(listed(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_request_goes_to_a_listed_host_and_port_or_nowhere() {
+        let hosts = ["api.example", "local.example:8080", "127.0.0.1:9"].map(|host| listed(host).unwrap()).to_vec();
+        let limits = HttpLimits { hosts, ..HttpLimits::default() };
+        let grant = HttpGrant { client: HttpClient::new(&limits).unwrap(), limits };
+        let check = |url: &str, header: &str| {
+            let headers = vec![Header { name: header.to_owned(), value: "x".to_owned() }];
+            grant.check(Request { method: "POST".to_owned(), url: url.to_owned(), headers, body: vec![1] }).map(|_| ())
+        };
+        for url in ["https://api.example/x", "http://API.example:80/", "http://local.example:8080/", "http://127.1:9/"]
+        {
+            check(url, "x-key").unwrap();
+        }
+        for url in [
+            "https://api.example:8443/",
+            "http://local.example/",
+            "http://api.example@evil.example/",
+            "http://127.0.0.2:9/",
+        ] {
+            assert!(matches!(check(url, "x-key"), Err(Error::NotAllowed(_))), "{url}");
+        }
+        for (url, header) in [("ftp://api.example/", "x"), ("/x", "x"), ("https://api.example/", "Host")] {
+            assert!(matches!(check(url, header), Err(Error::Invalid(_))), "{url}");
+        }
+    }
+
+    #[test]
+    fn private_networks_are_told_apart() {
+        for private in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "::1",
+            "::ffff:10.0.0.1",
+            "fe80::1",
+            "fd00::1",
+            "64:ff9b::a00:1",
+        ] {
+            assert!(!is_public(private.parse().unwrap()), "{private}");
+        }
+        for public in ["1.1.1.1", "2606:4700::1111", "64:ff9b::101:101"] {
+            assert!(is_public(public.parse().unwrap()), "{public}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `log`: lines in the gateway's log. Every plugin has it.
+
+use std::sync::Arc;
+
+use crate::bindings::host::log::{Host, Level};
+use crate::text::clip;
+
+/// Bytes of a log line that are kept.
+pub(crate) const LINE_BYTES: usize = 4096;
+
+/// One instance's log lines, so many for each call.
+pub(crate) struct LogBudget {
+    plugin: Arc<str>,
+    lines: u32,
+    lines_left: u32,
+    lines_dropped: u32,
+    /// A plugin that has logged too much may still say what it panics about.
+    last_words: bool,
+}
+
+impl LogBudget {
+    pub(super) fn new(plugin: Arc<str>, lines: u32) -> Self {
+        Self { plugin, lines, lines_left: lines, lines_dropped: 0, last_words: true }
+    }
+
+    pub(super) fn renew(&mut self) {
+        (self.lines_left, self.last_words) = (self.lines, true);
+    }
+
+    /// Tells of lines that were dropped since this was last called.
+    pub(super) fn report_dropped(&mut self) {
+        let dropped = std::mem::take(&mut self.lines_dropped);
+        if dropped > 0 {
+            tracing::warn!(target: "plugin", plugin = &*self.plugin, dropped, "more log lines than the limit");
+        }
+    }
+
+    fn spend(&mut self, level: Level) -> bool {
+        if self.lines_left > 0 {
+            self.lines_left -= 1;
+        } else if matches!(level, Level::Error) && self.last_words {
+            self.last_words = false;
+        } else {
+            self.lines_dropped = self.lines_dropped.saturating_add(1);
+            return false;
+        }
+        true
+    }
+}
+
+impl Host for LogBudget {
+    fn log(&mut self, level: Level, line: String) {
+        if !self.spend(level) {
+            return;
+        }
+        let line = clip(&line, LINE_BYTES);
+        let plugin = &*self.plugin;
+        match level {
+            Level::Error => tracing::error!(target: "plugin", plugin, "{line}"),
+            Level::Warn => tracing::warn!(target: "plugin", plugin, "{line}"),
+            Level::Info => tracing::info!(target: "plugin", plugin, "{line}"),
+            Level::Debug => tracing::debug!(target: "plugin", plugin, "{line}"),
+        }
+    }
+}

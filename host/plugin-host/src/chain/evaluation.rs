@@ -1,0 +1,319 @@
+//! From what plugins answer to what becomes of the message. Pure: no WebAssembly, no clock.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arcyou_protocol::body::{Body, BodyLimits};
+
+use super::provenance::Provenance;
+use crate::bindings::{self, AnnotationResult, Hook, Judgement, Verdict};
+use crate::runtime::fault::{Fault, FaultKind};
+use crate::runtime::input::{HookInput, Note};
+use crate::text::{clip, is_token};
+
+/// Bytes of a reason that people read.
+const REASON_BYTES: usize = 1024;
+/// Bytes of an annotation's key, and of its value.
+const KEY_BYTES: usize = 64;
+const VALUE_BYTES: usize = 1024;
+/// Annotations of one judgement.
+const MAX_NOTES: usize = 32;
+
+/// A verdict that keeps the rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Accept,
+    Reject(Refusal),
+    Replace(Body),
+    Discard,
+    Hold(String),
+}
+
+/// Why a plugin refuses a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) code: String,
+    pub(crate) reason: String,
+    pub(crate) retry_after_ms: Option<u32>,
+}
+
+/// A plugin's answer that keeps the rules: the verdict, and the keys and values noted beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Judged {
+    pub(crate) outcome: Outcome,
+    pub(crate) notes: Vec<(String, String)>,
+}
+
+/// Believes nothing: an answer of impossible shape is the plugin's failure, long text is cut.
+pub(crate) fn check(hook: Hook, judgement: Judgement, limits: &BodyLimits) -> Result<Judged, Fault> {
+    let Judgement { verdict, annotations } = judgement;
+    let outcome = match verdict {
+        Verdict::Accept => Outcome::Accept,
+        Verdict::Reject(bindings::Rejection { code, reason, retry_after_ms }) => {
+            if !is_token(&code) {
+                let code = clip(&code, KEY_BYTES);
+                return Err(Fault::new(
+                    FaultKind::InvalidVerdict,
+                    format!("its code {code:?} is no token [a-z0-9_.-]"),
+                ));
+            }
+            Outcome::Reject(Refusal { code, reason: clip(&reason, REASON_BYTES).into_owned(), retry_after_ms })
+        }
+        Verdict::Replace(_) if hook != Hook::Filter => {
+            return Err(Fault::new(FaultKind::InvalidVerdict, "a validator must not replace the body"));
+        }
+        Verdict::Replace(text) => {
+            let body = Body::parse(&text, limits);
+            Outcome::Replace(body.map_err(|error| Fault::new(FaultKind::InvalidReplacement, error.to_string()))?)
+        }
+        Verdict::Discard => Outcome::Discard,
+        Verdict::Hold(reason) => Outcome::Hold(clip(&reason, REASON_BYTES).into_owned()),
+    };
+    Ok(Judged { outcome, notes: check_notes(annotations)? })
+}
+
+fn check_notes(annotations: Vec<AnnotationResult>) -> Result<Vec<(String, String)>, Fault> {
+    if annotations.len() > MAX_NOTES {
+        let count = annotations.len();
+        return Err(Fault::new(FaultKind::InvalidVerdict, format!("{count} annotations, {MAX_NOTES} are allowed")));
+    }
+    let mut notes = Vec::with_capacity(annotations.len());
+    for AnnotationResult { key, value } in annotations {
+        if key.is_empty() || key.len() > KEY_BYTES || key.contains(char::is_control) {
+            return Err(Fault::new(FaultKind::InvalidVerdict, "an annotation's key has 1 to 64 bytes of plain text"));
+        }
+        notes.push((key, clip(&value, VALUE_BYTES).into_owned()));
+    }
+    Ok(notes)
+}
+
+/// One link of the chain.
+pub(crate) trait Judge {
+    fn provenance(&self) -> &Arc<Provenance>;
+    fn has(&self, hook: Hook) -> bool;
+    /// The answer, and what the time is if it was just looked at.
+    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (Answer, Option<Instant>);
+}
+
+/// What asking one plugin came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Judged(Judged),
+    /// It failed or was not called, and the message goes on.
+    Passed,
+    /// It failed or was not called, and the message does not stand.
+    Failed,
+}
+
+/// How the chain ended for a message, and by which plugin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is to be stored.
+    #[default]
+    Stands,
+    /// It is kept for review.
+    Held {
+        /// The plugin that holds it.
+        by: Arc<Provenance>,
+        /// Why: for reviewers.
+        reason: String,
+    },
+    /// The sender is acknowledged, and that is all.
+    Discarded {
+        /// The plugin that wanted it gone.
+        by: Arc<Provenance>,
+    },
+    /// A plugin refuses it.
+    Rejected(Rejection),
+    /// A plugin failed, and its `on_error` refuses what it cannot judge.
+    Failed {
+        /// That plugin.
+        by: Arc<Provenance>,
+    },
+}
+
+/// Why a plugin refuses a message or a join. The sender sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The plugin, of which the sender sees the name.
+    pub by: Arc<Provenance>,
+    /// The plugin's own token: `[a-z0-9_.-]`, 1 to 64 bytes.
+    pub code: String,
+    /// A sentence for people; no control characters, at most 1 KiB.
+    pub reason: String,
+    /// When trying again makes sense.
+    pub retry_after_ms: Option<u32>,
+}
+
+/// A body in the place of the one that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// The plugin that replaced it last.
+    pub by: Arc<Provenance>,
+    /// What it left.
+    pub body: Body,
+}
+
+/// What the whole chain came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// How it ended.
+    pub disposition: Disposition,
+    /// The last replacement, if there was one.
+    pub replacement: Option<Replacement>,
+    pub(crate) notes: Vec<Note>,
+}
+
+impl Disposition {
+    /// The plugin that ended the chain; none if the message stands.
+    pub fn by(&self) -> Option<&Arc<Provenance>> {
+        match self {
+            Self::Stands => None,
+            Self::Held { by, .. } | Self::Discarded { by } | Self::Failed { by } => Some(by),
+            Self::Rejected(rejection) => Some(&rejection.by),
+        }
+    }
+}
+
+impl Decision {
+    /// The plugin that ended the chain, or else the last one that replaced the body.
+    pub fn by(&self) -> Option<&Arc<Provenance>> {
+        self.disposition.by().or(self.replacement.as_ref().map(|replacement| &replacement.by))
+    }
+
+    /// What the plugins noted: the text of a JSON object with an object for each plugin, `{"plugin":{"key":"value"}}`.
+    pub fn annotations(&self) -> Option<String> {
+        if self.notes.is_empty() {
+            return None;
+        }
+        let mut by_plugin: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
+        for Note { plugin, key, value } in &self.notes {
+            by_plugin.entry(plugin).or_default().insert(key, value);
+        }
+        serde_json::to_string(&by_plugin).ok()
+    }
+}
+
+/// In which order hooks judge a message: every validator sees it as it came; then the filters in their order, each on what
+/// the one before left; if one replaced the body, every validator sees the result.
+const MESSAGE: &[Hook] = &[Hook::Validate, Hook::Filter, Hook::Validate];
+const JOIN: &[Hook] = &[Hook::OnJoin];
+
+/// A judgement under way: whom to ask next, and what the answers come to. The first refusal, discard or hold ends it. Whoever
+/// drives it asks, at once or by waiting; the order is the same.
+pub(crate) struct Evaluation<'a, J> {
+    judges: &'a [J],
+    input: HookInput<'a>,
+    stages: &'static [Hook],
+    stage: usize,
+    next: usize,
+    decision: Decision,
+    ended: bool,
+}
+
+/// Judges a message.
+#[cfg(test)]
+pub(crate) fn fold<J: Judge>(judges: &[J], message: &HookInput<'_>) -> Decision {
+    Evaluation::of_message(judges, message).run()
+}
+
+impl<'a, J: Judge> Evaluation<'a, J> {
+    /// Of a message on its way to the store.
+    pub(crate) fn of_message(judges: &'a [J], input: &HookInput<'a>) -> Self {
+        Self::new(judges, input, MESSAGE)
+    }
+
+    /// Of a user who joins.
+    pub(crate) fn of_join(judges: &'a [J], input: &HookInput<'a>) -> Self {
+        Self::new(judges, input, JOIN)
+    }
+
+    fn new(judges: &'a [J], input: &HookInput<'a>, stages: &'static [Hook]) -> Self {
+        Self { judges, input: *input, stages, stage: 0, next: 0, decision: Decision::default(), ended: false }
+    }
+
+    /// Asks one after the other, at once.
+    pub(crate) fn run(mut self) -> Decision {
+        while let Some((judge, hook)) = self.next() {
+            let (answer, now) = judge.judge(hook, &self.input());
+            self.hear(judge, answer, now);
+        }
+        self.decision()
+    }
+
+    /// Whom to ask, and for what.
+    pub(crate) fn next(&mut self) -> Option<(&'a J, Hook)> {
+        while !self.ended {
+            let hook = *self.stages.get(self.stage)?;
+            while let Some(judge) = self.judges.get(self.next) {
+                self.next += 1;
+                if judge.has(hook) {
+                    return Some((judge, hook));
+                }
+            }
+            if hook == Hook::Filter && self.decision.replacement.is_none() {
+                return None;
+            }
+            (self.stage, self.next) = (self.stage + 1, 0);
+        }
+        None
+    }
+
+    /// The message as the next one is asked about it.
+    pub(crate) fn input(&self) -> HookInput<'_> {
+        let replacement = self.decision.replacement.as_ref();
+        let body = replacement.map_or(self.input.body, |replacement| replacement.body.as_str());
+        HookInput { body, notes: &self.decision.notes, ..self.input }
+    }
+
+    /// Takes the answer of the one that was asked.
+    pub(crate) fn hear(&mut self, judge: &J, answer: Answer, now: Option<Instant>) {
+        self.input.now = now;
+        self.ended = self.decision.hear(judge, answer).is_break();
+    }
+
+    pub(crate) fn decision(self) -> Decision {
+        self.decision
+    }
+}
+
+impl Decision {
+    fn hear<J: Judge>(&mut self, judge: &J, answer: Answer) -> ControlFlow<()> {
+        let by = judge.provenance();
+        let judged = match answer {
+            Answer::Judged(judged) => judged,
+            Answer::Passed => return ControlFlow::Continue(()),
+            Answer::Failed => return self.end(Disposition::Failed { by: by.clone() }),
+        };
+        for (key, value) in judged.notes {
+            // A validator that sees the message twice says its last word the second time.
+            self.notes.retain(|note| note.plugin != by.plugin || note.key != key);
+            self.notes.push(Note { plugin: by.plugin.clone(), key, value });
+        }
+        let by = by.clone();
+        match judged.outcome {
+            Outcome::Accept => ControlFlow::Continue(()),
+            Outcome::Replace(body) => {
+                self.replacement = Some(Replacement { by, body });
+                ControlFlow::Continue(())
+            }
+            Outcome::Reject(Refusal { code, reason, retry_after_ms }) => {
+                self.end(Disposition::Rejected(Rejection { by, code, reason, retry_after_ms }))
+            }
+            Outcome::Discard => self.end(Disposition::Discarded { by }),
+            Outcome::Hold(reason) => self.end(Disposition::Held { by, reason }),
+        }
+    }
+
+    fn end(&mut self, disposition: Disposition) -> ControlFlow<()> {
+        self.disposition = disposition;
+        ControlFlow::Break(())
+    }
+}
+
+#[cfg(test)]
+mod table_tests;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! The table of all combinations in the SDK's guide is what the fold does, and it is whole.
+
+#![allow(clippy::unwrap_used)]
+
+use std::cell::RefCell;
+
+use super::*;
+
+const CAME: &str = "{}";
+const REPLACED: &str = "{\"n\":1}";
+
+type Worded = (&'static str, fn() -> Answer);
+
+/// What a plugin may answer, each with the word that the table has for it.
+const ANSWERS: [Worded; 8] = [
+    ("go on", || judged(Outcome::Accept, vec![])),
+    ("go on", || judged(Outcome::Accept, vec![("key".into(), "value".into())])),
+    ("go on", || Answer::Passed),
+    ("reject", || {
+        judged(Outcome::Reject(Refusal { code: "c".into(), reason: "r".into(), retry_after_ms: None }), vec![])
+    }),
+    ("discard", || judged(Outcome::Discard, vec![])),
+    ("hold", || judged(Outcome::Hold("look".into()), vec![])),
+    ("fail", || Answer::Failed),
+    ("replace", || {
+        let limits = BodyLimits { max_bytes: 100, max_depth: 3 };
+        judged(Outcome::Replace(Body::parse(REPLACED, &limits).unwrap()), vec![])
+    }),
+];
+
+fn judged(outcome: Outcome, notes: Vec<(String, String)>) -> Answer {
+    Answer::Judged(Judged { outcome, notes })
+}
+
+/// A validator or a filter; a validator has a second answer for a replaced body.
+struct Plugin<'a> {
+    provenance: Arc<Provenance>,
+    hook: Hook,
+    answers: [usize; 2],
+    asked: &'a RefCell<Vec<(Hook, String)>>,
+}
+
+impl Judge for Plugin<'_> {
+    fn provenance(&self) -> &Arc<Provenance> {
+        &self.provenance
+    }
+
+    fn has(&self, hook: Hook) -> bool {
+        self.hook == hook
+    }
+
+    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (Answer, Option<Instant>) {
+        self.asked.borrow_mut().push((hook, input.body.to_owned()));
+        (ANSWERS[self.answers[usize::from(input.body == REPLACED)]].1(), None)
+    }
+}
+
+/// The rows of the table, without its head.
+fn rows() -> Vec<[&'static str; 5]> {
+    let guide = include_str!("../../../../../plugin-sdk/README.md");
+    let table = guide.lines().skip_while(|line| !line.starts_with("| validators, first |")).skip(2);
+    let cells =
+        |line: &'static str| -> Vec<&'static str> { line.trim_matches('|').split('|').map(str::trim).collect() };
+    table.take_while(|line| line.starts_with('|')).map(|line| cells(line).try_into().unwrap()).collect()
+}
+
+/// What became of it, in the words of the table.
+fn told(decision: &Decision) -> [String; 2] {
+    let body = if decision.replacement.is_some() { "as replaced" } else { "as it came" };
+    let outcome = match &decision.disposition {
+        Disposition::Stands => format!("stored {body}"),
+        Disposition::Held { .. } => format!("held {body}"),
+        Disposition::Discarded { .. } => "discarded".to_owned(),
+        Disposition::Rejected(_) => "rejected".to_owned(),
+        Disposition::Failed { .. } => "failed".to_owned(),
+    };
+    [outcome, decision.by().map_or("nobody", |by| &by.plugin).to_owned()]
+}
+
+#[test]
+fn the_guides_table_is_what_happens_in_every_combination() {
+    let (rows, mut used) = (rows(), std::collections::BTreeSet::new());
+    assert_eq!(rows.len(), 14);
+    // A validator must not replace.
+    let validators = 0..ANSWERS.len() - 1;
+    for first in validators.clone() {
+        for filter in 0..ANSWERS.len() {
+            for second in validators.clone() {
+                let asked = RefCell::default();
+                let plugin = |name: &str, hook, answers| {
+                    let provenance = Provenance { plugin: name.into(), sha256: "00".into(), version: None };
+                    Plugin { provenance: Arc::new(provenance), hook, answers, asked: &asked }
+                };
+                let chain = [
+                    plugin("filter", Hook::Filter, [filter, filter]),
+                    plugin("validator", Hook::Validate, [first, second]),
+                ];
+                let input = HookInput {
+                    conversation: "c",
+                    sender: "s",
+                    role: "member",
+                    body: CAME,
+                    notes: &[],
+                    until: None,
+                    now: None,
+                };
+                let decision = fold(&chain, &input);
+                let answers = [first, filter, second].map(|answer| ANSWERS[answer].0);
+                let fits = |row: &[&str; 5]| {
+                    let [cells @ .., _, _] = row;
+                    cells.iter().zip(answers).all(|(cell, answer)| [answer, "not asked"].contains(cell))
+                };
+                let fitting: Vec<usize> = (0..rows.len()).filter(|row| fits(&rows[*row])).collect();
+                assert_eq!(fitting.len(), 1, "{answers:?}");
+                let row = rows[fitting[0]];
+                used.insert(fitting[0]);
+                assert_eq!(told(&decision), [row[3], row[4]], "{answers:?}");
+                let calls = [(Hook::Validate, CAME), (Hook::Filter, CAME), (Hook::Validate, REPLACED)];
+                let expected = calls.into_iter().zip(row).filter(|(_, cell)| *cell != "not asked");
+                let expected: Vec<_> = expected.map(|((hook, body), _)| (hook, body.to_owned())).collect();
+                assert_eq!(*asked.borrow(), expected, "{answers:?}");
+            }
+        }
+    }
+    assert_eq!(used.len(), rows.len(), "a row that nothing leads to");
+}

@@ -1,0 +1,53 @@
+//! What is counted about one plugin.
+
+use metrics::{Counter, Gauge, Histogram};
+
+use super::evaluation::Outcome;
+use crate::bindings::Hook;
+use crate::runtime::fault::FaultKind;
+
+/// What a verdict is called, by its [`verdict_index`].
+pub(crate) const VERDICTS: [&str; 5] = ["accept", "reject", "replace", "discard", "hold"];
+
+/// Where a verdict is counted.
+pub(crate) fn verdict_index(outcome: &Outcome) -> usize {
+    match outcome {
+        Outcome::Accept => 0,
+        Outcome::Reject(_) => 1,
+        Outcome::Replace(_) => 2,
+        Outcome::Discard => 3,
+        Outcome::Hold(_) => 4,
+    }
+}
+
+/// Looked up once: finding a metric by its labels costs as much as a call.
+pub(crate) struct Meters {
+    pub(crate) verdicts: [[Counter; 5]; 3],
+    pub(crate) seconds: [Histogram; 3],
+    pub(crate) failures: [Counter; 9],
+    pub(crate) skipped: Counter,
+    pub(crate) breaker_open: Gauge,
+}
+
+impl Meters {
+    pub(crate) fn new(plugin: &str) -> Self {
+        let plugin = || plugin.to_owned();
+        let meters = Self {
+            verdicts: Hook::ALL.map(|hook| {
+                VERDICTS.map(|verdict| {
+                    metrics::counter!("arcyou_plugin_verdicts_total", "plugin" => plugin(), "hook" => hook.name(), "verdict" => verdict)
+                })
+            }),
+            seconds: Hook::ALL.map(|hook| {
+                metrics::histogram!("arcyou_plugin_call_seconds", "plugin" => plugin(), "hook" => hook.name())
+            }),
+            failures: FaultKind::ALL.map(|kind| {
+                metrics::counter!("arcyou_plugin_failures_total", "plugin" => plugin(), "kind" => kind.name())
+            }),
+            skipped: metrics::counter!("arcyou_plugin_skipped_total", "plugin" => plugin()),
+            breaker_open: metrics::gauge!("arcyou_plugin_breaker_open", "plugin" => plugin()),
+        };
+        meters.breaker_open.set(0.0);
+        meters
+    }
+}

@@ -1,0 +1,283 @@
+//! What a plugin failed on, kept so that its author can see it fail again: the message, how the plugin was configured, and which
+//! file it was. Written beside the message's path, into a private directory, as much as fits and no more.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arcyou_protocol::body::BodyLimits;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::provenance::Provenance;
+use crate::bindings::Hook;
+use crate::capabilities::{Capability, Grants, HttpLimits, KvLimits};
+use crate::manifest::Entry;
+use crate::private_dir::private_dir;
+use crate::runtime::fault::{Fault, FaultKind};
+use crate::runtime::input::{HookInput, Note};
+use crate::runtime::limits::{Isolation, Limits};
+
+/// Records that are kept, and their bytes; older ones make way.
+const MAX_FILES: usize = 100;
+const MAX_BYTES: u64 = 16 << 20;
+/// Records that wait to be written; more are dropped.
+const QUEUE: usize = 16;
+/// Of one plugin: so many at once, then one each time this has passed. What fails all the time fails alike.
+const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
+const EVERY: Duration = Duration::from_secs(30);
+/// How a record's name ends.
+const SUFFIX: &str = ".record.json";
+
+/// Where records are kept, as the XDG base directory specification has it.
+pub fn default_records_dir() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
+    Some(state.join("arcyou-gateway/plugin-records"))
+}
+
+/// The plugin that a record is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) provenance: &'a Provenance,
+    pub(crate) entry: &'a Entry,
+    pub(crate) body_limits: BodyLimits,
+}
+
+/// One failure, with all that it takes to see it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    pub(crate) plugin: String,
+    pub(crate) version: Option<String>,
+    pub(crate) sha256: String,
+    /// Where the file was.
+    pub(crate) file: PathBuf,
+    pub(crate) failure: Failure,
+    pub(crate) hook: String,
+    pub(crate) message: Message,
+    pub(crate) config: Json,
+    pub(crate) limits: Limits,
+    pub(crate) isolation: Isolation,
+    /// As in `plugins.toml`.
+    #[serde(default)]
+    pub(crate) grants: Vec<Capability>,
+    #[serde(default)]
+    pub(crate) kv: Option<KvLimits>,
+    #[serde(default)]
+    pub(crate) http: Option<HttpLimits>,
+    pub(crate) max_body_bytes: usize,
+    pub(crate) max_body_depth: usize,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) kind: FaultKind,
+    pub(crate) text: String,
+}
+
+/// The message as the plugin saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Message {
+    conversation_id: String,
+    sender_id: String,
+    sender_role: String,
+    /// JSON text.
+    body: String,
+    /// Plugin, key and value.
+    annotations: Vec<(String, String, String)>,
+}
+
+impl Record {
+    fn new(subject: &Subject<'_>, file: PathBuf, hook: Hook, input: &HookInput<'_>, fault: &Fault) -> Self {
+        let Subject { provenance: by, entry, body_limits: BodyLimits { max_bytes, max_depth } } = *subject;
+        let Entry { limits, isolation, config, grants, .. } = entry;
+        let (grants, kv, http) = grants.parts();
+        let note = |note: &Note| (note.plugin.to_string(), note.key.clone(), note.value.clone());
+        Self {
+            plugin: by.plugin.to_string(),
+            version: by.version.as_deref().map(str::to_owned),
+            sha256: by.sha256.to_string(),
+            file,
+            failure: Failure { kind: fault.kind, text: fault.text.clone() },
+            hook: hook.name().to_owned(),
+            message: Message {
+                conversation_id: input.conversation.to_owned(),
+                sender_id: input.sender.to_owned(),
+                sender_role: input.role.to_owned(),
+                body: input.body.to_owned(),
+                annotations: input.notes.iter().map(note).collect(),
+            },
+            config: config.clone(),
+            limits: *limits,
+            isolation: *isolation,
+            grants,
+            kv,
+            http,
+            max_body_bytes: max_bytes,
+            max_body_depth: max_depth,
+        }
+    }
+
+    /// The plugin as it was configured. The error is that of a record that somebody changed.
+    pub(crate) fn entry(&self, file: &str) -> Result<Entry, String> {
+        Ok(Entry {
+            name: self.plugin.clone(),
+            limits: self.limits,
+            isolation: self.isolation,
+            config: self.config.clone(),
+            grants: Grants::new(self.grants.clone(), self.kv, self.http.clone())?,
+            ..Entry::unlisted(file)
+        })
+    }
+
+    pub(crate) fn hook(&self) -> Option<Hook> {
+        Hook::ALL.into_iter().find(|hook| hook.name() == self.hook)
+    }
+
+    pub(crate) fn body_limits(&self) -> BodyLimits {
+        BodyLimits { max_bytes: self.max_body_bytes, max_depth: self.max_body_depth }
+    }
+}
+
+impl Message {
+    pub(crate) fn notes(&self) -> Vec<Note> {
+        let note = |(plugin, key, value): &(String, String, String)| Note {
+            plugin: plugin.as_str().into(),
+            key: key.clone(),
+            value: value.clone(),
+        };
+        self.annotations.iter().map(note).collect()
+    }
+
+    /// `notes` are [`Message::notes`].
+    pub(crate) fn input<'a>(&'a self, notes: &'a [Note]) -> HookInput<'a> {
+        let Self { conversation_id, sender_id, sender_role, body, annotations: _ } = self;
+        HookInput {
+            conversation: conversation_id,
+            sender: sender_id,
+            role: sender_role,
+            body,
+            notes,
+            until: None,
+            now: None,
+        }
+    }
+}
+
+/// Takes records to the directory. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Recorder(SyncSender<Record>);
+
+impl Recorder {
+    /// Opens the directory, or makes it, and the thread that writes there until every clone is gone.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        private_dir(dir)?;
+        let (sender, records) = sync_channel(QUEUE);
+        let dir = dir.to_owned();
+        thread::Builder::new().name("plugin-records".into()).spawn(move || write(&dir, &records))?;
+        Ok(Self(sender))
+    }
+}
+
+/// What a plugin needs to have its failures kept.
+pub(crate) struct Recording {
+    pub(crate) recorder: Recorder,
+    /// The plugin's file.
+    pub(crate) file: PathBuf,
+}
+
+impl Recording {
+    /// Never waits.
+    pub(crate) fn keep(&self, subject: &Subject<'_>, hook: Hook, input: &HookInput<'_>, fault: &Fault) {
+        let record = Record::new(subject, self.file.clone(), hook, input, fault);
+        if self.recorder.0.try_send(record).is_err() {
+            metrics::counter!("arcyou_plugin_records_dropped_total").increment(1);
+        }
+    }
+}
+
+fn write(dir: &Path, records: &Receiver<Record>) {
+    let mut limiters: HashMap<String, DefaultDirectRateLimiter> = HashMap::new();
+    while let Ok(record) = records.recv() {
+        let limiter = limiters.entry(record.plugin.clone()).or_insert_with(limiter);
+        if limiter.check().is_err() {
+            metrics::counter!("arcyou_plugin_records_dropped_total").increment(1);
+            continue;
+        }
+        let written = make_room(dir).and_then(|()| put(dir, &record));
+        match written {
+            Ok(path) => {
+                tracing::warn!(plugin = record.plugin, file = %path.display(), "what the plugin failed on is kept")
+            }
+            Err(error) => tracing::warn!(dir = %dir.display(), %error, "what a plugin failed on cannot be kept"),
+        }
+    }
+}
+
+fn limiter() -> DefaultDirectRateLimiter {
+    let quota = Quota::with_period(EVERY).unwrap_or_else(|| Quota::per_minute(NonZeroU32::MIN));
+    RateLimiter::direct(quota.allow_burst(BURST))
+}
+
+/// The file appears whole or not at all, and nobody else can read it.
+fn put(dir: &Path, record: &Record) -> io::Result<PathBuf> {
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    serde_json::to_writer_pretty(&mut file, record)?;
+    file.write_all(b"\n")?;
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let path = dir.join(format!("{nanos:020}-{}-{}{SUFFIX}", record.plugin, record.failure.kind.name()));
+    file.persist(&path)?;
+    Ok(path)
+}
+
+/// Removes the oldest records until one more has its place.
+fn make_room(dir: &Path) -> io::Result<()> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)?.flatten() {
+        if entry.file_name().to_string_lossy().ends_with(SUFFIX) {
+            found.push((entry.path(), entry.metadata().map_or(0, |metadata| metadata.len())));
+        }
+    }
+    found.sort();
+    let mut bytes: u64 = found.iter().map(|(_, bytes)| bytes).sum();
+    let count = found.len();
+    for (at, (path, size)) in found.into_iter().enumerate() {
+        if count - at < MAX_FILES && bytes <= MAX_BYTES {
+            break;
+        }
+        fs::remove_file(path)?;
+        bytes -= size;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_records_make_way_and_other_files_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = || fs::read_dir(dir.path()).unwrap().count();
+        fs::write(dir.path().join("mine.txt"), "").unwrap();
+        for n in 0..MAX_FILES + 3 {
+            fs::write(dir.path().join(format!("{n:020}{SUFFIX}")), "{}").unwrap();
+        }
+        make_room(dir.path()).unwrap();
+        assert_eq!(count(), 1 + MAX_FILES - 1);
+        assert!(!dir.path().join(format!("{:020}{SUFFIX}", 3)).exists());
+        fs::File::create(dir.path().join(format!("{:020}{SUFFIX}", 9))).unwrap().set_len(MAX_BYTES + 1).unwrap();
+        make_room(dir.path()).unwrap();
+        assert!(dir.path().join(format!("{:020}{SUFFIX}", 10)).exists());
+        assert!(!dir.path().join(format!("{:020}{SUFFIX}", 9)).exists());
+    }
+}

@@ -1,0 +1,13 @@
+//! SHA-256 of files: what a version of a plugin is known by.
+
+use sha2::{Digest as _, Sha256};
+
+/// The digest of some bytes.
+pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// In hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,123 @@
+//! Whether a new version of a plugin does so badly that the one before must take its place again. Pure; the clock is an
+//! argument.
+
+use std::time::{Duration, Instant};
+
+use crate::chain::observer::CallResult;
+use crate::manifest::RollbackConfig;
+
+/// What is known of a new version after a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProbationStatus {
+    /// Nothing yet.
+    Watching,
+    /// It has done well for as long as it is watched.
+    Proven,
+    /// The version before must take its place: so many failures in so many calls.
+    Failed {
+        /// Failures among the calls.
+        failures: u32,
+        /// The calls that were counted.
+        calls: u32,
+    },
+}
+
+/// The first time of a new version.
+#[derive(Debug, Clone)]
+pub(crate) struct Probation {
+    config: RollbackConfig,
+    until: Instant,
+    calls: u32,
+    failures: u32,
+}
+
+impl Probation {
+    /// Begins now.
+    pub(crate) fn new(config: RollbackConfig, now: Instant) -> Self {
+        let until = now + Duration::from_secs(config.window_s.get().into());
+        Self { config, until, calls: 0, failures: 0 }
+    }
+
+    /// Whether the time is over.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        now >= self.until
+    }
+
+    /// Judges after each call. A version that the breaker would put to rest is as bad as one that fails too often.
+    pub(crate) fn called(&mut self, result: CallResult, now: Instant) -> ProbationStatus {
+        if self.is_over(now) {
+            return ProbationStatus::Proven;
+        }
+        self.calls += 1;
+        self.failures += u32::from(result != CallResult::Answered);
+        if result == CallResult::FailedAndOpened || u64::from(self.failures) > self.config.allowed() {
+            return ProbationStatus::Failed { failures: self.failures, calls: self.calls };
+        }
+        if self.calls >= self.config.calls.get() {
+            (self.calls, self.failures) = (0, 0);
+        }
+        ProbationStatus::Watching
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bounded::Within;
+
+    fn config(calls: u32, failures_percent: u32) -> RollbackConfig {
+        RollbackConfig {
+            calls: Within::new(calls),
+            failures_percent: Within::new(failures_percent),
+            ..RollbackConfig::default()
+        }
+    }
+
+    proptest! {
+        /// It ends at the first call that makes one failure too many among the calls counted together, and at no other.
+        #[test]
+        fn a_version_goes_exactly_when_it_fails_too_often(
+            calls in 1_u32..30, percent in 0_u32..=100, outcomes in prop::collection::vec(any::<bool>(), 0..200)
+        ) {
+            let now = Instant::now();
+            let mut probation = Probation::new(config(calls, percent), now);
+            let allowed = (calls * percent / 100) as usize;
+            for block in outcomes.chunks(calls as usize) {
+                for (at, well) in block.iter().enumerate() {
+                    let failures = block[..=at].iter().filter(|well| !**well).count();
+                    let status = probation.called(if *well { CallResult::Answered } else { CallResult::Failed }, now);
+                    if failures > allowed {
+                        let (failures, calls) = (failures as u32, at as u32 + 1);
+                        prop_assert_eq!(status, ProbationStatus::Failed { failures, calls });
+                        return Ok(());
+                    }
+                    prop_assert_eq!(status, ProbationStatus::Watching);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_version_that_would_rest_goes_at_once() {
+        let now = Instant::now();
+        let mut probation = Probation::new(config(100, 50), now);
+        assert_eq!(probation.called(CallResult::Failed, now), ProbationStatus::Watching);
+        assert_eq!(
+            probation.called(CallResult::FailedAndOpened, now),
+            ProbationStatus::Failed { failures: 2, calls: 2 }
+        );
+    }
+
+    #[test]
+    fn what_has_done_well_for_long_enough_is_proven() {
+        let now = Instant::now();
+        let mut probation = Probation::new(config(100, 0), now);
+        assert_eq!(probation.called(CallResult::Answered, now + Duration::from_secs(599)), ProbationStatus::Watching);
+        assert_eq!(
+            probation.called(CallResult::FailedAndOpened, now + Duration::from_secs(600)),
+            ProbationStatus::Proven
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! What operators see of the plugins while the gateway runs, and reloading when their files change or on `SIGHUP`.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arcyou_platform::health::Part;
+use metrics::gauge;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::host::PluginHost;
+use crate::chain::breaker::BreakerState;
+use crate::chain::status::PluginStatus;
+use crate::loading::loader::LoadError;
+
+/// How the last reload result, if it was refused.
+type RefusedReload = Arc<Mutex<Option<String>>>;
+
+/// Reloads the plugins when their files change or on `SIGHUP`, and keeps `part` up to date: down while a plugin is not called
+/// because it failed too often, while a version stands in for one that failed, or while the files are not what is running
+/// because they were refused. Ends with `ends`.
+pub async fn supervise(host: Arc<PluginHost>, part: Part, ends: CancellationToken) {
+    let refused = RefusedReload::default();
+    let noted = refused.clone();
+    let watch = host.watch(move |result| note(&noted, &result));
+    if let Err(error) = &watch {
+        tracing::warn!(%error, "the plugins directory cannot be watched: changes need a SIGHUP");
+    }
+    let hang_ups = on_hang_up(host.clone(), refused.clone());
+    let hang_ups = tokio::spawn(ends.clone().run_until_cancelled_owned(hang_ups));
+    let mut gauges = Gauges::default();
+    loop {
+        host.expire();
+        let plugins = host.status();
+        gauges.show(&plugins);
+        let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let refused = refused.map(|error| format!("the changed files are refused: {error}"));
+        match refused.into_iter().chain(plugins.iter().filter_map(trouble)).reduce(|all, next| format!("{all}; {next}"))
+        {
+            None => part.up(),
+            Some(reason) => part.down(reason),
+        }
+        if ends.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
+            break;
+        }
+    }
+    let _ = hang_ups.await;
+}
+
+fn note(refused: &RefusedReload, result: &Result<(), LoadError>) {
+    let error = result.as_ref().err().map(ToString::to_string);
+    *refused.lock().unwrap_or_else(PoisonError::into_inner) = error;
+}
+
+/// For those who change files where no change is noticed, such as on a network's file system.
+async fn on_hang_up(host: Arc<PluginHost>, refused: RefusedReload) {
+    let mut hang_ups = match signal(SignalKind::hangup()) {
+        Ok(hang_ups) => hang_ups,
+        Err(error) => return tracing::warn!(%error, "SIGHUP cannot be heard"),
+    };
+    while hang_ups.recv().await.is_some() {
+        let (host, refused) = (host.clone(), refused.clone());
+        let reload = move || note(&refused, &host.reload_and_tell());
+        if let Err(error) = tokio::task::spawn_blocking(reload).await {
+            tracing::error!(%error, "the plugins were not reloaded");
+        }
+    }
+}
+
+/// What is wrong with a plugin.
+fn trouble(status: &PluginStatus) -> Option<String> {
+    let plugin = &status.plugin;
+    let resting = (status.breaker == BreakerState::Open)
+        .then(|| format!("{plugin} is not called: {}", status.last_failure.as_deref().unwrap_or_default()));
+    let back = status.rolled_back.as_ref();
+    let back = back.map(|back| format!("{plugin} is rolled back to the version before: {}", back.reason));
+    back.into_iter().chain(resting).reduce(|all, next| format!("{all}; {next}"))
+}
+
+/// What is measured now and then, of each plugin that there is or was.
+#[derive(Default)]
+struct Gauges(BTreeSet<String>);
+
+impl Gauges {
+    fn show(&mut self, plugins: &[PluginStatus]) {
+        for name in &self.0 {
+            show(name, plugins.iter().find(|status| status.plugin == *name));
+        }
+        for status in plugins.iter().filter(|status| !self.0.contains(&status.plugin)) {
+            show(&status.plugin, Some(status));
+        }
+        self.0.extend(plugins.iter().map(|status| status.plugin.clone()));
+    }
+}
+
+fn show(plugin: &str, status: Option<&PluginStatus>) {
+    let plugin = || plugin.to_owned();
+    gauge!("arcyou_plugin_instances", "plugin" => plugin()).set(status.map_or(0.0, |status| status.instances as f64));
+    gauge!("arcyou_plugin_memory_bytes", "plugin" => plugin())
+        .set(status.map_or(0.0, |status| status.memory_bytes as f64));
+    let back = status.is_some_and(|status| status.rolled_back.is_some());
+    gauge!("arcyou_plugin_rolled_back", "plugin" => plugin()).set(if back { 1.0 } else { 0.0 });
+    let open = status.is_some_and(|status| status.breaker == BreakerState::Open);
+    gauge!("arcyou_plugin_breaker_open", "plugin" => plugin()).set(if open { 1.0 } else { 0.0 });
+}

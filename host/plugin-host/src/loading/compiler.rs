@@ -1,0 +1,106 @@
+//! From the bytes of a file to compiled code, within a time.
+
+use std::collections::HashSet;
+use std::panic::catch_unwind;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
+use wit_component::ComponentEncoder;
+
+use super::cache::Cache;
+use crate::digest::digest;
+
+/// For one file, unless told otherwise: a plugin with a Python interpreter in it takes a tenth of it.
+pub(crate) const COMPILE_WITHIN: Duration = Duration::from_secs(120);
+
+/// Compiles, and keeps what it compiled.
+pub(crate) struct Compiler {
+    shared: Arc<Shared>,
+    /// What takes longer is refused. A compiler cannot be interrupted: it goes on by itself, and what comes of it is kept.
+    pub(crate) within: Duration,
+}
+
+struct Shared {
+    engine: Engine,
+    cache: Option<Cache>,
+    /// The digests of files that are being compiled by nobody who waits.
+    late: Mutex<HashSet<[u8; 32]>>,
+}
+
+impl Compiler {
+    pub(crate) fn new(engine: Engine, cache: Option<Cache>) -> Self {
+        Self { shared: Arc::new(Shared { engine, cache, late: Mutex::default() }), within: COMPILE_WITHIN }
+    }
+
+    /// What was compiled before.
+    pub(crate) fn kept(&self, wasm: &[u8]) -> Option<Component> {
+        self.shared.cache.as_ref().and_then(|cache| cache.get(&self.shared.engine, wasm))
+    }
+
+    /// Compiles now. The error is for people.
+    pub(crate) fn compile(&self, wasm: &[u8]) -> Result<Component, String> {
+        let digest = digest(wasm);
+        if self.shared.late().contains(&digest) {
+            return Err("it takes too long to compile, and the compiler is still at it".to_owned());
+        }
+        let (done, result) = sync_channel(1);
+        let (shared, wasm) = (self.shared.clone(), wasm.to_vec());
+        let compile = move || {
+            let made = shared.make(&wasm);
+            // The one who waited may be gone; what is late is late no longer.
+            let _ = done.send(made);
+            shared.late().remove(&digest);
+        };
+        let compiling = thread::Builder::new().name("plugin-compile".into()).spawn(compile);
+        let compiling = compiling.map_err(|error| format!("it cannot be compiled now: {error}"))?;
+        match result.recv_timeout(self.within) {
+            Ok(made) => made,
+            Err(RecvTimeoutError::Disconnected) => Err("it is damaged: the compiler gives up".to_owned()),
+            Err(RecvTimeoutError::Timeout) => {
+                self.shared.late().insert(digest);
+                if compiling.is_finished() {
+                    self.shared.late().remove(&digest);
+                }
+                Err(format!("it takes longer than {:?} to compile", self.within))
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn late(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make(&self, wasm: &[u8]) -> Result<Component, String> {
+        let wrapped = match wasm.get(..8) {
+            Some(b"\0asm\x01\0\0\0") => Some(self.wrap(wasm)?),
+            Some([0, b'a', b's', b'm', ..]) => None,
+            _ => return Err("the file is not WebAssembly".to_owned()),
+        };
+        let bytes = wrapped.as_deref().unwrap_or(wasm);
+        let component = Component::from_binary(&self.engine, bytes).map_err(|error| format!("{error:#}"))?;
+        if let Some(cache) = &self.cache
+            && let Err(error) = cache.put(&self.engine, wasm, &component)
+        {
+            tracing::warn!(%error, "a compiled plugin cannot be kept");
+        }
+        Ok(component)
+    }
+
+    /// A component around a plain core module, which must carry the interface's description as the SDK puts it there.
+    fn wrap(&self, module: &[u8]) -> Result<Vec<u8>, String> {
+        let wrong = |error: String| format!("the module is no plugin: {error}");
+        Module::validate(&self.engine, module).map_err(|error| wrong(format!("{error:#}")))?;
+        // The encoder is made for what compilers write: it panics on some damaged modules, and nobody has tried all.
+        let encode = || ComponentEncoder::default().validate(true).module(module)?.encode();
+        match catch_unwind(encode) {
+            Ok(encoded) => encoded.map_err(|error| wrong(format!("{error:#}"))),
+            Err(_) => Err(wrong("it is damaged".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! From a directory to plugins that work: read, wrap, compile, start once.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcyou_protocol::body::BodyLimits;
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+use super::cache::Cache;
+use super::cases::{self, CaseFailure};
+use super::compiler::Compiler;
+use super::version::version;
+use crate::bindings::Hook;
+use crate::capabilities::{Capability, Granted, Grants, KvStore, Services, foreign_import, imports};
+use crate::chain::pipeline::Chain;
+use crate::chain::plugin::{Clock, Plugin};
+use crate::chain::record::Recorder;
+use crate::digest::{digest, hex};
+use crate::manifest::{self, AllowList, Entry, Plan};
+use crate::runtime::engine::{engine, metered_engine};
+use crate::runtime::exports::{Exports, exports};
+use crate::runtime::instance::{InstanceState, Pool, StartError, Template, linker};
+use crate::runtime::ticker::Ticker;
+
+/// Bytes of a `.wasm` file: a JavaScript plugin with its engine has a fifth of it.
+const MAX_WASM: u64 = 64 << 20;
+/// Bytes of `plugins.toml`.
+const MAX_MANIFEST: u64 = 1 << 20;
+
+/// Why the plugins of a directory cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The engine itself does not start.
+    #[error("the plugin engine does not start: {0}")]
+    Engine(String),
+    /// A file or directory cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// `plugins.toml` makes no sense.
+    #[error("plugins.toml: {0}")]
+    Manifest(String),
+    /// A file is no WebAssembly, or damaged.
+    #[error("plugin {plugin}: {reason}")]
+    Invalid {
+        /// The plugin's name.
+        plugin: String,
+        /// What is wrong with its file.
+        reason: String,
+    },
+    /// A plugin wants what nobody grants.
+    #[error("plugin {plugin}: it imports `{import}`, which is not granted; {}", remedy(import))]
+    Import {
+        /// The plugin's name.
+        plugin: String,
+        /// The import's name.
+        import: String,
+    },
+    /// A capability cannot be granted on this machine.
+    #[error("plugin {plugin}: {reason}")]
+    Grant {
+        /// The plugin's name.
+        plugin: String,
+        /// Why.
+        reason: String,
+    },
+    /// A component without any hook that the gateway calls.
+    #[error("plugin {plugin}: it exports none of the hooks validate, filter, on-join of `arcyou:gateway@1.1.0`")]
+    NoHook {
+        /// The plugin's name.
+        plugin: String,
+    },
+    /// A plugin refuses its configuration, in its own words.
+    #[error("plugin {plugin} refuses its configuration: {reason}")]
+    Config {
+        /// The plugin's name.
+        plugin: String,
+        /// What it says.
+        reason: String,
+    },
+    /// A plugin does not do what the cases beside its file want.
+    #[error("plugin {plugin}: the cases in {failure}")]
+    Cases {
+        /// The plugin's name.
+        plugin: String,
+        /// Where and what.
+        failure: CaseFailure,
+    },
+    /// A file that is not on the list of those that are allowed.
+    #[error("plugin {plugin}: {file} is not allowed: its SHA-256 {sha256} is not in `allowed_sha256` of plugins.toml")]
+    NotAllowed {
+        /// The plugin's name.
+        plugin: String,
+        /// Its file.
+        file: String,
+        /// The file's digest.
+        sha256: String,
+    },
+    /// A plugin does not start.
+    #[error("plugin {plugin} does not start: {reason}")]
+    Start {
+        /// The plugin's name.
+        plugin: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What to do about an import that is not granted.
+fn remedy(import: &str) -> String {
+    match Capability::of_import(import) {
+        Some(capability) => format!("add to its entry in plugins.toml: grants = [\"{}\"]", capability.name()),
+        None => {
+            "a plugin may import `arcyou:gateway/log`, and clock, random, kv and http if they are granted".to_owned()
+        }
+    }
+}
+
+/// A file as it presents itself.
+#[derive(Debug)]
+pub(crate) struct Inspection {
+    pub(crate) bytes: usize,
+    /// Each with whether it is granted.
+    pub(crate) imports: Vec<(String, bool)>,
+    pub(crate) exports: Vec<String>,
+}
+
+/// Everything that plugins are made with.
+pub(crate) struct Loader {
+    compiler: Compiler,
+    ticker: Ticker,
+    linker: Linker<InstanceState>,
+    recorder: Option<Recorder>,
+    body_limits: BodyLimits,
+    clock: Clock,
+    services: Services,
+}
+
+impl Loader {
+    pub(crate) fn new(cache_dir: Option<&Path>, body_limits: BodyLimits, clock: Clock) -> Result<Self, LoadError> {
+        Self::with(engine(), cache_dir, body_limits, clock)
+    }
+
+    /// The same with other values than those of this process.
+    pub(crate) fn keeping(self, kv: Option<Arc<dyn KvStore>>) -> Self {
+        Self { services: Services { kv }, ..self }
+    }
+
+    /// For authors: its plugins tell how many instructions they took, and are slower.
+    pub(crate) fn metered(cache_dir: Option<&Path>, body_limits: BodyLimits, clock: Clock) -> Result<Self, LoadError> {
+        Self::with(metered_engine(), cache_dir, body_limits, clock)
+    }
+
+    fn with(
+        engine: wasmtime::Result<Engine>,
+        cache_dir: Option<&Path>,
+        body_limits: BodyLimits,
+        clock: Clock,
+    ) -> Result<Self, LoadError> {
+        let failed = |error: wasmtime::Error| LoadError::Engine(format!("{error:#}"));
+        let engine = engine.map_err(failed)?;
+        let linker = linker(&engine).map_err(failed)?;
+        let ticker = Ticker::start(&engine).map_err(|error| LoadError::Engine(error.to_string()))?;
+        let cache = cache_dir.and_then(|dir| match Cache::open(dir) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                tracing::warn!(dir = %dir.display(), %error, "compiled plugins are not kept between runs");
+                None
+            }
+        });
+        let compiler = Compiler::new(engine, cache);
+        Ok(Self { compiler, ticker, linker, recorder: None, body_limits, clock, services: Services::apart() })
+    }
+
+    /// The same, keeping in this directory what plugins fail on.
+    pub(crate) fn recording(mut self, dir: Option<&Path>) -> Self {
+        self.recorder = dir.and_then(|dir| match Recorder::open(dir) {
+            Ok(recorder) => Some(recorder),
+            Err(error) => {
+                tracing::warn!(dir = %dir.display(), %error, "what plugins fail on is not kept");
+                None
+            }
+        });
+        self
+    }
+
+    pub(crate) fn compiling_within(mut self, time: Duration) -> Self {
+        self.compiler.within = time;
+        self
+    }
+
+    /// The chain of a directory. Plugins of `running` whose file and entry have not changed go on.
+    pub(crate) fn load(&self, dir: &Path, running: &[Arc<Plugin>]) -> Result<Chain, LoadError> {
+        let text = match read(&dir.join(manifest::FILE_NAME), MAX_MANIFEST) {
+            Ok(bytes) => Some(String::from_utf8(bytes).map_err(|error| LoadError::Manifest(error.to_string()))?),
+            Err(LoadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let Plan { entries, chain, allowed } =
+            manifest::plan(text.as_deref(), wasm_files(dir)?).map_err(LoadError::Manifest)?;
+        let mut plugins = Vec::with_capacity(entries.len());
+        for entry in entries.into_iter().filter(|entry| entry.enabled) {
+            let wasm = read(&dir.join(&entry.file), MAX_WASM)?;
+            let origin = (digest(&wasm), entry);
+            admit(allowed.as_ref(), &origin)?;
+            let plugin = match running.iter().find(|plugin| *plugin.origin() == origin) {
+                Some(plugin) => plugin.clone(),
+                None => {
+                    let file = dir.join(&origin.1.file);
+                    Arc::new(self.start(&wasm, origin)?.recorded(self.recorder.as_ref(), file))
+                }
+            };
+            let entry = &plugin.origin().1;
+            if entry.cases {
+                let failure = |failure| LoadError::Cases { plugin: entry.name.clone(), failure };
+                cases::hold_beside(&dir.join(&entry.file), &plugin).map_err(failure)?;
+            }
+            plugins.push(plugin);
+        }
+        Ok(Chain::new(plugins, chain))
+    }
+
+    /// One file, wherever it is.
+    pub(crate) fn load_file(&self, path: &Path, entry: Entry) -> Result<Plugin, LoadError> {
+        let wasm = read(path, MAX_WASM)?;
+        let origin = (digest(&wasm), entry);
+        self.start(&wasm, origin)
+    }
+
+    /// What can be told about a file without running it.
+    pub(crate) fn inspect(&self, path: &Path, grants: &Grants) -> Result<Inspection, LoadError> {
+        let wasm = read(path, MAX_WASM)?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let component = self.component(&wasm, &name);
+        let component = component.map_err(|reason| LoadError::Invalid { plugin: name.into_owned(), reason })?;
+        Ok(Inspection { bytes: wasm.len(), imports: imports(&component, grants), exports: exports(&component) })
+    }
+
+    fn start(&self, wasm: &[u8], origin: ([u8; 32], Entry)) -> Result<Plugin, LoadError> {
+        let entry = &origin.1;
+        let plugin = || entry.name.clone();
+        let invalid = |reason: String| LoadError::Invalid { plugin: plugin(), reason };
+        let component = self.component(wasm, &entry.name).map_err(invalid)?;
+        if let Some(import) = foreign_import(&component, &entry.grants) {
+            return Err(LoadError::Import { plugin: plugin(), import });
+        }
+        let pre = self.linker.instantiate_pre(&component).map_err(|error| invalid(format!("{error:#}")))?;
+        let exports = Exports::find(&pre).map_err(|error| invalid(format!("{error:#}")))?;
+        if !Hook::ALL.into_iter().any(|hook| exports.has(hook)) {
+            return Err(LoadError::NoHook { plugin: plugin() });
+        }
+        let config = entry.config.to_string();
+        let granted = Granted::new(&entry.name, &entry.grants, &self.services)
+            .map_err(|reason| LoadError::Grant { plugin: plugin(), reason })?;
+        let template = Template {
+            plugin: entry.name.as_str().into(),
+            pre,
+            exports,
+            ticker: self.ticker.clone(),
+            limits: entry.limits,
+            isolation: entry.isolation,
+            granted,
+            config,
+        };
+        let pool = Pool::start(template).map_err(|error| match error {
+            StartError::Refused(reason) => LoadError::Config { plugin: plugin(), reason },
+            StartError::Broken(fault) => LoadError::Start { plugin: plugin(), reason: fault.text },
+        })?;
+        Ok(Plugin::new(pool, origin, version(wasm), self.body_limits, self.clock.clone()))
+    }
+
+    /// Compiled code: from the cache, or made now.
+    fn component(&self, wasm: &[u8], name: &str) -> Result<Component, String> {
+        if let Some(component) = self.compiler.kept(wasm) {
+            return Ok(component);
+        }
+        tracing::info!(plugin = name, bytes = wasm.len(), "compiling the plugin");
+        self.compiler.compile(wasm)
+    }
+}
+
+/// Whether a file may be a plugin at all. Asked before anything looks into it.
+fn admit(allowed: Option<&AllowList>, (digest, entry): &([u8; 32], Entry)) -> Result<(), LoadError> {
+    let sha256 = hex(digest);
+    match allowed {
+        Some(allowed) if !allowed.holds(&sha256) => {
+            Err(LoadError::NotAllowed { plugin: entry.name.clone(), file: entry.file.clone(), sha256 })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The `.wasm` files of a directory. Hidden ones are somebody's half-written copies.
+pub(crate) fn wasm_files(dir: &Path) -> Result<Vec<String>, LoadError> {
+    let failed = |source| LoadError::Read { path: dir.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".wasm") && !name.starts_with('.') {
+            files.push(name);
+        }
+    }
+    Ok(files)
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, LoadError> {
+    let failed = |source| LoadError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(failed(io::Error::other(format!("it is larger than {limit} bytes"))));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,41 @@
+//! In which order plugins stand: by number, then as they are written, moved only as far as `before` and `after` ask. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use super::entry::Entry;
+
+/// Puts entries in their order. The error names what cannot be.
+pub(super) fn in_order(mut entries: Vec<Entry>) -> Result<Vec<Entry>, String> {
+    entries.sort_by_key(|entry| entry.position.order);
+    let mut predecessors = predecessors(&entries)?;
+    let mut ordered = Vec::with_capacity(entries.len());
+    while !entries.is_empty() {
+        let free = entries.iter().position(|entry| predecessors.get(&entry.name).is_none_or(HashSet::is_empty));
+        let Some(next) = free.map(|index| entries.remove(index)) else {
+            let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+            return Err(format!("`before` and `after` of {} contradict one another", names.join(", ")));
+        };
+        for waiting in predecessors.values_mut() {
+            waiting.remove(&next.name);
+        }
+        ordered.push(next);
+    }
+    Ok(ordered)
+}
+
+/// For each name those that must stand before it.
+fn predecessors(entries: &[Entry]) -> Result<HashMap<String, HashSet<String>>, String> {
+    let known: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let mut predecessors: HashMap<String, HashSet<String>> = HashMap::new();
+    for entry in entries {
+        let after = entry.position.after.iter().map(|other| ("after", other, other, &entry.name));
+        let before = entry.position.before.iter().map(|other| ("before", other, &entry.name, other));
+        for (key, other, first, second) in after.chain(before) {
+            if !known.contains(other.as_str()) {
+                return Err(format!("plugin {}: `{key}` names {other:?}, and there is no such plugin", entry.name));
+            }
+            predecessors.entry(second.clone()).or_default().insert(first.clone());
+        }
+    }
+    Ok(predecessors)
+}

@@ -1,0 +1,210 @@
+//! A component's hooks: where they are, and how they are called, at once or on a fiber.
+
+use wasmtime::Store;
+use wasmtime::component::{Component, Instance, InstancePre};
+
+use crate::bindings::bindings::exports::arcyou::gateway::{configure, filter, on_join, validate};
+use crate::bindings::fiber::exports::arcyou::gateway as waiting;
+use crate::bindings::{Hook, Judgement, Message, Rejection, Verdict};
+use crate::capabilities::waits;
+
+/// What a component exports.
+pub(crate) fn exports(component: &Component) -> Vec<String> {
+    component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Where a component's hooks are; looked up once. What it does not export, it does not implement. An interface of an older
+/// version is found under the newest one's name.
+#[derive(Clone)]
+pub(crate) struct Exports {
+    configure: Option<configure::GuestIndices>,
+    validate: Option<validate::GuestIndices>,
+    filter: Option<filter::GuestIndices>,
+    on_join: Option<on_join::GuestIndices>,
+    /// The same once more, for a plugin that may have to wait.
+    waiting: Option<Waiting>,
+}
+
+#[derive(Clone)]
+struct Waiting {
+    configure: Option<waiting::configure::GuestIndices>,
+    validate: Option<waiting::validate::GuestIndices>,
+    filter: Option<waiting::filter::GuestIndices>,
+    on_join: Option<waiting::on_join::GuestIndices>,
+}
+
+/// The indices of an interface, if it is exported.
+macro_rules! found {
+    ($pre:ident, $interface:literal, $module:path) => {{
+        use $module as interface;
+        let exported = $pre.component().get_export_index(None, concat!("arcyou:gateway/", $interface, "@1.1.0"));
+        exported.map(|_| interface::GuestIndices::new($pre)).transpose()?
+    }};
+}
+
+/// The functions of an interface in one instance, if it is exported.
+macro_rules! loaded {
+    ($indices:expr, $store:ident, $instance:ident) => {
+        $indices.as_ref().map(|found| found.load(&mut *$store, $instance)).transpose()?
+    };
+}
+
+impl Exports {
+    /// The error says which interface has another shape than it should.
+    pub(crate) fn find<T: Send + 'static>(pre: &InstancePre<T>) -> wasmtime::Result<Self> {
+        let waiting = if waits(pre.component()) { Some(Waiting::find(pre)?) } else { None };
+        Ok(Self {
+            configure: found!(pre, "configure", configure),
+            validate: found!(pre, "validate", validate),
+            filter: found!(pre, "filter", filter),
+            on_join: found!(pre, "on-join", on_join),
+            waiting,
+        })
+    }
+
+    pub(crate) fn has(&self, hook: Hook) -> bool {
+        match hook {
+            Hook::Validate => self.validate.is_some(),
+            Hook::Filter => self.filter.is_some(),
+            Hook::OnJoin => self.on_join.is_some(),
+        }
+    }
+
+    /// Whether the plugin may have to wait, so that it is called on a fiber.
+    pub(crate) fn waits(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// The functions of one instance; their types are checked here.
+    pub(crate) fn load<T: Send + 'static>(
+        &self,
+        store: &mut Store<T>,
+        instance: &Instance,
+    ) -> wasmtime::Result<Functions> {
+        Ok(match &self.waiting {
+            None => Functions::AtOnce(AtOnce {
+                configure: loaded!(self.configure, store, instance),
+                validate: loaded!(self.validate, store, instance),
+                filter: loaded!(self.filter, store, instance),
+                on_join: loaded!(self.on_join, store, instance),
+            }),
+            Some(waiting) => Functions::OnFiber(OnFiber {
+                configure: loaded!(waiting.configure, store, instance),
+                validate: loaded!(waiting.validate, store, instance),
+                filter: loaded!(waiting.filter, store, instance),
+                on_join: loaded!(waiting.on_join, store, instance),
+            }),
+        })
+    }
+}
+
+impl Waiting {
+    fn find<T: Send + 'static>(pre: &InstancePre<T>) -> wasmtime::Result<Self> {
+        Ok(Self {
+            configure: found!(pre, "configure", waiting::configure),
+            validate: found!(pre, "validate", waiting::validate),
+            filter: found!(pre, "filter", waiting::filter),
+            on_join: found!(pre, "on-join", waiting::on_join),
+        })
+    }
+}
+
+/// What can be called on one instance.
+pub(crate) enum Functions {
+    AtOnce(AtOnce),
+    OnFiber(OnFiber),
+}
+
+/// For a plugin that never waits.
+pub(crate) struct AtOnce {
+    configure: Option<configure::Guest>,
+    validate: Option<validate::Guest>,
+    filter: Option<filter::Guest>,
+    on_join: Option<on_join::Guest>,
+}
+
+/// For a plugin that may have to wait.
+pub(crate) struct OnFiber {
+    configure: Option<waiting::configure::Guest>,
+    validate: Option<waiting::validate::Guest>,
+    filter: Option<waiting::filter::Guest>,
+    on_join: Option<waiting::on_join::Guest>,
+}
+
+fn not_implemented() -> wasmtime::Error {
+    wasmtime::Error::msg("the plugin does not implement this hook")
+}
+
+/// A decision about a join as the judgement that it is.
+fn judgement(refusal: Option<Rejection>) -> Judgement {
+    Judgement { verdict: refusal.map_or(Verdict::Accept, Verdict::Reject), annotations: Vec::new() }
+}
+
+impl AtOnce {
+    /// The inner error is the plugin's own.
+    pub(crate) fn configure<T: Send + 'static>(
+        &self,
+        store: &mut Store<T>,
+        config: &str,
+    ) -> wasmtime::Result<Result<(), String>> {
+        self.configure.as_ref().map_or(Ok(Ok(())), |guest| guest.call_configure(store, config))
+    }
+
+    /// Of a message to the hook `on-join`, only the conversation and the user count.
+    pub(crate) fn judge<T: Send + 'static>(
+        &self,
+        store: &mut Store<T>,
+        hook: Hook,
+        message: Message<'_>,
+    ) -> wasmtime::Result<Judgement> {
+        match hook {
+            Hook::Validate => self.validate.as_ref().ok_or_else(not_implemented)?.call_validate(store, message),
+            Hook::Filter => self.filter.as_ref().ok_or_else(not_implemented)?.call_filter(store, message),
+            Hook::OnJoin => {
+                let Message { conversation_id, sender_id: user_id, sender_role: role, .. } = message;
+                let join = on_join::Join { conversation_id, user_id, role };
+                let decision = self.on_join.as_ref().ok_or_else(not_implemented)?.call_on_join(store, join)?;
+                Ok(judgement(match decision {
+                    on_join::Decision::Allow => None,
+                    on_join::Decision::Refuse(rejection) => Some(rejection),
+                }))
+            }
+        }
+    }
+}
+
+impl OnFiber {
+    /// As [`AtOnce::configure`].
+    pub(crate) async fn configure<T: Send + 'static>(
+        &self,
+        store: &mut Store<T>,
+        config: &str,
+    ) -> wasmtime::Result<Result<(), String>> {
+        match &self.configure {
+            Some(guest) => guest.call_configure(store, config).await,
+            None => Ok(Ok(())),
+        }
+    }
+
+    /// As [`AtOnce::judge`].
+    pub(crate) async fn judge<T: Send + 'static>(
+        &self,
+        store: &mut Store<T>,
+        hook: Hook,
+        message: Message<'_>,
+    ) -> wasmtime::Result<Judgement> {
+        match hook {
+            Hook::Validate => self.validate.as_ref().ok_or_else(not_implemented)?.call_validate(store, message).await,
+            Hook::Filter => self.filter.as_ref().ok_or_else(not_implemented)?.call_filter(store, message).await,
+            Hook::OnJoin => {
+                let Message { conversation_id, sender_id: user_id, sender_role: role, .. } = message;
+                let join = waiting::on_join::Join { conversation_id, user_id, role };
+                let decision = self.on_join.as_ref().ok_or_else(not_implemented)?.call_on_join(store, join).await?;
+                Ok(judgement(match decision {
+                    waiting::on_join::Decision::Allow => None,
+                    waiting::on_join::Decision::Refuse(rejection) => Some(rejection),
+                }))
+            }
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Instances of one plugin, kept warm: each is used by one call at a time, and thrown away at its first fault.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use wasmtime::component::{InstancePre, Linker};
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use super::exports::{Exports, Functions};
+use super::fault::{Fault, FaultKind};
+use super::limits::{Isolation, Limits};
+use super::memory::{LiveInstances, MemoryLimit};
+use super::ticker::{Ticker, ticks};
+use crate::bindings::{Hook, Judgement, Message};
+use crate::capabilities::{self, Granted, HasCapabilities, InstanceCapabilities, LINE_BYTES};
+use crate::text::clip;
+
+/// What a store carries for its instance.
+pub(crate) struct InstanceState {
+    memory: MemoryLimit,
+    capabilities: InstanceCapabilities,
+}
+
+impl HasCapabilities for InstanceState {
+    fn capabilities(&mut self) -> &mut InstanceCapabilities {
+        &mut self.capabilities
+    }
+}
+
+/// The linker with all that may be granted, and nothing else.
+pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<InstanceState>> {
+    let mut linker = Linker::new(engine);
+    capabilities::link(&mut linker)?;
+    Ok(linker)
+}
+
+/// Why a plugin has no instance.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// The plugin refuses its configuration, in its own words.
+    Refused(String),
+    /// It does not run at all.
+    Broken(Fault),
+}
+
+impl StartError {
+    fn broken(error: &wasmtime::Error) -> Self {
+        Self::Broken(Fault::of_call(error))
+    }
+
+    pub(crate) fn into_fault(self) -> Fault {
+        match self {
+            Self::Refused(text) => Fault::new(FaultKind::Start, format!("it refuses its configuration: {text}")),
+            Self::Broken(fault) => fault.at_start(),
+        }
+    }
+}
+
+/// What every instance of a plugin is made from.
+#[derive(Clone)]
+pub(crate) struct Template {
+    pub(crate) plugin: Arc<str>,
+    pub(crate) pre: InstancePre<InstanceState>,
+    pub(crate) exports: Exports,
+    pub(crate) ticker: Ticker,
+    pub(crate) limits: Limits,
+    pub(crate) isolation: Isolation,
+    pub(crate) granted: Granted,
+    /// The text of a JSON object.
+    pub(crate) config: String,
+}
+
+impl Template {
+    /// A configured instance, counted in `live`.
+    pub(crate) fn instantiate(&self, live: &Arc<LiveInstances>) -> Result<Box<Instance>, StartError> {
+        let limits = &self.limits;
+        let memory = MemoryLimit::new(limits.memory_bytes(), live.clone());
+        let capabilities = InstanceCapabilities::new(self.plugin.clone(), limits.log_lines.get(), &self.granted);
+        let state = InstanceState { memory, capabilities };
+        let mut store = Store::new(self.pre.engine(), state);
+        store.limiter(|state| &mut state.memory);
+        store.set_hostcall_fuel(limits.output_bytes.get() as usize);
+        store.set_epoch_deadline(ticks(limits.startup_ms.get()));
+        self.ticker.run_for(ticks(limits.startup_ms.get()));
+        // Only counted, and only by an engine that counts; others say that they do not.
+        let _ = store.set_fuel(u64::MAX);
+        let broken = |error: wasmtime::Error| StartError::broken(&error);
+        let (functions, configured) = if self.exports.waits() {
+            store.epoch_deadline_callback(|mut store| match store.data_mut().capabilities.take_waited() {
+                0 => Err(Trap::Interrupt.into()),
+                // Time counts while others are waited for, and should not.
+                waited => Ok(UpdateDeadline::Continue(ticks(waited))),
+            });
+            // Nothing waits before the first call, so that this ends at once.
+            let started = self.start_on_fiber(&mut store).now_or_never();
+            started.unwrap_or_else(|| Err(wasmtime::Error::msg("it waits while it starts"))).map_err(broken)?
+        } else {
+            self.start(&mut store).map_err(broken)?
+        };
+        configured.map_err(|text| StartError::Refused(clip(&text, LINE_BYTES).into_owned()))?;
+        let used = store.data().memory.used;
+        // Memory never shrinks. What configuration takes is not growth; half of what is left is.
+        let recycle_above = used + (limits.memory_bytes().saturating_sub(used)) / 2;
+        Ok(Box::new(Instance { store, functions, calls: 0, recycle_above }))
+    }
+
+    fn start(&self, store: &mut Store<InstanceState>) -> wasmtime::Result<(Functions, Result<(), String>)> {
+        let instance = self.pre.instantiate(&mut *store)?;
+        let functions = self.exports.load(store, &instance)?;
+        let configured = match &functions {
+            Functions::AtOnce(functions) => functions.configure(store, &self.config)?,
+            Functions::OnFiber(_) => return Err(wasmtime::Error::msg("it needs a fiber")),
+        };
+        Ok((functions, configured))
+    }
+
+    async fn start_on_fiber(
+        &self,
+        store: &mut Store<InstanceState>,
+    ) -> wasmtime::Result<(Functions, Result<(), String>)> {
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        let functions = self.exports.load(store, &instance)?;
+        let configured = match &functions {
+            Functions::AtOnce(functions) => functions.configure(store, &self.config)?,
+            Functions::OnFiber(functions) => functions.configure(store, &self.config).await?,
+        };
+        Ok((functions, configured))
+    }
+}
+
+/// One instance and the store that it lives in.
+pub(crate) struct Instance {
+    store: Store<InstanceState>,
+    functions: Functions,
+    calls: u32,
+    recycle_above: usize,
+}
+
+impl Instance {
+    /// After an error the instance must be dropped: it was left in the middle of something.
+    fn judge(&mut self, ticker: &Ticker, call: Call<'_>) -> wasmtime::Result<Judgement> {
+        self.begin(call.within_ms);
+        ticker.run_for(ticks(call.within_ms));
+        let answer = match &self.functions {
+            Functions::AtOnce(functions) => functions.judge(&mut self.store, call.hook, call.message),
+            Functions::OnFiber(_) => Err(wasmtime::Error::msg("it needs a fiber")),
+        };
+        self.end();
+        answer
+    }
+
+    /// The same on a fiber, which waits as any future does. An instance whose call is dropped must be dropped too.
+    async fn judge_on_fiber(&mut self, ticker: &Ticker, call: Call<'_>) -> wasmtime::Result<Judgement> {
+        self.begin(call.within_ms);
+        // What it waits is added to its deadline, each time with a tick to spare.
+        ticker.run_for(ticks(call.within_ms) + 2 * u64::from(call.wall_ms));
+        self.store.data_mut().capabilities.begin_waiting();
+        let answer = match &self.functions {
+            Functions::AtOnce(functions) => functions.judge(&mut self.store, call.hook, call.message),
+            Functions::OnFiber(functions) => functions.judge(&mut self.store, call.hook, call.message).await,
+        };
+        self.end();
+        answer
+    }
+
+    fn begin(&mut self, within_ms: u32) {
+        self.calls = self.calls.saturating_add(1);
+        self.store.set_epoch_deadline(ticks(within_ms));
+        self.store.data_mut().capabilities.begin();
+    }
+
+    fn end(&mut self) {
+        self.store.data_mut().capabilities.end();
+    }
+
+    fn is_worn(&self, limits: &Limits) -> bool {
+        self.calls >= limits.calls_per_instance.get() || self.store.data().memory.used > self.recycle_above
+    }
+}
+
+/// What an instance is asked, and how long it may take.
+pub(crate) struct Call<'a> {
+    pub(crate) hook: Hook,
+    pub(crate) message: Message<'a>,
+    /// Of the processor.
+    pub(crate) within_ms: u32,
+    /// By the clock on the wall, for a plugin that may have to wait.
+    pub(crate) wall_ms: u32,
+}
+
+/// What an instance has used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ResourceUse {
+    /// Instructions since it began, configuration included; none if its engine does not count them.
+    pub(crate) fuel: Option<u64>,
+    /// Bytes of linear memory, which never shrinks.
+    pub(crate) memory: usize,
+}
+
+/// The warm instances of one plugin. As many calls as there are threads may run at once; only so many instances stay.
+pub(crate) struct Pool {
+    template: Template,
+    #[allow(clippy::vec_box, reason = "each call takes one out and puts it back: a pointer moves, and not all of it")]
+    idle: Mutex<Vec<Box<Instance>>>,
+    started: AtomicU64,
+    /// One for each call on a fiber that there may be at once.
+    fibers: Semaphore,
+    live: Arc<LiveInstances>,
+}
+
+impl Pool {
+    /// Starts the first instance, which proves that the plugin works.
+    pub(crate) fn start(template: Template) -> Result<Self, StartError> {
+        let live = Arc::default();
+        let first = template.instantiate(&live)?;
+        let fibers = Semaphore::new(template.limits.waiting.get() as usize);
+        Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1), fibers, live })
+    }
+
+    /// Whether calls may have to wait, so that they are made by [`Pool::judge_on_fiber`].
+    pub(crate) fn waits(&self) -> bool {
+        self.template.exports.waits()
+    }
+
+    pub(crate) fn has(&self, hook: Hook) -> bool {
+        self.template.exports.has(hook)
+    }
+
+    /// How many instances there ever were.
+    pub(crate) fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// The instances that there are now, and the bytes of memory that they hold.
+    pub(crate) fn alive(&self) -> (usize, usize) {
+        (self.live.instances.load(Ordering::Relaxed), self.live.bytes.load(Ordering::Relaxed))
+    }
+
+    /// Lets go of the warm instances; whoever calls again starts new ones.
+    pub(crate) fn drain(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
+    }
+
+    /// What its instances are made from.
+    pub(crate) fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// What the instance that was used last has used; none if it failed, since then it is gone.
+    pub(crate) fn used(&self) -> Option<ResourceUse> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.last().map(|instance| &instance.store).map(|store| ResourceUse {
+            fuel: store.get_fuel().ok().map(|left| u64::MAX - left),
+            memory: store.data().memory.used,
+        })
+    }
+
+    /// One call on some instance.
+    pub(crate) fn judge(&self, call: Call<'_>) -> Result<Judgement, Fault> {
+        let mut instance = self.take()?;
+        let judged = instance.judge(&self.template.ticker, call);
+        let judgement = judged.map_err(|error| Fault::of_call(&error))?;
+        self.put_back(instance);
+        Ok(judgement)
+    }
+
+    /// One call on some instance that may have to wait for others. It takes no thread while it waits.
+    pub(crate) async fn judge_on_fiber(&self, call: Call<'_>) -> Result<Judgement, Fault> {
+        let within = Duration::from_millis(u64::from(call.wall_ms));
+        let called = async {
+            // Never closed.
+            let _fiber = self.fibers.acquire().await;
+            let mut instance = self.take()?;
+            let judged = instance.judge_on_fiber(&self.template.ticker, call).await;
+            Ok((judged.map_err(|error| Fault::of_call(&error))?, instance))
+        };
+        let over = |_| Err(Fault::new(FaultKind::Deadline, "it waited longer than its wall-clock limit"));
+        let (judgement, instance) = timeout(within, called).await.unwrap_or_else(over)?;
+        self.put_back(instance);
+        Ok(judgement)
+    }
+
+    fn take(&self) -> Result<Box<Instance>, Fault> {
+        let warm = match self.template.isolation {
+            Isolation::Warm => self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop(),
+            Isolation::Fresh => None,
+        };
+        warm.map_or_else(
+            || {
+                self.started.fetch_add(1, Ordering::Relaxed);
+                self.template.instantiate(&self.live).map_err(StartError::into_fault)
+            },
+            Ok,
+        )
+    }
+
+    fn put_back(&self, instance: Box<Instance>) {
+        let limits = &self.template.limits;
+        if self.template.isolation == Isolation::Warm && !instance.is_worn(limits) {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < limits.instances.get() as usize {
+                idle.push(instance);
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Memory of instances: bounded for each, counted for all of a plugin.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use wasmtime::ResourceLimiter;
+
+/// The instances that a plugin has at this moment, those that are in the middle of a call included, and their memory.
+#[derive(Debug, Default)]
+pub(crate) struct LiveInstances {
+    pub(crate) instances: AtomicUsize,
+    pub(crate) bytes: AtomicUsize,
+}
+
+/// Bounds an instance's memory, and remembers how much it has.
+#[derive(Debug)]
+pub(crate) struct MemoryLimit {
+    pub(crate) max: usize,
+    pub(crate) used: usize,
+    live: Arc<LiveInstances>,
+}
+
+impl MemoryLimit {
+    /// Of an instance that is about to start; counted in `live` as long as it lives.
+    pub(crate) fn new(max: usize, live: Arc<LiveInstances>) -> Self {
+        live.instances.fetch_add(1, Ordering::Relaxed);
+        Self { max, used: 0, live }
+    }
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        self.live.instances.fetch_sub(1, Ordering::Relaxed);
+        self.live.bytes.fetch_sub(self.used, Ordering::Relaxed);
+    }
+}
+
+/// The error of a plugin that wants more memory than it may have.
+#[derive(Debug, thiserror::Error)]
+#[error("it wants {wanted} bytes of memory and may have {max}")]
+pub(crate) struct OverMemory {
+    wanted: usize,
+    max: usize,
+}
+
+/// Entries of a function table; the largest honest plugins stay below a tenth of it.
+const MAX_TABLE: usize = 100_000;
+
+impl ResourceLimiter for MemoryLimit {
+    // An error gives a readable cause; `Ok(false)` would let the guest abort with an anonymous trap.
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let wanted = self.used.saturating_sub(current).saturating_add(desired);
+        if wanted > self.max {
+            return Err(OverMemory { wanted, max: self.max }.into());
+        }
+        self.live.bytes.fetch_add(wanted.saturating_sub(self.used), Ordering::Relaxed);
+        self.used = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE)
+    }
+}

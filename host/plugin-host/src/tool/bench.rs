@@ -1,0 +1,128 @@
+//! `plugin bench`: what a plugin costs, in time, instructions and memory.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, bail};
+
+use super::lines::Lines;
+use super::subject::{Found, SampleArgs, Subject, grouped, kib, loader, metered_loader, say};
+use crate::chain::dry_run::{DryRun, Sample};
+use crate::chain::plugin::Plugin;
+
+/// Parts of the measurement; the middle one of them counts, so that a pause of the machine does not.
+const ROUNDS: usize = 50;
+/// New instances to start.
+const STARTS: usize = 200;
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    subject: Subject,
+    #[command(flatten)]
+    letter: SampleArgs,
+    /// How long to measure warm calls
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    seconds: f64,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.01..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "a number from 0.01 to 3600".to_owned())
+}
+
+pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let sample = options.letter.read()?;
+    let found = options.subject.find()?;
+    let lines = Lines::collect()?;
+    let started = Instant::now();
+    let plugin = found.load(&loader()?)?;
+    let loaded = started.elapsed();
+    let dry_run = dry_run(&plugin, &found)?;
+    if let Some(failure) = dry_run.attempt(&sample).failure {
+        lines.take().iter().for_each(|line| say("log", line));
+        bail!("the plugin fails: {failure}");
+    }
+    let (warm, messages) = warm(&dry_run, &sample, Duration::from_secs_f64(options.seconds))?;
+    say("outcome", dry_run.preview(&sample).outcome);
+    say(
+        "warm",
+        format_args!(
+            "{} ns a message, hooks {} ({} messages)",
+            grouped(warm),
+            dry_run.plugin().status().hooks.join(" and "),
+            grouped(messages)
+        ),
+    );
+    say("start", format_args!("{} ns for a new instance, configuration included", grouped(start(&plugin)?)));
+    say("load", format_args!("{:.1} ms, compiled or from the cache", loaded.as_secs_f64() * 1e3));
+    say("fuel", fuel(&found, &sample)?);
+    say("instances", format_args!("{} started", dry_run.plugin().status().instances_started));
+    if let Some(used) = dry_run.plugin().pool().used() {
+        say(
+            "memory",
+            format_args!("{} of {}, after all of them", kib(used.memory), kib(found.entry.limits.memory_bytes())),
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn dry_run(plugin: &Plugin, found: &Found) -> anyhow::Result<DryRun> {
+    DryRun::new(plugin, found.entry.clone()).map_err(|error| anyhow!(error.into_fault().text))
+}
+
+/// Nanoseconds of a message by a warm instance, and how many there were.
+fn warm(dry_run: &DryRun, sample: &Sample, time: Duration) -> anyhow::Result<(u64, u64)> {
+    let (mut rounds, mut messages) = (Vec::with_capacity(ROUNDS), 0);
+    for _ in 0..ROUNDS {
+        let (started, mut count) = (Instant::now(), 0_u32);
+        let elapsed = loop {
+            dry_run.preview(sample);
+            count += 1;
+            let elapsed = started.elapsed();
+            if elapsed >= time / ROUNDS as u32 {
+                break elapsed;
+            }
+        };
+        messages += u64::from(count);
+        rounds.push((elapsed / count).as_nanos() as u64);
+    }
+    if let Some(failure) = dry_run.plugin().status().last_failure {
+        bail!("the plugin failed after a while: {failure}");
+    }
+    Ok((middle(rounds), messages))
+}
+
+/// Nanoseconds of a new instance.
+fn start(plugin: &Plugin) -> anyhow::Result<u64> {
+    let mut times = Vec::with_capacity(STARTS);
+    for _ in 0..STARTS {
+        let started = Instant::now();
+        plugin.pool().template().instantiate(&Arc::default()).map_err(|error| anyhow!(error.into_fault().text))?;
+        times.push(started.elapsed().as_nanos() as u64);
+    }
+    Ok(middle(times))
+}
+
+fn middle(mut times: Vec<u64>) -> u64 {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// Instructions of the second and the third message of an instance: the first one sets things up.
+fn fuel(found: &Found, sample: &Sample) -> anyhow::Result<String> {
+    let plugin = found.load(&metered_loader()?)?;
+    let dry_run = dry_run(&plugin, found)?;
+    let total = || dry_run.attempt(sample).used.and_then(|used| used.fuel);
+    let (Some(first), Some(second), Some(third)) = (total(), total(), total()) else {
+        bail!("the plugin fails when its instructions are counted");
+    };
+    let (second, third) = (third - second, second - first);
+    Ok(if second == third {
+        format!("{} a message", grouped(second))
+    } else {
+        format!("{} to {} a message", grouped(second.min(third)), grouped(second.max(third)))
+    })
+}

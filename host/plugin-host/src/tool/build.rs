@@ -1,0 +1,325 @@
+//! Plugins to `.wasm` files: crates with whichever toolchain is there, those in other languages by their own `build.sh`.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const MANIFEST: &str = "plugins.toml";
+/// What builds a plugin that is no crate: called with the file to write.
+const SCRIPT: &str = "build.sh";
+const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Why plugins could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// No compiler on this machine knows the target.
+    #[error(
+        "no Rust toolchain for {TARGET} is installed. One of these installs it:\n  \
+         rustup target add {TARGET}\n  apt-get install rustc-web cargo-web rust-web-src   (Debian, beside a rustup toolchain)"
+    )]
+    NoToolchain,
+    /// A command does not even start.
+    #[error("{command} does not run: {source}")]
+    Run {
+        /// Which.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The compiler says no; what it says stands on standard error.
+    #[error("{command} failed in {}", dir.display())]
+    Failed {
+        /// Which.
+        command: String,
+        /// Where.
+        dir: PathBuf,
+    },
+    /// A plugin's own script is content, and there is no component.
+    #[error("{SCRIPT} in {} wrote no file: it should write the component to the path that is its argument", dir.display())]
+    NoFile {
+        /// Where.
+        dir: PathBuf,
+    },
+    /// A crate's directory is none.
+    #[error("{} is not a crate: {reason}", path.display())]
+    NotACrate {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A file cannot be written.
+    #[error("{}: {source}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The plugins in a folder: those of its subfolders that are one, in the order of their names.
+fn plugins_in(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut plugins: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_plugin(path)).collect();
+    plugins.sort();
+    plugins
+}
+
+/// Builds plugins and puts `<name>.wasm` into `out`, with their cases as `<name>.cases.toml`; answers the files. Each of
+/// `dirs` is a plugin, or a folder of plugins, whose `plugins.toml` goes to `out` too. A plugin is a crate, or a folder with a
+/// `build.sh`, which gives it its name. Intermediate files of crates go to `target/plugins-build` in their workspace. A file
+/// that did not change is left alone, so that nobody reloads it.
+pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
+    let out = &absolute(out)?;
+    let mut workspaces: BTreeMap<PathBuf, Vec<(PathBuf, String)>> = BTreeMap::new();
+    let mut scripts = Vec::new();
+    for dir in dirs.iter().flat_map(|dir| if is_plugin(dir) { vec![dir.clone()] } else { plugins_in(dir) }) {
+        if is_crate(&dir) {
+            let name = crate_name(&dir)?;
+            workspaces.entry(workspace(&dir)?).or_default().push((dir, name));
+        } else {
+            scripts.push(dir);
+        }
+    }
+    fs::create_dir_all(out).map_err(|source| BuildError::Write { path: out.to_owned(), source })?;
+    let mut files = Vec::new();
+    for (root, crates) in workspaces {
+        let toolchain = Toolchain::find(&root).ok_or(BuildError::NoToolchain)?;
+        let target_dir = root.join("target/plugins-build");
+        let names: Vec<&str> = crates.iter().map(|(_, name)| name.as_str()).collect();
+        run(toolchain.command(&root, &target_dir, &names), "build", &root)?;
+        for (dir, name) in crates {
+            let built = target_dir.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
+            files.extend(place_plugin(&built, &dir, &name, out)?);
+        }
+    }
+    for dir in scripts {
+        files.extend(build_by_script(&dir, out)?);
+    }
+    for manifest in dirs.iter().map(|dir| dir.join(MANIFEST)).filter(|manifest| manifest.is_file()) {
+        files.push(place(&manifest, out, MANIFEST)?);
+    }
+    Ok(files)
+}
+
+/// Runs a plugin's own script. What it says stands on standard error, as what compilers say does.
+fn build_by_script(dir: &Path, out: &Path) -> Result<Vec<PathBuf>, BuildError> {
+    let dir = &dir.canonicalize().map_err(|source| BuildError::Write { path: dir.to_owned(), source })?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let half = tempfile::tempdir().map_err(|source| BuildError::Write { path: env::temp_dir(), source })?;
+    let built = half.path().join(format!("{name}.wasm"));
+    let mut command = Command::new("sh");
+    command.current_dir(dir).arg(SCRIPT).arg(&built);
+    run(command, SCRIPT, dir)?;
+    if !built.is_file() {
+        return Err(BuildError::NoFile { dir: dir.clone() });
+    }
+    place_plugin(&built, dir, &name, out)
+}
+
+/// Puts a plugin into `out`, with the cases from its folder.
+fn place_plugin(built: &Path, dir: &Path, name: &str, out: &Path) -> Result<Vec<PathBuf>, BuildError> {
+    let mut files = vec![place(built, out, &format!("{name}.wasm"))?];
+    for kind in ["cases.toml", "cases.jsonl"].into_iter().filter(|kind| dir.join(kind).is_file()) {
+        files.push(place(&dir.join(kind), out, &format!("{name}.{kind}"))?);
+    }
+    Ok(files)
+}
+
+/// Copies a file to `out` if it differs from what is there; whole or not at all, since a gateway may be watching.
+fn place(source: &Path, out: &Path, name: &str) -> Result<PathBuf, BuildError> {
+    let file = out.join(name);
+    let copy = || {
+        let content = fs::read(source)?;
+        if fs::read(&file).ok().as_ref() != Some(&content) {
+            let half = out.join(format!(".{name}"));
+            fs::write(&half, content)?;
+            fs::rename(&half, &file)?;
+        }
+        Ok(())
+    };
+    copy().map_err(|source| BuildError::Write { path: file.clone(), source })?;
+    Ok(file)
+}
+
+fn is_plugin(dir: &Path) -> bool {
+    is_crate(dir) || dir.join(SCRIPT).is_file()
+}
+
+fn is_crate(dir: &Path) -> bool {
+    dir.join("Cargo.toml").is_file()
+}
+
+/// A compiler that makes WebAssembly, and how to call it.
+#[derive(Debug, PartialEq, Eq)]
+enum Toolchain {
+    /// It has the target's standard library.
+    Complete { cargo: OsString, rustc: OsString },
+    /// Debian's, which has the library's source instead; the linker is the rustup toolchain's.
+    FromSource { linker_dir: Option<PathBuf> },
+}
+
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+
+impl Toolchain {
+    fn find(dir: &Path) -> Option<Self> {
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        for (rustc, cargo) in [(OsString::from("rustc"), cargo), (DEBIAN_RUSTC.into(), DEBIAN_CARGO.into())] {
+            if library(&rustc, dir, Some(TARGET)).is_some_and(|dir| is_filled(&dir)) {
+                return Some(Self::Complete { cargo, rustc });
+            }
+        }
+        let sysroot = printed(&DEBIAN_RUSTC.into(), dir, &["--print", "sysroot"])?;
+        let has_source = Path::new(&sysroot).join("lib/rustlib/src/rust/library/std").is_dir();
+        if !has_source || !Path::new(DEBIAN_CARGO).is_file() {
+            return None;
+        }
+        // …/lib/rustlib/<host>/lib and …/lib/rustlib/<host>/bin
+        let beside = library(&"rustc".into(), dir, None).map(|library| library.with_file_name("bin"));
+        let linker_dir = beside.filter(|bin| bin.join("rust-lld").is_file());
+        let on_path = || env::split_paths(&env::var_os("PATH")?).find(|dir| dir.join("rust-lld").is_file());
+        if linker_dir.is_none() && on_path().is_none() {
+            return None;
+        }
+        Some(Self::FromSource { linker_dir })
+    }
+
+    fn command(&self, root: &Path, target_dir: &Path, packages: &[&str]) -> Command {
+        let mut command = match self {
+            Self::Complete { cargo, rustc } => {
+                let mut command = Command::new(cargo);
+                command.env("RUSTC", rustc);
+                command
+            }
+            Self::FromSource { linker_dir } => {
+                let mut command = Command::new(DEBIAN_CARGO);
+                // The standard library is built with the plugin, which needs unstable flags.
+                command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+                let path = env::var_os("PATH").unwrap_or_default();
+                let dirs = linker_dir.iter().cloned().chain(env::split_paths(&path));
+                if let Ok(path) = env::join_paths(dirs) {
+                    command.env("PATH", path);
+                }
+                command
+            }
+        };
+        // What was meant for the gateway's own build must not reach the plugins'.
+        for name in
+            ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"]
+        {
+            command.env_remove(name);
+        }
+        command.current_dir(root).args(["build", "--release", "--lib", "--target", TARGET]);
+        command.arg("--target-dir").arg(target_dir);
+        if matches!(self, Self::FromSource { .. }) {
+            command.arg("-Zbuild-std=std,panic_abort");
+        }
+        for package in packages {
+            command.arg("-p").arg(package);
+        }
+        command
+    }
+}
+
+fn run(mut command: Command, what: &str, dir: &Path) -> Result<(), BuildError> {
+    let text = format!("{} {what}", command.get_program().to_string_lossy());
+    match command.stdin(Stdio::null()).stdout(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(BuildError::Failed { command: text, dir: dir.to_owned() }),
+        Err(source) => Err(BuildError::Run { command: text, source }),
+    }
+}
+
+/// What a compiler prints, if there is such a compiler.
+fn printed(rustc: &OsString, dir: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(rustc).current_dir(dir).args(arguments).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Where a compiler keeps the standard library of a target, or of the machine itself.
+fn library(rustc: &OsString, dir: &Path, target: Option<&str>) -> Option<PathBuf> {
+    let mut arguments = vec!["--print", "target-libdir"];
+    arguments.extend(target.iter().flat_map(|target| ["--target", target]));
+    printed(rustc, dir, &arguments).map(PathBuf::from)
+}
+
+fn is_filled(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, BuildError> {
+    std::path::absolute(path).map_err(|source| BuildError::Write { path: path.to_owned(), source })
+}
+
+/// The directory of the workspace that a crate belongs to.
+fn workspace(dir: &Path) -> Result<PathBuf, BuildError> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let arguments = ["locate-project", "--workspace", "--message-format", "plain"];
+    let root = printed(&cargo, dir, &arguments).and_then(|manifest| Some(Path::new(&manifest).parent()?.to_owned()));
+    root.ok_or_else(|| BuildError::NotACrate { path: dir.to_owned(), reason: "cargo finds no workspace".into() })
+}
+
+/// The package's name, from its `Cargo.toml`.
+fn crate_name(dir: &Path) -> Result<String, BuildError> {
+    let wrong = |reason: String| BuildError::NotACrate { path: dir.to_owned(), reason };
+    let text = fs::read_to_string(dir.join("Cargo.toml")).map_err(|error| wrong(error.to_string()))?;
+    let manifest: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+    let name = manifest.get("package").and_then(|package| package.get("name")).and_then(toml::Value::as_str);
+    name.map(str::to_owned).ok_or_else(|| wrong("its Cargo.toml names no package".into()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crate_is_found_by_its_manifest() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(crate_name(here).unwrap(), "arcyou-plugin-host");
+        assert!(workspace(here).unwrap().join("Cargo.lock").is_file());
+        assert!(matches!(crate_name(Path::new("/")), Err(BuildError::NotACrate { .. })));
+    }
+
+    #[test]
+    fn a_script_builds_what_is_no_crate() {
+        let dir = tempfile::tempdir().unwrap();
+        let (plugin, out) = (dir.path().join("plugins/of-my-own"), dir.path().join("out"));
+        fs::create_dir_all(&plugin).unwrap();
+        let built = |script: &str| {
+            fs::write(plugin.join(SCRIPT), script).unwrap();
+            build(&[dir.path().join("plugins")], &out)
+        };
+        fs::write(plugin.join("cases.toml"), "").unwrap();
+        assert_eq!(
+            built("printf wasm > \"$1\"").unwrap(),
+            ["of-my-own.wasm", "of-my-own.cases.toml"].map(|file| out.join(file))
+        );
+        assert_eq!(fs::read(out.join("of-my-own.wasm")).unwrap(), b"wasm");
+        assert!(matches!(built("exit 3"), Err(BuildError::Failed { .. })));
+        let nothing = built("true").unwrap_err().to_string();
+        assert!(nothing.contains("of-my-own") && nothing.contains("argument"), "{nothing}");
+        // Nothing half-done is left, and what was there stays.
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn only_a_build_of_the_library_needs_unstable_flags() {
+        let arguments = |toolchain: Toolchain| {
+            let command = toolchain.command(Path::new("/w"), Path::new("/t"), &["a", "b"]);
+            command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        let plain = "build --release --lib --target wasm32-unknown-unknown --target-dir /t";
+        let complete = Toolchain::Complete { cargo: "cargo".into(), rustc: "rustc".into() };
+        assert_eq!(arguments(complete), format!("{plain} -p a -p b"));
+        let source = Toolchain::FromSource { linker_dir: None };
+        assert_eq!(arguments(source), format!("{plain} -Zbuild-std=std,panic_abort -p a -p b"));
+    }
+}

@@ -1,0 +1,413 @@
+//! What a client says: bytes in, [`ClientFrame`] or a refusal out.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::ErrorCode;
+use super::body::{Body, BodyError, BodyLimits};
+use super::text::Text;
+
+/// `ref` and `temp_id` may be this long at most, in bytes of JSON.
+const MAX_ECHO_BYTES: usize = 256;
+const MAX_KEY_BYTES: usize = 128;
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+const DEFAULT_HISTORY: u32 = 50;
+const MAX_HISTORY: u32 = 200;
+
+/// Limits that a frame is held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameLimits {
+    /// Bounds of a `send`'s body.
+    pub body: BodyLimits,
+}
+
+/// A frame that can be acted upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFrame {
+    /// What the reply repeats.
+    pub echo: Echo,
+    /// What is asked for.
+    pub operation: Operation,
+}
+
+/// What a reply repeats, so that a client can tell which request it answers. Raw JSON: a string or a number each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Echo {
+    /// The request's `ref`.
+    pub reference: Option<Box<str>>,
+    /// The request's `temp_id`.
+    pub temp_id: Option<Box<str>>,
+}
+
+wire_enum! {
+    /// The requests' names, as their field `op` spells them.
+    Op: &'static str {
+        /// Says who the socket speaks for.
+        Auth = "auth",
+        /// Asks for an answer, and nothing else.
+        Ping = "ping",
+        /// Asks for a conversation's events.
+        Join = "join",
+        /// Asks for no more of them.
+        Leave = "leave",
+        /// Stores a message.
+        Send = "send",
+        /// Moves the reader's mark.
+        Ack = "ack",
+        /// Reads stored messages.
+        History = "history",
+    }
+}
+
+/// A request that can be acted upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Who this socket speaks for.
+    Auth {
+        /// A JWT, or in development a user's UUID.
+        token: String,
+    },
+    /// A no-op that is always answered: for clients that cannot ping otherwise, as in browsers.
+    Ping,
+    /// What a user asks for: the connection must speak for one.
+    User(UserOperation),
+}
+
+/// What a user may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserOperation {
+    /// Hear a conversation's events from now on, or from where an earlier socket stopped.
+    Join {
+        /// The conversation.
+        conversation: Uuid,
+        /// Messages that the client has already.
+        resume: Option<ResumeFrom>,
+    },
+    /// Hear a conversation's events no longer.
+    Leave {
+        /// The conversation.
+        conversation: Uuid,
+    },
+    /// Change a conversation.
+    Command(Command),
+    /// Move the reader's mark.
+    Ack {
+        /// The conversation.
+        conversation: Uuid,
+        /// The newest message that was read.
+        last_read_id: i64,
+    },
+    /// Read stored messages.
+    History {
+        /// The conversation.
+        conversation: Uuid,
+        /// Where to read.
+        from: HistoryFrom,
+        /// How many messages at most.
+        limit: u32,
+    },
+}
+
+/// A change of a conversation that somebody asks for, whoever carries the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The conversation.
+    pub conversation: Uuid,
+    /// Makes a repeat recognisable: the same sender, conversation and key is carried out once.
+    pub idempotency_key: Option<Box<str>>,
+    /// What is to be changed.
+    pub action: Action,
+}
+
+/// The kinds of change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Store a message and tell the conversation.
+    Send {
+        /// The message's content.
+        body: Body,
+    },
+}
+
+impl Operation {
+    /// The request's name, which the reply repeats.
+    pub const fn op(&self) -> Op {
+        match self {
+            Self::Auth { .. } => Op::Auth,
+            Self::Ping => Op::Ping,
+            Self::User(operation) => operation.op(),
+        }
+    }
+}
+
+impl UserOperation {
+    const fn op(&self) -> Op {
+        match self {
+            Self::Join { .. } => Op::Join,
+            Self::Leave { .. } => Op::Leave,
+            Self::Command(Command { action, .. }) => action.op(),
+            Self::Ack { .. } => Op::Ack,
+            Self::History { .. } => Op::History,
+        }
+    }
+}
+
+impl Action {
+    /// The request's name, which the reply repeats.
+    pub const fn op(&self) -> Op {
+        match self {
+            Self::Send { .. } => Op::Send,
+        }
+    }
+}
+
+/// The last message that a resuming client has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResumeFrom {
+    /// By place in the conversation.
+    Seq(i64),
+    /// By message id; 0 is before the first.
+    Id(i64),
+}
+
+/// Which end a page of history starts at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryFrom {
+    /// The newest, newest first.
+    Newest,
+    /// Below this `seq`, newest first.
+    Before(i64),
+    /// Above this `seq`, oldest first.
+    After(i64),
+}
+
+/// A frame that cannot be acted upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrameError {
+    /// The request's `op` if it is one that exists; `error` otherwise.
+    pub op: &'static str,
+    /// What the reply repeats.
+    pub echo: Echo,
+    /// The kind.
+    pub code: ErrorCode,
+    /// A sentence for people.
+    pub text: String,
+}
+
+/// Reads one text frame.
+pub fn parse(text: &str, limits: &FrameLimits) -> Result<ClientFrame, FrameError> {
+    let unreadable = |code, text: &str| FrameError { op: "error", echo: Echo::default(), code, text: text.to_owned() };
+    let fields: Fields<'_> = match serde_json::from_str(text) {
+        Ok(fields) => fields,
+        Err(error) if error.is_data() => {
+            return Err(unreadable(ErrorCode::NotAnObject, "a frame must be a JSON object with an \"op\""));
+        }
+        Err(error) => return Err(unreadable(ErrorCode::InvalidJson, &format!("a frame must be JSON: {error}"))),
+    };
+    let mut echo = Echo::default();
+    let mut op = "error";
+    match fields.operation(&mut echo, &mut op, limits) {
+        Ok(operation) => Ok(ClientFrame { echo, operation }),
+        Err(Refusal { code, text }) => Err(FrameError { op, echo, code, text }),
+    }
+}
+
+struct Refusal {
+    code: ErrorCode,
+    text: String,
+}
+
+fn refuse<T>(code: ErrorCode, text: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { code, text: text.into() })
+}
+
+/// The fields of a frame, unread. A repeated field counts as the last one says; unknown ones are ignored.
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(6);
+                while let Some(entry) = entries.next_entry::<Text<'de>, &'de RawValue>()? {
+                    fields.push((entry.0.0, entry.1));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn operation(&self, echo: &mut Echo, op: &mut &'static str, limits: &FrameLimits) -> Result<Operation, Refusal> {
+        // Both echoes first: a refusal must be told apart just as a success.
+        let reference = self.echo("ref").map(|raw| echo.reference = raw);
+        let temp_id = self.echo("temp_id").map(|raw| echo.temp_id = raw);
+        let name: String = self.required("op")?;
+        let Some(known) = Op::ALL.iter().find(|op| op.value() == name) else {
+            let names: Vec<&str> = Op::ALL.iter().map(|op| op.value()).collect();
+            return refuse(ErrorCode::UnknownOp, format!("op must be one of {}", names.join(", ")));
+        };
+        *op = known.value();
+        reference.and(temp_id)?;
+        Ok(Operation::User(match known {
+            Op::Auth => return self.auth(),
+            Op::Ping => return Ok(Operation::Ping),
+            Op::Join => UserOperation::Join { conversation: self.conversation()?, resume: self.resume()? },
+            Op::Leave => UserOperation::Leave { conversation: self.conversation()? },
+            Op::Send => UserOperation::Command(self.send(limits)?),
+            Op::Ack => self.ack()?,
+            Op::History => self.history()?,
+        }))
+    }
+
+    fn ack(&self) -> Result<UserOperation, Refusal> {
+        let conversation = self.conversation()?;
+        let last_read_id = self.either_required("last_read_id", "lastReadId").and_then(not_negative("last_read_id"))?;
+        Ok(UserOperation::Ack { conversation, last_read_id })
+    }
+
+    fn auth(&self) -> Result<Operation, Refusal> {
+        let token: String = self.required("token")?;
+        if token.len() > MAX_TOKEN_BYTES {
+            return refuse(ErrorCode::InvalidField, format!("token must be at most {MAX_TOKEN_BYTES} bytes long"));
+        }
+        Ok(Operation::Auth { token })
+    }
+
+    fn send(&self, limits: &FrameLimits) -> Result<Command, Refusal> {
+        let conversation = self.conversation()?;
+        let idempotency_key: Option<Box<str>> = self.either("idempotency_key", "idempotencyKey")?;
+        let is_usable = |key: &str| !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains('\0');
+        if idempotency_key.as_deref().is_some_and(|key| !is_usable(key)) {
+            let text = format!("idempotency_key must be 1 to {MAX_KEY_BYTES} bytes of text without U+0000");
+            return refuse(ErrorCode::InvalidField, text);
+        }
+        let Some(body) = self.raw("body") else {
+            return refuse(ErrorCode::MissingField, "body is missing");
+        };
+        let body = Body::parse(body.get(), &limits.body)
+            .map_err(|error| Refusal { code: code_of(&error), text: error.to_string() })?;
+        Ok(Command { conversation, idempotency_key, action: Action::Send { body } })
+    }
+
+    fn history(&self) -> Result<UserOperation, Refusal> {
+        let before: Option<i64> = self.either("before_seq", "beforeSeq")?;
+        let after: Option<i64> = self.either("after_seq", "afterSeq")?;
+        let from = match (before, after) {
+            (None, None) => HistoryFrom::Newest,
+            (Some(seq), None) => HistoryFrom::Before(seq),
+            (None, Some(seq)) => HistoryFrom::After(not_negative("after_seq")(seq)?),
+            (Some(_), Some(_)) => return refuse(ErrorCode::InvalidField, "give before_seq or after_seq, not both"),
+        };
+        let limit = self.optional("limit")?.unwrap_or(DEFAULT_HISTORY);
+        if !(1..=MAX_HISTORY).contains(&limit) {
+            return refuse(ErrorCode::InvalidField, format!("limit must be from 1 to {MAX_HISTORY}"));
+        }
+        Ok(UserOperation::History { conversation: self.conversation()?, from, limit })
+    }
+
+    fn resume(&self) -> Result<Option<ResumeFrom>, Refusal> {
+        let seq: Option<i64> = self.either("after_seq", "afterSeq")?;
+        let id: Option<i64> = self.either("after_id", "afterId")?;
+        match (seq, id) {
+            (None, None) => Ok(None),
+            (Some(seq), None) => not_negative("after_seq")(seq).map(|seq| Some(ResumeFrom::Seq(seq))),
+            (None, Some(id)) => not_negative("after_id")(id).map(|id| Some(ResumeFrom::Id(id))),
+            (Some(_), Some(_)) => refuse(ErrorCode::InvalidField, "give after_seq or after_id, not both"),
+        }
+    }
+
+    /// Any spelling of a UUID names the same conversation.
+    fn conversation(&self) -> Result<Uuid, Refusal> {
+        let text: String = self.either_required("conversation_id", "conversationId")?;
+        Uuid::try_parse(&text).or_else(|_| refuse(ErrorCode::InvalidField, "conversation_id must be a UUID"))
+    }
+
+    fn echo(&self, name: &str) -> Result<Option<Box<str>>, Refusal> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        let text = raw.get();
+        let fits = match text.as_bytes().first() {
+            // A string is read once, so that what is repeated is valid.
+            Some(b'"') => serde_json::from_str::<String>(text).is_ok(),
+            Some(b'-' | b'0'..=b'9') => true,
+            _ => false,
+        };
+        if !fits || text.len() > MAX_ECHO_BYTES {
+            return refuse(
+                ErrorCode::InvalidField,
+                format!("{name} must be a string or a number of at most {MAX_ECHO_BYTES} bytes"),
+            );
+        }
+        Ok(Some(text.into()))
+    }
+
+    /// The field unless it is absent or null.
+    fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")
+    }
+
+    fn optional<T: Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+        let Some(raw) = self.raw(name) else { return Ok(None) };
+        match serde_json::from_str(raw.get()) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                // The position inside the field would only mislead.
+                let text = error.to_string();
+                let text = text.split(" at line ").next().unwrap_or_default();
+                refuse(ErrorCode::InvalidField, format!("{name}: {text}"))
+            }
+        }
+    }
+
+    fn required<T: Deserialize<'a>>(&self, name: &str) -> Result<T, Refusal> {
+        self.optional(name)?.map_or_else(|| refuse(ErrorCode::MissingField, format!("{name} is missing")), Ok)
+    }
+
+    fn either<T: Deserialize<'a>>(&self, snake: &str, camel: &str) -> Result<Option<T>, Refusal> {
+        Ok(match self.optional(snake)? {
+            None => self.optional(camel)?,
+            some => some,
+        })
+    }
+
+    fn either_required<T: Deserialize<'a>>(&self, snake: &str, camel: &str) -> Result<T, Refusal> {
+        self.either(snake, camel)?.map_or_else(|| refuse(ErrorCode::MissingField, format!("{snake} is missing")), Ok)
+    }
+}
+
+fn not_negative(name: &'static str) -> impl Fn(i64) -> Result<i64, Refusal> {
+    move |value| {
+        if value < 0 {
+            return refuse(ErrorCode::InvalidField, format!("{name} must not be negative"));
+        }
+        Ok(value)
+    }
+}
+
+fn code_of(error: &BodyError) -> ErrorCode {
+    match error {
+        BodyError::Malformed(_) => ErrorCode::InvalidJson,
+        BodyError::NotAnObject => ErrorCode::InvalidField,
+        BodyError::TooLarge(_) => ErrorCode::BodyTooLarge,
+        BodyError::TooDeep(_) => ErrorCode::BodyTooDeep,
+        BodyError::DuplicateKey(_) => ErrorCode::DuplicateKey,
+        BodyError::NumberOutOfRange => ErrorCode::NumberOutOfRange,
+        BodyError::UnstorableText => ErrorCode::UnstorableText,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! The frames that nobody asked for, each written once, whatever the number of sockets.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::text::Text;
+
+/// The frame that shows a message as it happens; `message` is its object's JSON text.
+pub fn live_frame(conversation: Uuid, message: &str) -> String {
+    message_frame("live", conversation, message)
+}
+
+/// The frame that shows a message that was read from the store for a client that resumes.
+pub fn backfill_frame(conversation: Uuid, message: &str) -> String {
+    message_frame("backfill", conversation, message)
+}
+
+fn message_frame(source: &str, conversation: Uuid, message: &str) -> String {
+    let mut buffer = Uuid::encode_buffer();
+    let id: &str = conversation.hyphenated().encode_lower(&mut buffer);
+    let mut frame = String::with_capacity(message.len() + 192);
+    for part in [
+        r#"{"op":"event","type":"message.created","source":""#,
+        source,
+        r#"","message":"#,
+        message,
+        r#","conversation_id":""#,
+        id,
+        r#"","conversationId":""#,
+        id,
+        r#""}"#,
+    ] {
+        frame.push_str(part);
+    }
+    frame
+}
+
+/// The frame of any other event: the fields of an object payload stand beside those of the frame, which win; a payload
+/// that is no object stands under `payload`.
+pub fn event_frame(id: i64, kind: &str, conversation: Uuid, payload: &str) -> String {
+    let mut buffer = Uuid::encode_buffer();
+    let conversation: &str = conversation.hyphenated().encode_lower(&mut buffer);
+    let mut frame = String::with_capacity(payload.len() + kind.len() + 192);
+    frame.push_str(r#"{"op":"event","type":"#);
+    push_string(&mut frame, kind);
+    frame.push_str(r#","source":"live","event_id":"#);
+    frame.push_str(&id.to_string());
+    for part in [r#","conversation_id":""#, conversation, r#"","conversationId":""#, conversation, "\""] {
+        frame.push_str(part);
+    }
+    match serde_json::from_str::<Fields<'_>>(payload) {
+        Ok(Fields(fields)) => {
+            for (name, value) in fields.iter().filter(|(name, _)| !RESERVED.contains(&name.as_ref())) {
+                frame.push(',');
+                push_string(&mut frame, name);
+                frame.push(':');
+                frame.push_str(value.get());
+            }
+        }
+        Err(_) => {
+            frame.push_str(r#","payload":"#);
+            frame.push_str(payload);
+        }
+    }
+    frame.push('}');
+    frame
+}
+
+const RESERVED: [&str; 6] = ["op", "type", "source", "event_id", "conversation_id", "conversationId"];
+
+fn push_string(frame: &mut String, text: &str) {
+    // Writing a string into memory cannot fail.
+    frame.push_str(&serde_json::to_string(text).unwrap_or_default());
+}
+
+/// An object's fields in their order, undecoded.
+struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(Text(name)) = map.next_key()? {
+            fields.push((name, map.next_value()?));
+        }
+        Ok(Fields(fields))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const CONVERSATION: Uuid = Uuid::from_u128(7);
+
+    fn parsed(frame: &str) -> Value {
+        serde_json::from_str(frame).unwrap()
+    }
+
+    #[test]
+    fn a_message_is_shown_as_documented() {
+        let frame = backfill_frame(CONVERSATION, r#"{"id":1,"body":{"text":"é\"\n"}}"#);
+        assert_eq!(
+            parsed(&frame),
+            json!({"op": "event", "type": "message.created", "source": "backfill", "message": {"id": 1, "body": {"text": "é\"\n"}},
+                "conversation_id": CONVERSATION, "conversationId": CONVERSATION})
+        );
+    }
+
+    #[test]
+    fn an_events_fields_stand_beside_the_frames_own_which_win() {
+        let payload = r#"{"user_id":"u","op":"send","event\u005fid":5,"pay\"load":[1, 2]}"#;
+        assert_eq!(
+            parsed(&event_frame(9, "a\"b", CONVERSATION, payload)),
+            json!({"op": "event", "type": "a\"b", "source": "live", "event_id": 9, "user_id": "u", "pay\"load": [1, 2],
+                "conversation_id": CONVERSATION, "conversationId": CONVERSATION})
+        );
+        for payload in ["null", "[1]", "\"x\"", "7"] {
+            let frame = parsed(&event_frame(9, "x", CONVERSATION, payload));
+            assert_eq!(frame["payload"], serde_json::from_str::<Value>(payload).unwrap());
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! What a client is told in reply. Events have a file of their own.
+
+use std::sync::Arc;
+
+use serde::ser::{Error as _, SerializeMap};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{Echo, ErrorCode, Op, Seq, StoredIds};
+
+/// The answer to a request that was carried out.
+#[derive(Debug)]
+pub enum Reply {
+    /// The socket speaks for this user.
+    Auth {
+        /// The user.
+        user: Uuid,
+    },
+    /// The gateway is there.
+    Ping,
+    /// The socket hears the conversation.
+    Join {
+        /// Which.
+        conversation: Uuid,
+        /// The newest message's `seq`.
+        last_seq: Seq,
+        /// The reader's mark.
+        last_read_id: i64,
+        /// The participant's role.
+        role: String,
+        /// Whether every message after the client's last one follows; none if the client did not ask.
+        resumed: Option<bool>,
+    },
+    /// The socket does not hear the conversation any more.
+    Leave {
+        /// Which.
+        conversation: Uuid,
+    },
+    /// The message was accepted.
+    Send {
+        /// What became of it.
+        status: SendStatus,
+        /// Whether an earlier send with the same key did it.
+        duplicate: bool,
+    },
+    /// The mark stands.
+    Ack {
+        /// Which conversation.
+        conversation: Uuid,
+        /// Where.
+        last_read_id: i64,
+    },
+    /// A page of messages.
+    History {
+        /// Which conversation.
+        conversation: Uuid,
+        /// JSON texts, in the order asked for.
+        messages: Vec<String>,
+        /// Whether there are more in that direction.
+        has_more: bool,
+    },
+}
+
+/// What became of an accepted message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendStatus {
+    /// Stored, and on its way to the conversation.
+    Stored(StoredIds),
+    /// Kept for review.
+    Held,
+    /// Accepted and forgotten.
+    Discarded,
+}
+
+/// The answer to a request that was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind.
+    pub code: ErrorCode,
+    /// A sentence for people. Says what to do; never SQL, paths or internals.
+    pub text: String,
+    /// When trying again makes sense, in milliseconds.
+    pub retry_after_ms: Option<u64>,
+    /// The plugin that refused or failed.
+    pub plugin: Option<Arc<str>>,
+    /// The plugin's own token.
+    pub reject_code: Option<String>,
+    /// The conversation, where no request names it.
+    pub conversation: Option<Uuid>,
+}
+
+impl Failure {
+    /// A failure with nothing beside its code and text.
+    pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into(), retry_after_ms: None, plugin: None, reject_code: None, conversation: None }
+    }
+
+    /// A fault of the gateway's own; the log has the cause.
+    pub fn internal() -> Self {
+        Self::new(ErrorCode::Internal, "the gateway failed; its operator finds the cause in its log")
+    }
+
+    /// The frame that tells it; `op` is the request's, or `error`.
+    pub fn encode(&self, op: &str, echo: &Echo) -> String {
+        Framed { op, success: false, fields: self, echo }.encode()
+    }
+}
+
+impl Fields for Failure {
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry("code", self.code.value())?;
+        map.serialize_entry("error", &self.text)?;
+        for (name, value) in [("plugin", self.plugin.as_deref()), ("reject_code", self.reject_code.as_deref())] {
+            if let Some(value) = value {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        if let Some(conversation) = &self.conversation {
+            both_ids(map, conversation)?;
+        }
+        if let Some(wait) = self.retry_after_ms {
+            map.serialize_entry("retry_after_ms", &wait)?;
+        }
+        Ok(())
+    }
+}
+
+impl Reply {
+    /// The frame that tells it.
+    pub fn encode(&self, echo: &Echo) -> String {
+        Framed { op: self.op().value(), success: true, fields: self, echo }.encode()
+    }
+
+    const fn op(&self) -> Op {
+        match self {
+            Self::Auth { .. } => Op::Auth,
+            Self::Ping => Op::Ping,
+            Self::Join { .. } => Op::Join,
+            Self::Leave { .. } => Op::Leave,
+            Self::Send { .. } => Op::Send,
+            Self::Ack { .. } => Op::Ack,
+            Self::History { .. } => Op::History,
+        }
+    }
+}
+
+impl Fields for Reply {
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        match self {
+            Self::Auth { user } => map.serialize_entry("userId", user),
+            Self::Ping => Ok(()),
+            Self::Join { conversation, last_seq, last_read_id, role, resumed } => {
+                both_ids(map, conversation)?;
+                map.serialize_entry("last_seq", last_seq)?;
+                map.serialize_entry("last_read_id", last_read_id)?;
+                map.serialize_entry("role", role)?;
+                resumed.map_or(Ok(()), |resumed| map.serialize_entry("resumed", &resumed))
+            }
+            Self::Leave { conversation } => both_ids(map, conversation),
+            Self::Send { status, duplicate } => {
+                let (status, ids) = match status {
+                    SendStatus::Stored(ids) => ("stored", Some(ids)),
+                    SendStatus::Held => ("held", None),
+                    SendStatus::Discarded => ("discarded", None),
+                };
+                map.serialize_entry("status", status)?;
+                map.serialize_entry("message_id", &ids.map(|ids| ids.id))?;
+                map.serialize_entry("seq", &ids.map(|ids| ids.seq))?;
+                map.serialize_entry("created_at", &ids.map(|ids| &ids.created_at))?;
+                if *duplicate { map.serialize_entry("duplicate", &true) } else { Ok(()) }
+            }
+            Self::Ack { conversation, last_read_id } => {
+                both_ids(map, conversation)?;
+                map.serialize_entry("last_read_id", last_read_id)
+            }
+            Self::History { conversation, messages, has_more } => {
+                both_ids(map, conversation)?;
+                map.serialize_entry("messages", &RawList(messages))?;
+                map.serialize_entry("has_more", has_more)
+            }
+        }
+    }
+}
+
+/// Both spellings, as the events have them.
+fn both_ids<M: SerializeMap>(map: &mut M, conversation: &Uuid) -> Result<(), M::Error> {
+    map.serialize_entry("conversation_id", conversation)?;
+    map.serialize_entry("conversationId", conversation)
+}
+
+/// What a frame has beside `op`, `success` and what it repeats.
+trait Fields {
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error>;
+}
+
+/// A whole frame.
+struct Framed<'a, F> {
+    op: &'a str,
+    success: bool,
+    fields: &'a F,
+    echo: &'a Echo,
+}
+
+impl<F: Fields> Serialize for Framed<'_, F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("op", self.op)?;
+        map.serialize_entry("success", &self.success)?;
+        self.fields.write(&mut map)?;
+        for (name, raw) in [("temp_id", &self.echo.temp_id), ("ref", &self.echo.reference)] {
+            if let Some(raw) = raw {
+                map.serialize_entry(name, &Raw(raw))?;
+            }
+        }
+        map.end()
+    }
+}
+
+impl<F: Fields> Framed<'_, F> {
+    fn encode(&self) -> String {
+        // Maps with text keys and finite numbers always serialise; an empty frame would be a bug that a test shows.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// JSON text that is known to be valid.
+struct Raw<'a>(&'a str);
+
+impl Serialize for Raw<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::from_str::<&RawValue>(self.0).map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
+
+struct RawList<'a>(&'a [String]);
+
+impl Serialize for RawList<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|text| Raw(text)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn echo() -> Echo {
+        Echo { reference: Some("7".into()), temp_id: Some("\"t-1\"".into()) }
+    }
+
+    #[test]
+    fn replies_have_the_documented_shape() {
+        let ids = StoredIds { id: 1, seq: 2, created_at: "2026-01-02T03:04:05.678Z".into() };
+        let stored = Reply::Send { status: SendStatus::Stored(ids), duplicate: false };
+        assert_eq!(
+            stored.encode(&echo()).as_str(),
+            r#"{"op":"send","success":true,"status":"stored","message_id":1,"seq":2,"created_at":"2026-01-02T03:04:05.678Z","temp_id":"t-1","ref":7}"#
+        );
+        let held = Reply::Send { status: SendStatus::Held, duplicate: true };
+        assert_eq!(
+            held.encode(&Echo::default()).as_str(),
+            r#"{"op":"send","success":true,"status":"held","message_id":null,"seq":null,"created_at":null,"duplicate":true}"#
+        );
+        let user = Uuid::nil();
+        assert_eq!(
+            Reply::Auth { user }.encode(&Echo::default()).as_str(),
+            r#"{"op":"auth","success":true,"userId":"00000000-0000-0000-0000-000000000000"}"#
+        );
+        let page = Reply::History { conversation: user, messages: vec![r#"{"id": 1}"#.into()], has_more: false };
+        assert!(page.encode(&Echo::default()).as_str().contains(r#""messages":[{"id": 1}],"has_more":false"#));
+    }
+
+    #[test]
+    fn failures_have_the_documented_shape() {
+        let mut failure = Failure::new(ErrorCode::Rejected, "no");
+        failure.plugin = Some("word-filter".into());
+        failure.reject_code = Some("words".into());
+        failure.retry_after_ms = Some(5);
+        assert_eq!(
+            failure.encode("send", &echo()).as_str(),
+            r#"{"op":"send","success":false,"code":"rejected","error":"no","plugin":"word-filter","reject_code":"words","retry_after_ms":5,"temp_id":"t-1","ref":7}"#
+        );
+    }
+}

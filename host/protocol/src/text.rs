@@ -1,0 +1,9 @@
+//! Borrowed text.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+/// A string that is borrowed from its source where it has no escapes.
+#[derive(Deserialize)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);

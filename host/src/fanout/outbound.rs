@@ -1,0 +1,180 @@
+//! The queue between whoever has something for a socket and the one task that writes it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+
+use axum::extract::ws::Utf8Bytes;
+use tokio::sync::Notify;
+
+/// A queue bounded in bytes, not in frames: what it may hold is what a socket may cost. Pushing never waits, so that one
+/// slow reader never holds up a room; a queue that is over its bound is marked and its socket closed.
+#[derive(Debug)]
+pub struct Outbound {
+    limit: usize,
+    state: Mutex<State>,
+    /// For those who wait until it is less full, or given up.
+    drained: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<Utf8Bytes>,
+    bytes: usize,
+    overflowed: bool,
+    notified: bool,
+    /// The reader's, while it waits.
+    reader: Option<Waker>,
+}
+
+/// The queue is over its bound; nothing more is accepted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Overflowed;
+
+impl Outbound {
+    /// An empty queue that holds at most `limit` bytes of frames.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, state: Mutex::default(), drained: Notify::new() }
+    }
+
+    /// Appends a frame. The first frame that does not fit drops the whole queue: the client resumes from the database.
+    pub fn push(&self, frame: Utf8Bytes) -> Result<(), Overflowed> {
+        let mut state = self.lock();
+        if state.overflowed {
+            return Err(Overflowed);
+        }
+        if state.bytes + frame.len() > self.limit && !state.frames.is_empty() {
+            drop(state);
+            self.overflow();
+            return Err(Overflowed);
+        }
+        state.push(frame);
+        wake(state);
+        Ok(())
+    }
+
+    /// Appends a frame that can wait, unless it would take the half of the bound that is kept for what cannot. Says
+    /// whether it was appended.
+    pub fn try_push_backfill(&self, frame: Utf8Bytes) -> Result<bool, Overflowed> {
+        let mut state = self.lock();
+        if state.overflowed {
+            return Err(Overflowed);
+        }
+        if state.bytes + frame.len() > self.limit / 2 && !state.frames.is_empty() {
+            return Ok(false);
+        }
+        state.push(frame);
+        wake(state);
+        Ok(true)
+    }
+
+    /// Gives the queue up, as if a frame had not fitted: its socket is to be closed.
+    pub fn overflow(&self) {
+        let mut state = self.lock();
+        *state = State { overflowed: true, reader: state.reader.take(), ..State::default() };
+        wake(state);
+        self.drained.notify_waiters();
+    }
+
+    /// Wakes the queue's reader without a frame: something else that it looks at has changed.
+    pub fn notify(&self) {
+        let mut state = self.lock();
+        state.notified = true;
+        wake(state);
+    }
+
+    /// Whether there was a [`Self::notify`] since the last call.
+    pub fn take_notification(&self) -> bool {
+        std::mem::take(&mut self.lock().notified)
+    }
+
+    /// Whether frames that can wait should wait.
+    pub fn is_congested(&self) -> bool {
+        let state = self.lock();
+        !state.overflowed && self.congests(state.bytes)
+    }
+
+    fn congests(&self, bytes: usize) -> bool {
+        bytes > self.limit / 4
+    }
+
+    /// Completes once the queue is not congested (or has overflowed). Safe to cancel.
+    pub async fn drained(&self) {
+        loop {
+            let mut drained = std::pin::pin!(self.drained.notified());
+            // Interest first, then the look: a drain between the two is not lost.
+            drained.as_mut().enable();
+            if !self.is_congested() {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    /// Takes all that is queued, without waiting.
+    pub fn drain(&self) -> Result<VecDeque<Utf8Bytes>, Overflowed> {
+        let mut state = self.lock();
+        if state.overflowed {
+            return Err(Overflowed);
+        }
+        let was_congested = self.congests(state.bytes);
+        state.bytes = 0;
+        let frames = std::mem::take(&mut state.frames);
+        drop(state);
+        if was_congested {
+            self.drained.notify_waiters();
+        }
+        Ok(frames)
+    }
+
+    /// Completes when there is something to write or to look at: frames, a nudge, or that the queue has overflowed. For one
+    /// reader; safe to cancel.
+    pub async fn changed(&self) {
+        poll_fn(|context| self.poll_changed(context)).await;
+    }
+
+    fn poll_changed(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.frames.is_empty() || state.overflowed || state.notified {
+            return Poll::Ready(());
+        }
+        match &mut state.reader {
+            Some(reader) => reader.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Completes once the queue has overflowed. Safe to cancel.
+    pub async fn overflowed(&self) {
+        loop {
+            let mut drained = std::pin::pin!(self.drained.notified());
+            drained.as_mut().enable();
+            if self.lock().overflowed {
+                return;
+            }
+            drained.await;
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn push(&mut self, frame: Utf8Bytes) {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+    }
+}
+
+/// Wakes the reader, if it waits, after the lock is given back.
+fn wake(mut state: std::sync::MutexGuard<'_, State>) {
+    let reader = state.reader.take();
+    drop(state);
+    if let Some(reader) = reader {
+        reader.wake();
+    }
+}

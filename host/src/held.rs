@@ -1,0 +1,116 @@
+//! `arcyou-gateway held …`: messages that plugins held, for people to decide on.
+
+use anyhow::{Context as _, bail};
+use arcyou_platform::database::{self, DatabaseUrl};
+use arcyou_platform::terminal::{clipped, is_broken_pipe, plain, print, table};
+use clap::Subcommand;
+use uuid::Uuid;
+
+use crate::store::{HeldMessage, HeldPage, Store};
+
+/// How much of a body and of a reason a table shows.
+const BODY_WIDTH: usize = 60;
+const REASON_WIDTH: usize = 40;
+
+/// What `arcyou-gateway held` can do.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Lists the messages that wait for a decision, oldest first
+    List {
+        /// Of this conversation alone
+        #[arg(long)]
+        conversation: Option<Uuid>,
+        /// Only those after this id
+        #[arg(long, default_value_t = 0)]
+        after: i64,
+        /// At most so many
+        #[arg(long, default_value_t = HeldPage::DEFAULT_LIMIT, value_parser = clap::value_parser!(i64).range(1..=HeldPage::MAX_LIMIT))]
+        limit: i64,
+        /// As a JSON array, with whole bodies
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stores and broadcasts held messages: each takes its place at the end of its conversation now
+    Release {
+        /// Their ids, as `held list` shows them
+        #[arg(required = true)]
+        ids: Vec<i64>,
+    },
+    /// Decides that held messages are never shown
+    Refuse {
+        /// Their ids, as `held list` shows them
+        #[arg(required = true)]
+        ids: Vec<i64>,
+    },
+}
+
+/// Executes the command. An id that waits for no decision is an error, after the others were dealt with.
+pub async fn execute(action: Action, database: &DatabaseUrl) -> anyhow::Result<()> {
+    let store = Store::new(database::pool(&database.clone().application_name("arcyou-gateway held"), 1)?);
+    match act(action, &store).await {
+        // Whoever reads has read enough.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+async fn act(action: Action, store: &Store) -> anyhow::Result<()> {
+    let (asked, decided) = match action {
+        Action::List { conversation, after, limit, json } => {
+            return list(store, HeldPage { conversation, after, limit }, json).await;
+        }
+        Action::Release { ids } => {
+            let released = store.release(&ids).await.context("nothing was released")?;
+            for message in &released {
+                let place = &message.message;
+                print(&format!("released {} as message {}, seq {}", message.id, place.id, place.seq))?;
+            }
+            (ids, released.iter().map(|message| message.id).collect::<Vec<_>>())
+        }
+        Action::Refuse { ids } => {
+            let refused = store.refuse(&ids).await.context("nothing was refused")?;
+            refused.iter().try_for_each(|id| print(&format!("refused {id}")))?;
+            (ids, refused)
+        }
+    };
+    let others: Vec<String> = asked.iter().filter(|id| !decided.contains(id)).map(ToString::to_string).collect();
+    if !others.is_empty() {
+        bail!("no held message waits for a decision under {}", others.join(", "));
+    }
+    Ok(())
+}
+
+async fn list(store: &Store, page: HeldPage, json: bool) -> anyhow::Result<()> {
+    let mut held = store.held(HeldPage { limit: page.limit + 1, ..page }).await?;
+    let more = held.len() as i64 > page.limit;
+    held.truncate(usize::try_from(page.limit)?);
+    if json {
+        print(&serde_json::to_string_pretty(&held)?)?;
+    } else if held.is_empty() {
+        print("no held messages")?;
+    } else {
+        print(&table(
+            ["ID", "HELD", "CONVERSATION", "SENDER", "BY", "REASON", "BODY"],
+            held.iter().map(line).collect(),
+        ))?;
+    }
+    if let (true, Some(last)) = (more, held.last()) {
+        eprintln!("there are more: --after {}", last.id);
+    }
+    Ok(())
+}
+
+fn line(message: &HeldMessage) -> [String; 7] {
+    let HeldMessage { id, conversation_id, sender_id, sender_participates, body, held_by, reason, created_at } =
+        message;
+    let gone = if *sender_participates { "" } else { " (left)" };
+    [
+        id.to_string(),
+        created_at.clone(),
+        conversation_id.to_string(),
+        format!("{sender_id}{gone}"),
+        plain(held_by),
+        clipped(reason, REASON_WIDTH),
+        clipped(body, BODY_WIDTH),
+    ]
+}

@@ -1,0 +1,132 @@
+//! Everything that runs beside the sockets, started in one place and ended in order.
+//!
+//! Clients depend on some of it, so it outlives them: the lanes end when the last command is answered, and upkeep after that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcyou_platform::admin;
+use arcyou_platform::bus::Bus;
+use arcyou_platform::database::DatabaseUrl;
+use arcyou_platform::health::{Health, Part};
+use arcyou_plugin_host::{PluginHost, supervise};
+use axum::Router;
+use metrics::gauge;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::{Audit, AuditConfig};
+use crate::batch::{BatchConfig, Batcher};
+use crate::fanout::{Fanout, FanoutConfig, FanoutTasks};
+use crate::migrate::migrate_at;
+use crate::store::Store;
+use crate::wake::Wake;
+
+/// How long what no client waits for may take at the end.
+const UPKEEP_ENDS_WITHIN: Duration = Duration::from_secs(2);
+/// Between attempts to bring the schema up to date while the database is away.
+const MIGRATE_AGAIN: Duration = Duration::from_secs(2);
+/// Between looks at the database, for `/ready`.
+const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// The tasks of a gateway but its sockets.
+#[derive(Default)]
+pub(super) struct Background {
+    /// They end when everything that was accepted is answered.
+    lanes: TaskTracker,
+    /// It ends when it is told to.
+    upkeep: TaskTracker,
+    ends: CancellationToken,
+}
+
+impl Background {
+    /// Routes for operators.
+    pub(super) fn admin(&self, listener: TcpListener, health: Health, metrics: PrometheusHandle, routes: Router) {
+        self.upkeep.spawn(admin::serve_with(listener, health, metrics, routes, self.ends.clone()));
+    }
+
+    /// The schema is brought up to date, however long the database is away.
+    pub(super) fn migration(&self, database: DatabaseUrl, part: Part) {
+        self.until_the_end(keep_migrating(database, part));
+    }
+
+    /// Whether the database is there, and how its pool is doing.
+    pub(super) fn database_watch(&self, store: Store, part: Part) {
+        self.until_the_end(watch_database(store, part));
+    }
+
+    /// Plugins are reloaded when their files change.
+    pub(super) fn plugins(&self, plugins: Arc<PluginHost>, part: Part) {
+        self.upkeep.spawn(supervise(plugins, part, self.ends.clone()));
+    }
+
+    /// Workers are told of commits.
+    pub(super) fn wake(&self, bus: Arc<dyn Bus>) -> Wake {
+        let wake = Wake::default();
+        self.upkeep.spawn(wake.clone().run(bus, self.ends.clone()));
+        wake
+    }
+
+    /// Events go to sockets.
+    pub(super) fn fanout(&self, config: FanoutConfig, bus: &Arc<dyn Bus>, store: &Store, health: &Health) -> Fanout {
+        let history = Arc::new(store.clone());
+        let (fanout, tasks) = Fanout::start(config, bus, history, health, self.ends.clone());
+        self.upkeep.spawn(FanoutTasks::join(tasks));
+        fanout
+    }
+
+    /// Commands are committed in groups.
+    pub(super) fn batcher(&self, store: &Store, wake: &Wake) -> Batcher {
+        Batcher::start(store, BatchConfig::default(), wake.clone(), &self.lanes)
+    }
+
+    /// Plugins' verdicts leave rows.
+    pub(super) fn audit(&self, store: &Store, config: AuditConfig) -> Audit {
+        Audit::start(store, config, &self.lanes, &self.upkeep, self.ends.clone())
+    }
+
+    /// To be called when the last socket is gone, which held the last batcher.
+    pub(super) async fn end(self) {
+        self.lanes.close();
+        let _ = timeout(UPKEEP_ENDS_WITHIN, self.lanes.wait()).await;
+        self.ends.cancel();
+        self.upkeep.close();
+        let _ = timeout(UPKEEP_ENDS_WITHIN, self.upkeep.wait()).await;
+    }
+
+    fn until_the_end(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.upkeep.spawn(self.ends.clone().run_until_cancelled_owned(task));
+    }
+}
+
+async fn watch_database(store: Store, part: Part) {
+    loop {
+        let pool = store.pool_status();
+        gauge!("arcyou_database_pool_connections").set(pool.size as f64);
+        gauge!("arcyou_database_pool_waiting").set(pool.waiting as f64);
+        match store.ping().await {
+            Ok(()) => part.up(),
+            Err(error) => part.down(error.to_string()),
+        }
+        tokio::time::sleep(PING_EVERY).await;
+    }
+}
+
+/// Brings the schema up to date, however long the database is away. Until then `/ready` says no.
+async fn keep_migrating(database: DatabaseUrl, part: Part) {
+    loop {
+        match migrate_at(&database).await {
+            Ok(applied) => {
+                if !applied.is_empty() {
+                    tracing::info!(?applied, "the schema was brought up to date");
+                }
+                return part.up();
+            }
+            Err(error) => part.down(format!("{error:#}")),
+        }
+        tokio::time::sleep(MIGRATE_AGAIN).await;
+    }
+}

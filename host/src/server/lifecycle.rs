@@ -1,0 +1,89 @@
+//! A gateway's life, from start to drain.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use arcyou_platform::bus;
+use arcyou_platform::health::Health;
+use arcyou_platform::telemetry;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::background::Background;
+use super::handshake;
+use super::listeners::{Listeners, listen};
+use super::services::Services;
+use crate::admin;
+use crate::config::Config;
+use crate::fanout::FanoutConfig;
+use crate::ingress::Ingress;
+use crate::session::connection::Retirement;
+use crate::session::shared::Shared;
+use crate::store::Store;
+
+/// Without these a gateway cannot do its work. Without Redis it can: messages are stored and delivered from the database.
+pub const ESSENTIAL: &[&str] = &["database", "schema"];
+
+/// `serve`: runs until `shutdown`. A database or Redis that is away is waited for, and `/ready` says so.
+pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let url = config.redis_url.as_ref().context("REDIS_URL is not set")?;
+    let health = Health::with_essential(ESSENTIAL);
+    let bus = bus::open(url, config.pubsub_mode, &health)?;
+    let services = Services::prepare(&config, bus, health, telemetry::metrics()?).await?;
+    let listeners = listen(&config).await?;
+    tracing::info!(address = %listeners.public_addr()?, admin = %config.admin, "listening");
+    services.serve(config, listeners, shutdown).await;
+    Ok(())
+}
+
+impl Services {
+    /// Serves until `shutdown`, then drains: no new socket, everything accepted is answered, and the sockets are told to go
+    /// elsewhere, spread over the drain time.
+    pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) {
+        let Self { pool, bus, plugins, health, metrics } = self;
+        let Config { limits, accept, authenticator, drain, .. } = config;
+        describe_metrics();
+        let background = Background::default();
+        let store = Store::new(pool).audited(config.audit.enabled);
+        let wake = background.wake(bus.clone());
+        let routes = admin::router(store.clone(), wake.clone(), plugins.clone());
+        background.admin(listeners.admin, health.clone(), metrics, routes);
+        background.migration(config.migrate_database, health.part("schema"));
+        background.database_watch(store.clone(), health.part("database"));
+        background.plugins(plugins.clone(), health.part("plugins"));
+        let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, &health);
+        let (batcher, audit) = (background.batcher(&store, &wake), background.audit(&store, config.audit));
+        let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
+        let shared = Arc::new(Shared { limits, authenticator, store, ingress, fanout, wake });
+
+        let sockets = TaskTracker::new();
+        let app = handshake::router(shared, accept, sockets.clone(), Retirement::new(shutdown.clone(), drain));
+        handshake::serve(listeners.public, app, shutdown).await;
+        sockets.close();
+        if timeout(drain, sockets.wait()).await.is_err() {
+            tracing::warn!(left = sockets.len(), "sockets were still open at the end of the drain");
+        }
+        background.end().await;
+    }
+}
+
+fn describe_metrics() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_gauge!("arcyou_connections", "Open sockets");
+    describe_counter!("arcyou_connections_total", "Sockets since the start");
+    describe_counter!("arcyou_closed_total", "Sockets that the gateway closed, by close code");
+    describe_counter!(
+        "arcyou_sends_total",
+        "Sends by outcome: stored, held, discarded, duplicate, or the code of the refusal"
+    );
+    describe_counter!(
+        "arcyou_audit_lost_total",
+        "Refused messages without a row in plugin_audit, for lack of room or database"
+    );
+    describe_counter!("arcyou_plugin_rollbacks_total", "New versions in whose place the one before was put back");
+    describe_histogram!("arcyou_ack_seconds", "From a send's frame to its answer");
+    describe_histogram!("arcyou_commit_seconds", "Time of one transaction for a batch");
+    describe_histogram!("arcyou_commit_size", "Messages in one transaction");
+    describe_counter!("arcyou_commit_failures_total", "Transactions that failed, by kind; most are tried again");
+}

@@ -1,0 +1,37 @@
+//! The addresses of a gateway.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+
+use crate::config::Config;
+
+/// The two sockets that a gateway listens on.
+pub struct Listeners {
+    /// For clients.
+    pub public: TcpListener,
+    /// For operators.
+    pub admin: TcpListener,
+}
+
+impl Listeners {
+    /// Where clients connect.
+    pub fn public_addr(&self) -> std::io::Result<SocketAddr> {
+        self.public.local_addr()
+    }
+}
+
+/// Binds both addresses.
+pub async fn listen(config: &Config) -> anyhow::Result<Listeners> {
+    let bind = async |address: SocketAddr, name: &str| {
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; set {name} to another"))
+    };
+    // Every interface: both families where there are two, IPv4 where that is all.
+    let port = config.port;
+    let public = match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
+        Ok(public) => public,
+        Err(_) => bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), "PORT").await?,
+    };
+    Ok(Listeners { public, admin: bind(config.admin, "ADMIN_ADDR").await? })
+}

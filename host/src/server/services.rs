@@ -1,0 +1,55 @@
+//! What a gateway talks to, made from its configuration.
+
+use std::sync::Arc;
+
+use arcyou_platform::bus::Bus;
+use arcyou_platform::contract::PubSubMode;
+use arcyou_platform::database;
+use arcyou_platform::health::Health;
+use arcyou_plugin_host::{Options, PluginHost, RedisKv, default_cache_dir};
+use deadpool_postgres::Pool;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::config::Config;
+
+/// What a gateway talks to.
+pub struct Services {
+    /// The database.
+    pub pool: Pool,
+    /// Where events come from.
+    pub bus: Arc<dyn Bus>,
+    /// The plugin chain.
+    pub plugins: Arc<PluginHost>,
+    /// What `/ready` shows.
+    pub health: Health,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+}
+
+impl Services {
+    /// Makes the pool and loads the plugins. A plugin that cannot be loaded is an error: a gateway must not start with
+    /// fewer rules than its operator wrote.
+    pub async fn prepare(
+        config: &Config,
+        bus: Arc<dyn Bus>,
+        health: Health,
+        metrics: PrometheusHandle,
+    ) -> anyhow::Result<Self> {
+        let database = config.database.clone().application_name("arcyou-gateway");
+        let pool = database::pool(&database, config.pool_size)?;
+        if config.plugins_dir.is_none() {
+            tracing::warn!("no plugins: every message stands as it comes (PLUGINS_DIR says where plugins are)");
+        }
+        let cache = default_cache_dir();
+        let options = Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
+        let mut options = Options { records_dir: config.records_dir.clone(), ..options };
+        let default = config.redis_url.as_ref().filter(|_| config.pubsub_mode != PubSubMode::Sharded);
+        match config.plugin_kv_url.as_ref().or(default) {
+            Some(url) => options.kv = Some(Arc::new(RedisKv::new(url)?)),
+            None if config.redis_url.is_some() => options.kv = None,
+            None => {}
+        }
+        let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
+        Ok(Self { pool, bus, plugins, health, metrics })
+    }
+}

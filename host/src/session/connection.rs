@@ -1,0 +1,294 @@
+//! One connection: what comes next, whatever it is, dealt with in its turn.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use arcyou_protocol::{CloseCode, Echo, ErrorCode, Failure, Op, Operation, Reply, UserOperation};
+use axum::extract::ws::WebSocket;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use metrics::{counter, gauge};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::auth_state::Alarm;
+use super::read_budget::ReadBudget;
+use super::requests::{Pending, Session};
+use super::shared::Shared;
+use super::wire::{End, FAREWELL, Incoming, Wire};
+use crate::fanout::outbound::Outbound;
+
+/// Commands of one socket that are under way; after that its frames wait in the kernel.
+const MAX_IN_FLIGHT: usize = 64;
+/// Frames that may be refused for coming too fast before the socket is closed: so many times the burst, or this many.
+const FLOOD_BURSTS: u32 = 10;
+const FLOOD_FRAMES: u32 = 1000;
+/// What an answer repeats in the place of an `op` that cannot be told.
+const NO_OP: &str = "error";
+
+/// Commands that are under way, in the order of their frames: so are their answers, and only the first is waited for.
+#[derive(Default)]
+struct InFlight(VecDeque<Pending>);
+
+impl InFlight {
+    /// The next answer; pending while nothing is under way.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Answered> {
+        let Some(Pending { accepted, .. }) = self.0.front_mut() else { return Poll::Pending };
+        let result = ready!(Pin::new(accepted).poll(context));
+        match self.0.pop_front() {
+            Some(Pending { op, echo, .. }) => Poll::Ready(Answered { op, echo, result }),
+            None => Poll::Pending,
+        }
+    }
+
+    async fn next(&mut self) -> Answered {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+}
+
+/// A command's answer, and what its reply repeats.
+struct Answered {
+    op: Op,
+    echo: Echo,
+    result: Result<Reply, Failure>,
+}
+
+/// When sockets are sent elsewhere: each at a moment of its own after the drain began, so that not all come back at once.
+#[derive(Debug, Clone)]
+pub struct Retirement {
+    drain: CancellationToken,
+    spread: Duration,
+}
+
+impl Retirement {
+    /// Sockets begin to go when `drain` is cancelled, and are gone within `time`.
+    pub fn new(drain: CancellationToken, time: Duration) -> Self {
+        Self { drain, spread: time.saturating_sub(FAREWELL).mul_f32(0.9) }
+    }
+
+    async fn come(self) {
+        self.drain.cancelled().await;
+        tokio::time::sleep(self.spread.mul_f32(fastrand::f32())).await;
+    }
+}
+
+/// Serves one socket until it ends, or until it is to go elsewhere.
+pub async fn serve(socket: WebSocket, budget: ReadBudget, shared: Arc<Shared>, retirement: Retirement) {
+    gauge!("arcyou_connections").increment(1.0);
+    counter!("arcyou_connections_total").increment(1);
+    let now = Instant::now();
+    let outbound = Arc::new(Outbound::new(shared.limits.queue_bytes));
+    let max_frame_bytes = shared.limits.max_frame_bytes;
+    let limiter =
+        shared.limits.rate.map(|rate| RateLimiter::direct(Quota::per_second(rate.per_second).allow_burst(rate.burst)));
+    let mut connection = Connection {
+        session: Session::new(shared, outbound.clone(), now),
+        wire: Wire::new(socket, outbound, budget, max_frame_bytes, retirement.drain.clone()),
+        in_flight: InFlight::default(),
+        limiter,
+        refused: 0,
+        heard: now,
+        pinged: false,
+    };
+    let mut retire = pin!(retirement.come());
+    let mut alarm = pin!(sleep_until(connection.next_alarm()));
+    let end = loop {
+        if let Err(end) = connection.step(alarm.as_mut(), retire.as_mut()).await {
+            break end;
+        }
+    };
+    Box::pin(connection.finish(end)).await;
+    gauge!("arcyou_connections").decrement(1.0);
+}
+
+struct Connection {
+    session: Session,
+    wire: Wire,
+    in_flight: InFlight,
+    limiter: Option<DefaultDirectRateLimiter>,
+    /// Frames refused for coming too fast; each one that did not takes one of them back.
+    refused: u32,
+    heard: Instant,
+    pinged: bool,
+}
+
+impl Connection {
+    /// Waits for whatever comes next and deals with it.
+    async fn step(
+        &mut self,
+        mut alarm: Pin<&mut Sleep>,
+        retire: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), End> {
+        // Each frame puts the alarm off; the timer is left as it is, and looks again when it rings too early.
+        let due = self.next_alarm();
+        if due < alarm.deadline() {
+            alarm.as_mut().reset(due);
+        }
+        tokio::select! {
+            () = self.session.outbound.changed() => {
+                if self.session.outbound.take_notification() {
+                    self.session.tell_evicted()?;
+                }
+                self.wire.flush().await
+            }
+            answered = self.in_flight.next() => self.answer(answered),
+            incoming = self.wire.next(), if self.in_flight.0.len() < MAX_IN_FLIGHT => self.received(incoming).await,
+            () = alarm.as_mut() => {
+                self.ring().await?;
+                alarm.reset(self.next_alarm());
+                Ok(())
+            }
+            () = retire => Err(End::Close(CloseCode::ServiceRestart)),
+        }
+    }
+
+    fn next_alarm(&self) -> Instant {
+        let silence = self.heard + if self.pinged { self.silence() } else { self.ping_after() };
+        self.session.auth.due().map_or(silence, |due| due.min(silence))
+    }
+
+    fn ping_after(&self) -> Duration {
+        self.session.shared.limits.ping_after
+    }
+
+    fn silence(&self) -> Duration {
+        self.ping_after().mul_f32(2.5)
+    }
+
+    async fn ring(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if now >= self.heard + self.silence() {
+            return Err(End::Close(CloseCode::HeartbeatLost));
+        }
+        if now >= self.heard + self.ping_after() && !self.pinged {
+            self.pinged = true;
+            self.wire.ping().await?;
+        }
+        match self.session.auth.tick(now) {
+            None => Ok(()),
+            Some(Alarm::Close(code)) => {
+                if code == CloseCode::AuthTimeout {
+                    let failure = Failure::new(ErrorCode::AuthTimeout, "no valid auth came in time");
+                    self.session.say(failure.encode(Op::Auth.value(), &Echo::default()))?;
+                }
+                Err(End::Close(code))
+            }
+            Some(Alarm::Expired) => {
+                self.session.stop_all()?;
+                let text = "the token has expired and events have stopped; send auth with a fresh one and they go on";
+                self.session.say(Failure::new(ErrorCode::TokenExpired, text).encode(Op::Auth.value(), &Echo::default()))
+            }
+        }
+    }
+
+    async fn received(&mut self, incoming: Incoming) -> Result<(), End> {
+        self.heard = Instant::now();
+        self.pinged = false;
+        match incoming {
+            Incoming::Text(text) => self.text(&text).await,
+            Incoming::Binary => {
+                self.admit_rate()?;
+                let failure = Failure::new(ErrorCode::BinaryFrame, "send JSON in text frames");
+                self.refuse(&failure, NO_OP, &Echo::default()).await
+            }
+            // They count against the rate, so that a flood of them has an end.
+            Incoming::Control => self.admit_rate().map(drop),
+            Incoming::Farewell => {
+                self.wire.answer_farewell().await;
+                Err(End::Gone)
+            }
+            Incoming::Broken(code) => self.broken(code),
+            Incoming::Gone => Err(End::Gone),
+        }
+    }
+
+    fn answer(&self, Answered { op, echo, result }: Answered) -> Result<(), End> {
+        self.session.reply(op, result, &echo)
+    }
+
+    async fn text(&mut self, text: &str) -> Result<(), End> {
+        let parsed = arcyou_protocol::parse(text, &self.session.shared.limits.frame);
+        if let Some(wait) = self.admit_rate()? {
+            let (op, echo) = match &parsed {
+                Ok(frame) => (frame.operation.op().value(), &frame.echo),
+                Err(error) => (error.op, &error.echo),
+            };
+            let mut failure = Failure::new(ErrorCode::RateLimited, "too many requests; slow down");
+            failure.retry_after_ms = Some(wait.as_millis().max(1) as u64);
+            return self.refuse(&failure, op, echo).await;
+        }
+        let frame = match parsed {
+            Ok(frame) => frame,
+            Err(error) => return self.refuse(&Failure::new(error.code, error.text), error.op, &error.echo).await,
+        };
+        // Frames are answered in their order: only commands may be under way beside one another.
+        if !matches!(frame.operation, Operation::User(UserOperation::Command(_))) {
+            self.answer_in_flight().await?;
+        }
+        if let Some(pending) = self.session.perform(frame, &mut self.wire).await? {
+            self.in_flight.0.push_back(pending);
+        }
+        Ok(())
+    }
+
+    /// Answers a frame that is not carried out, in its turn.
+    async fn refuse(&mut self, failure: &Failure, op: &str, echo: &Echo) -> Result<(), End> {
+        self.answer_in_flight().await?;
+        self.session.say(failure.encode(op, echo))
+    }
+
+    /// How long to wait before the next frame, if this one came too fast.
+    fn admit_rate(&mut self) -> Result<Option<Duration>, End> {
+        let Some(limiter) = &self.limiter else { return Ok(None) };
+        let Err(not_until) = limiter.check() else {
+            self.refused = self.refused.saturating_sub(1);
+            return Ok(None);
+        };
+        self.refused += 1;
+        let burst = self.session.shared.limits.rate.map_or(0, |rate| rate.burst.get());
+        if self.refused > burst.saturating_mul(FLOOD_BURSTS).max(FLOOD_FRAMES) {
+            return Err(End::Close(CloseCode::Flooding));
+        }
+        Ok(Some(not_until.wait_time_from(DefaultClock::default().now())))
+    }
+
+    /// Waits until every command under way is answered.
+    async fn answer_in_flight(&mut self) -> Result<(), End> {
+        while !self.in_flight.0.is_empty() {
+            let answered = self.in_flight.next().await;
+            self.answer(answered)?;
+        }
+        Ok(())
+    }
+
+    /// The frame could not be read: say why, then close.
+    fn broken(&mut self, code: CloseCode) -> Result<(), End> {
+        let failure = match code {
+            CloseCode::FrameTooLarge => {
+                let limit = self.session.shared.limits.max_frame_bytes;
+                Some(Failure::new(ErrorCode::FrameTooLarge, format!("a frame may have {limit} bytes at most")))
+            }
+            CloseCode::InvalidUtf8 => Some(Failure::new(ErrorCode::InvalidUtf8, "a text frame must be UTF-8")),
+            _ => None,
+        };
+        if let Some(failure) = failure {
+            self.session.say(failure.encode(NO_OP, &Echo::default()))?;
+        }
+        Err(End::Close(code))
+    }
+
+    /// Answers what was accepted, says goodbye and lets the socket go.
+    async fn finish(mut self, end: End) {
+        let End::Close(code) = end else { return };
+        counter!("arcyou_closed_total", "code" => code.value().to_string()).increment(1);
+        // A client that does not read cannot be answered; all others can.
+        if code != CloseCode::SlowConsumer && self.answer_in_flight().await.is_ok() {
+            let _ = self.wire.flush().await;
+        }
+        self.wire.close(code).await;
+    }
+}

@@ -1,0 +1,172 @@
+//! What a client may ask for, one function each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arcyou_protocol::{
+    ClientFrame, CloseCode, Echo, ErrorCode, Failure, HistoryFrom, Op, Operation, Reply, UserOperation,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::auth_state::{AuthState, Renewal};
+use super::conversation::{Conversation, joined_role};
+use super::shared::Shared;
+use super::wire::{End, Wire};
+use crate::authorize::{RoleCache, Submitted, not_participant};
+use crate::fanout::outbound::Outbound;
+use crate::ingress::Accepted;
+use crate::store::{ReadMark, StoredMessage, Window, logged};
+
+/// A page of history ends before it passes this many bytes, but never before its first message.
+const HISTORY_BYTES: usize = 256 * 1024;
+
+/// What one connection knows and has joined.
+pub(super) struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) auth: AuthState,
+    pub(super) outbound: Arc<Outbound>,
+    pub(super) conversations: HashMap<Uuid, Conversation>,
+    role_cache: RoleCache,
+}
+
+/// A command that was taken; its reply is due in the order of the client's frames.
+pub(super) struct Pending {
+    pub(super) op: Op,
+    pub(super) echo: Echo,
+    pub(super) accepted: Accepted,
+}
+
+impl Session {
+    pub(super) fn new(shared: Arc<Shared>, outbound: Arc<Outbound>, now: Instant) -> Self {
+        let auth = AuthState::new(shared.limits.auth_within, now);
+        Self { shared, auth, outbound, conversations: HashMap::new(), role_cache: RoleCache::default() }
+    }
+
+    /// Carries out one frame. All but a command are answered when this returns.
+    pub(super) async fn perform(&mut self, frame: ClientFrame, wire: &mut Wire) -> Result<Option<Pending>, End> {
+        let ClientFrame { echo, operation } = frame;
+        let op = operation.op();
+        // All but commands are boxed: they are rare, and what this future holds, every socket pays for.
+        match operation {
+            Operation::Auth { token } => Box::pin(self.auth(&token, &echo, wire)).await?,
+            Operation::Ping => self.reply(op, Ok(Reply::Ping), &echo)?,
+            Operation::User(operation) => match self.auth.user(Instant::now()) {
+                Ok(user) => return self.perform_for(user, op, operation, echo, wire).await,
+                Err(failure) => self.say(failure.encode(op.value(), &echo))?,
+            },
+        }
+        Ok(None)
+    }
+
+    async fn perform_for(
+        &mut self,
+        user: Uuid,
+        op: Op,
+        operation: UserOperation,
+        echo: Echo,
+        wire: &mut Wire,
+    ) -> Result<Option<Pending>, End> {
+        let result = match operation {
+            UserOperation::Command(command) => {
+                let joined = joined_role(&self.conversations, command.conversation);
+                let submitted = Submitted { sender: user, command };
+                let accepted = self.shared.ingress.accept(submitted, joined, &mut self.role_cache).await;
+                return Ok(Some(Pending { op, echo, accepted }));
+            }
+            UserOperation::Join { conversation, resume } => {
+                return Box::pin(self.join(user, conversation, resume, &echo, wire)).await.map(|()| None);
+            }
+            UserOperation::Leave { conversation } => self.leave(conversation),
+            UserOperation::Ack { conversation, last_read_id } => {
+                Box::pin(self.ack(user, conversation, last_read_id)).await
+            }
+            UserOperation::History { conversation, from, limit } => {
+                Box::pin(self.history(user, conversation, from, limit)).await
+            }
+        };
+        self.reply(op, result, &echo)?;
+        Ok(None)
+    }
+
+    /// Queues the answer to a request.
+    pub(super) fn reply(&self, op: Op, result: Result<Reply, Failure>, echo: &Echo) -> Result<(), End> {
+        self.say(match result {
+            Ok(reply) => reply.encode(echo),
+            Err(failure) => failure.encode(op.value(), echo),
+        })
+    }
+
+    /// Queues a frame.
+    pub(super) fn say(&self, frame: String) -> Result<(), End> {
+        self.outbound.push(frame.into()).map_err(|_| End::Close(CloseCode::SlowConsumer))
+    }
+
+    async fn auth(&mut self, token: &str, echo: &Echo, wire: &mut Wire) -> Result<(), End> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let renewed = self.shared.authenticator.identify(token, now).and_then(|identity| {
+            let left = identity.expires_at.and_then(|at| Duration::try_from_secs_f64(at - now).ok());
+            let expires = left.and_then(|left| Instant::now().checked_add(left));
+            self.auth.authenticated(identity.user, expires).map(|renewal| (identity.user, renewal))
+        });
+        let (user, renewal) = match renewed {
+            Ok(renewed) => renewed,
+            Err(failure) => return self.say(failure.encode(Op::Auth.value(), echo)),
+        };
+        self.say(Reply::Auth { user }.encode(echo))?;
+        match renewal {
+            Renewal::Plain => Ok(()),
+            Renewal::AfterExpiry => self.resume_all(user, wire).await,
+        }
+    }
+
+    async fn ack(&self, user: Uuid, conversation: Uuid, message: i64) -> Result<Reply, Failure> {
+        match self.shared.store.mark_read(conversation, user, message).await.map_err(logged)? {
+            ReadMark::At { last_read_id, moved } => {
+                if moved {
+                    self.shared.wake.hint();
+                }
+                Ok(Reply::Ack { conversation, last_read_id })
+            }
+            ReadMark::NotParticipant => Err(not_participant()),
+            ReadMark::UnknownMessage => Err(Failure::new(
+                ErrorCode::UnknownMessage,
+                "last_read_id must be the id of a message in this conversation",
+            )),
+        }
+    }
+
+    async fn history(&self, user: Uuid, conversation: Uuid, from: HistoryFrom, limit: u32) -> Result<Reply, Failure> {
+        let store = &self.shared.store;
+        // RoleCache each time: history must not outlive the right to it.
+        store.participation(conversation, user).await.map_err(logged)?.ok_or_else(not_participant)?;
+        let window = match from {
+            HistoryFrom::Newest => Window::Before(i64::MAX),
+            HistoryFrom::Before(seq) => Window::Before(seq),
+            HistoryFrom::After(seq) => Window::After(seq),
+        };
+        let page = store.messages(conversation, window, i64::from(limit) + 1).await.map_err(logged)?;
+        let (messages, has_more) = cut(page, limit as usize);
+        Ok(Reply::History { conversation, messages, has_more })
+    }
+}
+
+/// The page that fits, and whether there is more than that.
+fn cut(page: Vec<StoredMessage>, limit: usize) -> (Vec<String>, bool) {
+    let read = page.len();
+    let mut bytes = 0;
+    let messages: Vec<String> = page
+        .into_iter()
+        .take(limit)
+        .map(|message| message.json)
+        .enumerate()
+        .take_while(|(place, json)| {
+            bytes += json.len();
+            *place == 0 || bytes <= HISTORY_BYTES
+        })
+        .map(|(_, json)| json)
+        .collect();
+    let has_more = messages.len() < read;
+    (messages, has_more)
+}

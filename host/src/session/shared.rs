@@ -1,0 +1,50 @@
+//! What all connections of a gateway share.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use arcyou_protocol::FrameLimits;
+
+use crate::auth::Authenticator;
+use crate::fanout::Fanout;
+use crate::ingress::Ingress;
+use crate::store::Store;
+use crate::wake::Wake;
+
+/// What one connection may do and cost.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionLimits {
+    /// Bytes of a frame.
+    pub max_frame_bytes: usize,
+    /// What a frame's content is held to.
+    pub frame: FrameLimits,
+    /// Conversations that one socket may have joined.
+    pub max_joined: usize,
+    /// Bytes that may be queued for one socket.
+    pub queue_bytes: usize,
+    /// How long a socket may do without a valid token, at its start and after a token's end.
+    pub auth_within: Duration,
+    /// A client that is silent for this long is pinged, and given up after two and a half times as long.
+    pub ping_after: Duration,
+    /// Frames per second; none: unlimited.
+    pub rate: Option<Rate>,
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Its refill.
+    pub per_second: NonZeroU32,
+    /// Its size.
+    pub burst: NonZeroU32,
+}
+
+/// What all connections share.
+pub struct Shared {
+    pub(crate) limits: SessionLimits,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) store: Store,
+    pub(crate) ingress: Ingress,
+    pub(crate) fanout: Fanout,
+    pub(crate) wake: Wake,
+}
