@@ -1,45 +1,45 @@
 //! Why a request failed: stable tokens for programs.
 
 wire_enum! {
-    /// The `code` of a failure. Tokens never change their meaning; new ones may come.
+    /// The `code` of a failure. Codes never change their meaning; new ones may be added.
     ErrorCode: &'static str {
         /// The frame is not JSON.
         InvalidJson = "invalid_json",
         /// The frame is JSON, but not an object.
         NotAnObject = "not_an_object",
-        /// A binary frame; this protocol is text.
+        /// The frame is binary; this protocol uses text frames only.
         BinaryFrame = "binary_frame",
-        /// A text frame that is not UTF-8; the socket is closed.
+        /// The text frame is not valid UTF-8. The socket is closed.
         InvalidUtf8 = "invalid_utf8",
-        /// The frame is larger than the limit; it was not read, so that no `ref` is repeated, and the socket is closed.
+        /// The frame is larger than the limit. It was not read, so no `ref` is repeated. The socket is closed.
         FrameTooLarge = "frame_too_large",
-        /// `op` is none that this gateway knows.
+        /// Unknown `op`.
         UnknownOp = "unknown_op",
         /// A required field is missing.
         MissingField = "missing_field",
-        /// A field has the wrong type or an impossible value.
+        /// A field has the wrong type or an invalid value.
         InvalidField = "invalid_field",
         /// The canonical body is larger than the limit.
         BodyTooLarge = "body_too_large",
-        /// The body is nested too deep.
+        /// The body is nested too deeply.
         BodyTooDeep = "body_too_deep",
         /// The body has the same key twice in one object.
         DuplicateKey = "duplicate_key",
-        /// The body holds a number that a double cannot hold.
+        /// The body contains a number that does not fit into a double.
         NumberOutOfRange = "number_out_of_range",
-        /// The body holds U+0000 or a lone surrogate, which the database cannot store.
+        /// The body contains U+0000 or a lone surrogate, which the database cannot store.
         UnstorableText = "unstorable_text",
-        /// The socket must `auth` first, or again since its right has ended.
+        /// The socket must send `auth` first, or again because its token has expired.
         AuthRequired = "auth_required",
-        /// No `auth` came in time; the socket is closed.
+        /// No `auth` arrived in time. The socket is closed.
         AuthTimeout = "auth_timeout",
-        /// The token is no JWT (or, in development, no UUID).
+        /// The token is not a JWT (in development: not a UUID).
         TokenMalformed = "token_malformed",
         /// The token is signed with an algorithm other than RS256.
         TokenAlgorithm = "token_algorithm",
-        /// The token's signature does not fit the gateway's key.
+        /// The token's signature does not match the gateway's key.
         TokenSignature = "token_signature",
-        /// The token has expired; sent unasked when it happens during a session.
+        /// The token has expired. Also sent unsolicited, when the token expires during a session.
         TokenExpired = "token_expired",
         /// The token is not valid yet.
         TokenNotYetValid = "token_not_yet_valid",
@@ -47,31 +47,31 @@ wire_enum! {
         TokenIssuer = "token_issuer",
         /// The token's audience is not the expected one.
         TokenAudience = "token_audience",
-        /// The token lacks `exp`, or a user that is a UUID in `sub` or `userId`.
+        /// The token has no `exp`, or no UUID of a user in `sub` or `userId`.
         TokenClaims = "token_claims",
-        /// The socket belongs to another user already.
+        /// The socket already belongs to another user.
         UserMismatch = "user_mismatch",
-        /// The user does not participate in the conversation, or there is no such conversation.
+        /// The user is not a participant of the conversation, or the conversation does not exist.
         NotParticipant = "not_participant",
         /// The socket has not joined the conversation.
         NotJoined = "not_joined",
-        /// The socket has joined as many conversations as it may.
+        /// The socket has already joined as many conversations as the limit allows.
         TooManyJoined = "too_many_joined",
         /// The conversation has no such message.
         UnknownMessage = "unknown_message",
-        /// Too many requests; `retry_after_ms` says when to go on.
+        /// Too many requests. Retry after `retry_after_ms`.
         RateLimited = "rate_limited",
-        /// A plugin refused the message or the join: `plugin`, `reject_code` and perhaps `retry_after_ms` say more.
+        /// A plugin refused the message or the join; see `plugin`, `reject_code` and, if present, `retry_after_ms`.
         Rejected = "rejected",
-        /// A plugin failed and is configured to refuse then; `plugin` names it.
+        /// A plugin failed, and its `on_error` is `reject`; see `plugin`.
         PluginFailed = "plugin_failed",
-        /// The gateway has more work than it can hold; nothing was stored, try again later.
+        /// The gateway has too much work waiting. Nothing was stored; retry after `retry_after_ms`.
         Overloaded = "overloaded",
-        /// The database cannot be reached or refused for now; nothing was stored, try again.
+        /// The database is temporarily unavailable. Nothing was stored; retry.
         Unavailable = "unavailable",
-        /// The database's answer was lost: the message may be stored. Send again with the same `idempotency_key`.
+        /// The database's answer was lost; the message may be stored. Send it again with the same `idempotency_key`.
         OutcomeUnknown = "outcome_unknown",
-        /// A fault of the gateway, which its log explains; nothing was stored.
+        /// The gateway failed; its log has the cause. Nothing was stored.
         Internal = "internal",
     }
 }
