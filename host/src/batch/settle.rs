@@ -108,6 +108,8 @@ async fn retry(mut chunk: Vec<Job>, error: &StoreError, chunks: &mut VecDeque<Ve
         }
         StoreError::Data(_) => chunk.into_iter().for_each(|job| job.answer(Err(NotStored::Unstorable))),
         StoreError::Refused(_) => chunk.into_iter().for_each(|job| job.answer(Err(NotStored::Refused))),
+        // Asked again, the database would say the same, and might store twice what carries no key.
+        StoreError::NotUnderstood(_) => chunk.into_iter().for_each(|job| job.answer(Err(NotStored::Unknown))),
         StoreError::Lost(_) => {
             // Only what carries a key can be tried again without storing it twice.
             let (repeatable, unique): (Vec<_>, Vec<_>) = chunk.into_iter().partition(|job| job.message.is_repeatable());

@@ -114,7 +114,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         tracing::warn!(%error, "the database did not answer a request");
         match error {
-            StoreError::Data(_) | StoreError::Refused(_) => Self::internal(),
+            StoreError::Data(_) | StoreError::Refused(_) | StoreError::NotUnderstood(_) => Self::internal(),
             _ => Self::new(ErrorCode::Unavailable, "the database cannot be reached for now; try again in a moment"),
         }
     }

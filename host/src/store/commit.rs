@@ -133,14 +133,20 @@ fn column<'a>(batch: &[&'a NewMessage], part: fn(&Provenance) -> Option<&str>) -
 }
 
 fn committed(row: &Row) -> Result<Committed, StoreError> {
-    let status: &str = row.try_get("status")?;
+    outcome(row.try_get("status")?, stored_ids(row)?)
+}
+
+/// What a status of `store_messages` means. One that is unknown is no refusal: the message may well be stored.
+fn outcome(status: &str, ids: Option<StoredIds>) -> Result<Committed, StoreError> {
     let repeated = status.ends_with(" before");
-    Ok(match (status, stored_ids(row)?) {
-        ("stored" | "stored before", Some(ids)) => Committed::Stored { ids, repeated },
-        ("held" | "held before", None) => Committed::Held { repeated },
-        ("busy", _) => Committed::Busy,
-        _ => Committed::Forbidden,
-    })
+    match (status, ids) {
+        ("stored" | "stored before", Some(ids)) => Ok(Committed::Stored { ids, repeated }),
+        ("stored" | "stored before", None) => Err(StoreError::NotUnderstood("a stored message without its ids".into())),
+        ("held" | "held before", _) => Ok(Committed::Held { repeated }),
+        ("busy", _) => Ok(Committed::Busy),
+        ("forbidden", _) => Ok(Committed::Forbidden),
+        (unknown, _) => Err(StoreError::NotUnderstood(format!("the unknown status {unknown:?}"))),
+    }
 }
 
 /// The ids in a row's columns, if they are not null.
@@ -160,5 +166,35 @@ impl From<Screened> for NewMessage {
         let (message, annotations, decided_by, hold_reason) = screened.into_parts();
         let Submitted { conversation, sender, body, idempotency_key } = message;
         Self { conversation, sender, body, idempotency_key, annotations, decided_by, hold_reason }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn ids() -> Option<StoredIds> {
+        Some(StoredIds { id: 7, seq: 1, created_at: "2026-01-02T03:04:05.678Z".to_owned() })
+    }
+
+    #[test]
+    fn each_status_of_the_schema_has_its_meaning() {
+        let stored = |repeated| Committed::Stored { ids: ids().unwrap(), repeated };
+        assert_eq!(outcome("stored", ids()).unwrap(), stored(false));
+        assert_eq!(outcome("stored before", ids()).unwrap(), stored(true));
+        assert_eq!(outcome("held", None).unwrap(), Committed::Held { repeated: false });
+        assert_eq!(outcome("held before", None).unwrap(), Committed::Held { repeated: true });
+        assert_eq!(outcome("busy", None).unwrap(), Committed::Busy);
+        assert_eq!(outcome("forbidden", None).unwrap(), Committed::Forbidden);
+    }
+
+    #[test]
+    fn an_unknown_status_is_an_error_and_not_a_refusal() {
+        let error = outcome("deferred", ids()).unwrap_err();
+        let text = "the database answered with the unknown status \"deferred\"; is the schema newer than this gateway?";
+        assert_eq!((error.to_string().as_str(), error.kind()), (text, "not_understood"));
+        assert!(!error.did_nothing_for_now(), "the message may be stored");
+        assert!(outcome("stored", None).is_err());
     }
 }

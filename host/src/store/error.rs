@@ -21,6 +21,9 @@ pub enum StoreError {
     /// Rolled back for any other reason, such as a missing table or right.
     #[error("the database refused the statement: {}", describe(.0))]
     Refused(#[source] tokio_postgres::Error),
+    /// It was done, and the answer is one that this gateway does not know.
+    #[error("the database answered with {0}; is the schema newer than this gateway?")]
+    NotUnderstood(String),
 }
 
 impl StoreError {
@@ -37,6 +40,7 @@ impl StoreError {
             Self::Transient(_) => "transient",
             Self::Data(_) => "data",
             Self::Refused(_) => "refused",
+            Self::NotUnderstood(_) => "not_understood",
         }
     }
 }
