@@ -10,7 +10,7 @@ mod bindings {
     #![allow(missing_docs, unsafe_code, unreachable_pub)]
 
     wasmtime::component::bindgen!({
-        path: "../plugin-sdk/wit/1.1.0",
+        path: "../plugin-sdk/wit/1.0.0",
         world: "plugin",
         ownership: Borrowing { duplicate_if_necessary: true },
         imports: {
@@ -26,12 +26,12 @@ mod fiber {
     #![allow(missing_docs, unsafe_code, unreachable_pub)]
 
     wasmtime::component::bindgen!({
-        path: "../plugin-sdk/wit/1.1.0",
+        path: "../plugin-sdk/wit/1.0.0",
         inline: "package arcyou:host; world hooks {
-            export arcyou:gateway/configure@1.1.0;
-            export arcyou:gateway/validate@1.1.0;
-            export arcyou:gateway/filter@1.1.0;
-            export arcyou:gateway/on-join@1.1.0;
+            export arcyou:gateway/configure@1.0.0;
+            export arcyou:gateway/validate@1.0.0;
+            export arcyou:gateway/filter@1.0.0;
+            export arcyou:gateway/on-join@1.0.0;
         }",
         world: "arcyou:host/hooks",
         ownership: Borrowing { duplicate_if_necessary: true },
@@ -52,8 +52,10 @@ pub(crate) use bindings::arcyou::gateway::types::{
 use bindings::exports::arcyou::gateway::{configure, filter, on_join, validate};
 use fiber::exports::arcyou::gateway as waiting;
 
+/// The version of the package that this gateway knows.
+pub(crate) const VERSION: &str = "1.0.0";
 /// Everything that every plugin may import. The first holds types alone.
-const GRANTED: [&str; 2] = ["arcyou:gateway/types@1.", "arcyou:gateway/log@1."];
+const GRANTED: [&str; 2] = ["arcyou:gateway/types@1.0.0", "arcyou:gateway/log@1.0.0"];
 
 /// Where a plugin is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,8 +94,7 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State
 /// What a component imports, and whether that is granted.
 pub(crate) fn imports(component: &Component, grants: &Grants) -> Vec<(String, bool)> {
     let granted = |name: &str| {
-        GRANTED.iter().any(|granted| name.starts_with(granted))
-            || Capability::of_import(name).is_some_and(|capability| grants.has(capability))
+        GRANTED.contains(&name) || Capability::of_import(name).is_some_and(|capability| grants.has(capability))
     };
     let kind = component.component_type();
     kind.imports(component.engine()).map(|(name, _)| (name.to_owned(), granted(name))).collect()
@@ -109,8 +110,7 @@ pub(crate) fn exports(component: &Component) -> Vec<String> {
     component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Where a component's hooks are; looked up once. What it does not export, it does not implement. An interface of an older
-/// version is found under the newest one's name.
+/// Where a component's hooks are; looked up once. What it does not export, it does not implement.
 #[derive(Clone)]
 pub(crate) struct Exports {
     configure: Option<configure::GuestIndices>,
@@ -133,7 +133,7 @@ struct Waiting {
 macro_rules! found {
     ($pre:ident, $interface:literal, $module:path) => {{
         use $module as interface;
-        let exported = $pre.component().get_export_index(None, concat!("arcyou:gateway/", $interface, "@1.1.0"));
+        let exported = $pre.component().get_export_index(None, concat!("arcyou:gateway/", $interface, "@1.0.0"));
         exported.map(|_| interface::GuestIndices::new($pre)).transpose()?
     }};
 }

@@ -21,7 +21,7 @@ use self::http::{HttpClient, HttpHeld};
 use self::kv::KvHeld;
 pub(crate) use self::kv::KvLimits;
 pub use self::kv::{KvError, KvStore, MemoryKv, RedisKv};
-use super::contract::host;
+use super::contract::{VERSION, host};
 use super::instance::State;
 
 /// Something that plugins get only if their entry says so.
@@ -46,10 +46,10 @@ impl Capability {
         }
     }
 
-    /// The capability that an import is, in any version that this gateway knows.
+    /// The capability that an import is, in the version that this gateway knows.
     pub(crate) fn of_import(import: &str) -> Option<Self> {
         let (name, version) = import.strip_prefix("arcyou:gateway/")?.split_once('@')?;
-        Self::ALL.into_iter().find(|capability| version.starts_with("1.") && capability.name() == name)
+        Self::ALL.into_iter().find(|capability| version == VERSION && capability.name() == name)
     }
 }
 
