@@ -1,27 +1,31 @@
--- The chat tables. Other services write `conversations` and `participants` with plain SQL, and may write `outbox`;
--- `messages` and `held_messages` belong to the gateway.
+-- The chat schema, in the order in which a message passes through it. Other services write `conversations` and
+-- `participants` with plain SQL and may insert into `outbox`; all other tables belong to the gateway. README.md beside
+-- this file says how to change the schema, and what runs inside the database and why.
 
 CREATE TABLE conversations (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    -- The `seq` of the newest message. Whoever adds a message holds this row's lock, so that `seq` has no holes and
-    -- follows the order of commits.
+    -- The `seq` of the newest message. Every transaction that adds a message locks this row, so that `seq` has no holes
+    -- and follows the order of commits.
     last_seq bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now()
 );
+-- Each message updates its conversation's row: leave room for updates inside the page.
+ALTER TABLE conversations SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
 CREATE TABLE participants (
     conversation_id uuid NOT NULL REFERENCES conversations ON DELETE CASCADE,
     user_id uuid NOT NULL,
     role text NOT NULL DEFAULT 'member',
-    -- The id of the newest message that the user has read; moves forward only.
+    -- The id of the newest message that the user has read. It only moves forward.
     last_read_id bigint NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (conversation_id, user_id)
 );
 CREATE INDEX participants_by_user ON participants (user_id);
+ALTER TABLE participants SET (fillfactor = 85);
 
--- No foreign key to `conversations`: each insert happens under that row's lock already, and the trigger below removes
--- the messages of a deleted conversation.
+-- There is no foreign key to `conversations`: each insert already holds that row's lock, and the trigger
+-- `conversation_deleted` removes the messages of a deleted conversation.
 CREATE TABLE messages (
     id bigserial PRIMARY KEY,
     conversation_id uuid NOT NULL,
@@ -29,9 +33,9 @@ CREATE TABLE messages (
     sender_id uuid NOT NULL,
     body jsonb NOT NULL,
     idempotency_key text,
-    -- What the plugins noted, as an object; null when they noted nothing.
+    -- The plugins' annotations, as an object; null if there are none.
     annotations jsonb,
-    -- The plugin whose verdict changed what is stored; null when all accepted.
+    -- The plugin that replaced or held the message; null if every plugin accepted it.
     decided_by text,
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (conversation_id, seq)
@@ -39,8 +43,9 @@ CREATE TABLE messages (
 CREATE UNIQUE INDEX messages_idempotency ON messages (conversation_id, sender_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 
--- Messages that a plugin held for review. `id` is this table's own: a message gets its id and `seq` when it is released.
--- A key is unique over both tables because both are written under the conversation's lock.
+-- Messages that a plugin held for review. Their ids are separate from those of `messages`: a message gets its
+-- `messages.id` and its `seq` when it is released. An idempotency key is unique across both tables because both are
+-- written under the conversation's lock.
 CREATE TABLE held_messages (
     id bigserial PRIMARY KEY,
     conversation_id uuid NOT NULL,
@@ -50,11 +55,37 @@ CREATE TABLE held_messages (
     annotations jsonb,
     held_by text NOT NULL,
     reason text NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    -- Set when a reviewer refuses the message. Released messages move to `messages`; refused ones stay, so that their
+    -- idempotency keys remain known and a repeated send is not held again.
+    refused_at timestamptz
 );
 CREATE UNIQUE INDEX held_messages_idempotency ON held_messages (conversation_id, sender_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX held_messages_by_conversation ON held_messages (conversation_id, id);
+CREATE INDEX held_messages_waiting ON held_messages (id) WHERE refused_at IS NULL;
+
+-- Why a message differs from what its sender wrote, or is missing: one row for each message that a plugin rejected,
+-- held, replaced or discarded, or that was refused because a plugin failed. It never contains the message's text.
+CREATE TABLE plugin_audit (
+    id bigserial PRIMARY KEY,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    conversation_id uuid NOT NULL,
+    sender_id uuid NOT NULL,
+    -- 'rejected', 'held', 'replaced', 'discarded' or 'failed'.
+    verdict text NOT NULL,
+    -- The plugin that decided, the version that its file states, if any, and the digest of that file.
+    plugin text NOT NULL,
+    version text,
+    sha256 text NOT NULL,
+    -- The code of a rejection, and the reason of a rejection or a hold.
+    code text,
+    reason text,
+    -- The message if it was stored (replaced) or held. A held message gets a new id when it is released.
+    message_id bigint,
+    held_id bigint
+);
+CREATE INDEX plugin_audit_by_sender ON plugin_audit (sender_id, id);
 
 CREATE TABLE outbox (
     id bigserial PRIMARY KEY,
@@ -63,22 +94,21 @@ CREATE TABLE outbox (
     payload jsonb NOT NULL,
     processed boolean NOT NULL DEFAULT false,
     processed_at timestamptz,
-    -- Failures that were this row's own; an outage of Redis or PostgreSQL is not one.
+    -- Failures that this row itself caused; an outage of Redis or PostgreSQL does not count.
     retry_count integer NOT NULL DEFAULT 0,
     error text,
-    -- Not before this time; null is now.
+    -- The row is not tried before this time; null means now.
     next_attempt_at timestamptz,
-    -- Set when the row ran out of tries; it waits for an operator.
+    -- Set when the row has used up its tries; it then waits for an operator.
     parked_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now()
 );
--- What the claim walks: rows leave it when they are done or parked.
+-- The index that a claim walks: rows leave it when they are published or parked.
 CREATE INDEX outbox_pending ON outbox (id) WHERE NOT processed AND parked_at IS NULL;
 CREATE INDEX outbox_parked ON outbox (id) WHERE parked_at IS NOT NULL;
 -- What gateways read after Redis was away. Messages are caught up from `messages` by `seq`.
 CREATE INDEX outbox_other_events ON outbox (conversation_id, id) WHERE type <> 'message.created';
-
--- Every row is inserted once, updated once and deleted once: keep dead rows few, and the claim's index short.
+-- Every row is inserted once, updated once and deleted once: keep dead rows few and the claim's index short.
 ALTER TABLE outbox SET (
     autovacuum_vacuum_scale_factor = 0.02,
     autovacuum_vacuum_threshold = 5000,
@@ -86,16 +116,13 @@ ALTER TABLE outbox SET (
     autovacuum_analyze_scale_factor = 0.05,
     autovacuum_vacuum_cost_delay = 1
 );
--- One hot row per conversation, updated with each message: leave room for updates inside the page.
-ALTER TABLE conversations SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
-ALTER TABLE participants SET (fillfactor = 85);
 
--- How times are shown to clients: UTC, RFC 3339, milliseconds.
+-- How clients see times: UTC, RFC 3339, milliseconds.
 CREATE FUNCTION message_time(t timestamptz) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN to_char(t AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
 
--- The one shape in which a message is shown to clients.
+-- How clients see a message. There is no other place that builds this object.
 CREATE FUNCTION message_json(m messages) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN jsonb_build_object(
@@ -106,6 +133,190 @@ RETURN jsonb_build_object(
     'body', (m).body,
     'created_at', message_time((m).created_at)
 );
+
+-- Stores a gateway's batch of messages, in one statement that is its own transaction; its plans are kept (README.md).
+-- Answers one row for each message, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', or 'busy'
+-- when somebody else holds the conversation's lock and `wait_for_locks` is false. Without `digests` it writes no audit
+-- rows.
+--
+-- The function raises an error under any isolation level but READ COMMITTED, where a snapshot would be older than the
+-- locks. Gateways then open a transaction with that level around it.
+--
+-- Locks come first, always in the order of ids, so that two gateways cannot deadlock. `NO KEY` lets other services
+-- insert participants meanwhile. Judging and storing is a second statement, because a statement's snapshot is older
+-- than a lock that it waits for. Its time grows with the batch and with nothing else: no two steps are joined row by
+-- row, places come from windows over the batch, ids are drawn before the insert, and each `LIMIT` keeps the planner
+-- from turning a look-up into a join.
+CREATE FUNCTION store_messages(
+    conversation_ids uuid[], sender_ids uuid[], bodies text[], keys text[], all_annotations text[], deciders text[],
+    hold_reasons text[], wait_for_locks boolean, versions text[], digests text[]
+) RETURNS TABLE (status text, id bigint, seq bigint, created_at text)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan
+SET lock_timeout = '100ms'
+AS $$
+#variable_conflict use_column
+DECLARE
+    locked uuid[];
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'messages are stored under READ COMMITTED, and this is %', upper(current_setting('transaction_isolation'))
+            USING ERRCODE = 'inappropriate_isolation_level_for_branch_transaction';
+    END IF;
+    IF wait_for_locks THEN
+        SELECT array_agg(l.id) INTO locked FROM (
+            SELECT c.id FROM conversations c WHERE c.id = ANY(conversation_ids) ORDER BY c.id FOR NO KEY UPDATE) l;
+    ELSE
+        SELECT array_agg(l.id) INTO locked FROM (
+            SELECT c.id FROM conversations c WHERE c.id = ANY(conversation_ids) ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED) l;
+    END IF;
+    RETURN QUERY
+    WITH input AS (
+        SELECT * FROM unnest(conversation_ids, sender_ids, bodies, keys, all_annotations, deciders, hold_reasons)
+            WITH ORDINALITY AS t(conversation_id, sender_id, body, key, annotations, decided_by, hold_reason, ord)
+    ), judged AS MATERIALIZED (
+        SELECT i.*, c.last_seq,
+            CASE WHEN c.id IS NULL THEN 'forbidden'
+                 -- Before anything else: a stored message stays stored, whoever locks its conversation now, and even if
+                 -- its sender has been removed since.
+                 WHEN m.id IS NOT NULL THEN 'stored before'
+                 WHEN h.id IS NOT NULL THEN 'held before'
+                 WHEN i.conversation_id NOT IN (SELECT unnest(locked)) THEN 'busy'
+                 WHEN p.user_id IS NULL THEN 'forbidden'
+                 ELSE 'new' END AS status,
+            m.id AS earlier_id, m.seq AS earlier_seq, m.created_at AS earlier_created_at
+        FROM input i
+        LEFT JOIN conversations c ON c.id = i.conversation_id
+        LEFT JOIN participants p ON p.conversation_id = i.conversation_id AND p.user_id = i.sender_id
+        LEFT JOIN LATERAL (SELECT id, seq, created_at FROM messages WHERE i.key IS NOT NULL
+            AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) m ON true
+        LEFT JOIN LATERAL (SELECT id FROM held_messages WHERE i.key IS NOT NULL
+            AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) h ON true
+    ), first_of_key AS (
+        SELECT *, status = 'new' AND row_number() OVER (
+            PARTITION BY conversation_id, sender_id, key, CASE WHEN key IS NULL THEN ord END ORDER BY ord) = 1 AS is_first
+        FROM judged
+    ), placed AS (
+        SELECT *, is_first AND hold_reason IS NULL AS is_fresh,
+            last_seq + count(*) FILTER (WHERE is_first AND hold_reason IS NULL)
+                OVER (PARTITION BY conversation_id ORDER BY ord ROWS UNBOUNDED PRECEDING) AS seq
+        FROM first_of_key
+    ), numbered AS MATERIALIZED (
+        SELECT *, CASE WHEN is_fresh THEN nextval('messages_id_seq') END AS id FROM placed ORDER BY ord
+    ), inserted AS (
+        INSERT INTO messages (id, conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by)
+        SELECT id, conversation_id, seq, sender_id, body::jsonb, key, annotations::jsonb, decided_by FROM numbered WHERE is_fresh
+        RETURNING conversation_id, message_json(messages) AS json
+    ), held AS (
+        INSERT INTO held_messages (conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason)
+        SELECT conversation_id, sender_id, body::jsonb, key, annotations::jsonb, coalesce(decided_by, ''), hold_reason
+        FROM numbered WHERE is_first AND NOT is_fresh
+    ), counted AS (
+        UPDATE conversations c SET last_seq = n.seq
+        FROM (SELECT conversation_id, max(seq) AS seq FROM numbered WHERE is_fresh GROUP BY conversation_id) n
+        WHERE c.id = n.conversation_id
+    ), relayed AS (
+        INSERT INTO outbox (type, conversation_id, payload)
+        SELECT 'message.created', conversation_id, jsonb_build_object('message', json) FROM inserted
+    )
+    SELECT CASE WHEN n.status <> 'new' THEN n.status
+                WHEN n.is_fresh THEN 'stored'
+                WHEN n.is_first THEN 'held'
+                WHEN f.id IS NULL THEN 'held before'
+                ELSE 'stored before' END AS status,
+        coalesce(n.earlier_id, n.id, f.id) AS id,
+        CASE WHEN n.is_fresh THEN n.seq ELSE coalesce(n.earlier_seq, f.seq) END AS seq,
+        message_time(coalesce(n.earlier_created_at, now())) AS created_at
+    FROM numbered n
+    LEFT JOIN LATERAL (SELECT id, seq FROM numbered WHERE n.status = 'new' AND NOT n.is_first AND is_fresh
+        AND conversation_id = n.conversation_id AND sender_id = n.sender_id AND key = n.key LIMIT 1) f ON true
+    ORDER BY n.ord;
+    -- One audit row for each message of this batch that a plugin replaced or held: `xmin` tells which rows this
+    -- transaction inserted. If two versions of a plugin decided on one sender's messages in the same batch, the row
+    -- names the later one.
+    IF digests IS NOT NULL THEN
+        WITH decided AS (
+            SELECT DISTINCT ON (conversation_id, sender_id, plugin) conversation_id, sender_id, plugin, version, sha256
+            FROM unnest(conversation_ids, sender_ids, deciders, versions, digests)
+                WITH ORDINALITY AS t(conversation_id, sender_id, plugin, version, sha256, ord)
+            WHERE sha256 IS NOT NULL
+            ORDER BY conversation_id, sender_id, plugin, ord DESC
+        ), rooms AS (
+            SELECT DISTINCT conversation_id AS id FROM decided
+        ), fresh AS (
+            SELECT m.conversation_id, m.sender_id, m.decided_by, NULL AS reason, m.id AS message_id, NULL::bigint AS held_id, m.tx
+            FROM rooms CROSS JOIN LATERAL (
+                SELECT *, xmin AS tx FROM messages WHERE conversation_id = rooms.id ORDER BY seq DESC LIMIT cardinality(digests)) m
+            UNION ALL
+            SELECT h.conversation_id, h.sender_id, h.held_by, h.reason, NULL, h.id, h.tx
+            FROM rooms CROSS JOIN LATERAL (
+                SELECT *, xmin AS tx FROM held_messages WHERE conversation_id = rooms.id ORDER BY id DESC LIMIT cardinality(digests)) h
+        )
+        INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, version, sha256, reason, message_id, held_id)
+        SELECT f.conversation_id, f.sender_id, CASE WHEN f.held_id IS NULL THEN 'replaced' ELSE 'held' END,
+            d.plugin, d.version, d.sha256, f.reason, f.message_id, f.held_id
+        FROM fresh f JOIN decided d
+            ON d.conversation_id = f.conversation_id AND d.sender_id = f.sender_id AND d.plugin = f.decided_by
+        WHERE f.tx = pg_current_xact_id()::xid
+        ORDER BY coalesce(f.message_id, f.held_id);
+    END IF;
+END $$;
+
+-- Locks rows with an id above `after_id` that are due, at most `most`, and answers the first ones, up to about
+-- `batch_bytes` of payload; its plans are kept (README.md). `locked` counts all locked rows. Rows beyond the bytes are
+-- locked but not answered, and become free again when the transaction ends.
+--
+-- Each payload is converted to text once, and only for locked rows. It stays null if its stored form alone is far
+-- beyond `payload_bytes`, with `without_payloads`, and for a row that failed before: the worker reads such payloads one
+-- by one.
+CREATE FUNCTION claim_outbox(
+    after_id bigint, most bigint, payload_bytes bigint, batch_bytes bigint, without_payloads boolean
+) RETURNS TABLE (
+    id bigint, type text, conversation_id uuid, retry_count bigint, age_ms bigint, payload text, locked bigint
+)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH claimed AS MATERIALIZED (
+        SELECT id, type, conversation_id, payload, retry_count, created_at
+        FROM outbox
+        WHERE NOT processed AND parked_at IS NULL AND id > after_id
+            AND (next_attempt_at IS NULL OR next_attempt_at <= now())
+        ORDER BY id
+        LIMIT most
+        FOR UPDATE SKIP LOCKED
+    ), written AS MATERIALIZED (
+        SELECT *, CASE
+            WHEN NOT without_payloads AND retry_count = 0 AND pg_column_size(payload) <= 16 * payload_bytes THEN payload::text
+        END AS text
+        FROM claimed
+    ), sized AS (
+        SELECT *, sum(CASE WHEN octet_length(text) <= payload_bytes THEN octet_length(text) ELSE 0 END) OVER (
+            ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS before
+        FROM written
+    )
+    SELECT id, left(type, 1025), conversation_id, retry_count::int8,
+        (extract(epoch FROM clock_timestamp() - created_at) * 1000)::int8,
+        CASE WHEN octet_length(text) <= payload_bytes THEN text END,
+        (SELECT count(*) FROM claimed)
+    FROM sized
+    WHERE coalesce(before, 0) < batch_bytes
+    ORDER BY id;
+END $$;
+
+-- Marks rows as published; its plans are kept (README.md).
+CREATE FUNCTION mark_outbox(ids bigint[]) RETURNS void
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
+    UPDATE outbox SET processed = true, processed_at = now() WHERE id = ANY(ids);
+END $$;
 
 -- A removed participant loses the conversation on every open socket, whoever ran the SQL.
 CREATE FUNCTION participant_removed() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -120,6 +331,7 @@ CREATE TRIGGER participant_moved AFTER UPDATE OF conversation_id, user_id ON par
     FOR EACH ROW WHEN ((OLD.conversation_id, OLD.user_id) IS DISTINCT FROM (NEW.conversation_id, NEW.user_id))
     EXECUTE FUNCTION participant_removed();
 
+-- TRUNCATE fires no row triggers.
 CREATE FUNCTION participants_truncated() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO outbox (type, conversation_id, payload)

@@ -1,4 +1,4 @@
-//! What plugins may do beside answering: values in Redis, requests over HTTP, decisions about joins; and interface versions.
+//! What plugins may do beside answering: values in Redis, requests over HTTP, decisions about joins; and the interface itself.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arcyou_gateway::plugins::{Options, PluginHost};
 use arcyou_gateway::protocol::body::BodyLimits;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use support::World;
 use support::client::Client;
 use support::plugins::directory;
@@ -19,39 +18,78 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use uuid::Uuid;
+use wit_component::StringEncoding;
+use wit_parser::{LiftLowerAbi, ManglingAndAbi};
 
-const WIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-sdk/wit");
+/// What plugins are built against.
+const PACKAGE: &str = include_str!("../../plugin-sdk/wit/1.0.0/gateway.wit");
+const WORLDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-sdk/worlds");
 
 fn message(conversation: Uuid, text: &str) -> Value {
     json!({"op": "send", "conversation_id": conversation, "body": {"text": text}})
 }
 
-#[test]
-fn a_new_interface_version_only_adds_and_the_old_one_stays_as_it_was_released() {
-    let text = std::fs::read(format!("{WIT}/1.0.0/gateway.wit")).unwrap();
-    let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digest, "e9b04c1b9943540557c1574104235b2c5f77743fa91abd1c790936e77ce9f027", "1.0.0 is frozen");
-    // The same world in both versions: what a new one adds to the world `plugin`, a plugin need not export.
+/// A plugin with all that the world `plugin` of this package has; each of its functions ends in a trap.
+fn dummy(package: &str) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
-    let worlds = ["1.0.0", "1.1.0"].map(|version| {
-        resolve.push_dir(format!("{WIT}/{version}")).unwrap();
-        let parts = ["import log", "export configure", "export validate", "export filter"];
-        let parts = parts.map(|part| format!("{}@{version};", part.replace(' ', " arcyou:gateway/")));
-        let text = format!("package arcyou:check@{version}; world first {{ {} }}", parts.concat());
-        let package = resolve.push_str("check.wit", &text).unwrap();
-        resolve.select_world(&[package], Some("first")).unwrap()
-    });
-    wit_component::semver_check(resolve, worlds[0], worlds[1]).unwrap();
+    let id = resolve.push_str("gateway.wit", package).unwrap();
+    let world = resolve.select_world(&[id], Some("plugin")).unwrap();
+    let mut module = wit_component::dummy_module(&resolve, world, ManglingAndAbi::Legacy(LiftLowerAbi::Sync));
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    module
 }
 
-/// The fixture is `plugin new`'s template, built with the SDK for 1.0.0 and nothing but it.
-#[test]
-fn a_plugin_built_against_the_first_version_keeps_judging() {
+/// The same with another world.
+fn with_world(package: &str, parts: &str) -> String {
+    format!("{}world plugin {{ {parts} }}", package.split("world plugin").next().unwrap())
+}
+
+fn refusal(package: &str) -> String {
     let dir = Dir::empty();
-    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/interface-1.0.0.wasm");
-    dir.write("old.wasm", &std::fs::read(fixture).unwrap());
-    let host = dir.host();
-    assert_eq!(send(&host, json!({"text": "LISTEN TO ME"})).body.as_deref(), Some(r#"{"text":"listen to me"}"#));
+    dir.write("dummy.wasm", &dummy(package));
+    dir.error()
+}
+
+#[test]
+fn the_gateway_offers_and_calls_what_the_package_says() {
+    let granted = |names: &[&str]| {
+        // Not configured, it is called by nothing while it is loaded.
+        let parts = "import log; import clock; import random; import kv; import http;
+            export validate; export filter; export on-join;";
+        let dir = Dir::empty();
+        dir.write("dummy.wasm", &dummy(&with_world(PACKAGE, parts)));
+        let hosts = if names.contains(&"http") { "[plugin.http]\nhosts = [\"example.com\"]\n" } else { "" };
+        dir.manifest(&format!("[[plugin]]\nname = \"dummy\"\ngrants = {names:?}\n{hosts}"));
+        dir
+    };
+    let names = ["clock", "random", "kv", "http"];
+    for missing in names {
+        let others: Vec<&str> = names.into_iter().filter(|name| *name != missing).collect();
+        let error = granted(&others).error();
+        let (import, line) = (format!("`arcyou:gateway/{missing}@1.0.0`"), format!("grants = [\"{missing}\"]"));
+        assert!(error.contains(&import) && error.contains(&line), "{error}");
+    }
+    assert_eq!(send(&granted(&names).host(), json!({})).outcome, "failed", "it was called, and trapped");
+    // What the other languages' tools read is the same file.
+    let theirs = std::fs::read_to_string(format!("{WORLDS}/deps/gateway-1.0.0/gateway.wit")).unwrap();
+    assert_eq!(theirs, PACKAGE);
+}
+
+#[test]
+fn a_plugin_for_another_version_is_refused_and_told_which_there_is() {
+    for version in ["0.9.0", "1.0.1", "1.1.0", "2.0.0"] {
+        let package = PACKAGE.replace("@1.0.0;", &format!("@{version};"));
+        let error = refusal(&package);
+        assert!(error.contains("it exports `arcyou:gateway/") && error.contains(&format!("@{version}`")), "{error}");
+        assert!(error.contains("`arcyou:gateway@1.0.0`") && error.contains("SDK"), "{error}");
+        let error = refusal(&with_world(&package, "import kv;"));
+        assert!(error.contains(&format!("it imports `arcyou:gateway/kv@{version}`")), "{error}");
+        assert!(error.contains("`arcyou:gateway@1.0.0`") && !error.contains("grants ="), "{error}");
+    }
+    // A hook that this gateway would never call.
+    let later = with_world(PACKAGE, "export validate; export later;") + " interface later { later: func(); }";
+    let error = refusal(&later);
+    assert!(error.contains("it exports `arcyou:gateway/later@1.0.0`"), "{error}");
 }
 
 #[test]
@@ -59,7 +97,7 @@ fn what_is_not_granted_is_refused_with_the_line_to_add() {
     let dir = Dir::empty();
     dir.copy("flood-guard.wasm", "flood-guard.wasm");
     let error = dir.error();
-    assert!(error.contains("arcyou:gateway/kv@1.1.0") && error.contains("grants = [\"kv\"]"), "{error}");
+    assert!(error.contains("arcyou:gateway/kv@1.0.0") && error.contains("grants = [\"kv\"]"), "{error}");
     let entry = |rest: &str| {
         dir.manifest(&format!("[[plugin]]\nname = \"flood-guard\"\n{rest}"));
         dir.error()
@@ -83,7 +121,7 @@ fn time_chance_and_values_are_there_for_a_plugin_that_is_granted_them() {
     dir.copy("dice.wasm", "dice.wasm");
     dir.manifest("[[plugin]]\nname = \"dice\"\ngrants = [\"clock\", \"kv\"]\n");
     let error = dir.error();
-    assert!(error.contains("arcyou:gateway/random@1.1.0") && error.contains("grants = [\"random\"]"), "{error}");
+    assert!(error.contains("arcyou:gateway/random@1.0.0") && error.contains("grants = [\"random\"]"), "{error}");
     dir.manifest(
         "[[plugin]]\nname = \"dice\"\ngrants = [\"clock\", \"kv\", \"random\"]\n\
         [plugin.limits]\ndeadline_ms = 10000\nwall_ms = 10000\n",

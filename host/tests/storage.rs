@@ -169,6 +169,20 @@ async fn what_is_stored_stays_acknowledged_when_its_sender_was_removed_since(wor
     assert_eq!((&again["message_id"], &again["duplicate"]), (&first["message_id"], &json!(true)));
 }
 
+/// As when a gateway is rolled back, or not yet upgraded, beside others that have migrated.
+#[tokio::test]
+async fn a_schema_that_is_newer_is_left_as_it_is() {
+    let world = World::new().await;
+    let newer = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
+        SELECT max(version) + 1, 'later', max(applied_on), '1' FROM refinery_schema_history";
+    world.sql.batch_execute(newer).await.unwrap();
+    let applied = arcyou_gateway::migrate::migrate(&world.sql).await.unwrap();
+    assert_eq!(applied, Vec::<String>::new());
+    let gateway = world.gateway().await;
+    let (alice, conversation) = alone(&world).await;
+    assert_eq!(Client::authenticated(gateway.port, alice).await.say(conversation, "x").await["seq"], 1);
+}
+
 /// Whatever the planner thinks of a table that was never analysed: what is read is what is answered.
 #[tokio::test]
 async fn other_events_are_found_among_messages_without_reading_those() {

@@ -5,8 +5,8 @@
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod log {
     wit_bindgen::generate!({
-        inline: "package arcyou:sdk; world log { import arcyou:gateway/log@1.1.0; }",
-        path: "wit/1.1.0",
+        inline: "package arcyou:sdk; world log { import arcyou:gateway/log@1.0.0; }",
+        path: "wit/1.0.0",
         generate_all,
     });
     pub(crate) use arcyou::gateway::log::{Level, log};
@@ -15,8 +15,8 @@ pub(crate) mod log {
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod clock {
     wit_bindgen::generate!({
-        inline: "package arcyou:sdk; world clock { import arcyou:gateway/clock@1.1.0; }",
-        path: "wit/1.1.0",
+        inline: "package arcyou:sdk; world clock { import arcyou:gateway/clock@1.0.0; }",
+        path: "wit/1.0.0",
         generate_all,
     });
     pub(crate) use arcyou::gateway::clock::*;
@@ -25,8 +25,8 @@ pub(crate) mod clock {
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod random {
     wit_bindgen::generate!({
-        inline: "package arcyou:sdk; world random { import arcyou:gateway/random@1.1.0; }",
-        path: "wit/1.1.0",
+        inline: "package arcyou:sdk; world random { import arcyou:gateway/random@1.0.0; }",
+        path: "wit/1.0.0",
         generate_all,
     });
     pub(crate) use arcyou::gateway::random::*;
@@ -35,8 +35,8 @@ pub(crate) mod random {
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod kv {
     wit_bindgen::generate!({
-        inline: "package arcyou:sdk; world kv { import arcyou:gateway/kv@1.1.0; }",
-        path: "wit/1.1.0",
+        inline: "package arcyou:sdk; world kv { import arcyou:gateway/kv@1.0.0; }",
+        path: "wit/1.0.0",
         generate_all,
     });
     pub(crate) use arcyou::gateway::kv::*;
@@ -45,8 +45,8 @@ pub(crate) mod kv {
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod http {
     wit_bindgen::generate!({
-        inline: "package arcyou:sdk; world http { import arcyou:gateway/http@1.1.0; }",
-        path: "wit/1.1.0",
+        inline: "package arcyou:sdk; world http { import arcyou:gateway/http@1.0.0; }",
+        path: "wit/1.0.0",
         generate_all,
     });
     pub(crate) use arcyou::gateway::http::*;
@@ -54,8 +54,8 @@ pub(crate) mod http {
 
 pub mod configure {
     wit_bindgen::generate!({
-        inline: "package arcyou:sdk; world configure { export arcyou:gateway/configure@1.1.0; }",
-        path: "wit/1.1.0",
+        inline: "package arcyou:sdk; world configure { export arcyou:gateway/configure@1.0.0; }",
+        path: "wit/1.0.0",
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_configure",
@@ -65,8 +65,8 @@ pub mod configure {
 
 pub mod validate {
     wit_bindgen::generate!({
-        inline: "package arcyou:sdk; world validate { export arcyou:gateway/validate@1.1.0; }",
-        path: "wit/1.1.0",
+        inline: "package arcyou:sdk; world validate { export arcyou:gateway/validate@1.0.0; }",
+        path: "wit/1.0.0",
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_validate",
@@ -77,9 +77,9 @@ pub mod validate {
 
 pub mod filter {
     wit_bindgen::generate!({
-        inline: "package arcyou:sdk; world filter { export arcyou:gateway/filter@1.1.0; }",
-        path: "wit/1.1.0",
-        with: { "arcyou:gateway/types@1.1.0": crate::bindings::validate::types },
+        inline: "package arcyou:sdk; world filter { export arcyou:gateway/filter@1.0.0; }",
+        path: "wit/1.0.0",
+        with: { "arcyou:gateway/types@1.0.0": crate::bindings::validate::types },
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_filter",
@@ -89,9 +89,9 @@ pub mod filter {
 
 pub mod on_join {
     wit_bindgen::generate!({
-        inline: "package arcyou:sdk; world on-join { export arcyou:gateway/on-join@1.1.0; }",
-        path: "wit/1.1.0",
-        with: { "arcyou:gateway/types@1.1.0": crate::bindings::validate::types },
+        inline: "package arcyou:sdk; world on-join { export arcyou:gateway/on-join@1.0.0; }",
+        path: "wit/1.0.0",
+        with: { "arcyou:gateway/types@1.0.0": crate::bindings::validate::types },
         generate_all,
         pub_export_macro: true,
         export_macro_name: "export_on_join",

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// ```
 pub fn now() -> Duration {
     #[cfg(target_arch = "wasm32")]
-    return Duration::from_millis(crate::bindings::clock::now());
+    return Duration::from_millis(crate::bindings::clock::now_ms());
     #[cfg(not(target_arch = "wasm32"))]
     crate::testing::doubles::now()
 }

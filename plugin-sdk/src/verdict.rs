@@ -40,7 +40,7 @@ pub enum Outcome {
     },
     /// It stands with this body.
     Replace(String),
-    /// It vanishes, and the sender does not learn that.
+    /// It vanishes; the sender is told so, and not why.
     Discard,
     /// It waits for a review.
     Hold(String),

@@ -136,7 +136,7 @@ async fn started_while_everything_is_away_it_waits_and_says_so() {
     assert_eq!(process.exit_code().await, Some(0));
 }
 
-/// As when a worker was upgraded before the schema.
+/// As when a worker is upgraded before the schema: the functions that it calls do not exist yet.
 #[tokio::test]
 async fn newer_than_the_schema_it_waits_and_says_so() {
     let bed = Bed::new().await;

@@ -5,7 +5,7 @@ pub(crate) mod bindings {
     #![allow(missing_docs, unsafe_code, unreachable_pub)]
 
     wasmtime::component::bindgen!({
-        path: "../../plugin-sdk/wit/1.1.0",
+        path: "../../plugin-sdk/wit/1.0.0",
         world: "plugin",
         ownership: Borrowing { duplicate_if_necessary: true },
         imports: {
@@ -21,12 +21,12 @@ pub(crate) mod fiber {
     #![allow(missing_docs, unsafe_code, unreachable_pub)]
 
     wasmtime::component::bindgen!({
-        path: "../../plugin-sdk/wit/1.1.0",
+        path: "../../plugin-sdk/wit/1.0.0",
         inline: "package arcyou:host; world hooks {
-            export arcyou:gateway/configure@1.1.0;
-            export arcyou:gateway/validate@1.1.0;
-            export arcyou:gateway/filter@1.1.0;
-            export arcyou:gateway/on-join@1.1.0;
+            export arcyou:gateway/configure@1.0.0;
+            export arcyou:gateway/validate@1.0.0;
+            export arcyou:gateway/filter@1.0.0;
+            export arcyou:gateway/on-join@1.0.0;
         }",
         world: "arcyou:host/hooks",
         ownership: Borrowing { duplicate_if_necessary: true },
@@ -43,6 +43,9 @@ pub(crate) mod host {
 pub(crate) use bindings::arcyou::gateway::types::{
     AnnotationParam, AnnotationResult, Judgement, Message, Rejection, Verdict,
 };
+
+/// The version of the package that this gateway knows.
+pub(crate) const VERSION: &str = "1.0.0";
 
 /// Where a plugin is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

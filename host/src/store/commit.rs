@@ -150,8 +150,8 @@ fn outcome(status: &str, ids: Option<StoredIds>) -> Option<Attempted> {
     Some(Attempted::Committed(match (status, ids) {
         ("stored", Some(ids)) => Committed::Stored { ids, repeated: false },
         ("stored before", Some(ids)) => Committed::Stored { ids, repeated: true },
-        ("held", None) => Committed::Held { repeated: false },
-        ("held before", None) => Committed::Held { repeated: true },
+        ("held", _) => Committed::Held { repeated: false },
+        ("held before", _) => Committed::Held { repeated: true },
         ("forbidden", _) => Committed::Forbidden,
         ("busy", _) => return Some(Attempted::Busy),
         _ => return None,
@@ -188,7 +188,9 @@ mod tests {
         let ids = || Some(StoredIds { id: 1, seq: 1, created_at: String::new() });
         assert_eq!(outcome("forbidden", None), Some(Attempted::Committed(Committed::Forbidden)));
         assert_eq!(outcome("busy", None), Some(Attempted::Busy));
-        for (status, ids) in [("edited", None), ("edited", ids()), ("", None), ("stored", None), ("held", ids())] {
+        for (status, ids) in
+            [("edited", None), ("edited", ids()), ("", None), ("stored", None), ("stored before", None)]
+        {
             assert_eq!(outcome(status, ids), None, "{status}");
         }
     }

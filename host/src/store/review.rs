@@ -113,6 +113,7 @@ fn held(row: &Row) -> Result<HeldMessage, StoreError> {
 }
 
 fn released(row: &Row) -> Result<Released, StoreError> {
-    let message = commit::stored_ids(row)?.ok_or(StoreError::Lost("an answer without ids".to_owned()))?;
+    let message = commit::stored_ids(row)?
+        .ok_or_else(|| StoreError::NotUnderstood("a released message without its ids".to_owned()))?;
     Ok(Released { id: row.try_get("held_id")?, message })
 }

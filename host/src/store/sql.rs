@@ -3,9 +3,8 @@
 /// Locks the conversations of a batch, judges its messages and stores them, in a transaction of its own: `$1` conversation, `$2`
 /// sender, `$3` body, `$4` idempotency key, `$5` annotations, `$6` deciding plugin, `$7` why it is held (null: it is not), `$8`
 /// whether to wait for conversations that somebody else holds, `$9` the plugin's version, `$10` its file's digest (null: what it did
-/// leaves no audit row). One row for each message, in order. The statements themselves stand in
-/// `migrations/V6__store_messages.sql`: inside the database their plans are made once for each connection, which for a small
-/// batch is half of the work.
+/// leaves no audit row). One row for each message, in order. `migrations/README.md` says why the statements themselves stand in the
+/// schema.
 pub(super) const STORE_MESSAGES: &str =
     "SELECT status, id, seq, created_at FROM store_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 

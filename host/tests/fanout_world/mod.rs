@@ -62,7 +62,7 @@ impl World {
         let postgres = blocking(postgres).await;
         connect(&postgres.url("postgres")).await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         let database = connect(&postgres.url(&name)).await;
-        database.batch_execute(include_str!("../../../migrations/V1__chat.sql")).await.unwrap();
+        arcyou_gateway::migrate::migrate(&database).await.unwrap();
         let pgbouncer = blocking(move || PgBouncer::start(postgres, PgBouncerOptions::default()).unwrap()).await;
         let pool = database::pool(&pgbouncer.url(&name).parse().unwrap(), 8).unwrap();
         let (store, health, shutdown) = (Store::new(pool), Health::new(), CancellationToken::new());

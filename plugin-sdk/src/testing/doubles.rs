@@ -4,17 +4,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::http::{Request, Response};
-use crate::{http, kv};
+use crate::http::types::{Error as HttpError, Request, Response};
+use crate::kv::error::Error as KvError;
 
-type Answers = Box<dyn Fn(&Request) -> Result<Response, http::Error>>;
+type Answers = Box<dyn Fn(&Request) -> Result<Response, HttpError>>;
 
 #[derive(Default)]
 struct Doubles {
     clock: Cell<Option<Duration>>,
     random: Cell<u64>,
     values: RefCell<HashMap<String, (Vec<u8>, Duration)>>,
-    kv_failure: Cell<Option<kv::Error>>,
+    kv_failure: Cell<Option<KvError>>,
     answers: RefCell<Option<Answers>>,
 }
 
@@ -22,8 +22,8 @@ thread_local! {
     static DOUBLES: Doubles = Doubles::default();
 }
 
-/// Sets the clock that [`clock::now`](crate::clock::now) shows, and that values of [`kv`] expire by. Until then it is the
-/// machine's.
+/// Sets the clock that [`clock::now`](crate::clock::now) shows, and that values of [`kv`](crate::kv) expire by. Until then
+/// it is the machine's.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,7 +38,7 @@ pub fn set_clock(since_1970: Duration) {
     DOUBLES.with(|doubles| doubles.clock.set(Some(since_1970)));
 }
 
-/// Lets every call of [`kv`] fail, or work again.
+/// Lets every call of [`kv`](crate::kv) fail, or work again.
 ///
 /// ```
 /// use arcyou_plugin_sdk::{kv, testing};
@@ -46,11 +46,11 @@ pub fn set_clock(since_1970: Duration) {
 /// testing::fail_kv(Some(kv::Error::Quota));
 /// assert_eq!(kv::get("x"), Err(kv::Error::Quota));
 /// ```
-pub fn fail_kv(error: Option<kv::Error>) {
+pub fn fail_kv(error: Option<KvError>) {
     DOUBLES.with(|doubles| doubles.kv_failure.set(error));
 }
 
-/// Answers the requests of [`http`].
+/// Answers the requests of [`http`](crate::http).
 ///
 /// ```
 /// use arcyou_plugin_sdk::{http, testing};
@@ -58,7 +58,7 @@ pub fn fail_kv(error: Option<kv::Error>) {
 /// testing::answer_http(|_| Err(http::Error::Timeout));
 /// assert_eq!(http::Request::get("https://example.com/").send(), Err(http::Error::Timeout));
 /// ```
-pub fn answer_http(answer: impl Fn(&Request) -> Result<Response, http::Error> + 'static) {
+pub fn answer_http(answer: impl Fn(&Request) -> Result<Response, HttpError> + 'static) {
     DOUBLES.with(|doubles| *doubles.answers.borrow_mut() = Some(Box::new(answer)));
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn random() -> u64 {
 }
 
 /// Works on the values that have not expired.
-fn values<T>(work: impl FnOnce(&mut HashMap<String, (Vec<u8>, Duration)>) -> T) -> Result<T, kv::Error> {
+fn values<T>(work: impl FnOnce(&mut HashMap<String, (Vec<u8>, Duration)>) -> T) -> Result<T, KvError> {
     let now = now();
     DOUBLES.with(|doubles| {
         if let Some(error) = doubles.kv_failure.get() {
@@ -96,33 +96,33 @@ fn until(ttl_ms: u64) -> Duration {
     now() + Duration::from_millis(ttl_ms.max(1))
 }
 
-pub(crate) fn get(key: &str) -> Result<Option<Vec<u8>>, kv::Error> {
+pub(crate) fn get(key: &str) -> Result<Option<Vec<u8>>, KvError> {
     values(|values| values.get(key).map(|(value, _)| value.clone()))
 }
 
-pub(crate) fn set(key: &str, value: &[u8], ttl_ms: u64) -> Result<(), kv::Error> {
+pub(crate) fn set(key: &str, value: &[u8], ttl_ms: u64) -> Result<(), KvError> {
     let until = until(ttl_ms);
     values(|values| drop(values.insert(key.to_owned(), (value.to_owned(), until))))
 }
 
-pub(crate) fn delete(key: &str) -> Result<bool, kv::Error> {
+pub(crate) fn delete(key: &str) -> Result<bool, KvError> {
     values(|values| values.remove(key).is_some())
 }
 
-pub(crate) fn increment(key: &str, by: i64, ttl_ms: u64) -> Result<i64, kv::Error> {
+pub(crate) fn increment(key: &str, by: i64, ttl_ms: u64) -> Result<i64, KvError> {
     let until = until(ttl_ms);
     values(|values| {
         let (value, _) = values.entry(key.to_owned()).or_insert_with(|| (b"0".to_vec(), until));
         let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok());
-        let sum = number.and_then(|number| number.checked_add(by)).ok_or(kv::Error::NotANumber)?;
+        let sum = number.and_then(|number| number.checked_add(by)).ok_or(KvError::NotANumber)?;
         *value = sum.to_string().into_bytes();
         Ok(sum)
     })?
 }
 
-pub(crate) fn send(request: &Request) -> Result<Response, http::Error> {
+pub(crate) fn send(request: &Request) -> Result<Response, HttpError> {
     DOUBLES.with(|doubles| match &*doubles.answers.borrow() {
         Some(answer) => answer(request),
-        None => Err(http::Error::Unavailable("the test says nothing about http: see testing::answer_http".to_owned())),
+        None => Err(HttpError::Unavailable("the test says nothing about http: see testing::answer_http".to_owned())),
     })
 }

@@ -9,6 +9,8 @@
 mod load;
 mod metrics;
 mod report;
+#[path = "../../tests/common/schema.rs"]
+mod schema;
 mod system;
 mod view;
 

@@ -15,10 +15,8 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::load::PAYLOAD;
 use crate::metrics::Claims;
+use crate::schema;
 
-/// What a worker needs of the schema.
-const SCHEMA: &str =
-    concat!(include_str!("../../../migrations/V1__chat.sql"), include_str!("../../../migrations/V5__claim_outbox.sql"));
 /// Rows that are inserted and marked in one transaction.
 const CHUNK: u64 = 100_000;
 /// Rows after which the table is vacuumed, so that it is not larger than its life would have made it.
@@ -56,7 +54,7 @@ pub struct System<'s> {
 impl<'s> System<'s> {
     pub async fn start(servers: &'s Servers, workers: usize) -> Self {
         let sql = connect(&servers.postgres.url("postgres")).await;
-        sql.batch_execute(SCHEMA).await.unwrap();
+        sql.batch_execute(&schema::sql()).await.unwrap();
         let directory = tempfile::Builder::new().prefix("arcyou-claim-").tempdir().unwrap();
         let bus = Arc::new(RedisBus::new(&servers.redis.url().parse().unwrap(), &Health::new()).unwrap());
         let admin: Vec<u16> = (0..workers).map(|_| free_port()).collect();

@@ -15,7 +15,7 @@ SET LOCAL idle_in_transaction_session_timeout = '8s'";
 pub(crate) const PIN: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
 
 /// $1 after this id, $2 at most so many, $3 the largest payload in bytes, $4 about so many bytes in all, $5 without payloads.
-/// The statement itself is in `migrations/V5__claim_outbox.sql`, so that its plan is kept.
+/// `migrations/README.md` says why the statement itself stands in the schema.
 pub(crate) const CLAIM: &str = "\
 SELECT id, type, conversation_id, retry_count, age_ms, payload, locked FROM claim_outbox($1, $2, $3, $4, $5)";
 

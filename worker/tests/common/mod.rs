@@ -2,6 +2,7 @@
 //! A database, a PgBouncer and a Redis for each test, and workers inside the test's own process.
 
 pub(crate) mod process;
+mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -24,9 +25,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// What a worker needs of the schema.
-const SCHEMA: &str =
-    concat!(include_str!("../../../migrations/V1__chat.sql"), include_str!("../../../migrations/V5__claim_outbox.sql"));
 const TEMPLATE: &str = "outbox_template";
 
 /// One PostgreSQL and one PgBouncer for the whole test program; they end with it.
@@ -48,7 +46,7 @@ impl Servers {
     async fn make_template(&self) {
         let postgres = connect(&self.postgres.url("postgres")).await;
         postgres.batch_execute(&format!("CREATE DATABASE {TEMPLATE}")).await.unwrap();
-        connect(&self.postgres.url(TEMPLATE)).await.batch_execute(SCHEMA).await.unwrap();
+        connect(&self.postgres.url(TEMPLATE)).await.batch_execute(&schema::sql()).await.unwrap();
     }
 }
 

@@ -8,7 +8,7 @@ use crate::bindings::host::clock::Host;
 pub(crate) struct WallClock;
 
 impl Host for WallClock {
-    fn now(&mut self) -> u64 {
+    fn now_ms(&mut self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }

@@ -25,10 +25,10 @@ pub use self::kv::{KvError, KvStore, MemoryKv, RedisKv};
 pub(crate) use self::log::LINE_BYTES;
 use self::log::LogBudget;
 use self::random::SystemRandom;
-use crate::bindings::host;
+use crate::bindings::{VERSION, host};
 
 /// Everything that every plugin may import. The first holds types alone.
-const ALWAYS: [&str; 2] = ["arcyou:gateway/types@1.", "arcyou:gateway/log@1."];
+const ALWAYS: [&str; 2] = ["arcyou:gateway/types@1.0.0", "arcyou:gateway/log@1.0.0"];
 
 /// Something that plugins get only if their entry says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
@@ -52,10 +52,10 @@ impl Capability {
         }
     }
 
-    /// The capability that an import is, in any version that this gateway knows.
+    /// The capability that an import is, in the version that this gateway knows.
     pub(crate) fn of_import(import: &str) -> Option<Self> {
         let (name, version) = import.strip_prefix("arcyou:gateway/")?.split_once('@')?;
-        Self::ALL.into_iter().find(|capability| version.starts_with("1.") && capability.name() == name)
+        Self::ALL.into_iter().find(|capability| version == VERSION && capability.name() == name)
     }
 }
 
@@ -192,8 +192,7 @@ pub(crate) fn link<T: HasCapabilities>(linker: &mut Linker<T>) -> wasmtime::Resu
 /// What a component imports, and whether that is granted.
 pub(crate) fn imports(component: &Component, grants: &Grants) -> Vec<(String, bool)> {
     let granted = |name: &str| {
-        ALWAYS.iter().any(|always| name.starts_with(always))
-            || Capability::of_import(name).is_some_and(|capability| grants.has(capability))
+        ALWAYS.contains(&name) || Capability::of_import(name).is_some_and(|capability| grants.has(capability))
     };
     let kind = component.component_type();
     kind.imports(component.engine()).map(|(name, _)| (name.to_owned(), granted(name))).collect()

@@ -14,7 +14,7 @@ use super::cache::Cache;
 use super::cases::{self, CaseFailure};
 use super::compiler::Compiler;
 use super::version::version;
-use crate::bindings::Hook;
+use crate::bindings::{Hook, VERSION};
 use crate::capabilities::{Capability, Granted, Grants, KvStore, Services, foreign_import, imports};
 use crate::chain::pipeline::Chain;
 use crate::chain::plugin::{Clock, Plugin};
@@ -74,10 +74,22 @@ pub enum LoadError {
         reason: String,
     },
     /// A component without any hook that the gateway calls.
-    #[error("plugin {plugin}: it exports none of the hooks validate, filter, on-join of `arcyou:gateway@1.1.0`")]
+    #[error("plugin {plugin}: it exports none of the hooks validate, filter, on-join of `arcyou:gateway@{}`", VERSION)]
     NoHook {
         /// The plugin's name.
         plugin: String,
+    },
+    /// A component that was built for another version of the interface.
+    #[error(
+        "plugin {plugin}: it exports `{export}`, and this gateway knows only `arcyou:gateway@{}`: configure, validate, filter, \
+         on-join; build it with the SDK of this gateway, or run the gateway that it was built for",
+        VERSION
+    )]
+    Version {
+        /// The plugin's name.
+        plugin: String,
+        /// The export's name.
+        export: String,
     },
     /// A plugin refuses its configuration, in its own words.
     #[error("plugin {plugin} refuses its configuration: {reason}")]
@@ -120,7 +132,9 @@ fn remedy(import: &str) -> String {
     match Capability::of_import(import) {
         Some(capability) => format!("add to its entry in plugins.toml: grants = [\"{}\"]", capability.name()),
         None => {
-            "a plugin may import `arcyou:gateway/log`, and clock, random, kv and http if they are granted".to_owned()
+            format!(
+                "of `arcyou:gateway@{VERSION}` it may import log, and clock, random, kv and http if they are granted"
+            )
         }
     }
 }
@@ -250,6 +264,9 @@ impl Loader {
         let plugin = || entry.name.clone();
         let invalid = |reason: String| LoadError::Invalid { plugin: plugin(), reason };
         let component = self.component(wasm, &entry.name).map_err(invalid)?;
+        if let Some(export) = unknown_export(&component) {
+            return Err(LoadError::Version { plugin: plugin(), export });
+        }
         if let Some(import) = foreign_import(&component, &entry.grants) {
             return Err(LoadError::Import { plugin: plugin(), import });
         }
@@ -286,6 +303,18 @@ impl Loader {
         tracing::info!(plugin = name, bytes = wasm.len(), "compiling the plugin");
         self.compiler.compile(wasm)
     }
+}
+
+/// The first interface of the gateway's package that a component exports and this gateway would never call: to leave it out
+/// silently would be to run half of a plugin.
+fn unknown_export(component: &Component) -> Option<String> {
+    let known = |interface: &str| {
+        let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
+        let hook = Hook::ALL.iter().any(|hook| hook.name() == name);
+        version == VERSION && (hook || matches!(name, "configure" | "types"))
+    };
+    let unknown = |name: &String| name.strip_prefix("arcyou:gateway/").is_some_and(|interface| !known(interface));
+    exports(component).into_iter().find(unknown)
 }
 
 /// Whether a file may be a plugin at all. Asked before anything looks into it.

@@ -13,8 +13,7 @@ pub(crate) fn exports(component: &Component) -> Vec<String> {
     component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Where a component's hooks are; looked up once. What it does not export, it does not implement. An interface of an older
-/// version is found under the newest one's name.
+/// Where a component's hooks are; looked up once. What it does not export, it does not implement.
 #[derive(Clone)]
 pub(crate) struct Exports {
     configure: Option<configure::GuestIndices>,
@@ -37,7 +36,7 @@ struct Waiting {
 macro_rules! found {
     ($pre:ident, $interface:literal, $module:path) => {{
         use $module as interface;
-        let exported = $pre.component().get_export_index(None, concat!("arcyou:gateway/", $interface, "@1.1.0"));
+        let exported = $pre.component().get_export_index(None, concat!("arcyou:gateway/", $interface, "@1.0.0"));
         exported.map(|_| interface::GuestIndices::new($pre)).transpose()?
     }};
 }
