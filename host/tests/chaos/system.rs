@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::plugins;
-use crate::proxy::Proxy;
 use crate::schedule::{DEVICES, Fault, Link, Part};
 use crate::sql::Sql;
+use crate::support::plugins;
+use crate::support::proxy::Proxy;
 use crate::talk;
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_arcyou-gateway");

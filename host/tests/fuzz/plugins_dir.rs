@@ -10,7 +10,7 @@ use wit_component::ComponentEncoder;
 
 use crate::damage::{Damaged, Sample, damaged};
 use crate::fuzz;
-use crate::plugins::{built, fill};
+use crate::support::plugins::{built, fill};
 
 const LIMITS: BodyLimits = BodyLimits { max_bytes: 32 << 10, max_depth: 32 };
 

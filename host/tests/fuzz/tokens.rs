@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::damage::{Damaged, Sample, damaged};
 use crate::fuzz;
-use crate::jwt::{Issuer, unsigned};
+use crate::support::jwt::{Issuer, unsigned};
 
 const NOW: f64 = 1_800_000_000.0;
 const END: f64 = NOW + 60.0;

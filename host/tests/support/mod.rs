@@ -4,9 +4,12 @@
 
 pub mod client;
 pub mod gateway;
+pub mod guests;
+pub mod hostile;
 pub mod jwt;
 pub mod plugins;
 pub mod program;
+pub mod proxy;
 
 use std::sync::{Arc, OnceLock};
 
@@ -31,17 +34,26 @@ impl Servers {
         Self { postgres, bouncer, template: OnceCell::new() }
     }
 
+    /// Those of this program's tests, but for the ones that break theirs.
+    pub async fn shared() -> Arc<Self> {
+        static SERVERS: OnceLock<Arc<Servers>> = OnceLock::new();
+        blocking(|| SERVERS.get_or_init(|| Arc::new(Self::start())).clone()).await
+    }
+
+    /// A database of its own for one test.
+    pub async fn database(&self) -> String {
+        self.template.get_or_init(|| self.make_template()).await;
+        let database = format!("test_{}", Uuid::new_v4().simple());
+        create_from_template(&self.postgres, &database).await;
+        database
+    }
+
     async fn make_template(&self) {
         let create = format!("CREATE DATABASE {TEMPLATE}");
         connect(&self.postgres.url("postgres")).await.batch_execute(&create).await.unwrap();
         let template = connect(&self.postgres.url(TEMPLATE)).await;
         arcyou_gateway::migrate::migrate(&template).await.unwrap();
     }
-}
-
-fn shared() -> Arc<Servers> {
-    static SERVERS: OnceLock<Arc<Servers>> = OnceLock::new();
-    SERVERS.get_or_init(|| Arc::new(Servers::start())).clone()
 }
 
 /// A test's own database and Redis.
@@ -56,7 +68,7 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        Self::on(tokio::task::spawn_blocking(shared).await.unwrap(), &[]).await
+        Self::on(Servers::shared().await, &[]).await
     }
 
     /// The same with `messages` in partitions.
@@ -81,13 +93,11 @@ impl World {
 
     /// The same with these settings of Redis.
     pub async fn with_redis(settings: &'static [(&'static str, &'static str)]) -> Self {
-        Self::on(tokio::task::spawn_blocking(shared).await.unwrap(), settings).await
+        Self::on(Servers::shared().await, settings).await
     }
 
     async fn on(servers: Arc<Servers>, redis: &'static [(&'static str, &'static str)]) -> Self {
-        servers.template.get_or_init(|| servers.make_template()).await;
-        let database = format!("test_{}", Uuid::new_v4().simple());
-        create_from_template(&servers.postgres, &database).await;
+        let database = servers.database().await;
         let redis = tokio::task::spawn_blocking(|| Redis::start_with(redis)).await.unwrap().unwrap();
         let sql = connect(&servers.postgres.url(&database)).await;
         Self { servers, database, redis: Arc::new(redis), bouncer: None, sql }
