@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -330,8 +331,12 @@ async fn a_thousand_joins_cost_their_sender_and_nobody_else() {
     street.during(mischief).await;
 }
 
+/// One crowd at a time: all tests of this process share its files.
+static CROWD: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test]
 async fn thousands_who_connect_and_say_nothing_are_borne() {
+    let _crowd = CROWD.lock().await;
     let mut street = Street::new(&[("AUTH_SECONDS", "3")]).await;
     let (gateway, count) = (street.gateway.clone(), sockets_of_a_test());
     let mischief = async {
@@ -352,6 +357,7 @@ async fn thousands_who_connect_and_say_nothing_are_borne() {
 
 #[tokio::test]
 async fn an_idle_socket_costs_little() {
+    let _crowd = CROWD.lock().await;
     let mut street = Street::new(&[]).await;
     let (gateway, (user, conversation)) = (street.gateway.clone(), street.stranger().await);
     let count = sockets_of_a_test() as u64;

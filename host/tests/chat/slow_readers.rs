@@ -11,7 +11,7 @@ use crate::support::client::Client;
 async fn a_reader_that_does_not_read_is_closed_and_resumes_and_others_notice_nothing() {
     let world = World::new().await;
     let variables = [("MAX_QUEUE_BYTES", "65536"), ("RATE_LIMIT_PER_SECOND", "0")];
-    let (gateway, _worker) = (world.gateway_with(&variables).await, world.worker().await);
+    let (gateway, _worker) = (world.program(&variables).await, world.worker().await);
     let [sender, lazy] = [Uuid::new_v4(), Uuid::new_v4()];
     let conversation = world.conversation(&[sender, lazy]).await;
     let mut active = Client::joined(gateway.port, sender, conversation).await;

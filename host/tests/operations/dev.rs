@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::support::client::Client;
 use crate::support::plugins::fill;
+use crate::support::program::free_port;
 
 /// What `dev` prints and takes.
 struct Dev {
@@ -19,10 +20,6 @@ struct Dev {
     port: u16,
     tokens: Vec<Uuid>,
     conversation: Uuid,
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A folder that the account which PostgreSQL runs under can reach.

@@ -5,7 +5,6 @@ use uuid::Uuid;
 
 use crate::support::World;
 use crate::support::client::Client;
-use crate::support::gateway::Running;
 use crate::support::plugins::directory;
 
 async fn member(world: &World) -> (Uuid, Uuid) {
@@ -135,8 +134,8 @@ async fn a_changed_file_takes_effect_and_a_broken_one_does_not() {
 }
 
 /// What `plugin status` prints, and whether it is content.
-async fn plugin_status(gateway: &Running, more: &[&str]) -> (String, bool) {
-    let admin = format!("127.0.0.1:{}", gateway.admin_port);
+async fn plugin_status(admin_port: u16, more: &[&str]) -> (String, bool) {
+    let admin = format!("127.0.0.1:{admin_port}");
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"));
     let output = command.args(["plugin", "status", "--admin", &admin]).args(more).output().await.unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -148,8 +147,9 @@ async fn a_version_that_fails_is_rolled_back_and_operators_see_it() {
     let world = World::new().await;
     let config = |filter: &str| format!("[[plugin]]\nname = \"misbehaving\"\n[plugin.config]\nfilter = \"{filter}\"\n");
     let dir = directory(&["misbehaving"], &config("replace"));
-    let gateway = world.gateway_with(&[dir.variable()]).await;
-    let (table, content) = plugin_status(&gateway, &[]).await;
+    // It asks for metrics, and how often it sends depends on how fast it runs.
+    let gateway = world.program(&[dir.variable(), ("RATE_LIMIT_PER_SECOND", "0")]).await;
+    let (table, content) = plugin_status(gateway.admin_port, &[]).await;
     assert!(content && table.contains("misbehaving") && table.contains("works"), "{table}");
     let (user, conversation) = member(&world).await;
     let mut client = Client::authenticated(gateway.port, user).await;
@@ -162,9 +162,9 @@ async fn a_version_that_fails_is_rolled_back_and_operators_see_it() {
     assert_eq!(client.request(send(conversation, json!({}))).await["status"], "stored", "the version before is back");
     let reason = gateway.until("plugins", "down").await;
     assert!(reason.contains("misbehaving is rolled back to the version before"), "{reason}");
-    let (table, content) = plugin_status(&gateway, &[]).await;
+    let (table, content) = plugin_status(gateway.admin_port, &[]).await;
     assert!(!content && table.contains("rolled back"), "{table}");
-    let (report, _) = plugin_status(&gateway, &["--json"]).await;
+    let (report, _) = plugin_status(gateway.admin_port, &["--json"]).await;
     let report: Value = serde_json::from_str(&report).unwrap();
     assert!(report["plugins"][0]["rolled_back"]["reason"].as_str().unwrap().contains("calls failed"), "{report}");
     let metrics = gateway.get("/metrics").await;
@@ -174,7 +174,7 @@ async fn a_version_that_fails_is_rolled_back_and_operators_see_it() {
     }
     dir.configure(&config("accept"));
     gateway.until("plugins", "up").await;
-    let (unreachable, content) = plugin_status(&world.gateway().await, &[]).await;
+    let (unreachable, content) = plugin_status(world.gateway().await.admin_port, &[]).await;
     assert!(content && unreachable.contains("no plugins"), "{unreachable}");
 }
 

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use crate::support::World;
 use crate::support::client::Client;
-use crate::support::gateway::Running;
 use crate::support::plugins::directory;
+use crate::support::program::Program;
 
 /// 1,000 messages a second, by people who each say something every 40 ms.
 const PEOPLE: usize = 40;
@@ -61,7 +61,7 @@ fn version(filter: &str, number: usize) -> String {
 }
 
 /// Reloads that went well so far.
-async fn reloads(gateway: &Running) -> String {
+async fn reloads(gateway: &Program) -> String {
     let metrics = gateway.get("/metrics").await;
     let line = metrics.lines().find(|line| line.starts_with("arcyou_plugin_reloads_total{result=\"loaded\"}"));
     line.unwrap_or_default().to_owned()
@@ -71,7 +71,7 @@ async fn reloads(gateway: &Running) -> String {
 async fn a_reload_under_load_loses_nothing_and_a_bad_version_goes_by_itself() {
     let world = World::new().await;
     let dir = directory(&["misbehaving"], &version("accept", 0));
-    let gateway = world.gateway_with(&[dir.variable()]).await;
+    let gateway = world.program(&[dir.variable(), ("RATE_LIMIT_PER_SECOND", "0")]).await;
     let (count, ends) = (Arc::new(Count::default()), CancellationToken::new());
     let mut people = Vec::new();
     for _ in 0..PEOPLE {

@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use arcyou_gateway::plugins::{LoadError, Options, PluginHost, PluginStatus, Preview, build};
 use arcyou_gateway::protocol::body::{Body, BodyLimits};
 use serde_json::Value;
 use tempfile::TempDir;
+use tracing::Dispatch;
 use uuid::Uuid;
 
 pub(crate) const LIMITS: BodyLimits = BodyLimits { max_bytes: 32 << 10, max_depth: 32 };
@@ -96,6 +97,9 @@ pub(crate) fn annotations(preview: &Preview) -> Value {
 
 /// The events of this thread during `work`, as `LEVEL plugin: message` and fields.
 pub(crate) fn logged(work: impl FnOnce()) -> Vec<String> {
+    // While there is only one subscriber, what another thread logs for the first time is thought to interest nobody, here neither.
+    static OTHERS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Recorder::default())));
+    LazyLock::force(&OTHERS);
     let recorder = Recorder::default();
     let lines = recorder.0.clone();
     tracing::subscriber::with_default(recorder, work);

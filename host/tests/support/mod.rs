@@ -12,6 +12,7 @@ pub mod program;
 pub mod proxy;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Redis};
 use tokio::sync::OnceCell;
@@ -29,7 +30,9 @@ pub struct Servers {
 
 impl Servers {
     fn start() -> Self {
-        let postgres = Postgres::start(PostgresOptions::default()).unwrap();
+        // Databases of tests that have just ended keep some connections for a while, and as many tests run as there are cores.
+        let options = PostgresOptions { max_connections: 1000, ..PostgresOptions::default() };
+        let postgres = Postgres::start(options).unwrap();
         let bouncer = PgBouncer::start(&postgres, PgBouncerOptions::default()).unwrap();
         Self { postgres, bouncer, template: OnceCell::new() }
     }
@@ -169,7 +172,7 @@ pub async fn eventually(sql: &Client, query: &str, expected: i64) {
         if count(sql, query).await == expected {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("{query} is {} and not {expected}", count(sql, query).await);
 }
@@ -194,6 +197,32 @@ pub async fn connect(url: &str) -> Client {
 /// Calls that block, such as those that start and stop servers.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+/// Waits until every part of a gateway is up; `admin_port` may not be open yet.
+pub async fn ready(admin_port: u16) {
+    for _ in 0..1500 {
+        let up = tokio::net::TcpStream::connect(("127.0.0.1", admin_port)).await.is_ok();
+        if up && http_get(admin_port, "/ready").await.contains(r#""degraded":false"#) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the gateway was never ready");
+}
+
+/// Waits for a part of a gateway to be reported in this state; returns the reason, if there is one.
+pub async fn until(admin_port: u16, part: &str, state: &str) -> String {
+    for _ in 0..1500 {
+        let answer = http_get(admin_port, "/ready").await;
+        let report: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        let part = &report["parts"][part];
+        if part["state"] == state {
+            return part["reason"].as_str().unwrap_or_default().to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{part} was never {state}");
 }
 
 /// The whole answer to a GET, as text.
