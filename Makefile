@@ -10,7 +10,7 @@ export CARGO_HOME
 
 help: ## what you see
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
-	@echo 'ARGS="..." is handed on: make dev ARGS=--fresh, make test ARGS="-p arcyou-gateway --test chat"'
+	@echo 'ARGS="..." is handed on: make dev ARGS=--fresh, make test ARGS="-p arcyou-gateway --test chat refusals::"'
 
 dev: ## chat on this machine: sets up what is missing, builds the plugins, runs the gateway
 	@host/local-services/setup.sh dev

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use arcyou_gateway::config::{Config, Mode};
-use arcyou_gateway::gateway::Limits;
-use arcyou_gateway::http;
+use arcyou_gateway::session::shared::SessionLimits;
+use arcyou_gateway::server::handshake;
 use axum::Router;
 use axum::extract::State;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
@@ -60,7 +60,7 @@ impl Drop for Running {
 }
 
 struct Room {
-    limits: Limits,
+    limits: SessionLimits,
     others: Mutex<Vec<mpsc::Sender<Utf8Bytes>>>,
 }
 
@@ -87,7 +87,7 @@ pub async fn run(peer: Peer) {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap().port());
-    http::serve(listener, Router::new().route("/", upgrade).with_state(room), CancellationToken::new()).await;
+    handshake::serve(listener, Router::new().route("/", upgrade).with_state(room), CancellationToken::new()).await;
 }
 
 fn upgraded<F: Future<Output = ()> + Send + 'static>(
@@ -95,7 +95,7 @@ fn upgraded<F: Future<Output = ()> + Send + 'static>(
     room: &Room,
     serve: impl FnOnce(WebSocket) -> F + Send + 'static,
 ) -> Response {
-    http::bounded(upgrade, &room.limits).on_upgrade(serve)
+    handshake::bounded(upgrade, &room.limits).on_upgrade(serve)
 }
 
 async fn echo(mut socket: WebSocket) {

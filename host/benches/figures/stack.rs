@@ -206,7 +206,7 @@ fn worker_binary() -> PathBuf {
 pub fn plugins() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-plugins");
-    arcyou_gateway::plugins::build::build(&[root.join("plugins"), root.join("host/benches/trivial")], &out).unwrap();
+    arcyou_plugin_host::tool::build::build(&[root.join("plugins"), root.join("host/benches/trivial")], &out).unwrap();
     out
 }
 

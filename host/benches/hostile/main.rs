@@ -5,9 +5,6 @@
 //! message to its acknowledgement is what counts, so that a stall is not hidden by waiting for it. Everything shares this machine.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
-#[allow(dead_code)]
-#[path = "../../tests/guests/hostile.rs"]
-mod hostile;
 mod neighbours;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -16,13 +13,13 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use arcyou_gateway::plugins::{Options, PluginHost};
-use arcyou_gateway::protocol::body::{Body, BodyLimits};
-use hostile::{DEEDS, Deed, File, files};
+use arcyou_plugin_host::{Options, PluginHost};
+use arcyou_protocol::body::{Body, BodyLimits};
 use neighbours::Neighbours;
 use serde_json::{Value, json};
 use support::World;
 use support::client::Client;
+use support::hostile::{DEEDS, Deed, File, files};
 use support::plugins::{built, directory};
 use support::program::Program;
 use tokio_util::sync::CancellationToken;

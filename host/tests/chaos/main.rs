@@ -11,15 +11,13 @@ mod corruption;
 mod device;
 mod evidence;
 mod history;
-#[allow(dead_code)]
-#[path = "../support/plugins.rs"]
-mod plugins;
-mod proxy;
 mod report;
 mod run;
 mod schedule;
 mod socket;
 mod sql;
+#[path = "../support/mod.rs"]
+mod support;
 mod system;
 mod talk;
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::device::{Asked, Broken};
 use crate::history::At;
-use crate::proxy;
+use crate::support::proxy;
 
 /// A door that does not open in this time is left for another one.
 const OPENED: Duration = Duration::from_secs(4);

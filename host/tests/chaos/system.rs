@@ -1,10 +1,10 @@
 //! The real programs and their servers, with a link that can be broken between each two.
 
-use std::collections::{HashMap, HashSet};
-use std::net::{Ipv4Addr, TcpListener};
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Program, Redis};
@@ -12,10 +12,11 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::plugins;
-use crate::proxy::Proxy;
 use crate::schedule::{DEVICES, Fault, Link, Part};
 use crate::sql::Sql;
+use crate::support::plugins;
+use crate::support::program::free_port;
+use crate::support::proxy::Proxy;
 use crate::talk;
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_arcyou-gateway");
@@ -251,14 +252,6 @@ fn worker() -> PathBuf {
 /// Where the gateways keep compiled plugins, so that only the very first start takes its time.
 fn cache() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("chaos-cache")
-}
-
-/// Nobody else's in this process, and below the range of outgoing connections, which could take a port while its program is down.
-fn free_port() -> u16 {
-    static TAKEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
-    let free =
-        |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok() && TAKEN.lock().unwrap().insert(*port);
-    std::iter::repeat_with(|| fastrand::u16(15_000..32_000)).find(free).unwrap()
 }
 
 async fn kill_subscribers(port: u16) -> std::io::Result<()> {

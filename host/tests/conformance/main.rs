@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use arcyou_gateway::config::{Config, Mode};
-use arcyou_gateway::gateway::Limits;
-use arcyou_gateway::http;
+use arcyou_gateway::session::shared::SessionLimits;
+use arcyou_gateway::server::handshake;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ async fn the_websocket_layer_speaks_rfc_6455() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let server = tokio::spawn(http::serve(listener, echo::router(limits()), shutdown.clone()));
+    let server = tokio::spawn(handshake::serve(listener, echo::router(limits()), shutdown.clone()));
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("conformance");
     let reports = home.join("reports");
     run_client(&home.join("venv/bin/kosoku"), address, &reports).await;
@@ -42,7 +42,7 @@ async fn the_websocket_layer_speaks_rfc_6455() {
 }
 
 /// The defaults, but for the sizes: the largest case is a message of 16 MiB, which waits in the socket's buffer as a whole.
-fn limits() -> Limits {
+fn limits() -> SessionLimits {
     let variables = HashMap::from([
         ("DATABASE_URL", "postgres://nobody@nowhere/none"),
         ("REDIS_URL", "redis://nowhere"),

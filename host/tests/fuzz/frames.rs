@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use arcyou_gateway::protocol::body::{Body, BodyLimits};
-use arcyou_gateway::protocol::{Echo, ErrorCode, Failure, FrameLimits, Operation, parse};
+use arcyou_protocol::body::{Body, BodyLimits};
+use arcyou_protocol::{Echo, ErrorCode, Failure, FrameLimits, Operation, parse};
 use serde_json::value::RawValue;
 
 use crate::damage::{Damaged, Sample, damaged};

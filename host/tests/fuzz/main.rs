@@ -6,13 +6,9 @@
 
 mod damage;
 mod frames;
-#[allow(dead_code)]
-#[path = "../support/jwt.rs"]
-mod jwt;
-#[allow(dead_code)]
-#[path = "../support/plugins.rs"]
-mod plugins;
 mod plugins_dir;
+#[path = "../support/mod.rs"]
+mod support;
 mod tokens;
 
 use std::cell::RefCell;

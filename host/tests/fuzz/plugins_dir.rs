@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use arcyou_gateway::plugins::{LoadError, Options, PluginHost};
-use arcyou_gateway::protocol::body::{Body, BodyLimits};
+use arcyou_plugin_host::{LoadError, Options, PluginHost};
+use arcyou_protocol::body::{Body, BodyLimits};
 use uuid::Uuid;
 use wit_component::ComponentEncoder;
 
 use crate::damage::{Damaged, Sample, damaged};
 use crate::fuzz;
-use crate::plugins::{built, fill};
+use crate::support::plugins::{built, fill};
 
 const LIMITS: BodyLimits = BodyLimits { max_bytes: 32 << 10, max_depth: 32 };
 

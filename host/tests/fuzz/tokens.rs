@@ -1,7 +1,7 @@
 //! Tokens: whatever is done to one, it speaks for nobody but the user it was signed for.
 
 use arcyou_gateway::auth::{Authenticator, Identity};
-use arcyou_gateway::protocol::Failure;
+use arcyou_protocol::Failure;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use proptest::strategy::Strategy;
 use serde_json::json;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::damage::{Damaged, Sample, damaged};
 use crate::fuzz;
-use crate::jwt::{Issuer, unsigned};
+use crate::support::jwt::{Issuer, unsigned};
 
 const NOW: f64 = 1_800_000_000.0;
 const END: f64 = NOW + 60.0;

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use arcyou_gateway::config::{Config, Mode};
-use arcyou_gateway::serve::{self, Listeners, Services};
+use arcyou_gateway::server::{self, Listeners, Services};
 use arcyou_outbox_worker::RelayConfig;
 use arcyou_platform::bus;
 use arcyou_platform::contract::PubSubMode;
@@ -88,7 +88,7 @@ impl World {
         ]);
         environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let config = Config::from_source(&Variables(environment), Mode::Serve).unwrap();
-        let health = Health::with_essential(serve::ESSENTIAL);
+        let health = Health::with_essential(server::ESSENTIAL);
         let bus = bus::open(config.redis_url.as_ref().unwrap(), config.pubsub_mode, &health).unwrap();
         let services = Services::prepare(&config, bus, health, recorder()).await.unwrap();
         let public = listener(port).await;
@@ -127,30 +127,16 @@ impl World {
 impl Running {
     /// Waits until every part of the gateway is up.
     pub async fn ready(&self) {
-        for _ in 0..1500 {
-            if self.get("/ready").await.contains(r#""degraded":false"#) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("never ready: {}", self.get("/ready").await);
+        super::ready(self.admin_port).await;
     }
 
     /// Waits for a part of the gateway to be reported in this state; returns the reason, if there is one.
     pub async fn until(&self, part: &str, state: &str) -> String {
-        for _ in 0..1500 {
-            let answer = self.get("/ready").await;
-            let report: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-            let part = &report["parts"][part];
-            if part["state"] == state {
-                return part["reason"].as_str().unwrap_or_default().to_owned();
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("{part} was never {state}");
+        super::until(self.admin_port, part, state).await
     }
 
-    /// A GET on the admin listener: status line, headers and body.
+    /// A GET on the admin listener: status line, headers and body. Not for `/metrics`: all gateways of this process count
+    /// together, so that a test that asks for those takes a [`World::program`].
     pub async fn get(&self, path: &str) -> String {
         super::http_get(self.admin_port, path).await
     }

@@ -4,11 +4,15 @@
 
 pub mod client;
 pub mod gateway;
+pub mod guests;
+pub mod hostile;
 pub mod jwt;
 pub mod plugins;
 pub mod program;
+pub mod proxy;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Redis};
 use tokio::sync::OnceCell;
@@ -26,9 +30,25 @@ pub struct Servers {
 
 impl Servers {
     fn start() -> Self {
-        let postgres = Postgres::start(PostgresOptions::default()).unwrap();
+        // Databases of tests that have just ended keep some connections for a while, and as many tests run as there are cores.
+        let options = PostgresOptions { max_connections: 1000, ..PostgresOptions::default() };
+        let postgres = Postgres::start(options).unwrap();
         let bouncer = PgBouncer::start(&postgres, PgBouncerOptions::default()).unwrap();
         Self { postgres, bouncer, template: OnceCell::new() }
+    }
+
+    /// Those of this program's tests, but for the ones that break theirs.
+    pub async fn shared() -> Arc<Self> {
+        static SERVERS: OnceLock<Arc<Servers>> = OnceLock::new();
+        blocking(|| SERVERS.get_or_init(|| Arc::new(Self::start())).clone()).await
+    }
+
+    /// A database of its own for one test.
+    pub async fn database(&self) -> String {
+        self.template.get_or_init(|| self.make_template()).await;
+        let database = format!("test_{}", Uuid::new_v4().simple());
+        create_from_template(&self.postgres, &database).await;
+        database
     }
 
     async fn make_template(&self) {
@@ -37,11 +57,6 @@ impl Servers {
         let template = connect(&self.postgres.url(TEMPLATE)).await;
         arcyou_gateway::migrate::migrate(&template).await.unwrap();
     }
-}
-
-fn shared() -> Arc<Servers> {
-    static SERVERS: OnceLock<Arc<Servers>> = OnceLock::new();
-    SERVERS.get_or_init(|| Arc::new(Servers::start())).clone()
 }
 
 /// A test's own database and Redis.
@@ -56,7 +71,7 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        Self::on(tokio::task::spawn_blocking(shared).await.unwrap(), &[]).await
+        Self::on(Servers::shared().await, &[]).await
     }
 
     /// The same with `messages` in partitions.
@@ -81,13 +96,11 @@ impl World {
 
     /// The same with these settings of Redis.
     pub async fn with_redis(settings: &'static [(&'static str, &'static str)]) -> Self {
-        Self::on(tokio::task::spawn_blocking(shared).await.unwrap(), settings).await
+        Self::on(Servers::shared().await, settings).await
     }
 
     async fn on(servers: Arc<Servers>, redis: &'static [(&'static str, &'static str)]) -> Self {
-        servers.template.get_or_init(|| servers.make_template()).await;
-        let database = format!("test_{}", Uuid::new_v4().simple());
-        create_from_template(&servers.postgres, &database).await;
+        let database = servers.database().await;
         let redis = tokio::task::spawn_blocking(|| Redis::start_with(redis)).await.unwrap().unwrap();
         let sql = connect(&servers.postgres.url(&database)).await;
         Self { servers, database, redis: Arc::new(redis), bouncer: None, sql }
@@ -159,7 +172,7 @@ pub async fn eventually(sql: &Client, query: &str, expected: i64) {
         if count(sql, query).await == expected {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("{query} is {} and not {expected}", count(sql, query).await);
 }
@@ -184,6 +197,32 @@ pub async fn connect(url: &str) -> Client {
 /// Calls that block, such as those that start and stop servers.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+/// Waits until every part of a gateway is up; `admin_port` may not be open yet.
+pub async fn ready(admin_port: u16) {
+    for _ in 0..1500 {
+        let up = tokio::net::TcpStream::connect(("127.0.0.1", admin_port)).await.is_ok();
+        if up && http_get(admin_port, "/ready").await.contains(r#""degraded":false"#) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the gateway was never ready");
+}
+
+/// Waits for a part of a gateway to be reported in this state; returns the reason, if there is one.
+pub async fn until(admin_port: u16, part: &str, state: &str) -> String {
+    for _ in 0..1500 {
+        let answer = http_get(admin_port, "/ready").await;
+        let report: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        let part = &report["parts"][part];
+        if part["state"] == state {
+            return part["reason"].as_str().unwrap_or_default().to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{part} was never {state}");
 }
 
 /// The whole answer to a GET, as text.

@@ -1,12 +1,10 @@
 //! Plugins built from source, and directories of them for a gateway.
 
-#[path = "../guests/support.rs"]
-pub(crate) mod guests;
-
 use std::path::Path;
 
-pub(crate) use guests::built;
 use tempfile::TempDir;
+
+pub(crate) use super::guests::built;
 
 /// A directory for `PLUGINS_DIR`.
 pub struct Directory(TempDir, String);

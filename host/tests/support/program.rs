@@ -1,25 +1,25 @@
 //! A gateway in a process of its own: what it costs and how it ends can be told from what the test itself does.
 
-use std::net::Ipv4Addr;
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::sync::{LazyLock, Mutex};
 
-use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use super::World;
 
-/// It ends with the test; [`Program::terminate`] ends it in an orderly way.
+/// It ends with the test; [`Program::begin_stop`] ends it in an orderly way.
 pub struct Program {
     pub port: u16,
-    admin_port: u16,
+    pub admin_port: u16,
     child: Child,
 }
 
 impl World {
     /// A gateway process with the defaults of a deployment and these variables, once it is ready.
     pub async fn program(&self, variables: &[(&str, &str)]) -> Program {
-        let (port, admin_port) = (free_port().await, free_port().await);
+        let (port, admin_port) = (free_port(), free_port());
         let child = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"))
             .env_clear()
             .env("DATABASE_URL", self.database_url())
@@ -28,27 +28,23 @@ impl World {
             .env("PORT", port.to_string())
             .env("ADMIN_ADDR", format!("127.0.0.1:{admin_port}"))
             .env("RUST_LOG", "warn")
+            // Plugins are compiled once for all of them.
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
         let program = Program { port, admin_port, child };
-        program.ready().await;
+        super::ready(admin_port).await;
         program
     }
 }
 
 impl Program {
-    async fn ready(&self) {
-        for _ in 0..1500 {
-            let up = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.admin_port)).await.is_ok();
-            if up && super::http_get(self.admin_port, "/ready").await.contains(r#""degraded":false"#) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("the gateway was never ready");
+    /// Waits for a part of the gateway to be reported in this state; returns the reason, if there is one.
+    pub async fn until(&self, part: &str, state: &str) -> String {
+        super::until(self.admin_port, part, state).await
     }
 
     /// The value of a metric; 0 if there is none yet.
@@ -86,12 +82,10 @@ impl Program {
     }
 }
 
-/// Nobody has it at this moment, and outgoing connections do not get it.
-async fn free_port() -> u16 {
-    loop {
-        let port = fastrand::u16(15_000..32_000);
-        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.is_ok() {
-            return port;
-        }
-    }
+/// Nobody else's in this process, and below the range of outgoing connections, which could take a port while its program is down.
+pub fn free_port() -> u16 {
+    static TAKEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    let free =
+        |port: &u16| TcpListener::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok() && TAKEN.lock().unwrap().insert(*port);
+    std::iter::repeat_with(|| fastrand::u16(15_000..32_000)).find(free).unwrap()
 }

@@ -1,0 +1,15 @@
+//! What clients see: everything that stands in the protocol, by way of real gateways, workers and servers.
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+mod conversations;
+mod fanout;
+mod hostile;
+mod javascript_client;
+mod partitions;
+mod refusals;
+mod sharded;
+mod slow_readers;
+mod storage;
+#[path = "../support/mod.rs"]
+mod support;
+mod walkthrough;

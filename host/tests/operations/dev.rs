@@ -1,0 +1,106 @@
+//! `arcyou-gateway dev`: one process, nothing to configure.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use uuid::Uuid;
+
+use crate::support::client::Client;
+use crate::support::plugins::fill;
+use crate::support::program::free_port;
+
+/// What `dev` prints and takes.
+struct Dev {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    port: u16,
+    tokens: Vec<Uuid>,
+    conversation: Uuid,
+}
+
+/// A folder that the account which PostgreSQL runs under can reach.
+fn folder() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    #[cfg(unix)]
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    dir
+}
+
+/// What the repository ships, without the guests of other tests.
+const SHIPPED: &[&str] = &["body-shape", "flood-guard", "link-guard", "pii-mask", "toxicity-hook", "word-filter"];
+
+impl Dev {
+    async fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let port = free_port();
+        let plugins = folder.join("plugins");
+        std::fs::create_dir_all(&plugins).unwrap();
+        fill(&plugins, SHIPPED, include_str!("../../../plugins/plugins.toml"));
+        let mut child = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"))
+            .arg("dev")
+            .arg("--data-dir")
+            .arg(folder.join("database"))
+            .args(arguments)
+            .env_remove("DATABASE_URL")
+            .env_remove("REDIS_URL")
+            .env("PORT", port.to_string())
+            .env("ADMIN_ADDR", format!("127.0.0.1:{}", free_port()))
+            .env("PLUGINS_DIR", plugins)
+            .env("DRAIN_SECONDS", "1")
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (mut tokens, mut conversation) = (Vec::new(), None);
+        // What stands there to be pasted is valid, and is all that a newcomer has.
+        while tokens.len() < 2 || conversation.is_none() {
+            let line = lines.next_line().await.unwrap().expect("dev ended");
+            if let Some(frame) = line.trim().strip_prefix("{\"op\"").map(|_| line.trim()) {
+                let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+                let id = |name: &str| frame[name].as_str().map(|id| id.parse().unwrap());
+                tokens.extend(id("token"));
+                conversation = id("conversation_id").or(conversation);
+            }
+        }
+        let conversation = conversation.unwrap();
+        Self { child, lines, port, tokens, conversation }
+    }
+
+    async fn stop(mut self) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        // Read to the end, so that the child never waits for us.
+        while self.lines.next_line().await.unwrap().is_some() {}
+        assert!(self.child.wait().await.unwrap().success());
+    }
+}
+
+#[tokio::test]
+async fn two_users_chat_and_what_they_said_is_kept_until_fresh() {
+    let folder = folder();
+    let dev = Dev::start(folder.path(), &[]).await;
+    let mut a = Client::joined(dev.port, dev.tokens[0], dev.conversation).await;
+    let mut b = Client::joined(dev.port, dev.tokens[1], dev.conversation).await;
+    a.say(dev.conversation, "Hello!").await;
+    assert_eq!(b.message().await, ("Hello!".to_owned(), 1));
+    b.say(dev.conversation, "What a badword.").await;
+    assert_eq!(a.message().await.1, 1);
+    assert_eq!(a.message().await, ("What a *******.".to_owned(), 2));
+    dev.stop().await;
+
+    let dev = Dev::start(folder.path(), &[]).await;
+    let mut a = Client::authenticated(dev.port, dev.tokens[0]).await;
+    let history = a.ok(json!({"op": "history", "conversation_id": dev.conversation})).await;
+    assert_eq!(history["messages"].as_array().unwrap().len(), 2);
+    dev.stop().await;
+
+    let dev = Dev::start(folder.path(), &["--fresh"]).await;
+    let mut a = Client::authenticated(dev.port, dev.tokens[0]).await;
+    let history = a.ok(json!({"op": "history", "conversation_id": dev.conversation})).await;
+    assert_eq!(history["messages"], json!([]));
+    dev.stop().await;
+}

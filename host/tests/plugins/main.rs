@@ -1,0 +1,15 @@
+//! Plugins: how they are built, loaded, called, rolled out and rolled back, and what a gateway's clients notice of them.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod authors;
+mod capabilities;
+mod gateway;
+mod host;
+mod hostile;
+mod kv_store;
+mod reload;
+mod rollout;
+mod shipped;
+#[path = "../support/mod.rs"]
+mod support;
+mod versions;

@@ -1,0 +1,136 @@
+//! The plugins of this repository, as they are shipped: built, configured as their `plugins.toml` has it, held to their cases.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use arcyou_plugin_host::tool::build;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::World;
+use crate::support::client::Client;
+use crate::support::guests::{Dir, logged, send};
+use crate::support::plugins::built;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The plugins in JavaScript and Python, and those of the tests; built once.
+fn scripted() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("plugins-test-scripted");
+        let folders =
+            ["plugins/JavaScript", "plugins/Python", "host/tests/guests/JavaScript", "host/tests/guests/Python"];
+        build::build(&folders.map(|folder| root().join(folder)), &out).unwrap();
+        out
+    })
+}
+
+/// Every plugin that is shipped, with where it is built to.
+fn shipped() -> BTreeMap<String, &'static Path> {
+    let folders = |dir: &str, holds: &str, built: fn() -> &'static Path| {
+        let entries = fs::read_dir(root().join(dir)).unwrap().map(|entry| entry.unwrap().path());
+        let plugins: Vec<PathBuf> = entries.filter(|path| path.join(holds).is_file()).collect();
+        plugins.into_iter().map(move |path| (path.file_name().unwrap().to_str().unwrap().to_owned(), built()))
+    };
+    let crates = folders("plugins", "Cargo.toml", built);
+    let scripts = ["plugins/JavaScript", "plugins/Python"].map(|dir| folders(dir, "build.sh", scripted));
+    crates.chain(scripts.into_iter().flatten()).collect()
+}
+
+/// A directory with those of them that have such a name, enabled.
+fn directory(is_wanted: impl Fn(&str) -> bool) -> Dir {
+    let dir = Dir::empty();
+    for (name, built) in shipped().into_iter().filter(|(name, _)| is_wanted(name)) {
+        for file in ["wasm", "cases.toml"].map(|kind| format!("{name}.{kind}")) {
+            dir.write(&file, &fs::read(built.join(&file)).unwrap());
+        }
+    }
+    let mut manifest: toml::Table = fs::read_to_string(root().join("plugins/plugins.toml")).unwrap().parse().unwrap();
+    let entries = manifest["plugin"].as_array_mut().unwrap();
+    entries.retain(|entry| is_wanted(entry["name"].as_str().unwrap()));
+    for entry in entries.iter_mut().map(|entry| entry.as_table_mut().unwrap()) {
+        entry.remove("enabled");
+        // A pause of a busy machine is not the plugin's.
+        let limits = entry.entry("limits").or_insert_with(|| toml::Table::new().into()).as_table_mut().unwrap();
+        limits.extend([("deadline_ms", 10_000), ("startup_ms", 60_000)].map(|(key, ms)| (key.to_owned(), ms.into())));
+    }
+    manifest.insert("chain".to_owned(), toml::Table::from_iter([("deadline_ms".to_owned(), 10_000.into())]).into());
+    dir.manifest(&manifest.to_string());
+    dir
+}
+
+/// The gateway holds each plugin to its cases before it loads it, in the sandbox.
+#[test]
+fn each_plugin_has_an_entry_and_cases_that_hold() {
+    let manifest: toml::Table = fs::read_to_string(root().join("plugins/plugins.toml")).unwrap().parse().unwrap();
+    let entries = manifest["plugin"].as_array().unwrap().iter();
+    let listed: BTreeSet<String> = entries.map(|entry| entry["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(listed, shipped().into_keys().collect());
+    let status = directory(|_| true).host().status();
+    let hooks: HashMap<_, _> = status.into_iter().map(|status| (status.plugin, status.hooks)).collect();
+    assert_eq!(hooks.len(), listed.len());
+    assert_eq!(
+        (&hooks["body-shape"], &hooks["word-filter"]),
+        (&vec!["validate"], &vec!["filter"]),
+        "what they implement"
+    );
+}
+
+/// An exception is no verdict: the call fails, and its author finds where in the gateway's log.
+#[test]
+fn uncaught_exceptions_fail_the_call_and_are_logged_with_their_stack() {
+    for (name, thrown, place) in [("throwing", "TypeError", "lookUp"), ("raising", "KeyError: 'absent'", "look_up")] {
+        let dir = Dir::empty();
+        dir.write(&format!("{name}.wasm"), &fs::read(scripted().join(format!("{name}.wasm"))).unwrap());
+        let manifest = format!(
+            "[chain]\ndeadline_ms = 10000\n[[plugin]]\nname = {name:?}\n[plugin.limits]\nstartup_ms = 60000\nmemory_mib = 32\ndeadline_ms = 10000\n"
+        );
+        dir.manifest(&manifest);
+        let host = dir.host();
+        for (text, outcome, words) in [
+            ("throw", "failed", [thrown, place]),
+            ("nothing", "failed", ["TypeError", "validate must return a verdict"]),
+            ("fine", "stored", ["", ""]),
+        ] {
+            let lines =
+                logged(|| assert_eq!(send(&host, json!({"text": text})).outcome, outcome, "{name}: {text}")).concat();
+            assert!(words.iter().all(|word| lines.contains(word)), "{name}: {text}: {lines}");
+        }
+        dir.manifest(&format!("{manifest}[plugin.config]\nrefuse = \"not with me\"\n"));
+        let refused = host.reload().unwrap_err().to_string();
+        assert_eq!(refused, format!("plugin {name} refuses its configuration: not with me"));
+    }
+}
+
+#[tokio::test]
+async fn messages_pass_all_of_a_chain_or_meet_the_one_that_objects() {
+    let chain = ["body-shape", "link-guard", "pii-mask", "word-filter", "mention-limit", "script-guard"];
+    let dir = tokio::task::spawn_blocking(move || directory(|name| chain.contains(&name))).await.unwrap();
+    let world = World::new().await;
+    let (gateway, _worker) =
+        (world.gateway_with(&[("PLUGINS_DIR", dir.path().to_str().unwrap())]).await, world.worker().await);
+    let user = Uuid::new_v4();
+    let conversation = world.conversation(&[user]).await;
+    let mut client = Client::joined(gateway.port, user, conversation).await;
+    let send = |text: &str| json!({"op": "send", "conversation_id": conversation, "body": {"text": text}});
+    client.ok(send("@철수 내 번호는 010-1234-5678, https://good.example")).await;
+    assert_eq!(client.message().await, ("@철수 내 번호는 ***-****-****, https://good.example".to_owned(), 1));
+    let annotations = world.sql.query_one("SELECT annotations::text FROM messages", &[]).await.unwrap();
+    let annotations: Value = serde_json::from_str(annotations.get(0)).unwrap();
+    assert_eq!(annotations, json!({"mention-limit": {"mentions": "1"}, "pii-mask": {"masked_phones": "1"}}));
+    for (text, plugin, code) in [
+        ("http://www.evil.example", "link-guard", "link_denied"),
+        ("@everyone, look!", "mention-limit", "mentions_everybody"),
+        ("log in at pаypal", "script-guard", "imitation"),
+    ] {
+        let reply = client.request(send(text)).await;
+        let told = ["code", "plugin", "reject_code"].map(|key| reply[key].as_str().unwrap_or_default());
+        assert_eq!(told, ["rejected", plugin, code], "{reply}");
+    }
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 1);
+}
