@@ -100,8 +100,9 @@ mod tests {
     }
 
     fn conclude_with(disposition: Disposition, replacement: Option<Body>) -> Screening {
-        let replacement = replacement.map(|body| Replacement { by: by(), body });
-        conclude(permitted(), Decision { disposition, replacement, ..Decision::default() })
+        let mut decision = Decision::from(disposition);
+        decision.replacement = replacement.map(|body| Replacement { by: by(), body });
+        conclude(permitted(), decision)
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod common;
 use std::time::Duration;
 
 use arcyou_outbox_worker::RelayConfig;
+
 use common::{Bed, quick};
 
 /// The parked row's tries and error.

@@ -6,9 +6,10 @@ mod common;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use common::process::{PROGRAM, Process};
 use common::{Bed, in_time, signal};
-use serde_json::Value;
 
 /// Until it is rolled back, rows can be claimed and not marked.
 async fn hold_marks(bed: &Bed) -> tokio_postgres::Client {

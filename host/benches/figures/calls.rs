@@ -5,8 +5,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use arcyou_plugin_host::{Options as HostOptions, PluginHost};
-use arcyou_protocol::body::{Body, BodyLimits};
 use arcyou_plugin_sdk::{Filter as _, testing};
+use arcyou_protocol::body::{Body, BodyLimits};
 use serde_json::json;
 use uuid::Uuid;
 use wasmtime::component::{Component, HasSelf, Linker};

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use arcyou_gateway::config::{Config, Mode};
-use arcyou_gateway::session::shared::SessionLimits;
 use arcyou_gateway::server::handshake;
+use arcyou_gateway::session::shared::SessionLimits;
 use axum::Router;
 use axum::extract::State;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};

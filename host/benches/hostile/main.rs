@@ -15,15 +15,16 @@ use std::time::{Duration, Instant};
 
 use arcyou_plugin_host::{Options, PluginHost};
 use arcyou_protocol::body::{Body, BodyLimits};
-use neighbours::Neighbours;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use neighbours::Neighbours;
 use support::World;
 use support::client::Client;
 use support::hostile::{DEEDS, Deed, File, files};
 use support::plugins::{built, directory};
 use support::program::Program;
-use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 /// How long each deed is done, and by how many at once.
 const EACH: Duration = Duration::from_secs(4);

@@ -1,4 +1,4 @@
-//! Every code and every close code of the README's tables, reached from outside.
+//! Every code and every close code of the documented tables, reached from outside.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -257,10 +257,10 @@ async fn every_code_is_reached() {
 }
 
 #[test]
-fn the_readme_has_every_code() {
-    let readme = include_str!("../../../README.md");
+fn the_documentation_has_every_code() {
+    let page = include_str!("../../../docs/protocol.md");
     let rows = ErrorCode::ALL.iter().map(|code| format!("| `{}` |{} |", code.value(), code.meaning()));
     let closes = CloseCode::ALL.iter().map(|code| format!("| {} |{} |", code.value(), code.meaning()));
-    let missing: Vec<String> = rows.chain(closes).filter(|row| !readme.contains(row.as_str())).collect();
-    assert!(missing.is_empty(), "put these rows into the README's tables:\n{}", missing.join("\n"));
+    let missing: Vec<String> = rows.chain(closes).filter(|row| !page.contains(row.as_str())).collect();
+    assert!(missing.is_empty(), "put these rows into the tables of docs/protocol.md:\n{}", missing.join("\n"));
 }

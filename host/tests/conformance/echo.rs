@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arcyou_gateway::session::shared::SessionLimits;
 use arcyou_gateway::server::handshake;
 use arcyou_gateway::session::read_budget::ReadBudget;
+use arcyou_gateway::session::shared::SessionLimits;
 use arcyou_gateway::session::wire::{answer_farewell, close_code, farewell};
 use axum::extract::State;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};

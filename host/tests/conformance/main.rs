@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::Stdio;
 
 use arcyou_gateway::config::{Config, Mode};
-use arcyou_gateway::session::shared::SessionLimits;
 use arcyou_gateway::server::handshake;
+use arcyou_gateway::session::shared::SessionLimits;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use arcyou_protocol::body::{Body, BodyLimits};
-use arcyou_protocol::{Echo, ErrorCode, Failure, FrameLimits, Operation, parse};
+use arcyou_protocol::{Action, Command, Echo, ErrorCode, Failure, FrameLimits, Operation, UserOperation, parse};
 use serde_json::value::RawValue;
 
 use crate::damage::{Damaged, Sample, damaged};
@@ -43,11 +43,14 @@ fn any_frame_is_understood_or_refused() {
 fn answer(text: &str) -> &'static str {
     match parse(text, &LIMITS) {
         Ok(frame) => {
-            if let Operation::Send { body, .. } = &frame.operation {
+            if let Operation::User(UserOperation::Command(Command { action: Action::Send { body }, .. })) =
+                &frame.operation
+            {
                 assert_eq!(Body::parse(body.as_str(), &LIMITS.body).as_ref(), Ok(body), "what is canonical stays so");
             }
-            check(&Failure::new(ErrorCode::Unavailable, "later"), frame.operation.name(), &frame.echo);
-            frame.operation.name()
+            let op = frame.operation.op().value();
+            check(&Failure::new(ErrorCode::Unavailable, "later"), op, &frame.echo);
+            op
         }
         Err(error) => {
             check(&Failure::new(error.code, error.text), error.op, &error.echo);

@@ -1,4 +1,4 @@
-//! What plugins may do beside answering: values in Redis, requests over HTTP, decisions about joins; and interface versions.
+//! What plugins may do beside answering: values in Redis, requests over HTTP, decisions about joins; and the interface itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arcyou_plugin_host::{Options, PluginHost};
 use arcyou_protocol::body::BodyLimits;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -20,7 +19,9 @@ use crate::support::client::Client;
 use crate::support::guests::{Dir, annotations, logged, send};
 use crate::support::plugins::directory;
 
-const WIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-sdk/wit");
+/// What plugins are built against.
+const PACKAGE: &str = include_str!("../../../plugin-sdk/wit/1.0.0/gateway.wit");
+const WORLDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-sdk/worlds");
 
 fn message(conversation: Uuid, text: &str) -> Value {
     json!({"op": "send", "conversation_id": conversation, "body": {"text": text}})

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use arcyou_plugin_host::{KvError, KvStore, MemoryKv, RedisKv};
 use arcyou_local_services::Redis;
+use arcyou_plugin_host::{KvError, KvStore, MemoryKv, RedisKv};
 
 const LONG: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(1);

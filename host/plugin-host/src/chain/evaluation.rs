@@ -177,6 +177,12 @@ impl Disposition {
     }
 }
 
+impl From<Disposition> for Decision {
+    fn from(disposition: Disposition) -> Self {
+        Self { disposition, ..Self::default() }
+    }
+}
+
 impl Decision {
     /// The plugin that ended the chain, or else the last one that replaced the body.
     pub fn by(&self) -> Option<&Arc<Provenance>> {

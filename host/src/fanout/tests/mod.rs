@@ -14,6 +14,7 @@ use arcyou_platform::bus::Bus;
 use arcyou_platform::contract::PubSubMode;
 use arcyou_platform::health::Health;
 use arcyou_protocol::Seq;
+use arcyou_protocol::event::backfill_frame;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -77,7 +78,7 @@ impl World {
             let page = self.store.messages_after(conversation, cursor, 1000).await.unwrap();
             for message in page {
                 cursor = message.seq;
-                frames.push_back(serde_json::from_str(backfill_frame(conversation, &message.json).as_str()).unwrap());
+                frames.push_back(serde_json::from_str(&backfill_frame(conversation, &message.json)).unwrap());
             }
             // Things happen between reading and attaching.
             tokio::time::sleep(Duration::from_millis(cursor.unsigned_abs() % 7)).await;

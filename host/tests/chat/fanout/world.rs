@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcyou_gateway::fanout::{Fanout, FanoutConfig, Membership};
-use arcyou_protocol::event::backfill_frame;
 use arcyou_gateway::fanout::outbound::Outbound;
+use arcyou_gateway::fanout::{Fanout, FanoutConfig, Membership};
 use arcyou_gateway::store::Store;
 use arcyou_local_services::{PgBouncer, PgBouncerOptions};
 use arcyou_platform::bus::{Bus, Publication};
 use arcyou_platform::contract::{PubSubMode, envelope_text};
 use arcyou_platform::database;
 use arcyou_platform::health::Health;
+use arcyou_protocol::event::backfill_frame;
 use serde_json::Value;
 use tokio_postgres::Client as Database;
 use tokio_util::sync::CancellationToken;
@@ -112,7 +112,7 @@ impl World {
         self.database.execute(admit, &[&conversation, &user]).await.unwrap();
         let outbound = Arc::new(Outbound::new(1 << 20));
         let (mut room, mut cursor, mut frames) = (self.fanout.enter(conversation), after, VecDeque::new());
-        let mut target = self.store.standing(conversation, user).await.unwrap().unwrap().last_seq;
+        let mut target = self.store.participation(conversation, user).await.unwrap().unwrap().last_seq;
         let membership = loop {
             if cursor < target {
                 for message in self.store.messages_after(conversation, cursor, 1000).await.unwrap() {
