@@ -1,6 +1,6 @@
-//! A row in `plugin_audit` for each message that plugins entry from being stored, written beside the message's path: in batches,
-//! never waited for, and lossy when more comes than the database takes. (What was held or replaced leaves its row in the
-//! message's own transaction.) Old rows are removed here as well.
+//! A row in `plugin_audit` for each message that plugins entry from being stored, written beside the message's path: in
+//! batches, never waited for, and lossy when more comes than the database takes. (What was held or replaced leaves its
+//! row in the message's own transaction.) Old rows are removed here as well.
 
 use std::time::Duration;
 

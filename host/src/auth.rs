@@ -17,7 +17,6 @@ const CLOCK_SKEW_SECONDS: f64 = 10.0;
 /// Who a socket speaks for, and until when.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Identity {
-    /// The user.
     pub user: Uuid,
     /// When the right ends, in seconds since the epoch; none in development.
     pub expires_at: Option<f64>,

@@ -7,14 +7,13 @@ use arcyou_protocol::{Command, ErrorCode, Failure};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-/// For how long the database's answer about somebody who has not joined is believed. What plugins see may be as old as this; what is
-/// stored is not, since the message's own transaction checks again.
+/// For how long the database's answer about somebody who has not joined is believed. What plugins see may be as old as
+/// this; what is stored is not, since the message's own transaction checks again.
 const BELIEVED: Duration = Duration::from_secs(1);
 
 /// A command as an authenticated user submitted it. Nothing is known about the user's right to the conversation yet.
 #[derive(Debug)]
 pub struct Submitted {
-    /// The authenticated user.
     pub sender: Uuid,
     /// What is to be changed, and where.
     pub command: Command,
@@ -27,8 +26,8 @@ pub trait Participants: Send + Sync {
     async fn role(&self, conversation: Uuid, user: Uuid) -> Result<Option<String>, Failure>;
 }
 
-/// A command whose sender was a participant a moment ago. The only input of the plugin chain. (The database checks again
-/// in the command's own transaction.)
+/// A command whose sender was a participant a moment ago. The only input of the plugin chain. (The database checks
+/// again in the command's own transaction.)
 #[derive(Debug)]
 pub struct Permitted {
     submitted: Submitted,
@@ -48,8 +47,8 @@ impl JoinedRole {
     }
 }
 
-/// What a socket was last told of its user's standing in a conversation that it writes to without having joined it, as senders
-/// of notices do: one question a second, and not one for each message. Boxed, since few sockets have one.
+/// What a socket was last told of its user's standing in a conversation that it writes to without having joined it, as
+/// senders of notices do: one question a second, and not one for each message. Boxed, since few sockets have one.
 #[derive(Debug, Default)]
 pub struct RoleCache(Option<Box<Answer>>);
 

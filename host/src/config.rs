@@ -138,7 +138,8 @@ fn authenticator(reader: &mut Reader<'_>) -> Option<Authenticator> {
     }
 }
 
-/// A folder that was named must be there; the default one may be absent, or hold sources as in this project's repository.
+/// A folder that was named must be there; the default one may be absent, or hold sources as in this project's
+/// repository.
 fn plugins_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
     match reader.optional::<PathBuf>("PLUGINS_DIR") {
         Some(dir) if dir.is_dir() => Some(dir),

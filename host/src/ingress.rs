@@ -79,8 +79,8 @@ enum Answer {
 }
 
 impl Ingress {
-    /// Takes a command as far as the batch. Calls for one socket must follow one another, so that its changes are stored in
-    /// the order of its frames; what is pending may then be awaited side by side.
+    /// Takes a command as far as the batch. Calls for one socket must follow one another, so that its changes are
+    /// stored in the order of its frames; what is pending may then be awaited side by side.
     pub async fn accept(
         &self,
         submitted: Submitted,
@@ -137,8 +137,9 @@ impl Ingress {
         }
     }
 
-    /// What is stored or held already is not refused, whatever the plugins say by now: a reload or a flood limit must not turn
-    /// a repeat into a refusal. What they let through need not be looked up, since the message's own transaction does.
+    /// What is stored or held already is not refused, whatever the plugins say by now: a reload or a flood limit must
+    /// not turn a repeat into a refusal. What they let through need not be looked up, since the message's own
+    /// transaction does.
     async fn existing(&self, conversation: Uuid, sender: Uuid, key: &str) -> Result<Option<Reply>, Failure> {
         let existing = self.store.find_by_key(conversation, sender, key).await.map_err(logged)?;
         Ok(existing.map(|existing| match existing {

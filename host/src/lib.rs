@@ -1,10 +1,11 @@
-//! A chat gateway: JSON over WebSocket, a chain of sandboxed plugins, one transaction per batch of messages, and fan-out.
+//! A chat gateway: JSON over WebSocket, a chain of sandboxed plugins, one transaction per batch of messages, and
+//! fan-out.
 //!
 //! Data walks three lines, each one way. The modules stand in the order in which data meets them.
 //!
-//! 1. **Inbound**: [`server`] → [`session`] → [`ingress`]: [`authorize`] → [`screen`] → [`batch`] → [`store`] → ack. Each step
-//!    changes the type of what it carries (`Command` → `Submitted` → `Permitted` → `Screened` → `Committed`), with private
-//!    constructors, so that none can be skipped.
+//! 1. **Inbound**: [`server`] → [`session`] → [`ingress`]: [`authorize`] → [`screen`] → [`batch`] → [`store`] → ack.
+//!    Each step changes the type of what it carries (`Command` → `Submitted` → `Permitted` → `Screened` → `Committed`),
+//!    with private constructors, so that none can be skipped.
 //! 2. **Outbox**: wake → claim → publish → mark. That is the worker's line, in `arcyou_outbox_worker`; the gateway only
 //!    hints at it ([`wake`]).
 //! 3. **Outbound**: [`fanout`]: subscriber → resequence → room → outbound → socket.

@@ -13,7 +13,8 @@ use arcyou_plugin_host::tool::PluginCommand;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use mimalloc::MiMalloc;
 
-/// Many small pieces of memory, made by one thread and freed by another: measurably cheaper than with the system's allocator.
+/// Many small pieces of memory, made by one thread and freed by another: measurably cheaper than with the system's
+/// allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

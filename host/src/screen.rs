@@ -20,10 +20,7 @@ pub enum Screening {
     /// A plugin refuses it.
     Rejected(Rejection),
     /// A plugin failed, and its `on_error` refuses what it cannot judge.
-    Failed {
-        /// That plugin.
-        by: Arc<Provenance>,
-    },
+    Failed { by: Arc<Provenance> },
 }
 
 /// A command that every plugin let through. Only this file makes one, and only this can be stored.
@@ -36,9 +33,9 @@ pub struct Screened {
 }
 
 impl Screened {
-    /// What the store needs: the command with its body as the plugins left it, annotations (the text of a JSON object with
-    /// an object for each plugin), the plugin that holds it or else the last one that replaced its body, and why it is to be
-    /// held for review.
+    /// What the store needs: the command with its body as the plugins left it, annotations (the text of a JSON object
+    /// with an object for each plugin), the plugin that holds it or else the last one that replaced its body, and why
+    /// it is to be held for review.
     pub fn into_parts(self) -> (Submitted, Option<String>, Option<Arc<Provenance>>, Option<String>) {
         (self.submitted, self.annotations, self.decided_by, self.hold_reason)
     }

@@ -1,4 +1,5 @@
-//! What wit-bindgen makes of `wit/`: one world for each hook, so that a plugin's component exports only what it implements.
+//! What wit-bindgen makes of `wit/`: one world for each hook, so that a plugin's component exports only what it
+//! implements.
 
 #![allow(missing_docs, unsafe_code, unreachable_pub)]
 

@@ -1,4 +1,5 @@
-//! Requests to the hosts that the operator lists: `grants = ["http"]` and `[plugin.http]` with `hosts` in `plugins.toml`.
+//! Requests to the hosts that the operator lists: `grants = ["http"]` and `[plugin.http]` with `hosts` in
+//! `plugins.toml`.
 //!
 //! While a plugin is made ([`Plugin::new`](crate::Plugin::new)) every request is [`Error::Unavailable`].
 //!
@@ -21,8 +22,8 @@ pub(crate) mod types;
 pub use types::{Error, Request, Response};
 
 impl Request {
-    /// Sends it and waits for the whole response. Redirections are not followed: they are responses. In native tests the
-    /// answer is what [`testing::answer_http`](crate::testing::answer_http) says.
+    /// Sends it and waits for the whole response. Redirections are not followed: they are responses. In native tests
+    /// the answer is what [`testing::answer_http`](crate::testing::answer_http) says.
     ///
     /// ```
     /// use arcyou_plugin_sdk::http::{Error, Request};

@@ -73,8 +73,8 @@ impl Admission {
         Self(None)
     }
 
-    /// The join is refused. The user sees the plugin's name, `code`, a stable token for programs (`[a-z0-9_.-]`, at most
-    /// 64 bytes), and `reason`, a sentence for people (at most 1 KiB).
+    /// The join is refused. The user sees the plugin's name, `code`, a stable token for programs (`[a-z0-9_.-]`, at
+    /// most 64 bytes), and `reason`, a sentence for people (at most 1 KiB).
     ///
     /// ```
     /// assert!(!arcyou_plugin_sdk::Admission::refuse("banned", "you are banned until Monday").is_allowed());

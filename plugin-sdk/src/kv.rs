@@ -74,8 +74,8 @@ pub fn delete(key: &str) -> Result<bool, Error> {
     wire::delete(key).map_err(Error::from)
 }
 
-/// Adds to a number in one step that no other call can come between, and answers the sum. A key that is not there counts as
-/// zero and begins to live for `ttl`; one that is there lives as long as it was going to.
+/// Adds to a number in one step that no other call can come between, and answers the sum. A key that is not there
+/// counts as zero and begins to live for `ttl`; one that is there lives as long as it was going to.
 ///
 /// ```
 /// # use std::time::Duration;

@@ -1,8 +1,8 @@
 //! Write plugins for the ArcYou chat gateway in Rust.
 //!
 //! A plugin is a type that implements [`Plugin`] (how it is made from its configuration) and a trait for each hook that
-//! it wants: [`Validate`] (may this message stand?), [`Filter`] (what does it become?), [`OnJoin`] (may this user join?).
-//! [`export!`] names those hooks.
+//! it wants: [`Validate`] (may this message stand?), [`Filter`] (what does it become?), [`OnJoin`] (may this user
+//! join?). [`export!`] names those hooks.
 //!
 //! ```
 //! use arcyou_plugin_sdk::{Message, Plugin, Validate, Verdict};
@@ -51,9 +51,12 @@
 //! - The body is the text of a JSON object without duplicate keys, within the gateway's limits of size and depth.
 //! - `new` runs once for each instance. The gateway keeps several instances and replaces them as it likes, so what a
 //!   plugin remembers between messages is a cache at best.
-//! - There is no file, no network and no environment, and `SystemTime::now()` panics. What an operator grants by name is in
-//!   [`clock`], [`random`], [`kv`] and [`http`]; a plugin that uses what it is not granted is not loaded.
-//! - A panic, an endless loop or too much memory spoils the one message in hand; the panic's text is in the gateway's log.
+//! - There is no file, no network and no environment, and `SystemTime::now()` panics. What an operator grants by name
+//!   is in [`clock`], [`random`], [`kv`] and [`http`]; a plugin that uses what it is not granted is not loaded.
+//! - A panic, an endless loop or too much memory spoils the one message in hand; the panic's text is in the gateway's
+//!   log.
+
+#![warn(missing_docs)]
 
 mod bindings;
 pub mod clock;
@@ -86,11 +89,12 @@ pub mod __private {
 /// A plugin: made from its configuration, then asked by the hooks that it implements.
 pub trait Plugin: Sized {
     /// The table `[plugin.config]` of `plugins.toml`, which is `{}` when it is absent. Give it
-    /// `#[serde(deny_unknown_fields)]`, and the operator's slips are errors that name the key. [`NoConfig`] takes nothing.
+    /// `#[serde(deny_unknown_fields)]`, and the operator's slips are errors that name the key. [`NoConfig`] takes
+    /// nothing.
     type Config: DeserializeOwned;
 
-    /// Makes the plugin. The error tells the operator what to change in the configuration; the gateway does not load the
-    /// plugin then.
+    /// Makes the plugin. The error tells the operator what to change in the configuration; the gateway does not load
+    /// the plugin then.
     fn new(config: Self::Config) -> Result<Self, String>;
 }
 

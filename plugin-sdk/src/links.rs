@@ -1,5 +1,5 @@
-//! Links in a text, as widely as any client sees them: what counts is the host that a client would ask for a preview, whatever
-//! the text makes of it. With the feature `links`.
+//! Links in a text, as widely as any client sees them: what counts is the host that a client would ask for a preview,
+//! whatever the text makes of it. With the feature `links`.
 
 use std::ops::Range;
 
@@ -13,8 +13,8 @@ pub struct Link {
     pub place: Range<usize>,
     /// In lower case, without the colon; `https` if it has none of its own.
     pub scheme: String,
-    /// The host as the network knows it (in lower case, other alphabets as `xn--`), and then what a client takes for it that
-    /// knows no other letters than a to z. None: nobody can tell.
+    /// The host as the network knows it (in lower case, other alphabets as `xn--`), and then what a client takes for it
+    /// that knows no other letters than a to z. None: nobody can tell.
     pub hosts: Vec<String>,
     /// It has no scheme of its own.
     pub bare: bool,

@@ -109,8 +109,9 @@ impl Message {
         Verdict::replace(&fields)
     }
 
-    /// The verdict that rewrites strings wherever they stand in the body: in these top-level fields, or in all if none is
-    /// named. `rewrite` gets each string, and answers the one to take its place, or `None`. Accepts if it never does.
+    /// The verdict that rewrites strings wherever they stand in the body: in these top-level fields, or in all if none
+    /// is named. `rewrite` gets each string, and answers the one to take its place, or `None`. Accepts if it never
+    /// does.
     ///
     /// ```
     /// use arcyou_plugin_sdk::testing::message;

@@ -108,8 +108,8 @@ pub trait Exported: Plugin {
     fn ask(&self, hook: &str, message: &Message) -> Option<Verdict>;
 }
 
-/// What the gateway makes of a message with this plugin alone: the validator, the filter and, if that replaced the body,
-/// the validator again, each seeing what was noted before.
+/// What the gateway makes of a message with this plugin alone: the validator, the filter and, if that replaced the
+/// body, the validator again, each seeing what was noted before.
 ///
 /// ```
 /// use arcyou_plugin_sdk::{Filter, Message, NoConfig, Plugin, Validate, Verdict, testing};

@@ -17,7 +17,6 @@ pub struct Config {
     pub database_url: DatabaseUrl,
     /// `REDIS_URL`
     pub redis_url: RedisUrl,
-    /// How to relay.
     pub relay: RelayConfig,
     /// `ADMIN_ADDR`
     pub admin_addr: SocketAddr,
@@ -91,7 +90,8 @@ fn pool_size(env: &mut Reader<'_>) -> usize {
 }
 
 impl RelayConfig {
-    /// Reads `PUBSUB_MODE`, `POLL_INTERVAL_MS`, `BATCH_SIZE`, `MAX_RETRIES`, `MAX_PAYLOAD_BYTES` and `OUTBOX_RETENTION_HOURS`.
+    /// Reads `PUBSUB_MODE`, `POLL_INTERVAL_MS`, `BATCH_SIZE`, `MAX_RETRIES`, `MAX_PAYLOAD_BYTES` and
+    /// `OUTBOX_RETENTION_HOURS`.
     pub fn read(env: &mut Reader<'_>) -> Self {
         let default = Self::default();
         let hours = env.within("OUTBOX_RETENTION_HOURS", 72, 0..=87_600);

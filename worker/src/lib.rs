@@ -1,9 +1,9 @@
 //! The outbox relay.
 //!
-//! In the order in which an event passes: a gateway's commit publishes a hint on `WAKE_CHANNEL`, or a second passes; the
-//! relay claims rows from the [`outbox`], publishes their envelopes over the bus and marks them. Pruning removes rows that were
-//! processed long ago. [`run`] does all of it until it is told to stop. What the worker shares with the gateway is in
-//! `arcyou_platform`.
+//! In the order in which an event passes: a gateway's commit publishes a hint on `WAKE_CHANNEL`, or a second passes;
+//! the relay claims rows from the [`outbox`], publishes their envelopes over the bus and marks them. Pruning removes
+//! rows that were processed long ago. [`run`] does all of it until it is told to stop. What the worker shares with the
+//! gateway is in `arcyou_platform`.
 
 mod config;
 mod gauges;
@@ -26,8 +26,9 @@ use arcyou_platform::health::Health;
 
 use crate::relay::Relay;
 
-/// Relays the outbox until `shutdown`, then finishes the batch in hand. Outages of PostgreSQL or the bus end nothing: they are
-/// waited out, and shown in `health` (the part `database` is this function's, and known from the call on; a bus has its own).
+/// Relays the outbox until `shutdown`, then finishes the batch in hand. Outages of PostgreSQL or the bus end nothing:
+/// they are waited out, and shown in `health` (the part `database` is this function's, and known from the call on; a
+/// bus has its own).
 pub fn run(
     config: RelayConfig,
     pool: Pool,

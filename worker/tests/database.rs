@@ -1,5 +1,5 @@
 //! PostgreSQL failing in the middle of things: no row is to blame, none is lost, and time is the database's.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
@@ -24,7 +24,8 @@ async fn whatever_the_database_fails_with_burns_nothing() {
     let bed = Bed::new().await;
     let mut listener = bed.listener().await;
     let worker = bed.worker(quick());
-    // Serialization failure, deadlock, time-out, no lock, no disk, no memory, read-only, a broken disk, an internal error.
+    // Serialization failure, deadlock, time-out, no lock, no disk, no memory, read-only, a broken disk, an internal
+    // error.
     for code in ["40001", "40P01", "57014", "55P03", "53100", "53200", "25006", "58030", "XX000"] {
         fail_marks(&bed, code).await;
         let ids = bed.insert(20).await;

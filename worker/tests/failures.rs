@@ -1,5 +1,5 @@
 //! Rows that fail by themselves, and outages that no row is blamed for.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

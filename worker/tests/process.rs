@@ -1,5 +1,5 @@
 //! The real program: signals, exit codes, the admin listener, `parked`.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

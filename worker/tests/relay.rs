@@ -1,5 +1,5 @@
 //! Rows to events, with nothing broken.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
@@ -170,7 +170,8 @@ async fn claims_and_counts_use_the_indexes() {
     assert_eq!(bed.value::<i64>("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'outbox'").await, 0);
 }
 
-/// A burst of which the planner knows nothing: it would read and sort all that is pending for each claim, if it were let.
+/// A burst of which the planner knows nothing: it would read and sort all that is pending for each claim, if it were
+/// let.
 #[tokio::test]
 async fn a_claim_reads_no_more_than_it_takes() {
     let bed = Bed::new().await;
@@ -183,8 +184,8 @@ async fn a_claim_reads_no_more_than_it_takes() {
     worker.stop().await;
     let index = "FROM pg_stat_user_indexes WHERE indexrelname = 'outbox_pending'";
     bed.until(&format!("SELECT idx_tup_read >= 20000 {index}")).await;
-    // Two hundred claims; reading everything for each would be two million. Sweeps, of which a slow machine makes more, read
-    // some of what is done again.
+    // Two hundred claims; reading everything for each would be two million. Sweeps, of which a slow machine makes more,
+    // read some of what is done again.
     let read = bed.value::<i64>(&format!("SELECT idx_tup_read {index}")).await;
     assert!(read < 1_000_000, "{read}");
 }

@@ -1,5 +1,5 @@
-//! What a plugin's call costs: the gateway's whole way around it against the bare call, and a plugin's work in the sandbox
-//! against the same code outside.
+//! What a plugin's call costs: the gateway's whole way around it against the bare call, and a plugin's work in the
+//! sandbox against the same code outside.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! How long a sender waits for its acknowledgement, and how long until the message is on another gateway, at a steady rate.
+//! How long a sender waits for its acknowledgement, and how long until the message is on another gateway, at a steady
+//! rate.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -183,7 +184,8 @@ async fn transactions(servers: &Servers, total: u64) -> Latencies {
     latencies
 }
 
-/// The same transactions on one connection, each as soon as the one before is done: what one takes when none waits for another.
+/// The same transactions on one connection, each as soon as the one before is done: what one takes when none waits for
+/// another.
 async fn one_after_another(servers: &Servers) -> Latencies {
     let database = servers.database().await;
     let conversations = database.conversations(CONVERSATIONS, 2).await;

@@ -1,13 +1,13 @@
 //! What the gateway costs, each figure beside a ceiling that is measured in the same run: `make bench`.
 //!
-//! Machines differ, and one machine differs from minute to minute; a ratio to what the same machine could do at best, measured a
-//! moment before or after, differs little. Each figure takes several rounds of ceiling and product in turn. The product is the
-//! release binaries: gateways and workers, PostgreSQL (fsync on) behind PgBouncer in transaction mode, Redis; all of it shares
-//! this machine with the load, as each line says.
+//! Machines differ, and one machine differs from minute to minute; a ratio to what the same machine could do at best,
+//! measured a moment before or after, differs little. Each figure takes several rounds of ceiling and product in turn.
+//! The product is the release binaries: gateways and workers, PostgreSQL (fsync on) behind PgBouncer in transaction
+//! mode, Redis; all of it shares this machine with the load, as each line says.
 //!
-//! Where the load has a rate it is open: each message has an intended time, and latency is counted from there, so that a
-//! stall is not hidden by waiting for it (coordinated omission).
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+//! Where the load has a rate it is open: each message has an intended time, and latency is counted from there, so that
+//! a stall is not hidden by waiting for it (coordinated omission).
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod calls;
 mod chain;

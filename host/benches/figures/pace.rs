@@ -1,4 +1,5 @@
-//! Intended times, from a thread of its own: the runtime's timers are good to a millisecond, a thread's sleep to a twentieth of one.
+//! Intended times, from a thread of its own: the runtime's timers are good to a millisecond, a thread's sleep to a
+//! twentieth of one.
 
 use std::thread;
 use std::time::{Duration, Instant};

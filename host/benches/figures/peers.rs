@@ -1,5 +1,5 @@
-//! Servers over the gateway's WebSocket layer that do next to nothing: what is left of a gateway without its work. Each is a process
-//! of its own, as a gateway is, that prints its port.
+//! Servers over the gateway's WebSocket layer that do next to nothing: what is left of a gateway without its work. Each
+//! is a process of its own, as a gateway is, that prints its port.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};

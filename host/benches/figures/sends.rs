@@ -1,5 +1,5 @@
-//! Durable sends at full load: how many, against one transaction for each and against the same batches without a gateway,
-//! and what PostgreSQL does for them.
+//! Durable sends at full load: how many, against one transaction for each and against the same batches without a
+//! gateway, and what PostgreSQL does for them.
 
 use std::path::PathBuf;
 use std::process::Command;

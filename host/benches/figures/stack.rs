@@ -30,8 +30,8 @@ impl Servers {
         Self { postgres, bouncer, redis: Redis::start().unwrap() }
     }
 
-    /// An empty database with the gateway's schema. The one before is dropped: what is done about it later, such as vacuuming,
-    /// would be measured as well.
+    /// An empty database with the gateway's schema. The one before is dropped: what is done about it later, such as
+    /// vacuuming, would be measured as well.
     pub async fn database(&self) -> Database<'_> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);

@@ -1,9 +1,10 @@
 //! What hostile plugins do, and what the neighbours notice: `make bench-hostile`.
 //!
-//! One gateway process with one plugin that is called for one conversation alone, and does there whatever its messages ask for, as
-//! fast as the answers come. In other conversations people say something at a steady rate; the time from the intended moment of each
-//! message to its acknowledgement is what counts, so that a stall is not hidden by waiting for it. Everything shares this machine.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+//! One gateway process with one plugin that is called for one conversation alone, and does there whatever its messages
+//! ask for, as fast as the answers come. In other conversations people say something at a steady rate; the time from
+//! the intended moment of each message to its acknowledgement is what counts, so that a stall is not hidden by waiting
+//! for it. Everything shares this machine.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod neighbours;
 #[path = "../../tests/support/mod.rs"]

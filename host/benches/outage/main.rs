@@ -1,10 +1,10 @@
 //! What people notice of a Redis that is killed, and comes back empty: `make bench-outage`.
 //!
-//! The release binaries: two gateways and two workers, PostgreSQL (fsync on) behind PgBouncer in transaction mode, and Redis,
-//! all on this machine together with the load. The load is open: each message has an intended time, and every latency is
-//! counted from there, so that a stall is not hidden by waiting for it. Each conversation has a member on either gateway;
-//! delivery is what the sender's partner, on the other gateway, notices.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+//! The release binaries: two gateways and two workers, PostgreSQL (fsync on) behind PgBouncer in transaction mode, and
+//! Redis, all on this machine together with the load. The load is open: each message has an intended time, and every
+//! latency is counted from there, so that a stall is not hidden by waiting for it. Each conversation has a member on
+//! either gateway; delivery is what the sender's partner, on the other gateway, notices.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod members;
 mod record;

@@ -1,10 +1,10 @@
 //! What a message costs as an installation grows, one axis after the other: `make bench-scale`.
 //!
-//! Each point of an axis is measured twice with the release binaries: at a fixed rate, for the processor time of every part per
-//! 1,000 messages and for latencies (from the intended send time, so that a stall is not hidden); and, where the axis is about
-//! it, at full load. Everything shares this machine's cores with the load, so that full load says how the cost grows, not
-//! what a machine of its own could do.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+//! Each point of an axis is measured twice with the release binaries: at a fixed rate, for the processor time of every
+//! part per 1,000 messages and for latencies (from the intended send time, so that a stall is not hidden); and, where
+//! the axis is about it, at full load. Everything shares this machine's cores with the load, so that full load says how
+//! the cost grows, not what a machine of its own could do.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod axes;
 #[allow(dead_code)]

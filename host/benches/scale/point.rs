@@ -42,8 +42,8 @@ pub struct Times {
     pub full: u32,
 }
 
-/// What a point shows: processor seconds per 1,000 messages at the steady rate and at full load, where batches are larger, and
-/// milliseconds.
+/// What a point shows: processor seconds per 1,000 messages at the steady rate and at full load, where batches are
+/// larger, and milliseconds.
 pub const COLUMNS: &[&str] = &[
     "gateway",
     "worker",
@@ -145,8 +145,8 @@ impl Point {
         seats.take(self.silent).enumerate().map(seat).collect()
     }
 
-    /// Groups of as many people as a conversation has members share the conversations, so that few sockets talk in many. The
-    /// members of a group are spread over the gateways.
+    /// Groups of as many people as a conversation has members share the conversations, so that few sockets talk in
+    /// many. The members of a group are spread over the gateways.
     async fn talk(&self, sql: &Client, ports: &[u16]) -> Talk {
         let groups = self.conversations.div_ceil(JOINED).max(self.conversations.min(10));
         let people: Vec<Vec<Uuid>> = (0..groups).map(|_| (0..self.members).map(|_| Uuid::new_v4()).collect()).collect();

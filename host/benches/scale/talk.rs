@@ -104,7 +104,8 @@ impl Talk {
         self.sent += 1;
     }
 
-    /// So many messages a second; `begin` is called when the first of them that counts is due. Ends when all were heard.
+    /// So many messages a second; `begin` is called when the first of them that counts is due. Ends when all were
+    /// heard.
     pub async fn at_rate(&mut self, rate: u32, warm_up: u32, seconds: u32, mut begin: impl FnMut()) -> Steady {
         let first = self.sent + u64::from(warm_up * rate);
         self.ears.warm.set(first);
@@ -119,8 +120,8 @@ impl Talk {
         Steady { acks: self.ears.acks.take(), deliveries: self.ears.deliveries.take() }
     }
 
-    /// Keeps so many messages under way. `sample` is called at the beginning and the end of what counts; answers how many were
-    /// acknowledged between the two, and how long that was.
+    /// Keeps so many messages under way. `sample` is called at the beginning and the end of what counts; answers how
+    /// many were acknowledged between the two, and how long that was.
     pub async fn at_full(
         &mut self,
         under_way: u64,

@@ -9,10 +9,15 @@ use crate::error::{ServiceError, While};
 /// The account that the services of this process run as.
 #[derive(Debug, Clone)]
 pub(crate) enum Account {
-    /// The caller's own.
-    Own { uid: u32 },
+    Own {
+        uid: u32,
+    },
     /// The caller is root, and steps down to this one.
-    Unprivileged { name: &'static str, uid: u32, gid: u32 },
+    Unprivileged {
+        name: &'static str,
+        uid: u32,
+        gid: u32,
+    },
 }
 
 impl Account {

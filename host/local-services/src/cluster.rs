@@ -125,8 +125,8 @@ fn lock(directory: &Path) -> Result<File, ServiceError> {
     Ok(file)
 }
 
-/// A server that is still running without its starter is being stopped by its supervisor: wait for that. Left-overs of one that is gone
-/// are removed, since PostgreSQL takes any process that got the same number for the old server.
+/// A server that is still running without its starter is being stopped by its supervisor: wait for that. Left-overs of
+/// one that is gone are removed, since PostgreSQL takes any process that got the same number for the old server.
 fn wait_for_orphan(directory: &Path, data: &Path) -> Result<(), ServiceError> {
     let file = data.join("postmaster.pid");
     let deadline = Instant::now() + ORPHAN_PATIENCE;
@@ -145,8 +145,8 @@ fn wait_for_orphan(directory: &Path, data: &Path) -> Result<(), ServiceError> {
     }
 }
 
-/// Whether this process is the server of these data. A server works in its data directory; where the system does not tell that, its name has
-/// to do.
+/// Whether this process is the server of these data. A server works in its data directory; where the system does not
+/// tell that, its name has to do.
 fn serves(pid: &str, data: &Path) -> bool {
     if Path::new("/proc/self/cwd").exists() {
         // Another user's process hides it, and cannot be the server that ran as this one.
@@ -173,7 +173,8 @@ fn empty(directory: &Path) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// Makes the cluster beside its place and moves it there when complete, so that an interrupted run leaves nothing that looks like one.
+/// Makes the cluster beside its place and moves it there when complete, so that an interrupted run leaves nothing that
+/// looks like one.
 fn create(
     programs: &PostgresPrograms,
     account: &Account,

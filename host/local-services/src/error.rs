@@ -36,7 +36,6 @@ pub enum ServiceError {
     ForeignOwner {
         /// The directory of the service.
         directory: PathBuf,
-        /// The owner's uid.
         owner: u32,
     },
     /// Another process is running a server on the same data.
@@ -72,7 +71,6 @@ pub enum ServiceError {
     /// The port is taken by another process.
     #[error("{service} cannot listen on 127.0.0.1:{port}: the port is taken")]
     PortTaken {
-        /// The service.
         service: &'static str,
         /// The port that was asked for.
         port: u16,
@@ -83,9 +81,7 @@ pub enum ServiceError {
     /// The server ended by itself.
     #[error("{service} ended ({status}); the end of its log:\n{log}")]
     Exited {
-        /// The service.
         service: &'static str,
-        /// How it ended.
         status: String,
         /// The last lines of its log.
         log: String,
@@ -93,7 +89,6 @@ pub enum ServiceError {
     /// The server runs, but did not answer in time.
     #[error("{service} was not ready after {waited:?}; the end of its log:\n{log}")]
     NotReady {
-        /// The service.
         service: &'static str,
         /// How long it was waited for.
         waited: Duration,

@@ -47,7 +47,8 @@ pub(crate) fn program(names: &[&'static str], install: &'static str) -> Result<P
     })
 }
 
-/// The server whose major version is the wanted one if it is installed, otherwise the first on `PATH`, otherwise the newest.
+/// The server whose major version is the wanted one if it is installed, otherwise the first on `PATH`, otherwise the
+/// newest.
 pub(crate) fn postgres(wanted: Option<&str>) -> Result<PostgresPrograms, ServiceError> {
     let mut found = Vec::new();
     for directory in directories().into_iter().chain(package_directories()) {

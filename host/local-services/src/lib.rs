@@ -1,8 +1,9 @@
-//! Private PostgreSQL, PgBouncer and Redis servers, Redis Clusters among them, each a child process on a free port of 127.0.0.1.
+//! Private PostgreSQL, PgBouncer and Redis servers, Redis Clusters among them, each a child process on a free port of
+//! 127.0.0.1.
 //!
-//! They serve `arcyou-gateway dev` (PostgreSQL only), the tests and the benchmarks; nothing here is meant for production. A
-//! [`Program`] of the caller's own can run in the same way.
-//! The calls block, with a bound: in asynchronous code make them from `spawn_blocking` or before the runtime starts.
+//! They serve `arcyou-gateway dev` (PostgreSQL only), the tests and the benchmarks; nothing here is meant for
+//! production. A [`Program`] of the caller's own can run in the same way. The calls block, with a bound: in
+//! asynchronous code make them from `spawn_blocking` or before the runtime starts.
 //!
 //! What every service here promises:
 //! - It is found on `PATH` and in the usual places; a missing one is an error that says what to install.
@@ -14,9 +15,9 @@
 //!
 //! # The supervisor
 //!
-//! A service is the child of a small `sh` process, which holds a pipe from the starter. When that pipe ends, because the starter
-//! closed it or is gone, the shell stops the service and removes its temporary directory. (A parent-death signal would
-//! not do: Linux sends it when the starting *thread* ends.)
+//! A service is the child of a small `sh` process, which holds a pipe from the starter. When that pipe ends, because
+//! the starter closed it or is gone, the shell stops the service and removes its temporary directory. (A parent-death
+//! signal would not do: Linux sends it when the starting *thread* ends.)
 
 mod account;
 mod cluster;

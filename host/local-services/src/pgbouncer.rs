@@ -22,7 +22,6 @@ const HEARD: Duration = Duration::from_secs(5);
 pub struct Upstream {
     /// Host name or address.
     pub host: String,
-    /// Port.
     pub port: u16,
     /// The user that PgBouncer logs in as, whoever its client says to be.
     pub user: String,
@@ -63,15 +62,17 @@ impl Default for PgBouncerOptions {
 
 /// A private PgBouncer in transaction mode, for every database of one server. Dropping it stops it.
 ///
-/// Named prepared statements are off, as in every PgBouncer before 1.21, and no start-up parameter is ignored: a client that works
-/// here works with the strictest installation. Anyone may log in from this machine, also to the console, database `pgbouncer`.
+/// Named prepared statements are off, as in every PgBouncer before 1.21, and no start-up parameter is ignored: a client
+/// that works here works with the strictest installation. Anyone may log in from this machine, also to the console,
+/// database `pgbouncer`.
 #[derive(Debug)]
 pub struct PgBouncer {
     service: Service<PgBouncerRecipe>,
 }
 
 impl PgBouncer {
-    /// Starts a PgBouncer in front of `upstream` (a [`Postgres`], or an [`Upstream`]) and waits until it accepts clients.
+    /// Starts a PgBouncer in front of `upstream` (a [`Postgres`], or an [`Upstream`]) and waits until it accepts
+    /// clients.
     pub fn start(upstream: impl Into<Upstream>, options: PgBouncerOptions) -> Result<Self, ServiceError> {
         let account = Account::choose(PgBouncerRecipe::NAME)?;
         let workspace = Workspace::temporary(PgBouncerRecipe::NAME, &account)?;

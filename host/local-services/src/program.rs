@@ -9,8 +9,8 @@ use crate::supervisor::{Plan, Signal, Supervised};
 
 const KILLED: Duration = Duration::from_secs(15);
 
-/// A program of the caller's own, such as a gateway or a worker, that can be ended and started again as it was. It does not
-/// outlive the caller. Dropping it kills it.
+/// A program of the caller's own, such as a gateway or a worker, that can be ended and started again as it was. It does
+/// not outlive the caller. Dropping it kills it.
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
@@ -22,8 +22,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Nothing runs yet. The program will work in `directory`, which is removed if the caller is killed, append what it says to the
-    /// file `log` there, and see `environment` and what finds programs, nothing else of the caller's.
+    /// Nothing runs yet. The program will work in `directory`, which is removed if the caller is killed, append what it
+    /// says to the file `log` there, and see `environment` and what finds programs, nothing else of the caller's.
     pub fn new(
         path: impl Into<PathBuf>,
         environment: Vec<(String, String)>,

@@ -15,7 +15,8 @@ const PORTS_TO_TRY: u32 = 3;
 /// A node is given up by the others after so many milliseconds.
 const NODE_TIMEOUT: &str = "1000";
 
-/// A private Redis Cluster: primaries with an equal share of the slots each, and replicas as wanted. Dropping it stops it.
+/// A private Redis Cluster: primaries with an equal share of the slots each, and replicas as wanted. Dropping it stops
+/// it.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Node>,
@@ -107,7 +108,8 @@ impl RedisCluster {
         owner.ok_or_else(|| ServiceError::Cluster(format!("no running node serves slot {slot}")))
     }
 
-    /// Moves a slot that holds no keys to another node, as a resharding does, and does not wait for the others to hear of it.
+    /// Moves a slot that holds no keys to another node, as a resharding does, and does not wait for the others to hear
+    /// of it.
     pub fn move_slot(&self, slot: u16, to: usize) -> Result<(), ServiceError> {
         let from = self.owner(slot)?;
         let (source, target) = (self.nodes[from].id()?, self.nodes[to].id()?);

@@ -54,7 +54,6 @@ pub(crate) struct Plan<'a> {
     pub(crate) account: &'a Account,
     /// What the service sees besides what the account gives it.
     pub(crate) environment: &'a [(String, String)],
-    /// The working directory.
     pub(crate) directory: &'a Path,
     /// Removed when the starter is gone without having said otherwise.
     pub(crate) temporary: Option<&'a Path>,

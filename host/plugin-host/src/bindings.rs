@@ -2,7 +2,7 @@
 
 /// Everything that a plugin may import and export.
 pub(crate) mod bindings {
-    #![allow(missing_docs, unsafe_code, unreachable_pub)]
+    #![allow(unsafe_code, unreachable_pub)]
 
     wasmtime::component::bindgen!({
         path: "../../plugin-sdk/wit/1.0.0",
@@ -18,7 +18,7 @@ pub(crate) mod bindings {
 
 /// The same hooks, called on a fiber: for plugins that may have to wait.
 pub(crate) mod fiber {
-    #![allow(missing_docs, unsafe_code, unreachable_pub)]
+    #![allow(unsafe_code, unreachable_pub)]
 
     wasmtime::component::bindgen!({
         path: "../../plugin-sdk/wit/1.0.0",

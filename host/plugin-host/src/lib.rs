@@ -2,17 +2,18 @@
 //!
 //! From the ground up:
 //!
-//! - [`bindings`] alone knows the interface (WIT); [`capabilities`] are what a plugin may be granted, each a unit with its own
-//!   state.
+//! - [`bindings`] alone knows the interface (WIT); [`capabilities`] are what a plugin may be granted, each a unit with
+//!   its own state.
 //! - [`runtime`] runs instances within their limits.
 //! - [`manifest`] is `plugins.toml`: which plugins, in which order, with which limits and configuration.
 //! - [`chain`] judges a message: whom to ask next, what the answers come to, what becomes of a plugin that fails.
-//! - [`loading`] leads from a directory to plugins that work: read, compile or take from the cache, start, hold to cases.
+//! - [`loading`] leads from a directory to plugins that work: read, compile or take from the cache, start, hold to
+//!   cases.
 //! - [`lifecycle`] is what happens over time: reload, versions, rollback.
 //! - [`tool`] is the command `arcyou-gateway plugin …`, for authors.
 //!
-//! A plugin can do nothing but answer, log, and use what it is granted. Whatever it does wrong harms one message, as its
-//! `on_error` says.
+//! A plugin can do nothing but answer, log, and use what it is granted. Whatever it does wrong harms one message, as
+//! its `on_error` says.
 
 mod bindings;
 mod bounded;

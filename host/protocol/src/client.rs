@@ -54,11 +54,9 @@ wire_enum! {
         Join = "join",
         /// Asks for no more of them.
         Leave = "leave",
-        /// Stores a message.
         Send = "send",
         /// Moves the reader's mark.
         Ack = "ack",
-        /// Reads stored messages.
         History = "history",
     }
 }
@@ -82,30 +80,23 @@ pub enum Operation {
 pub enum UserOperation {
     /// Hear a conversation's events from now on, or from where an earlier socket stopped.
     Join {
-        /// The conversation.
         conversation: Uuid,
         /// Messages that the client has already.
         resume: Option<ResumeFrom>,
     },
     /// Hear a conversation's events no longer.
     Leave {
-        /// The conversation.
         conversation: Uuid,
     },
-    /// Change a conversation.
     Command(Command),
     /// Move the reader's mark.
     Ack {
-        /// The conversation.
         conversation: Uuid,
         /// The newest message that was read.
         last_read_id: i64,
     },
-    /// Read stored messages.
     History {
-        /// The conversation.
         conversation: Uuid,
-        /// Where to read.
         from: HistoryFrom,
         /// How many messages at most.
         limit: u32,
@@ -115,7 +106,6 @@ pub enum UserOperation {
 /// A change of a conversation that somebody asks for, whoever carries the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// The conversation.
     pub conversation: Uuid,
     /// Makes a repeat recognisable: the same sender, conversation and key is carried out once.
     pub idempotency_key: Option<Box<str>>,
@@ -127,10 +117,7 @@ pub struct Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Store a message and tell the conversation.
-    Send {
-        /// The message's content.
-        body: Body,
-    },
+    Send { body: Body },
 }
 
 impl Operation {
@@ -192,7 +179,6 @@ pub struct FrameError {
     pub op: &'static str,
     /// What the reply repeats.
     pub echo: Echo,
-    /// The kind.
     pub code: ErrorCode,
     /// A sentence for people.
     pub text: String,

@@ -14,27 +14,22 @@ use super::{Echo, ErrorCode, Op, Seq, StoredIds};
 pub enum Reply {
     /// The socket speaks for this user.
     Auth {
-        /// The user.
         user: Uuid,
     },
     /// The gateway is there.
     Ping,
     /// The socket hears the conversation.
     Join {
-        /// Which.
         conversation: Uuid,
         /// The newest message's `seq`.
         last_seq: Seq,
-        /// The reader's mark.
         last_read_id: i64,
-        /// The participant's role.
         role: String,
         /// Whether every message after the client's last one follows; none if the client did not ask.
         resumed: Option<bool>,
     },
     /// The socket does not hear the conversation any more.
     Leave {
-        /// Which.
         conversation: Uuid,
     },
     /// The message was accepted.
@@ -44,16 +39,12 @@ pub enum Reply {
         /// Whether an earlier send with the same key did it.
         duplicate: bool,
     },
-    /// The mark stands.
     Ack {
-        /// Which conversation.
         conversation: Uuid,
-        /// Where.
         last_read_id: i64,
     },
     /// A page of messages.
     History {
-        /// Which conversation.
         conversation: Uuid,
         /// JSON texts, in the order asked for.
         messages: Vec<String>,
@@ -67,16 +58,13 @@ pub enum Reply {
 pub enum SendStatus {
     /// Stored, and on its way to the conversation.
     Stored(StoredIds),
-    /// Kept for review.
     Held,
-    /// Accepted and forgotten.
     Discarded,
 }
 
 /// The answer to a request that was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The kind.
     pub code: ErrorCode,
     /// A sentence for people. Says what to do; never SQL, paths or internals.
     pub text: String,

@@ -29,7 +29,8 @@ pub(super) fn router(store: Store, wake: Wake) -> Router {
         .with_state(AdminState { store, wake })
 }
 
-/// The admin address asks nobody who they are: a page in the browser of somebody who can reach it must not decide for them.
+/// The admin address asks nobody who they are: a page in the browser of somebody who can reach it must not decide for
+/// them.
 async fn no_browsers(request: Request, next: Next) -> Response {
     if request.headers().contains_key(ORIGIN) {
         return problem(StatusCode::FORBIDDEN, "this address is not for web pages");

@@ -21,8 +21,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 pub(super) enum Place {
     /// In the lane, where nothing may hold up the other conversations.
     Lane,
-    /// Beside it, for one conversation that somebody else holds. The permits keep many such from taking every connection:
-    /// each attempt waits for its lock inside the database.
+    /// Beside it, for one conversation that somebody else holds. The permits keep many such from taking every
+    /// connection: each attempt waits for its lock inside the database.
     Beside(Arc<Semaphore>),
 }
 
@@ -34,9 +34,9 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Commits `jobs`, in order. A failed transaction is split until the message that fails it stands alone, and tried again
-    /// while the deadline allows where trying again can help. Returns what the lane must leave to
-    /// a task beside it.
+    /// Commits `jobs`, in order. A failed transaction is split until the message that fails it stands alone, and tried
+    /// again while the deadline allows where trying again can help. Returns what the lane must leave to a task beside
+    /// it.
     pub(super) async fn commit_all(&self, jobs: Vec<Job>, place: &Place) -> Vec<Job> {
         let mut left_out = Vec::new();
         let mut busy = HashSet::new();

@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::commit::{Committer, Place};
 use super::{BatchConfig, Job, NotStored};
 
-/// Attempts beside a lane at once: each takes a connection while it waits for a lock, and of a pool of the usual size the lanes must have theirs.
+/// Attempts beside a lane at once: each takes a connection while it waits for a lock, and of a pool of the usual size
+/// the lanes must have theirs.
 const ATTEMPTS_BESIDE: usize = 1;
 
 pub(super) struct Lane {

@@ -1,8 +1,8 @@
 //! Group commit: one transaction for all the messages that arrived while the last one was under way.
 //!
-//! A lane is a task that owns a share of the conversations, always the same ones, so that messages of a conversation are
-//! stored in the order in which they were submitted. A conversation that somebody else holds locked leaves its lane and is
-//! finished beside it, with whatever follows for it queued behind, so that it delays nobody else.
+//! A lane is a task that owns a share of the conversations, always the same ones, so that messages of a conversation
+//! are stored in the order in which they were submitted. A conversation that somebody else holds locked leaves its lane
+//! and is finished beside it, with whatever follows for it queued behind, so that it delays nobody else.
 
 mod commit;
 mod lane;
@@ -24,7 +24,8 @@ use lane::Lane;
 /// How the lanes are cut.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchConfig {
-    /// Transactions under way at once: enough that a lone message seldom waits for another, few enough that under load each is large.
+    /// Transactions under way at once: enough that a lone message seldom waits for another, few enough that under load
+    /// each is large.
     pub lanes: usize,
     /// Messages in one transaction at most.
     pub max_rows: usize,

@@ -1,6 +1,6 @@
-//! `arcyou-gateway dev`: the whole system in one process, with nothing to configure. A private PostgreSQL, the worker inside,
-//! events carried in memory instead of Redis, the plugins that stand in the working directory, and a demo conversation.
-//! What `DATABASE_URL`, `REDIS_URL` and `PLUGINS_DIR` name is used instead.
+//! `arcyou-gateway dev`: the whole system in one process, with nothing to configure. A private PostgreSQL, the worker
+//! inside, events carried in memory instead of Redis, the plugins that stand in the working directory, and a demo
+//! conversation. What `DATABASE_URL`, `REDIS_URL` and `PLUGINS_DIR` name is used instead.
 
 mod demo;
 mod progress;

@@ -25,8 +25,8 @@ const ROOMS: usize = 500;
 const PAIRS: usize = 1000;
 /// Events read in one page.
 const EVENTS: i64 = 500;
-/// Outbox ids commit in any order: a reader goes back this much further than the last time. A transaction that is open for
-/// longer shows its events over the bus, unless that breaks in the very moment.
+/// Outbox ids commit in any order: a reader goes back this much further than the last time. A transaction that is open
+/// for longer shows its events over the bus, unless that breaks in the very moment.
 const OVERLAP: Duration = Duration::from_secs(60);
 /// The same while rooms are read every second.
 const SHORT_OVERLAP: Duration = Duration::from_secs(5);
@@ -183,8 +183,8 @@ impl CatchUp {
         }
     }
 
-    /// Tells the rooms of events from the outbox. A removal is told only if it still holds: what is read here may be from
-    /// before the user came back. Answers with the rooms that heard something.
+    /// Tells the rooms of events from the outbox. A removal is told only if it still holds: what is read here may be
+    /// from before the user came back. Answers with the rooms that heard something.
     async fn tell(&self, present: &Present, events: Vec<OutboxEvent>) -> Result<Vec<Arc<Room>>, HistoryError> {
         let removed = |event: &OutboxEvent| {
             let user = (event.kind == PARTICIPANT_REMOVED).then(|| removed_user(&event.payload)).flatten()?;

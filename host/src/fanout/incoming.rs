@@ -13,7 +13,6 @@ use uuid::Uuid;
 pub(super) enum Incoming<'a> {
     /// A message with its place in the conversation.
     Message {
-        /// The place.
         seq: Seq,
         /// The message object's text.
         message: &'a str,

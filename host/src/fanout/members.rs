@@ -128,8 +128,8 @@ impl Members {
         Some(Paused { cursor: member.cursor, outbound: member.outbound.clone() })
     }
 
-    /// Serves a paused member from the store. It is level with the room, and hears live messages again, once it stands at
-    /// `delivered`; `covered` is how far the store has been listed.
+    /// Serves a paused member from the store. It is level with the room, and hears live messages again, once it stands
+    /// at `delivered`; `covered` is how far the store has been listed.
     pub(super) fn serve(&mut self, id: MemberId, frames: &[(Seq, Utf8Bytes)], covered: Option<Seq>, delivered: Seq) {
         let Some(place) = self.list.iter().position(|member| member.id == id && member.paused) else { return };
         let member = &mut self.list[place];

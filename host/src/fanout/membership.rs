@@ -26,8 +26,8 @@ pub struct RoomRef {
 /// The room has delivered more than the joiner has, and cannot repeat all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Behind {
-    /// Read the store up to this message at least, then attach again with the new cursor. Where the store has nothing up to
-    /// here any more, because messages were deleted, this is the new cursor.
+    /// Read the store up to this message at least, then attach again with the new cursor. Where the store has nothing
+    /// up to here any more, because messages were deleted, this is the new cursor.
     pub delivered: Seq,
 }
 
@@ -43,8 +43,8 @@ impl RoomRef {
         self.room.conversation
     }
 
-    /// Goes live: everything after `cursor` will be pushed to `outbound`, once and in order. `cursor` must not be beyond
-    /// the conversation's newest message, and the user's right must have been checked after entering.
+    /// Goes live: everything after `cursor` will be pushed to `outbound`, once and in order. `cursor` must not be
+    /// beyond the conversation's newest message, and the user's right must have been checked after entering.
     ///
     /// An error means that the caller took too long to read, in a conversation that went on: read on, and try again.
     pub fn attach(mut self, user: Uuid, cursor: Seq, outbound: Arc<Outbound>) -> Result<Membership, (Self, Behind)> {

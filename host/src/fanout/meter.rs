@@ -31,7 +31,6 @@ pub(super) struct Meter {
     pub(super) pauses: Counter,
     /// Members that lost their right while they listened.
     pub(super) evictions: Counter,
-    /// Sockets times conversations.
     pub(super) members: Gauge,
     /// Conversations with a local member.
     pub(super) rooms: Gauge,

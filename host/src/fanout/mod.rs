@@ -1,9 +1,9 @@
 //! The outbound line: what was committed, on its way to every socket that has joined its conversation.
 //!
-//! [`subscriber`] hears the bus, sorts what is [`incoming`] and finds the conversation's [`room`], where [`resequence`] puts
-//! messages in order and [`members`] have their places, each with a queue to its socket ([`outbound`]). The bus forgets, so
-//! three tasks ask the store ([`history`]): [`repair`] when a room finds a hole, [`catch_up`] when the bus had a break,
-//! [`revocation`] when a participant was removed. A session holds a [`membership`].
+//! [`subscriber`] hears the bus, sorts what is [`incoming`] and finds the conversation's [`room`], where [`resequence`]
+//! puts messages in order and [`members`] have their places, each with a queue to its socket ([`outbound`]). The bus
+//! forgets, so three tasks ask the store ([`history`]): [`repair`] when a room finds a hole, [`catch_up`] when the bus
+//! had a break, [`revocation`] when a participant was removed. A session holds a [`membership`].
 //!
 //! What holds for each member of a room, from the cursor with which it attached until it leaves, is evicted, or its
 //! socket's queue overflows:
@@ -68,8 +68,8 @@ impl FanoutTasks {
 }
 
 impl Fanout {
-    /// Starts listening; must be called inside a runtime. Whether events come as they happen is the part `events` of the
-    /// health report.
+    /// Starts listening; must be called inside a runtime. Whether events come as they happen is the part `events` of
+    /// the health report.
     pub fn start(
         config: FanoutConfig,
         bus: &Arc<dyn Bus>,

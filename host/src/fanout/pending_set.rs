@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-/// A set that wakes its reader. Not a queue: wishing for the same thing twice is one wish, so its size is bounded by the
-/// number of things there are, and nothing is lost for want of space.
+/// A set that wakes its reader. Not a queue: wishing for the same thing twice is one wish, so its size is bounded by
+/// the number of things there are, and nothing is lost for want of space.
 #[derive(Debug)]
 pub(super) struct PendingSet<T> {
     set: Mutex<HashSet<T>>,

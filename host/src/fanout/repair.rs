@@ -111,8 +111,8 @@ pub(super) async fn let_write(rooms: &[Arc<Room>]) {
     }
 }
 
-/// Serves a member whose queue was half full during a catch-up, as fast as its socket takes it, until it is level with the
-/// room. One that takes nothing for too long is given up like one whose queue overflowed.
+/// Serves a member whose queue was half full during a catch-up, as fast as its socket takes it, until it is level with
+/// the room. One that takes nothing for too long is given up like one whose queue overflowed.
 async fn serve(hub: Arc<Hub>, room: Arc<Room>, id: MemberId) {
     /// How often to look whether the member is still there.
     const LOOK: Duration = Duration::from_secs(1);

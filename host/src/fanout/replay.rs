@@ -1,4 +1,5 @@
-//! What a room remembers for somebody who has entered it but does not listen yet, so that nothing falls between the two.
+//! What a room remembers for somebody who has entered it but does not listen yet, so that nothing falls between the
+//! two.
 
 use std::collections::VecDeque;
 
@@ -65,7 +66,8 @@ impl ReplayBuffer {
     }
 }
 
-/// Who was removed lately. A joiner's right is checked before it listens: a removal between the two finds no member yet.
+/// Who was removed lately. A joiner's right is checked before it listens: a removal between the two finds no member
+/// yet.
 #[derive(Debug, Default)]
 pub(super) struct Removals {
     count: u64,

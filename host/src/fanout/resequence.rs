@@ -1,7 +1,7 @@
 //! The order of one conversation's messages, restored: pure, without a clock, a socket or a database.
 //!
-//! Messages arrive in any order, repeated, or not at all; the store has them all. What comes out is every message of the
-//! store after the base, once, by `seq`. A message that arrives before its predecessors is held, within bounds; the
+//! Messages arrive in any order, repeated, or not at all; the store has them all. What comes out is every message of
+//! the store after the base, once, by `seq`. A message that arrives before its predecessors is held, within bounds; the
 //! caller waits a little, then lists what is missing from the store and gives it to [`Resequencer::fill`].
 //!
 //! Two facts about the store carry the argument. A message's `seq` is given under its conversation's lock, so messages
@@ -15,7 +15,6 @@ use arcyou_protocol::Seq;
 /// What one conversation may hold back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HoldLimits {
-    /// Messages.
     pub items: usize,
     /// Their weight in all.
     pub bytes: usize,

@@ -1,8 +1,8 @@
 //! Removals, checked before they take effect.
 //!
-//! A removal that is heard may be an old one: the outbox delivers at least once, and the user may be back. So the store is
-//! asked first. If it cannot answer in time the member is evicted: the worst of that is a client that has to join again,
-//! the worst of the other is somebody who reads what is none of their business.
+//! A removal that is heard may be an old one: the outbox delivers at least once, and the user may be back. So the store
+//! is asked first. If it cannot answer in time the member is evicted: the worst of that is a client that has to join
+//! again, the worst of the other is somebody who reads what is none of their business.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -12,8 +12,8 @@ use super::pending_set::PendingSet;
 use super::resequence::HoldLimits;
 use super::room::Room;
 
-/// All rooms. A room stands in it while somebody holds a reference that [`RoomRegistry::enter`] gave; the count is kept under
-/// the same lock as the map, so that the last one leaving and a new one entering cannot miss each other.
+/// All rooms. A room stands in it while somebody holds a reference that [`RoomRegistry::enter`] gave; the count is kept
+/// under the same lock as the map, so that the last one leaving and a new one entering cannot miss each other.
 #[derive(Debug)]
 pub(super) struct RoomRegistry {
     mode: PubSubMode,

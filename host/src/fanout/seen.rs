@@ -27,8 +27,8 @@ impl SeenIds {
         self.floor
     }
 
-    /// Whether an event that was just published is new. One from below the floor is taken for a late commit, unless it was
-    /// among the last of those: a repeat follows its first copy closely.
+    /// Whether an event that was just published is new. One from below the floor is taken for a late commit, unless it
+    /// was among the last of those: a repeat follows its first copy closely.
     pub(super) fn is_new(&mut self, id: i64) -> bool {
         if id > self.floor {
             return self.insert(id);

@@ -1,6 +1,7 @@
 //! Everything that runs beside the sockets, started in one place and ended in order.
 //!
-//! Clients depend on some of it, so it outlives them: the lanes end when the last command is answered, and upkeep after that.
+//! Clients depend on some of it, so it outlives them: the lanes end when the last command is answered, and upkeep after
+//! that.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +44,6 @@ pub(super) struct Background {
 }
 
 impl Background {
-    /// Routes for operators.
     pub(super) fn admin(&self, listener: TcpListener, health: Health, metrics: PrometheusHandle, routes: Router) {
         self.upkeep.spawn(admin::serve_with(listener, health, metrics, routes, self.ends.clone()));
     }

@@ -22,7 +22,8 @@ use crate::session::connection::Retirement;
 use crate::session::shared::Shared;
 use crate::store::Store;
 
-/// Without these a gateway cannot do its work. Without Redis it can: messages are stored and delivered from the database.
+/// Without these a gateway cannot do its work. Without Redis it can: messages are stored and delivered from the
+/// database.
 pub const ESSENTIAL: &[&str] = &["database", "schema"];
 
 /// `serve`: runs until `shutdown`. A database or Redis that is away is waited for, and `/ready` says so.
@@ -38,8 +39,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
 }
 
 impl Services {
-    /// Serves until `shutdown`, then drains: no new socket, everything accepted is answered, and the sockets are told to go
-    /// elsewhere, spread over the drain time.
+    /// Serves until `shutdown`, then drains: no new socket, everything accepted is answered, and the sockets are told
+    /// to go elsewhere, spread over the drain time.
     pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) {
         let Self { pool, bus, plugins, health, metrics } = self;
         let Config { limits, accept, authenticator, drain, .. } = config;

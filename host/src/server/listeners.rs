@@ -9,9 +9,7 @@ use crate::config::Config;
 
 /// The two sockets that a gateway listens on.
 pub struct Listeners {
-    /// For clients.
     pub public: TcpListener,
-    /// For operators.
     pub admin: TcpListener,
 }
 

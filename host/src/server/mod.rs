@@ -1,5 +1,5 @@
-//! A gateway as a process: what it talks to ([`services`]), where it listens ([`listeners`]), how a connection becomes a
-//! socket ([`handshake`], [`origins`]), what runs beside the sockets (`background`), and its life from start to drain
+//! A gateway as a process: what it talks to ([`services`]), where it listens ([`listeners`]), how a connection becomes
+//! a socket ([`handshake`], [`origins`]), what runs beside the sockets (`background`), and its life from start to drain
 //! ([`lifecycle`]).
 
 mod background;

@@ -14,11 +14,9 @@ use crate::config::Config;
 
 /// What a gateway talks to.
 pub struct Services {
-    /// The database.
     pub pool: Pool,
     /// Where events come from.
     pub bus: Arc<dyn Bus>,
-    /// The plugin chain.
     pub plugins: Arc<PluginHost>,
     /// What `/ready` shows.
     pub health: Health,

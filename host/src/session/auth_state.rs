@@ -9,21 +9,17 @@ use uuid::Uuid;
 /// A connection's right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
-    /// Nobody yet.
     Anonymous {
         /// When it must be somebody.
         deadline: Instant,
     },
-    /// A user.
     Active {
-        /// Which.
         user: Uuid,
         /// When the token ends, if it does.
         expires: Option<Instant>,
     },
     /// A user whose token has ended.
     Expired {
-        /// Which.
         user: Uuid,
         /// When a fresh one must be there.
         deadline: Instant,
@@ -56,8 +52,8 @@ pub struct AuthState {
 }
 
 impl AuthState {
-    /// A connection that was made at `now`, and may do without a valid token for `auth_within`, then and after a token's
-    /// end.
+    /// A connection that was made at `now`, and may do without a valid token for `auth_within`, then and after a
+    /// token's end.
     pub fn new(auth_within: Duration, now: Instant) -> Self {
         Self { auth_within, right: Right::Anonymous { deadline: now + auth_within } }
     }

@@ -57,7 +57,8 @@ struct Answered {
     result: Result<Reply, Failure>,
 }
 
-/// When sockets are sent elsewhere: each at a moment of its own after the drain began, so that not all come back at once.
+/// When sockets are sent elsewhere: each at a moment of its own after the drain began, so that not all come back at
+/// once.
 #[derive(Debug, Clone)]
 pub struct Retirement {
     drain: CancellationToken,

@@ -15,7 +15,6 @@ pub(super) struct Conversation {
 }
 
 pub(super) enum Listening {
-    /// Events come.
     Live(Membership),
     /// The token has ended; with a fresh one events go on after this `seq`.
     Stopped(Seq),

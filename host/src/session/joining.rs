@@ -54,7 +54,8 @@ impl Session {
             Ok(found) => found,
             Err(failure) => return self.say(failure.encode(Op::Join.value(), echo)),
         };
-        // Those who participate are asked about; a second join too. A token's renewal is no join: what was joined goes on.
+        // Those who participate are asked about; a second join too. A token's renewal is no join: what was joined goes
+        // on.
         if let Err(failure) = self.shared.ingress.admit(conversation, user, &participation.role).await {
             return self.say(failure.encode(Op::Join.value(), echo));
         }
@@ -108,7 +109,8 @@ impl Session {
         let mut pages = 0;
         let listening = 'live: loop {
             while catch_up.cursor < target {
-                // RoleCache before each further page: a slow reader's catch-up must not outlive the right to it, nor the gateway.
+                // RoleCache before each further page: a slow reader's catch-up must not outlive the right to it, nor
+                // the gateway.
                 if pages > 0 {
                     if wire.is_draining() {
                         return Err(End::Close(CloseCode::ServiceRestart));
@@ -174,8 +176,8 @@ impl Session {
         Ok(())
     }
 
-    /// Tells the client which conversations the room has taken from it. It may have heard of the reason as an event, but
-    /// need not: a removal in the middle of a join comes before there is anybody to hear of it.
+    /// Tells the client which conversations the room has taken from it. It may have heard of the reason as an event,
+    /// but need not: a removal in the middle of a join comes before there is anybody to hear of it.
     pub(super) fn tell_evicted(&mut self) -> Result<(), End> {
         let evicted: Vec<Uuid> =
             self.conversations.extract_if(|_, joined| joined.is_evicted()).map(|(id, _)| id).collect();

@@ -1,7 +1,7 @@
 //! What a connection may read until the next message is complete.
 //!
-//! The WebSocket library bounds a message, and the rate limit counts messages; neither sees a message that never ends, in
-//! fragments of no bytes. Here bytes count, as they come from the kernel.
+//! The WebSocket library bounds a message, and the rate limit counts messages; neither sees a message that never ends,
+//! in fragments of no bytes. Here bytes count, as they come from the kernel.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,10 +11,12 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// So many times its size a message may cost on the wire: clients may send it in fragments, but not in nothing but those.
+/// So many times its size a message may cost on the wire: clients may send it in fragments, but not in nothing but
+/// those.
 const FRAGMENTATION: u64 = 8;
 
-/// Bytes of one connection that may still be read. Unlimited until it is first renewed: a handshake has limits of its own.
+/// Bytes of one connection that may still be read. Unlimited until it is first renewed: a handshake has limits of its
+/// own.
 #[derive(Debug, Clone)]
 pub struct ReadBudget(Arc<AtomicU64>);
 

@@ -98,7 +98,6 @@ impl Session {
         })
     }
 
-    /// Queues a frame.
     pub(super) fn say(&self, frame: String) -> Result<(), End> {
         self.outbound.push(frame.into()).map_err(|_| End::Close(CloseCode::SlowConsumer))
     }

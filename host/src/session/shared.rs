@@ -33,9 +33,7 @@ pub struct SessionLimits {
 /// A token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Its refill.
     pub per_second: NonZeroU32,
-    /// Its size.
     pub burst: NonZeroU32,
 }
 

@@ -34,13 +34,11 @@ pub(super) enum End {
 /// What a client says.
 #[derive(Debug)]
 pub(super) enum Incoming {
-    /// A request.
     Text(Utf8Bytes),
     /// A binary frame, which is none.
     Binary,
     /// A ping, which the library answers, or a pong.
     Control,
-    /// Goodbye.
     Farewell,
     /// Something that cannot be read; the socket is to be closed with this code.
     Broken(CloseCode),

@@ -14,15 +14,11 @@ use super::{Param, Store, StoreError, sql};
 pub struct AuditEntry {
     /// The conversation it was for.
     pub conversation: Uuid,
-    /// Who sent it.
     pub sender: Uuid,
     /// `rejected`, `discarded` or `failed`.
     pub verdict: &'static str,
-    /// The plugin.
     pub by: Arc<Provenance>,
-    /// A rejection's token.
     pub code: Option<String>,
-    /// A rejection's reason.
     pub reason: Option<String>,
 }
 

@@ -52,7 +52,6 @@ impl NewMessage {
 pub enum Committed {
     /// It is in `messages`; `repeated` if it was there before, under the same idempotency key.
     Stored {
-        /// The first one's.
         ids: StoredIds,
         /// Whether an earlier send stored it.
         repeated: bool,
@@ -69,7 +68,6 @@ pub enum Committed {
 /// What an attempt did with one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempted {
-    /// It is settled.
     Committed(Committed),
     /// Somebody else holds the conversation's lock: nothing was done; only with [`Locking::SkipBusy`].
     Busy,
@@ -85,8 +83,9 @@ pub enum Locking {
 }
 
 impl Store {
-    /// Stores a batch in one statement, which is one transaction and one round trip, over a connection that must be had by
-    /// `connected_by`. Answers are in the order of `batch`. On an error nothing was stored, save for [`StoreError::Lost`].
+    /// Stores a batch in one statement, which is one transaction and one round trip, over a connection that must be had
+    /// by `connected_by`. Answers are in the order of `batch`. On an error nothing was stored, save for
+    /// [`StoreError::Lost`].
     pub async fn commit(
         &self,
         batch: &[&NewMessage],

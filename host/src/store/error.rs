@@ -37,7 +37,8 @@ impl StoreError {
         matches!(self, Self::Unreachable(_) | Self::Transient(_))
     }
 
-    /// What a client is told whose request only reads: whatever went wrong, nothing was changed, and asking again is safe.
+    /// What a client is told whose request only reads: whatever went wrong, nothing was changed, and asking again is
+    /// safe.
     pub fn failure(&self) -> Failure {
         match self {
             Self::Data(_) | Self::Refused(_) | Self::NotUnderstood(_) => Failure::internal(),

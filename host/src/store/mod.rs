@@ -40,7 +40,6 @@ pub struct StoredMessage {
 /// An event other than a message, from the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEvent {
-    /// The outbox id.
     pub id: i64,
     /// Its `type`.
     pub kind: String,
@@ -95,8 +94,8 @@ pub enum Window {
     After(Seq),
 }
 
-/// The longest that anybody waits for an answer. Longer than the time-outs inside the database: past it the connection is
-/// given up.
+/// The longest that anybody waits for an answer. Longer than the time-outs inside the database: past it the connection
+/// is given up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The gateway's database. Cheap to clone.
@@ -269,8 +268,8 @@ impl Store {
         conclude(client, rows)
     }
 
-    /// A connection that goes back to the pool only when it is released: one whose statement is still under way, because
-    /// nobody waited for it, must not answer the next borrower.
+    /// A connection that goes back to the pool only when it is released: one whose statement is still under way,
+    /// because nobody waited for it, must not answer the next borrower.
     async fn client(&self, until: Instant) -> Result<Lease, StoreError> {
         match timeout_at(until, Lease::take(&self.pool)).await {
             Ok(lease) => Ok(lease?),
@@ -293,8 +292,8 @@ pub fn logged(error: StoreError) -> Failure {
     error.failure()
 }
 
-/// One statement in a transaction that begins as `begin` says; all three go out at once. COMMIT ends a failed transaction too, so that
-/// nothing of it is left on the connection.
+/// One statement in a transaction that begins as `begin` says; all three go out at once. COMMIT ends a failed
+/// transaction too, so that nothing of it is left on the connection.
 async fn in_transaction(
     client: &Client,
     begin: &str,

@@ -17,7 +17,6 @@ pub struct HeldMessage {
     pub id: i64,
     /// Where it was sent.
     pub conversation_id: Uuid,
-    /// Who sent it.
     pub sender_id: Uuid,
     /// Whether the sender participates in the conversation now.
     pub sender_participates: bool,
@@ -68,8 +67,8 @@ impl Store {
         rows.iter().map(held).collect()
     }
 
-    /// Gives held messages their place at the end of their conversations, under the same lock as any message, and has them
-    /// broadcast; also those whose sender left since. Ids that wait for no decision are left out of the answer.
+    /// Gives held messages their place at the end of their conversations, under the same lock as any message, and has
+    /// them broadcast; also those whose sender left since. Ids that wait for no decision are left out of the answer.
     pub async fn release(&self, ids: &[i64]) -> Result<Vec<Released>, StoreError> {
         let client = self.client(Instant::now() + ANSWER_WITHIN).await?;
         let rows = timeout(ANSWER_WITHIN, release(&client, ids)).await;

@@ -1,10 +1,11 @@
-//! All SQL of the gateway. Every statement runs unnamed through PgBouncer in transaction mode, and answers in plain types.
+//! All SQL of the gateway. Every statement runs unnamed through PgBouncer in transaction mode, and answers in plain
+//! types.
 
-/// Locks the conversations of a batch, judges its messages and stores them, in a transaction of its own: `$1` conversation, `$2`
-/// sender, `$3` body, `$4` idempotency key, `$5` annotations, `$6` deciding plugin, `$7` why it is held (null: it is not), `$8`
-/// whether to wait for conversations that somebody else holds, `$9` the plugin's version, `$10` its file's digest (null: what it did
-/// leaves no audit row). One row for each message, in order. `migrations/README.md` says why the statements themselves stand in the
-/// schema.
+/// Locks the conversations of a batch, judges its messages and stores them, in a transaction of its own: `$1`
+/// conversation, `$2` sender, `$3` body, `$4` idempotency key, `$5` annotations, `$6` deciding plugin, `$7` why it is
+/// held (null: it is not), `$8` whether to wait for conversations that somebody else holds, `$9` the plugin's version,
+/// `$10` its file's digest (null: what it did leaves no audit row). One row for each message, in order.
+/// `migrations/README.md` says why the statements themselves stand in the schema.
 pub(super) const STORE_MESSAGES: &str =
     "SELECT status, id, seq, created_at FROM store_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
@@ -68,8 +69,8 @@ JOIN conversations c ON c.id = r.id AND c.last_seq > r.delivered";
 pub(super) const BEGIN_PINNED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '5s'; \
     SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
 
-/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` limit. RoleCache room by room, since the planner
-/// would rather read all that is newer, messages included, than look each conversation up.
+/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` limit. RoleCache room by room, since
+/// the planner would rather read all that is newer, messages included, than look each conversation up.
 pub(super) const OTHER_EVENTS: &str = "
 SELECT id, type, conversation_id, payload::text AS payload FROM (
     SELECT event.* FROM unnest($1::uuid[]) AS room (id) CROSS JOIN LATERAL (
@@ -86,7 +87,8 @@ pub(super) const NOT_PARTICIPANTS: &str = "
 SELECT r.conversation_id, r.user_id FROM unnest($1::uuid[], $2::uuid[]) AS r(conversation_id, user_id)
 WHERE NOT EXISTS (SELECT FROM participants p WHERE p.conversation_id = r.conversation_id AND p.user_id = r.user_id)";
 
-/// Held messages that wait for a decision, oldest first: `$1` of this conversation (null: all), `$2` after this id, `$3` limit.
+/// Held messages that wait for a decision, oldest first: `$1` of this conversation (null: all), `$2` after this id,
+/// `$3` limit.
 pub(super) const HELD: &str = "
 SELECT h.id, h.conversation_id, h.sender_id, h.body::text AS body, h.held_by, h.reason, message_time(h.created_at) AS created_at,
     EXISTS (SELECT FROM participants p WHERE p.conversation_id = h.conversation_id AND p.user_id = h.sender_id)
@@ -130,8 +132,8 @@ pub(super) const REFUSE: &str = "
 WITH refused AS (UPDATE held_messages SET refused_at = now() WHERE id = ANY($1) AND refused_at IS NULL RETURNING id)
 SELECT id FROM refused ORDER BY id";
 
-/// Messages that plugins kept from being stored: `$1` conversations, `$2` senders, `$3` verdicts, `$4` plugins, `$5` their versions,
-/// `$6` their digests, `$7` codes, `$8` reasons.
+/// Messages that plugins kept from being stored: `$1` conversations, `$2` senders, `$3` verdicts, `$4` plugins, `$5`
+/// their versions, `$6` their digests, `$7` codes, `$8` reasons.
 pub(super) const AUDIT_KEPT: &str = "
 INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, version, sha256, code, reason)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])";

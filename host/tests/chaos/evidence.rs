@@ -18,8 +18,8 @@ impl Run {
             outbox: self.outbox().await,
             disturbed: self.disturbed.lock().unwrap().clone(),
             unexpected: self.unexpected.lock().unwrap().clone(),
-            // The promise is one second. What this machine adds to it is measured by how late a timer was at worst: several
-            // processes wait for one another on the way.
+            // The promise is one second. What this machine adds to it is measured by how late a timer was at worst:
+            // several processes wait for one another on the way.
             removal_within: Duration::from_millis(1500) + 10 * lag,
             ..History::default()
         };

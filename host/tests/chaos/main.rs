@@ -1,9 +1,10 @@
-//! Nothing lost, nothing twice, nothing out of order, whatever is killed: the real programs under a schedule of faults that is
-//! drawn from a seed, and a checker that reads the logs of all clients afterwards.
+//! Nothing lost, nothing twice, nothing out of order, whatever is killed: the real programs under a schedule of faults
+//! that is drawn from a seed, and a checker that reads the logs of all clients afterwards.
 //!
-//! `make chaos`: `CHAOS_SEED=7` runs one seed, `CHAOS_SEEDS=50` that many, `CHAOS_SECONDS=60` lets each take longer, `CHAOS_AT_ONCE=4`
-//! lets more of them run at a time. `CHAOS_OUTAGE=redis` (or another of `schedule::OUTAGES`) is one fault of a minute instead.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+//! `make chaos`: `CHAOS_SEED=7` runs one seed, `CHAOS_SEEDS=50` that many, `CHAOS_SECONDS=60` lets each take longer,
+//! `CHAOS_AT_ONCE=4` lets more of them run at a time. `CHAOS_OUTAGE=redis` (or another of `schedule::OUTAGES`) is one
+//! fault of a minute instead.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod checker;
 mod checker_tests;

@@ -184,7 +184,8 @@ impl Run {
         over
     }
 
-    /// Waits until every message has its answer and every socket has every message. What does not come is for the checker.
+    /// Waits until every message has its answer and every socket has every message. What does not come is for the
+    /// checker.
     async fn until_quiet(&self, devices: &[(Uuid, Arc<Progress>)]) {
         let deadline = Instant::now() + PATIENCE;
         let pause = || tokio::time::sleep(Duration::from_millis(50));

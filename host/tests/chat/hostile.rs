@@ -1,5 +1,5 @@
-//! Clients that mean harm, or are broken in a way that looks like it: each is bounded or sent away, nothing of it stays, and
-//! two neighbours who chat meanwhile get every message.
+//! Clients that mean harm, or are broken in a way that looks like it: each is bounded or sent away, nothing of it
+//! stays, and two neighbours who chat meanwhile get every message.
 
 use std::future::Future;
 use std::sync::Arc;

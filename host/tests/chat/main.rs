@@ -1,5 +1,5 @@
 //! What clients see: everything that stands in the protocol, by way of real gateways, workers and servers.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod conversations;
 mod fanout;

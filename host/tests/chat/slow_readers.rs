@@ -37,8 +37,8 @@ async fn a_reader_that_does_not_read_is_closed_and_resumes_and_others_notice_not
     }
 }
 
-/// While one reads slowly what it missed, its right ends, so that no room has it as a member then: it is told all the same,
-/// and reads nothing that was not on its way already.
+/// While one reads slowly what it missed, its right ends, so that no room has it as a member then: it is told all the
+/// same, and reads nothing that was not on its way already.
 #[tokio::test]
 async fn a_participant_removed_in_the_middle_of_a_catch_up_is_told_and_reads_no_further() {
     const PAGE: i64 = 100;

@@ -1,7 +1,7 @@
-//! The WebSocket layer against tests that others wrote: the cases of Autobahn|Testsuite, driven by the fuzzing client that
-//! `requirements.txt` names, against an [`echo`] that is served as the gateway is. `make conformance` installs the client and
-//! runs this; the client's own report of each case stays in `target/conformance/reports`.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+//! The WebSocket layer against tests that others wrote: the cases of Autobahn|Testsuite, driven by the fuzzing client
+//! that `requirements.txt` names, against an [`echo`] that is served as the gateway is. `make conformance` installs the
+//! client and runs this; the client's own report of each case stays in `target/conformance/reports`.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod echo;
 mod report;
@@ -41,7 +41,8 @@ async fn the_websocket_layer_speaks_rfc_6455() {
     assert_eq!(failed, 0, "cases failed; {} shows what went over the wire", reports.join("index.html").display());
 }
 
-/// The defaults, but for the sizes: the largest case is a message of 16 MiB, which waits in the socket's buffer as a whole.
+/// The defaults, but for the sizes: the largest case is a message of 16 MiB, which waits in the socket's buffer as a
+/// whole.
 fn limits() -> SessionLimits {
     let variables = HashMap::from([
         ("DATABASE_URL", "postgres://nobody@nowhere/none"),

@@ -1,5 +1,5 @@
-//! Valid samples, and what can happen to them. A sample is a list of pieces, such as the lines of a file, so that damage
-//! keeps much of a format's shape and gets behind its first check.
+//! Valid samples, and what can happen to them. A sample is a list of pieces, such as the lines of a file, so that
+//! damage keeps much of a format's shape and gets behind its first check.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

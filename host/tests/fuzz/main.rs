@@ -1,8 +1,8 @@
 //! Bytes in, no panic: what strangers and operators hand to a gateway, damaged in every way that proptest thinks of.
 //!
-//! `make test` tries a few hundred of each; `FUZZ_CASES=50000 make fuzz` as many as you like. An input that breaks something is made
-//! small, printed, and kept in `proptest-regressions`, to be tried first from then on.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+//! `make test` tries a few hundred of each; `FUZZ_CASES=50000 make fuzz` as many as you like. An input that breaks
+//! something is made small, printed, and kept in `proptest-regressions`, to be tried first from then on.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod damage;
 mod frames;
@@ -21,8 +21,8 @@ use proptest::test_runner::{Config, TestRunner};
 /// Of an input that costs microseconds; `FUZZ_CASES` sets another.
 const CASES: u32 = 256;
 
-/// Tries `property` on many `inputs`, and prints how often it answered what. One input in `cost` costs as much as a cheap one;
-/// `source` is the file that regressions are kept for.
+/// Tries `property` on many `inputs`, and prints how often it answered what. One input in `cost` costs as much as a
+/// cheap one; `source` is the file that regressions are kept for.
 fn fuzz<S: Strategy>(
     source: &'static str,
     name: &'static str,

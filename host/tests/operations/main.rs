@@ -1,5 +1,6 @@
-//! What operators do and go through: a gateway on their own machine, the end of a process, held messages, and servers that fail.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+//! What operators do and go through: a gateway on their own machine, the end of a process, held messages, and servers
+//! that fail.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod dev;
 mod drain;

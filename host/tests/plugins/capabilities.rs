@@ -1,4 +1,5 @@
-//! What plugins may do beside answering: values in Redis, requests over HTTP, decisions about joins; and the interface itself.
+//! What plugins may do beside answering: values in Redis, requests over HTTP, decisions about joins; and the interface
+//! itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

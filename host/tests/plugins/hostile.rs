@@ -1,4 +1,5 @@
-//! Hostile plugins do no harm: none of the list is more than one message's misfortune, and the neighbours notice nothing.
+//! Hostile plugins do no harm: none of the list is more than one message's misfortune, and the neighbours notice
+//! nothing.
 
 use std::fs;
 use std::path::Path;

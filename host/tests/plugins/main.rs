@@ -1,5 +1,6 @@
-//! Plugins: how they are built, loaded, called, rolled out and rolled back, and what a gateway's clients notice of them.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+//! Plugins: how they are built, loaded, called, rolled out and rolled back, and what a gateway's clients notice of
+//! them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod authors;
 mod capabilities;

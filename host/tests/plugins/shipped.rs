@@ -1,4 +1,5 @@
-//! The plugins of this repository, as they are shipped: built, configured as their `plugins.toml` has it, held to their cases.
+//! The plugins of this repository, as they are shipped: built, configured as their `plugins.toml` has it, held to their
+//! cases.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;

@@ -135,8 +135,8 @@ impl Running {
         super::until(self.admin_port, part, state).await
     }
 
-    /// A GET on the admin listener: status line, headers and body. Not for `/metrics`: all gateways of this process count
-    /// together, so that a test that asks for those takes a [`World::program`].
+    /// A GET on the admin listener: status line, headers and body. Not for `/metrics`: all gateways of this process
+    /// count together, so that a test that asks for those takes a [`World::program`].
     pub async fn get(&self, path: &str) -> String {
         super::http_get(self.admin_port, path).await
     }

@@ -98,7 +98,8 @@ pub(crate) fn annotations(preview: &Preview) -> Value {
 
 /// The events of this thread during `work`, as `LEVEL plugin: message` and fields.
 pub(crate) fn logged(work: impl FnOnce()) -> Vec<String> {
-    // While there is only one subscriber, what another thread logs for the first time is thought to interest nobody, here neither.
+    // While there is only one subscriber, what another thread logs for the first time is thought to interest nobody,
+    // here neither.
     static OTHERS: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [(); 2].map(|()| Dispatch::new(Recorder::default())));
     LazyLock::force(&OTHERS);
     let recorder = Recorder::default();

@@ -1,4 +1,5 @@
-//! Everything that a hostile plugin may try, as one list: files that must not be loaded, and deeds that must harm one message.
+//! Everything that a hostile plugin may try, as one list: files that must not be loaded, and deeds that must harm one
+//! message.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! What every integration test stands on: a database of its own behind a real PgBouncer in transaction mode, a Redis of its
-//! own, gateways and workers on free ports, and a WebSocket client that awaits what it expects.
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+//! What every integration test stands on: a database of its own behind a real PgBouncer in transaction mode, a Redis of
+//! its own, gateways and workers on free ports, and a WebSocket client that awaits what it expects.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod client;
 pub mod gateway;
@@ -30,7 +30,8 @@ pub struct Servers {
 
 impl Servers {
     fn start() -> Self {
-        // Databases of tests that have just ended keep some connections for a while, and as many tests run as there are cores.
+        // Databases of tests that have just ended keep some connections for a while, and as many tests run as there are
+        // cores.
         let options = PostgresOptions { max_connections: 1000, ..PostgresOptions::default() };
         let postgres = Postgres::start(options).unwrap();
         let bouncer = PgBouncer::start(&postgres, PgBouncerOptions::default()).unwrap();
@@ -177,7 +178,8 @@ pub async fn eventually(sql: &Client, query: &str, expected: i64) {
     panic!("{query} is {} and not {expected}", count(sql, query).await);
 }
 
-/// PostgreSQL refuses to copy a template while somebody is connected to it, such as the last connection that is just going.
+/// PostgreSQL refuses to copy a template while somebody is connected to it, such as the last connection that is just
+/// going.
 async fn create_from_template(postgres: &Postgres, database: &str) {
     static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     let _one = ONE_AT_A_TIME.lock().await;

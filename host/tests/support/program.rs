@@ -82,7 +82,8 @@ impl Program {
     }
 }
 
-/// Nobody else's in this process, and below the range of outgoing connections, which could take a port while its program is down.
+/// Nobody else's in this process, and below the range of outgoing connections, which could take a port while its
+/// program is down.
 pub fn free_port() -> u16 {
     static TAKEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
     let free =

@@ -1,7 +1,7 @@
 //! Case files: messages, and the verdicts that a plugin must give about them.
 //!
-//! The same file is held to by `cargo test` (the SDK's `testing::check_cases`), by `arcyou-gateway plugin test`, and by the
-//! gateway before it lets a new version judge a message. It is TOML:
+//! The same file is held to by `cargo test` (the SDK's `testing::check_cases`), by `arcyou-gateway plugin test`, and by
+//! the gateway before it lets a new version judge a message. It is TOML:
 //!
 //! ```
 //! use arcyou_plugin_cases::{CaseFile, Got, VerdictKind};
@@ -34,6 +34,8 @@
 //! ```
 //!
 //! or one JSON object a line, with the keys of a `[[case]]`.
+
+#![warn(missing_docs)]
 
 mod compare;
 mod parse;

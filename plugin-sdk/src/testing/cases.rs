@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{Exported, judge, message, try_plugin};
 use crate::{Message, Outcome, Verdict};
 
-/// Holds a plugin to the cases of a file, natively; `arcyou-gateway plugin test` does the same in the sandbox. The file's
-/// format is that of the crate `arcyou_plugin_cases`. Needs the feature `cases`.
+/// Holds a plugin to the cases of a file, natively; `arcyou-gateway plugin test` does the same in the sandbox. The
+/// file's format is that of the crate `arcyou_plugin_cases`. Needs the feature `cases`.
 ///
 /// ```
 /// # use arcyou_plugin_sdk::{Message, NoConfig, Plugin, Validate, Verdict};

@@ -22,8 +22,8 @@ thread_local! {
     static DOUBLES: Doubles = Doubles::default();
 }
 
-/// Sets the clock that [`clock::now`](crate::clock::now) shows, and that values of [`kv`](crate::kv) expire by. Until then
-/// it is the machine's.
+/// Sets the clock that [`clock::now`](crate::clock::now) shows, and that values of [`kv`](crate::kv) expire by. Until
+/// then it is the machine's.
 ///
 /// ```
 /// use std::time::Duration;

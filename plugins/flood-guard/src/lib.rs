@@ -1,7 +1,8 @@
-//! Refuses a user who writes or joins too much or says the same thing again and again, whichever gateways the messages go through.
+//! Refuses a user who writes or joins too much or says the same thing again and again, whichever gateways the messages
+//! go through.
 //!
-//! Needs `grants = ["kv"]`. Counts stand in windows: a user may write `messages` times in each `seconds`, in all conversations
-//! together, and the same text `repeats` times in each `repeat_seconds` in one conversation.
+//! Needs `grants = ["kv"]`. Counts stand in windows: a user may write `messages` times in each `seconds`, in all
+//! conversations together, and the same text `repeats` times in each `repeat_seconds` in one conversation.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -57,7 +58,8 @@ impl Plugin for FloodGuard {
     }
 }
 
-/// A filter, though it changes nothing: a validator would be asked, and count, twice about what another filter rewrites.
+/// A filter, though it changes nothing: a validator would be asked, and count, twice about what another filter
+/// rewrites.
 impl Filter for FloodGuard {
     fn filter(&self, message: &Message) -> Verdict {
         if self.0.exempt_roles.iter().any(|role| role == message.sender_role()) {

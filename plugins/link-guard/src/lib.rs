@@ -1,7 +1,7 @@
 //! Lets through only links that lead to welcome domains, and none that is not what it seems.
 //!
-//! Judged is the host that a client would ask for a preview, whatever the text makes of it: upper case, percent-encoding,
-//! other alphabets, `user@` before it, a port or a dot behind it.
+//! Judged is the host that a client would ask for a preview, whatever the text makes of it: upper case,
+//! percent-encoding, other alphabets, `user@` before it, a port or a dot behind it.
 
 use arcyou_plugin_sdk::links::{self, Link};
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict};

@@ -39,7 +39,8 @@ impl Finder {
     pub(crate) fn new() -> Result<Self, String> {
         let regex = |pattern| Regex::new(pattern).map_err(|error| error.to_string());
         Ok(Self {
-            // The day of birth, and a digit for century and sex. The last one checks only numbers given before October 2020.
+            // The day of birth, and a digit for century and sex. The last one checks only numbers given before October
+            // 2020.
             resident_number: regex("[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[- ]?[1-8][0-9]{6}")?,
             digits: regex("[0-9]+(?:[- ][0-9]+)*")?,
             phone: regex(PHONE)?,

@@ -1,7 +1,8 @@
 //! Asks a moderation service about each message, over HTTP.
 //!
-//! Needs `grants = ["http"]` and the service's host under `[plugin.http]`. The service gets `POST {"text": …}` and answers
-//! `{"score": 0.93}`, from 0 (harmless) to 1; `score_at` says where the number stands in another service's answer.
+//! Needs `grants = ["http"]` and the service's host under `[plugin.http]`. The service gets `POST {"text": …}` and
+//! answers `{"score": 0.93}`, from 0 (harmless) to 1; `score_at` says where the number stands in another service's
+//! answer.
 
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict, http, warn};
 use serde::Deserialize;

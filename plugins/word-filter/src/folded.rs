@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
-/// A text of which every spelling of a word is the same: composed, and in one case. ASCII keeps its case, which a search
-/// has no trouble with, so that most texts need no copy.
+/// A text of which every spelling of a word is the same: composed, and in one case. ASCII keeps its case, which a
+/// search has no trouble with, so that most texts need no copy.
 pub(crate) fn fold(original: &str) -> Cow<'_, str> {
     if original.chars().all(is_folded) {
         return Cow::Borrowed(original);
@@ -65,8 +65,8 @@ fn fold_each(original: &str, mut each: impl FnMut(char, (usize, usize))) {
             each(first, (start, end));
             continue;
         }
-        // Upper case first: it unites what lower case alone keeps apart, ς and σ, ß and ss. Left out is what hides inside
-        // words: soft hyphens, zero-width spaces and joiners.
+        // Upper case first: it unites what lower case alone keeps apart, ς and σ, ß and ss. Left out is what hides
+        // inside words: soft hyphens, zero-width spaces and joiners.
         (original[start..end].nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase))
             .filter(|c| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'))
             .for_each(|c| each(c, (start, end)));

@@ -1,10 +1,11 @@
-//! How long workers take to claim, with millions of processed rows in the outbox and while a transaction elsewhere is held
-//! open: `make bench-claim`.
+//! How long workers take to claim, with millions of processed rows in the outbox and while a transaction elsewhere is
+//! held open: `make bench-claim`.
 //!
-//! The release worker, PostgreSQL (fsync on) behind PgBouncer in transaction mode, and Redis, all on this machine together
-//! with the load. Claim times are the workers' own (`arcyou_outbox_claim_seconds`): upper bounds of the histogram's buckets, from
-//! the difference of two scrapes. Each row has an intended time, and its lag is counted from there to Redis' subscriber.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+//! The release worker, PostgreSQL (fsync on) behind PgBouncer in transaction mode, and Redis, all on this machine
+//! together with the load. Claim times are the workers' own (`arcyou_outbox_claim_seconds`): upper bounds of the
+//! histogram's buckets, from the difference of two scrapes. Each row has an intended time, and its lag is counted from
+//! there to Redis' subscriber.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod load;
 mod metrics;
@@ -73,8 +74,8 @@ fn main() {
     });
 }
 
-/// A transaction that has a snapshot and an id, as a forgotten session or a long report has: what was processed since its
-/// beginning cannot be removed from table and indexes.
+/// A transaction that has a snapshot and an id, as a forgotten session or a long report has: what was processed since
+/// its beginning cannot be removed from table and indexes.
 async fn hold(system: &System<'_>, options: &Options, report: &mut Report) {
     if options.hold_seconds == 0 {
         return;

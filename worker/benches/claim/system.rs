@@ -98,8 +98,8 @@ impl<'s> System<'s> {
         claims
     }
 
-    /// Empties the outbox, and fills it with rows that were processed over the last two days: each was inserted, marked by
-    /// an update of its own, and vacuumed, as autovacuum has done long ago with what is so old.
+    /// Empties the outbox, and fills it with rows that were processed over the last two days: each was inserted, marked
+    /// by an update of its own, and vacuumed, as autovacuum has done long ago with what is so old.
     pub async fn fill(&self, rows: u64) {
         self.sql.batch_execute("TRUNCATE outbox").await.unwrap();
         let insert = format!(

@@ -7,7 +7,6 @@ use std::time::Duration;
 pub struct Backoff {
     /// Before the second attempt.
     pub first: Duration,
-    /// The longest.
     pub cap: Duration,
 }
 
@@ -18,8 +17,8 @@ impl Backoff {
         self.first.saturating_mul(1 << doublings).min(self.cap)
     }
 
-    /// The same, shortened by up to half: `jitter` between 0 and 1 says by how much. Clients that failed together do not
-    /// come back together.
+    /// The same, shortened by up to half: `jitter` between 0 and 1 says by how much. Clients that failed together do
+    /// not come back together.
     pub fn jittered(self, failures: u32, jitter: f64) -> Duration {
         self.delay(failures).mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
     }

@@ -30,8 +30,8 @@ pub enum PubSubMode {
     Global,
     /// A channel for each conversation: a gateway hears those that someone there has joined.
     PerConversation,
-    /// The same as sharded channels (`SPUBLISH`), the hints' one included: each node of a Redis Cluster carries those whose
-    /// names hash to its slots, and no node hears of the others'.
+    /// The same as sharded channels (`SPUBLISH`), the hints' one included: each node of a Redis Cluster carries those
+    /// whose names hash to its slots, and no node hears of the others'.
     Sharded,
 }
 

@@ -51,7 +51,8 @@ impl<'a> Reader<'a> {
         Self { source, errors: Vec::new() }
     }
 
-    /// A variable that must be set. `what` says in a few words what it is. None only if [`finish`](Self::finish) will fail.
+    /// A variable that must be set. `what` says in a few words what it is. None only if [`finish`](Self::finish) will
+    /// fail.
     pub fn required<T: FromStr<Err: fmt::Display>>(&mut self, name: &str, what: &str) -> Option<T> {
         if self.text(name).is_none() {
             self.reject(name, format_args!("is not set ({what})"));

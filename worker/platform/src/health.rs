@@ -14,7 +14,6 @@ use time::format_description::well_known::Rfc3339;
 pub enum PartState {
     /// Not heard of yet. Not ready.
     Starting,
-    /// Works.
     Up,
     /// Does not work; the reason is in the report.
     Down,
@@ -24,7 +23,6 @@ pub enum PartState {
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     parts: Arc<Mutex<BTreeMap<String, Entry>>>,
-    /// None: all are.
     essential: Option<&'static [&'static str]>,
 }
 

@@ -3,7 +3,8 @@
 //! - Start: [`env`] (variables to values), [`telemetry`] (logs, metrics), [`shutdown`] (the signal to stop), [`tls`].
 //! - Connections: [`database`] (PostgreSQL, also through PgBouncer), [`bus`] (Redis Pub/Sub), [`backoff`].
 //! - What both must agree on: [`contract`] (channels, the envelope of an event).
-//! - Operators: [`health`] (the state of each part), [`admin`] (`/ready`, `/metrics`), [`terminal`] (text for commands).
+//! - Operators: [`health`] (the state of each part), [`admin`] (`/ready`, `/metrics`), [`terminal`] (text for
+//!   commands).
 
 pub mod admin;
 pub mod backoff;

@@ -8,8 +8,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Installs the process's default cryptography, which the Redis client and others look up. Safe to call again, and after
-/// someone else installed one.
+/// Installs the process's default cryptography, which the Redis client and others look up. Safe to call again, and
+/// after someone else installed one.
 pub fn install_crypto() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

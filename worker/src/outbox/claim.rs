@@ -75,8 +75,8 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Claims rows with an id above `after` whose time has come, by id. One round trip, and one more for each payload that
-    /// is read apart: that of a row which failed before always is.
+    /// Claims rows with an id above `after` whose time has come, by id. One round trip, and one more for each payload
+    /// that is read apart: that of a row which failed before always is.
     pub(crate) async fn take(pool: &Pool, after: i64, limits: Limits) -> Result<Self, OutboxError> {
         let transaction = Transaction(Lease::take(pool).await?);
         match transaction.claim(after, limits).await {
@@ -112,8 +112,8 @@ impl Claim {
 }
 
 impl OutboxError {
-    /// Whether it may be about what a row holds (too much for the database, corrupt, without end), so that taking rows one by
-    /// one tells which.
+    /// Whether it may be about what a row holds (too much for the database, corrupt, without end), so that taking rows
+    /// one by one tells which.
     pub(crate) fn may_be_a_row(&self) -> bool {
         let Self::Database(error) = self else { return false };
         // Data exceptions, out of memory, limits exceeded, internal errors, a statement's time-out.

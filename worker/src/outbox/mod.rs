@@ -14,7 +14,8 @@ pub(crate) use claim::{Claim, Content, Failure, Limits, Postponed, Row};
 
 use arcyou_platform::database::{Fault, Lease, describe, describe_pool};
 
-/// The longest that one step may take. Beyond every time-out of the server, for servers and networks that do not answer.
+/// The longest that one step may take. Beyond every time-out of the server, for servers and networks that do not
+/// answer.
 const STEP: Duration = Duration::from_secs(20);
 
 /// The outbox could not be read or written. Never a row's fault.
@@ -64,8 +65,8 @@ impl Transaction {
         self.end("COMMIT").await
     }
 
-    /// Rolls back after an error, so that the locks are gone before the next try; a closed connection would take a while
-    /// to be noticed on the other side.
+    /// Rolls back after an error, so that the locks are gone before the next try; a closed connection would take a
+    /// while to be noticed on the other side.
     async fn failed(self, error: OutboxError) -> OutboxError {
         let OutboxError::Database(cause) = &error else { return error };
         match Fault::of(cause) {

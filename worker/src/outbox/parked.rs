@@ -49,7 +49,6 @@ pub struct RowDetail {
 pub enum Decision {
     /// Try again, with all tries.
     Requeue,
-    /// Delete.
     Drop,
 }
 

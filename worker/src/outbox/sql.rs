@@ -1,21 +1,22 @@
-//! All SQL of the worker. Every statement works unprepared through PgBouncer: typed parameters, and results of types that
-//! need no look-up.
+//! All SQL of the worker. Every statement works unprepared through PgBouncer: typed parameters, and results of types
+//! that need no look-up.
 
-/// Opens each transaction. A worker that is stopped (SIGSTOP, a frozen machine) gives its rows back when the server ends its
-/// idle transaction; the times are the longest that anything may take, not what it takes. The isolation is what `SKIP LOCKED`
-/// needs, whatever the role's default.
+/// Opens each transaction. A worker that is stopped (SIGSTOP, a frozen machine) gives its rows back when the server
+/// ends its idle transaction; the times are the longest that anything may take, not what it takes. The isolation is
+/// what `SKIP LOCKED` needs, whatever the role's default.
 pub(crate) const BEGIN: &str = "\
 BEGIN ISOLATION LEVEL READ COMMITTED;
 SET LOCAL statement_timeout = '5s';
 SET LOCAL lock_timeout = '4s';
 SET LOCAL idle_in_transaction_session_timeout = '8s'";
 
-/// Before statements that walk an index and stop early: the planner's statistics, which are of before the last burst, must not make it
-/// read the whole table. The functions pin their own plans, and [`PAYLOAD`] finds one row by its primary key.
+/// Before statements that walk an index and stop early: the planner's statistics, which are of before the last burst,
+/// must not make it read the whole table. The functions pin their own plans, and [`PAYLOAD`] finds one row by its
+/// primary key.
 pub(crate) const PIN: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
 
-/// $1 after this id, $2 at most so many, $3 the largest payload in bytes, $4 about so many bytes in all, $5 without payloads.
-/// `migrations/README.md` says why the statement itself stands in the schema.
+/// $1 after this id, $2 at most so many, $3 the largest payload in bytes, $4 about so many bytes in all, $5 without
+/// payloads. `migrations/README.md` says why the statement itself stands in the schema.
 pub(crate) const CLAIM: &str = "\
 SELECT id, type, conversation_id, retry_count, age_ms, payload, locked FROM claim_outbox($1, $2, $3, $4, $5)";
 
@@ -34,12 +35,13 @@ FROM (
 /// $1 the rows that were published.
 pub(crate) const MARK: &str = "SELECT mark_outbox($1)";
 
-/// Ends a transaction in which all that was claimed was published. It does not wait for the disk, which gateways' transactions wait for: a
-/// server that crashes within a second may forget such marks, and the rows are published again, as any may be.
+/// Ends a transaction in which all that was claimed was published. It does not wait for the disk, which gateways'
+/// transactions wait for: a server that crashes within a second may forget such marks, and the rows are published
+/// again, as any may be.
 pub(crate) const COMMIT_MARKS: &str = "SET LOCAL synchronous_commit = off; COMMIT";
 
-/// $1 the rows that failed, $2 their errors, $3 milliseconds until the next try, or -1 to park. Delays are counted by the
-/// database's clock: workers' clocks may differ.
+/// $1 the rows that failed, $2 their errors, $3 milliseconds until the next try, or -1 to park. Delays are counted by
+/// the database's clock: workers' clocks may differ.
 pub(crate) const FAIL: &str = "\
 UPDATE outbox SET
     retry_count = retry_count + 1,
@@ -55,8 +57,9 @@ UPDATE outbox SET next_attempt_at = now() + postponed.delay * interval '1 millis
 FROM unnest($1, $2) AS postponed (id, delay)
 WHERE outbox.id = postponed.id";
 
-/// $1 after this id, $2 at most so many, $3 seconds to keep. Looks at a page of rows and deletes those that were processed
-/// longer ago: answers the page's last id, its length, how many were deleted, and whether all of them are younger.
+/// $1 after this id, $2 at most so many, $3 seconds to keep. Looks at a page of rows and deletes those that were
+/// processed longer ago: answers the page's last id, its length, how many were deleted, and whether all of them are
+/// younger.
 pub(crate) const PRUNE: &str = "\
 WITH page AS MATERIALIZED (
     SELECT id, created_at FROM outbox WHERE id > $1 ORDER BY id LIMIT $2

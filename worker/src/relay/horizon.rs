@@ -1,8 +1,9 @@
 //! From which id on to look for rows. Pure: the clock is an argument.
 //!
-//! Rows that were processed leave dead entries behind in the index that the claim walks, and while a transaction elsewhere is
-//! open for minutes they cannot be removed. So most claims begin above what was seen a while ago; a sweep from the
-//! beginning, no more often than it is cheap, finds what commits late, was given back by another worker, or is tried again.
+//! Rows that were processed leave dead entries behind in the index that the claim walks, and while a transaction
+//! elsewhere is open for minutes they cannot be removed. So most claims begin above what was seen a while ago; a sweep
+//! from the beginning, no more often than it is cheap, finds what commits late, was given back by another worker, or is
+//! tried again.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -26,12 +26,12 @@ const PUBLISH: Duration = Duration::from_secs(6);
 const BATCH_BYTES: i64 = 8 * 1024 * 1024;
 /// Between tries while PostgreSQL or the bus is away.
 const OUTAGE: Backoff = Backoff { first: Duration::from_millis(100), cap: Duration::from_secs(2) };
-/// Between the beginnings of two claims when the first took all there was. Gateways hint at each commit: at a thousand a second, to
-/// claim for nearly each of them makes commits wait for the same processors. What comes a moment later is
+/// Between the beginnings of two claims when the first took all there was. Gateways hint at each commit: at a thousand
+/// a second, to claim for nearly each of them makes commits wait for the same processors. What comes a moment later is
 /// claimed in the same statement; what comes after a pause waits for nothing.
 const SPACING: Duration = Duration::from_millis(2);
-/// Before a row is tried again whose part of the bus is away: at first this, later half the row's age, up to a limit. A long
-/// outage costs few updates so, and who listens there catches up from the database anyway.
+/// Before a row is tried again whose part of the bus is away: at first this, later half the row's age, up to a limit. A
+/// long outage costs few updates so, and who listens there catches up from the database anyway.
 const POSTPONED: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 
 /// Listens for hints that the outbox has something new, until dropped.

@@ -4,7 +4,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::bindings::host::clock::Host;
 
-/// This machine's clock.
 pub(crate) struct WallClock;
 
 impl Host for WallClock {

@@ -1,8 +1,9 @@
-//! What an operator may grant to a plugin by name. Each capability is a unit: its table in `plugins.toml` is validated once
-//! ([`Grants`]), it is linked once ([`link`]), and every instance has its own share of it ([`InstanceCapabilities`]).
+//! What an operator may grant to a plugin by name. Each capability is a unit: its table in `plugins.toml` is validated
+//! once ([`Grants`]), it is linked once ([`link`]), and every instance has its own share of it
+//! ([`InstanceCapabilities`]).
 //!
-//! `log` is always there. `clock` and `random` answer at once. `kv` and `http` wait for others: a plugin that imports one of
-//! them runs on a fiber ([`waits`]), so that no thread waits with it.
+//! `log` is always there. `clock` and `random` answer at once. `kv` and `http` wait for others: a plugin that imports
+//! one of them runs on a fiber ([`waits`]), so that no thread waits with it.
 
 mod clock;
 mod http;

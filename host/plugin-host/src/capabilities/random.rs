@@ -7,7 +7,6 @@ use crate::bindings::host::random::Host;
 /// Bytes of one call.
 const MOST: u32 = 64 << 10;
 
-/// This machine's generator.
 pub(crate) struct SystemRandom;
 
 impl Host for SystemRandom {

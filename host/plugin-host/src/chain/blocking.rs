@@ -1,5 +1,5 @@
-//! Slow plugins are called beside the threads that serve sockets: one that takes its whole deadline is a pause for its own sender, not for
-//! everybody whose socket is on that thread.
+//! Slow plugins are called beside the threads that serve sockets: one that takes its whole deadline is a pause for its
+//! own sender, not for everybody whose socket is on that thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,7 +15,8 @@ const SLOW: Duration = Duration::from_millis(2);
 pub(crate) struct BlockingHint(AtomicBool);
 
 impl BlockingHint {
-    /// Makes a call: where it is if the last one was quick, for moving the thread's other work costs more than such a call.
+    /// Makes a call: where it is if the last one was quick, for moving the thread's other work costs more than such a
+    /// call.
     pub(crate) fn call<T>(&self, work: impl FnOnce() -> T) -> T {
         if self.0.load(Ordering::Relaxed) && can_step_aside() { block_in_place(work) } else { work() }
     }

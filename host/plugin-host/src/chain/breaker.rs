@@ -29,7 +29,6 @@ pub enum BreakerState {
 #[derive(Debug)]
 pub(crate) struct Breaker {
     config: BreakerConfig,
-    /// In a row.
     failures: AtomicU32,
     /// Mirrors `open`, so that the usual call takes no lock.
     is_open: AtomicBool,
@@ -61,7 +60,8 @@ impl Breaker {
         match &mut *self.open() {
             None => true,
             Some(open) if now >= open.next_trial => {
-                // As if it failed: when it goes well none of this matters, and a dry_run that never reports is not the last.
+                // As if it failed: when it goes well none of this matters, and a dry_run that never reports is not the
+                // last.
                 open.cool_down = (open.cool_down * 2).min(LONGEST.max(self.cool_down()));
                 open.next_trial = now + open.cool_down;
                 true

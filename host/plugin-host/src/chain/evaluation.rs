@@ -117,7 +117,6 @@ pub enum Disposition {
     Held {
         /// The plugin that holds it.
         by: Arc<Provenance>,
-        /// Why: for reviewers.
         reason: String,
     },
     /// The sender is acknowledged, and that is all.
@@ -128,10 +127,7 @@ pub enum Disposition {
     /// A plugin refuses it.
     Rejected(Rejection),
     /// A plugin failed, and its `on_error` refuses what it cannot judge.
-    Failed {
-        /// That plugin.
-        by: Arc<Provenance>,
-    },
+    Failed { by: Arc<Provenance> },
 }
 
 /// Why a plugin refuses a message or a join. The sender sees it.
@@ -152,14 +148,12 @@ pub struct Rejection {
 pub struct Replacement {
     /// The plugin that replaced it last.
     pub by: Arc<Provenance>,
-    /// What it left.
     pub body: Body,
 }
 
 /// What the whole chain came to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// How it ended.
     pub disposition: Disposition,
     /// The last replacement, if there was one.
     pub replacement: Option<Replacement>,
@@ -202,13 +196,13 @@ impl Decision {
     }
 }
 
-/// In which order hooks judge a message: every validator sees it as it came; then the filters in their order, each on what
-/// the one before left; if one replaced the body, every validator sees the result.
+/// In which order hooks judge a message: every validator sees it as it came; then the filters in their order, each on
+/// what the one before left; if one replaced the body, every validator sees the result.
 const MESSAGE: &[Hook] = &[Hook::Validate, Hook::Filter, Hook::Validate];
 const JOIN: &[Hook] = &[Hook::OnJoin];
 
-/// A judgement under way: whom to ask next, and what the answers come to. The first refusal, discard or hold ends it. Whoever
-/// drives it asks, at once or by waiting; the order is the same.
+/// A judgement under way: whom to ask next, and what the answers come to. The first refusal, discard or hold ends it.
+/// Whoever drives it asks, at once or by waiting; the order is the same.
 pub(crate) struct Evaluation<'a, J> {
     judges: &'a [J],
     input: HookInput<'a>,

@@ -1,7 +1,7 @@
-//! Judging: each message is asked about plugin by plugin. [`evaluation`] says whom to ask next and what the answers come to;
-//! a [`plugin`] is asked within its time, behind its [`breaker`], and beside the threads of sockets if it is slow
-//! ([`blocking`]). What plugins do is counted ([`counts`], [`meters`]) and shown ([`status`]); what they fail on is kept
-//! ([`record`]). A [`dry_run`] asks about messages that nobody sent.
+//! Judging: each message is asked about plugin by plugin. [`evaluation`] says whom to ask next and what the answers
+//! come to; a [`plugin`] is asked within its time, behind its [`breaker`], and beside the threads of sockets if it is
+//! slow ([`blocking`]). What plugins do is counted ([`counts`], [`meters`]) and shown ([`status`]); what they fail on
+//! is kept ([`record`]). A [`dry_run`] asks about messages that nobody sent.
 
 pub(crate) mod blocking;
 pub(crate) mod breaker;

@@ -9,9 +9,7 @@ use super::plugin::Plugin;
 /// How one call went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallResult {
-    /// The plugin answered.
     Answered,
-    /// It failed.
     Failed,
     /// It failed, and the breaker opened: the plugin will not be called for a while.
     FailedAndOpened,
@@ -40,7 +38,6 @@ impl ObserverSlot {
         self.is_taken.store(true, Ordering::Release);
     }
 
-    /// Whether somebody observes.
     pub(crate) fn is_taken(&self) -> bool {
         self.is_taken.load(Ordering::Acquire)
     }

@@ -43,13 +43,11 @@ pub struct Candidate<'a> {
 /// What the chain made of a join.
 #[derive(Debug)]
 pub enum Admission {
-    /// It goes on.
     Allowed,
     /// A plugin refuses it.
     Refused(Rejection),
     /// A plugin failed, and its `on_error` refuses what it cannot judge.
     Failed {
-        /// Which.
         by: Arc<Provenance>,
     },
 }
@@ -90,8 +88,9 @@ impl Chain {
         self.plugins.iter().map(|plugin| plugin.status()).collect()
     }
 
-    /// Asks the plugins about a message. Those that never wait take microseconds, and at the worst each plugin's deadline: on a
-    /// thread that serves sockets, that is a pause for them. Those that are granted `kv` or `http` wait as any future does.
+    /// Asks the plugins about a message. Those that never wait take microseconds, and at the worst each plugin's
+    /// deadline: on a thread that serves sockets, that is a pause for them. Those that are granted `kv` or `http` wait
+    /// as any future does.
     pub async fn judge(&self, message: Candidate<'_>) -> Decision {
         if self.waits {
             // Boxed, as it is rare: what every send's future holds, every socket pays for.
@@ -113,7 +112,8 @@ impl Chain {
         self.wait_for(Evaluation::of_message(&self.plugins, &input)).await
     }
 
-    /// Asks the plugins whether a participant may join. A join has no body: conditions on one are held to an empty text.
+    /// Asks the plugins whether a participant may join. A join has no body: conditions on one are held to an empty
+    /// text.
     pub async fn admit(&self, conversation: Uuid, user: Uuid, role: &str) -> Admission {
         if !self.on_join {
             return Admission::Allowed;
@@ -128,8 +128,8 @@ impl Chain {
         }
     }
 
-    /// What would become of a message, for authors of plugins: nothing that comes out of it can be stored. Blocks while a
-    /// plugin waits.
+    /// What would become of a message, for authors of plugins: nothing that comes out of it can be stored. Blocks while
+    /// a plugin waits.
     pub fn preview(&self, conversation: Uuid, sender: Uuid, role: &str, body: &Body) -> Preview {
         let message = Candidate { conversation, sender, role, body };
         if !self.waits {
@@ -169,8 +169,8 @@ fn id_texts(space: &mut IdTexts, conversation: Uuid, sender: Uuid) -> [&str; 2] 
     [conversation.as_hyphenated().encode_lower(first), sender.as_hyphenated().encode_lower(second)]
 }
 
-/// Waits on this thread, which may be one of a runtime's and may not: so on another, with what this one logs to. None if there
-/// is no other.
+/// Waits on this thread, which may be one of a runtime's and may not: so on another, with what this one logs to. None
+/// if there is no other.
 pub(super) fn block_on_new_thread<T: Send>(work: impl Future<Output = T> + Send) -> Option<T> {
     let log = tracing::dispatcher::get_default(Clone::clone);
     let run = || {

@@ -106,7 +106,6 @@ impl Plugin {
         &self.observer
     }
 
-    /// The last failure.
     pub(crate) fn last_fault(&self) -> Option<Failure> {
         let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
         last.as_ref().map(|fault| Failure { kind: fault.kind, text: fault.text.clone() })
@@ -125,8 +124,8 @@ impl Plugin {
         &self.pool
     }
 
-    /// The same code under another entry, to be tried apart from the chain: nothing of it is counted or kept, no breaker opens,
-    /// and what it keeps itself is kept for it alone.
+    /// The same code under another entry, to be tried apart from the chain: nothing of it is counted or kept, no
+    /// breaker opens, and what it keeps itself is kept for it alone.
     pub(crate) fn sibling(&self, entry: Entry) -> Result<Self, StartError> {
         let entry = Entry { breaker: BreakerConfig::NEVER, ..entry };
         let granted = Granted::new(&entry.name, &entry.grants, &Services::apart()).map_err(StartError::Refused)?;
@@ -365,7 +364,6 @@ struct PermittedCall {
 /// How long a call may take, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct TimeBudget {
-    /// Of the processor.
     ms: u32,
     /// By the clock on the wall.
     wall_ms: u32,

@@ -9,7 +9,6 @@ pub struct Preview {
     pub outcome: &'static str,
     /// The plugin that decided that, or else the last one that replaced the body.
     pub plugin: Option<String>,
-    /// A rejection's token.
     pub code: Option<String>,
     /// Why it is held or rejected.
     pub reason: Option<String>,

@@ -1,5 +1,5 @@
-//! What a plugin failed on, kept so that its author can see it fail again: the message, how the plugin was configured, and which
-//! file it was. Written beside the message's path, into a private directory, as much as fits and no more.
+//! What a plugin failed on, kept so that its author can see it fail again: the message, how the plugin was configured,
+//! and which file it was. Written beside the message's path, into a private directory, as much as fits and no more.
 
 use std::collections::HashMap;
 use std::fs;
@@ -89,7 +89,6 @@ pub(crate) struct Message {
     conversation_id: String,
     sender_id: String,
     sender_role: String,
-    /// JSON text.
     body: String,
     /// Plugin, key and value.
     annotations: Vec<(String, String, String)>,
@@ -190,12 +189,10 @@ impl Recorder {
 /// What a plugin needs to have its failures kept.
 pub(crate) struct Recording {
     pub(crate) recorder: Recorder,
-    /// The plugin's file.
     pub(crate) file: PathBuf,
 }
 
 impl Recording {
-    /// Never waits.
     pub(crate) fn keep(&self, subject: &Subject<'_>, hook: Hook, input: &HookInput<'_>, fault: &Fault) {
         let record = Record::new(subject, self.file.clone(), hook, input, fault);
         if self.recorder.0.try_send(record).is_err() {

@@ -7,7 +7,6 @@ use super::breaker::BreakerState;
 /// How a plugin is doing, for `/ready`.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PluginStatus {
-    /// Its name.
     pub plugin: String,
     /// What its author calls this version, if the file says.
     pub version: Option<String>,
@@ -48,7 +47,6 @@ pub struct RolledBack {
     pub sha256: String,
     /// What its author calls it, if the file says.
     pub version: Option<String>,
-    /// Why it result.
     pub reason: String,
     /// When, in UTC, as RFC 3339.
     pub at: String,

@@ -76,9 +76,9 @@ impl PluginHost {
         self.versions.chain()
     }
 
-    /// Reads the directory again. All plugins work, and the new chain takes the old one's place at once; or one does not,
-    /// and the old chain goes on. A plugin whose file and configuration are the same goes on as it is; one that changed is
-    /// watched, and goes back to the version before when it fails too often.
+    /// Reads the directory again. All plugins work, and the new chain takes the old one's place at once; or one does
+    /// not, and the old chain goes on. A plugin whose file and configuration are the same goes on as it is; one that
+    /// changed is watched, and goes back to the version before when it fails too often.
     pub fn reload(&self) -> Result<(), LoadError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,6 @@ use crate::manifest::RollbackConfig;
 /// What is known of a new version after a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbationStatus {
-    /// Nothing yet.
     Watching,
     /// It has done well for as long as it is watched.
     Proven,
@@ -32,7 +31,6 @@ pub(crate) struct Probation {
 }
 
 impl Probation {
-    /// Begins now.
     pub(crate) fn new(config: RollbackConfig, now: Instant) -> Self {
         let until = now + Duration::from_secs(config.window_s.get().into());
         Self { config, until, calls: 0, failures: 0 }

@@ -17,9 +17,9 @@ use crate::loading::loader::LoadError;
 /// How the last reload result, if it was refused.
 type RefusedReload = Arc<Mutex<Option<String>>>;
 
-/// Reloads the plugins when their files change or on `SIGHUP`, and keeps `part` up to date: down while a plugin is not called
-/// because it failed too often, while a version stands in for one that failed, or while the files are not what is running
-/// because they were refused. Ends with `ends`.
+/// Reloads the plugins when their files change or on `SIGHUP`, and keeps `part` up to date: down while a plugin is not
+/// called because it failed too often, while a version stands in for one that failed, or while the files are not what
+/// is running because they were refused. Ends with `ends`.
 pub async fn supervise(host: Arc<PluginHost>, part: Part, ends: CancellationToken) {
     let refused = RefusedReload::default();
     let noted = refused.clone();

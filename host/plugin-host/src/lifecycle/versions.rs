@@ -45,8 +45,8 @@ impl Versions {
         self.refused().iter().map(|(name, refused)| (name.clone(), refused.told.clone())).collect()
     }
 
-    /// Puts a loaded chain in the place of the one that runs. What changed is watched from now on; where the loaded plugin is a
-    /// version that was refused, the one that stands in for it goes on.
+    /// Puts a loaded chain in the place of the one that runs. What changed is watched from now on; where the loaded
+    /// plugin is a version that was refused, the one that stands in for it goes on.
     pub(crate) fn install(self: &Arc<Self>, loaded: Chain, now: Instant) {
         let mut refused = self.refused();
         refused.retain(|_, refused| loaded.plugins().iter().any(|plugin| Arc::ptr_eq(plugin, &refused.plugin)));

@@ -20,7 +20,8 @@ pub(crate) const COMPILE_WITHIN: Duration = Duration::from_secs(120);
 /// Compiles, and keeps what it compiled.
 pub(crate) struct Compiler {
     shared: Arc<Shared>,
-    /// What takes longer is refused. A compiler cannot be interrupted: it goes on by itself, and what comes of it is kept.
+    /// What takes longer is refused. A compiler cannot be interrupted: it goes on by itself, and what comes of it is
+    /// kept.
     pub(crate) within: Duration,
 }
 

@@ -40,91 +40,50 @@ pub enum LoadError {
     Engine(String),
     /// A file or directory cannot be read.
     #[error("{}: {source}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// `plugins.toml` makes no sense.
     #[error("plugins.toml: {0}")]
     Manifest(String),
     /// A file is no WebAssembly, or damaged.
     #[error("plugin {plugin}: {reason}")]
     Invalid {
-        /// The plugin's name.
         plugin: String,
         /// What is wrong with its file.
         reason: String,
     },
     /// A plugin wants what nobody grants.
     #[error("plugin {plugin}: it imports `{import}`, which is not granted; {}", remedy(import))]
-    Import {
-        /// The plugin's name.
-        plugin: String,
-        /// The import's name.
-        import: String,
-    },
+    Import { plugin: String, import: String },
     /// A capability cannot be granted on this machine.
     #[error("plugin {plugin}: {reason}")]
-    Grant {
-        /// The plugin's name.
-        plugin: String,
-        /// Why.
-        reason: String,
-    },
+    Grant { plugin: String, reason: String },
     /// A component without any hook that the gateway calls.
     #[error("plugin {plugin}: it exports none of the hooks validate, filter, on-join of `arcyou:gateway@{}`", VERSION)]
-    NoHook {
-        /// The plugin's name.
-        plugin: String,
-    },
+    NoHook { plugin: String },
     /// A component that was built for another version of the interface.
     #[error(
         "plugin {plugin}: it exports `{export}`, and this gateway knows only `arcyou:gateway@{}`: configure, validate, filter, \
          on-join; build it with the SDK of this gateway, or run the gateway that it was built for",
         VERSION
     )]
-    Version {
-        /// The plugin's name.
-        plugin: String,
-        /// The export's name.
-        export: String,
-    },
+    Version { plugin: String, export: String },
     /// A plugin refuses its configuration, in its own words.
     #[error("plugin {plugin} refuses its configuration: {reason}")]
-    Config {
-        /// The plugin's name.
-        plugin: String,
-        /// What it says.
-        reason: String,
-    },
+    Config { plugin: String, reason: String },
     /// A plugin does not do what the cases beside its file want.
     #[error("plugin {plugin}: the cases in {failure}")]
-    Cases {
-        /// The plugin's name.
-        plugin: String,
-        /// Where and what.
-        failure: CaseFailure,
-    },
+    Cases { plugin: String, failure: CaseFailure },
     /// A file that is not on the list of those that are allowed.
     #[error("plugin {plugin}: {file} is not allowed: its SHA-256 {sha256} is not in `allowed_sha256` of plugins.toml")]
     NotAllowed {
-        /// The plugin's name.
         plugin: String,
-        /// Its file.
         file: String,
         /// The file's digest.
         sha256: String,
     },
     /// A plugin does not start.
     #[error("plugin {plugin} does not start: {reason}")]
-    Start {
-        /// The plugin's name.
-        plugin: String,
-        /// Why.
-        reason: String,
-    },
+    Start { plugin: String, reason: String },
 }
 
 /// What to do about an import that is not granted.
@@ -305,8 +264,8 @@ impl Loader {
     }
 }
 
-/// The first interface of the gateway's package that a component exports and this gateway would never call: to leave it out
-/// silently would be to run half of a plugin.
+/// The first interface of the gateway's package that a component exports and this gateway would never call: to leave it
+/// out silently would be to run half of a plugin.
 fn unknown_export(component: &Component) -> Option<String> {
     let known = |interface: &str| {
         let (name, version) = interface.split_once('@').unwrap_or((interface, ""));

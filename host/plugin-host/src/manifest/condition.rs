@@ -49,8 +49,8 @@ impl Condition {
 pub(crate) struct Percent(f64);
 
 impl Percent {
-    /// Whether a conversation belongs to the share that is drawn for `salt`: the same answer on every gateway, at any time.
-    /// A larger share holds every smaller one.
+    /// Whether a conversation belongs to the share that is drawn for `salt`: the same answer on every gateway, at any
+    /// time. A larger share holds every smaller one.
     pub(crate) fn takes(self, salt: &str, conversation: &str) -> bool {
         let digest = Sha256::new().chain_update(salt).chain_update([0]).chain_update(conversation).finalize();
         let drawn = digest.iter().take(4).fold(0_u32, |number, &byte| number << 8 | u32::from(byte));

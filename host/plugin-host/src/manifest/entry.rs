@@ -42,7 +42,6 @@ impl Mode {
 /// Where a plugin stands among the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// Smaller ones first.
     pub(crate) order: i32,
     /// Plugins that come later, whatever the numbers say.
     pub(crate) before: Vec<String>,

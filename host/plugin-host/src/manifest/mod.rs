@@ -42,7 +42,8 @@ pub(crate) struct Plan {
 /// What the table `[chain]` says of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChainLimits {
-    /// For all plugins together on one message; a plugin whose turn comes later is not called, and its `on_error` decides.
+    /// For all plugins together on one message; a plugin whose turn comes later is not called, and its `on_error`
+    /// decides.
     pub(crate) deadline_ms: Within<1, 60_000>,
 }
 
@@ -158,8 +159,8 @@ fn wasm_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
     Ok(file)
 }
 
-/// What the manifest says (if there is one) of a directory with these `.wasm` files. Those that it does not mention come
-/// last, by name.
+/// What the manifest says (if there is one) of a directory with these `.wasm` files. Those that it does not mention
+/// come last, by name.
 pub(crate) fn plan(manifest: Option<&str>, mut files: Vec<String>) -> Result<Plan, String> {
     let Manifest { chain, plugin } = toml::from_str(manifest.unwrap_or_default()).map_err(|error| error.to_string())?;
     let mut entries = Vec::with_capacity(plugin.len());

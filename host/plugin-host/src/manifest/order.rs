@@ -1,4 +1,5 @@
-//! In which order plugins stand: by number, then as they are written, moved only as far as `before` and `after` ask. Pure.
+//! In which order plugins stand: by number, then as they are written, moved only as far as `before` and `after` ask.
+//! Pure.
 
 use std::collections::{HashMap, HashSet};
 

@@ -10,7 +10,6 @@ const STACK_BYTES: usize = 512 << 10;
 /// Instances of all plugins together; address space is all that an unused one takes.
 const INSTANCES: u32 = 2_000;
 
-/// What runs plugins.
 pub(crate) fn engine() -> Result<Engine, wasmtime::Error> {
     // Address space for so many memories of 4 GiB may be unavailable; without it instances start more slowly.
     pooled().or_else(|error| {

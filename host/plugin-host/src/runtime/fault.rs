@@ -60,7 +60,6 @@ impl FaultKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
-    /// For the operator.
     pub(crate) text: String,
 }
 

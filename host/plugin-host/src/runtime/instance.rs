@@ -186,7 +186,6 @@ impl Instance {
 pub(crate) struct Call<'a> {
     pub(crate) hook: Hook,
     pub(crate) message: Message<'a>,
-    /// Of the processor.
     pub(crate) within_ms: u32,
     /// By the clock on the wall, for a plugin that may have to wait.
     pub(crate) wall_ms: u32,

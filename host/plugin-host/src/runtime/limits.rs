@@ -10,7 +10,8 @@ use crate::bounded::Within;
 pub(crate) struct Limits {
     /// For one call. Far above what a call takes, since a busy machine's pauses count too.
     pub(crate) deadline_ms: Within<1, 10_000>,
-    /// For one call of a plugin that waits for others, by the clock on the wall; `deadline_ms` counts only what it works.
+    /// For one call of a plugin that waits for others, by the clock on the wall; `deadline_ms` counts only what it
+    /// works.
     pub(crate) wall_ms: Within<1, 60_000>,
     /// Calls that wait at once; others wait for their turn, within their time.
     pub(crate) waiting: Within<1, 1_000>,
@@ -22,7 +23,6 @@ pub(crate) struct Limits {
     pub(crate) output_bytes: Within<1024, { 16 << 20 }>,
     /// Lines that one call may log; more are counted and dropped.
     pub(crate) log_lines: Within<0, 10_000>,
-    /// Instances kept warm.
     pub(crate) instances: Within<1, 256>,
     /// An instance that has answered so many calls is replaced: small leaks stay small.
     pub(crate) calls_per_instance: Within<1, { u32::MAX }>,

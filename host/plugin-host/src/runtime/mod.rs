@@ -1,5 +1,5 @@
-//! Running plugins: the [`engine`], [`instance`]s within their [`limits`] and their [`memory`], time counted by a [`ticker`],
-//! hooks called through their [`exports`] with an [`input`], and the [`fault`]s that come of it.
+//! Running plugins: the [`engine`], [`instance`]s within their [`limits`] and their [`memory`], time counted by a
+//! [`ticker`], hooks called through their [`exports`] with an [`input`], and the [`fault`]s that come of it.
 
 pub(crate) mod engine;
 pub(crate) mod exports;

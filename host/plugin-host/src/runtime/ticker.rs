@@ -9,7 +9,8 @@ use wasmtime::{Engine, EngineWeak};
 
 /// One tick of the epoch.
 const TICK: Duration = Duration::from_millis(1);
-/// So many ticks more than was asked for: then a busy gateway need not ask at each call, nor wake a clock that stands still.
+/// So many ticks more than was asked for: then a busy gateway need not ask at each call, nor wake a clock that stands
+/// still.
 const SPARE: u64 = 100;
 /// A clock that stands still looks so often whether there is an engine still.
 const LOOK: Duration = Duration::from_secs(1);
@@ -26,8 +27,8 @@ pub(crate) struct Ticker {
     thread: Thread,
 }
 
-/// Whoever wants more of the clock says so, and then looks whether it stands still; the clock says that it stands still, and
-/// then looks whether somebody wants more: in one order of all four, one sees the other.
+/// Whoever wants more of the clock says so, and then looks whether it stands still; the clock says that it stands
+/// still, and then looks whether somebody wants more: in one order of all four, one sees the other.
 #[derive(Debug, Default)]
 struct Time {
     /// Ticks so far, each counted after the engine counted it.
@@ -46,8 +47,8 @@ impl Ticker {
         Ok(Self { time, thread: thread.thread().clone() })
     }
 
-    /// Keeps the clock going for so many ticks from now on: a deadline that is no further away, and is set already, will be
-    /// reached. While calls are frequent this only reads.
+    /// Keeps the clock going for so many ticks from now on: a deadline that is no further away, and is set already,
+    /// will be reached. While calls are frequent this only reads.
     pub(crate) fn run_for(&self, ticks: u64) {
         // The engine may be one tick ahead.
         let until = self.time.now.load(Ordering::SeqCst) + 1 + ticks;

@@ -1,4 +1,5 @@
-//! Plugins to `.wasm` files: crates with whichever toolchain is there, those in other languages by their own `build.sh`.
+//! Plugins to `.wasm` files: crates with whichever toolchain is there, those in other languages by their own
+//! `build.sh`.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -25,42 +26,19 @@ pub enum BuildError {
     NoToolchain,
     /// A command does not even start.
     #[error("{command} does not run: {source}")]
-    Run {
-        /// Which.
-        command: String,
-        /// Why.
-        source: io::Error,
-    },
+    Run { command: String, source: io::Error },
     /// The compiler says no; what it says stands on standard error.
     #[error("{command} failed in {}", dir.display())]
-    Failed {
-        /// Which.
-        command: String,
-        /// Where.
-        dir: PathBuf,
-    },
+    Failed { command: String, dir: PathBuf },
     /// A plugin's own script is content, and there is no component.
     #[error("{SCRIPT} in {} wrote no file: it should write the component to the path that is its argument", dir.display())]
-    NoFile {
-        /// Where.
-        dir: PathBuf,
-    },
+    NoFile { dir: PathBuf },
     /// A crate's directory is none.
     #[error("{} is not a crate: {reason}", path.display())]
-    NotACrate {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    NotACrate { path: PathBuf, reason: String },
     /// A file cannot be written.
     #[error("{}: {source}", path.display())]
-    Write {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
 }
 
 /// The plugins in a folder: those of its subfolders that are one, in the order of their names.
@@ -71,10 +49,10 @@ fn plugins_in(dir: &Path) -> Vec<PathBuf> {
     plugins
 }
 
-/// Builds plugins and puts `<name>.wasm` into `out`, with their cases as `<name>.cases.toml`; answers the files. Each of
-/// `dirs` is a plugin, or a folder of plugins, whose `plugins.toml` goes to `out` too. A plugin is a crate, or a folder with a
-/// `build.sh`, which gives it its name. Intermediate files of crates go to `target/plugins-build` in their workspace. A file
-/// that did not change is left alone, so that nobody reloads it.
+/// Builds plugins and puts `<name>.wasm` into `out`, with their cases as `<name>.cases.toml`; answers the files. Each
+/// of `dirs` is a plugin, or a folder of plugins, whose `plugins.toml` goes to `out` too. A plugin is a crate, or a
+/// folder with a `build.sh`, which gives it its name. Intermediate files of crates go to `target/plugins-build` in
+/// their workspace. A file that did not change is left alone, so that nobody reloads it.
 pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let out = &absolute(out)?;
     let mut workspaces: BTreeMap<PathBuf, Vec<(PathBuf, String)>> = BTreeMap::new();

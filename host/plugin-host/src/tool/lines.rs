@@ -14,7 +14,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub(super) struct Lines(Arc<Mutex<Vec<String>>>);
 
 impl Lines {
-    /// From now on collects what plugins log, on whatever thread. Nothing else is logged then: the tools say what matters.
+    /// From now on collects what plugins log, on whatever thread. Nothing else is logged then: the tools say what
+    /// matters.
     pub(super) fn collect() -> anyhow::Result<Self> {
         let lines = Self::default();
         tracing_subscriber::registry().with(lines.clone()).try_init().context("the log is taken")?;

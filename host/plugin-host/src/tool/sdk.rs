@@ -1,4 +1,5 @@
-//! The SDK that belongs to this gateway: its sources are in the binary, so that a plugin needs no copy of the repository.
+//! The SDK that belongs to this gateway: its sources are in the binary, so that a plugin needs no copy of the
+//! repository.
 
 use std::fs;
 use std::path::Path;

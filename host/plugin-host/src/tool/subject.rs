@@ -151,7 +151,6 @@ pub(super) fn report(text: impl Display) {
     let _ = print(&text.to_string());
 }
 
-/// 1234567 as 1,234,567.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -164,7 +163,6 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// Bytes as KiB.
 pub(super) fn kib(bytes: usize) -> String {
     format!("{} KiB", grouped(bytes.div_ceil(1024) as u64))
 }

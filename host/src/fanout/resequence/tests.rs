@@ -92,8 +92,9 @@ enum Step {
     /// Somebody publishes a message that does not exist.
     Forge(Seq),
     /// The store is asked for a page, which is read at once.
-    Ask { limit: usize },
-    /// The answer comes.
+    Ask {
+        limit: usize,
+    },
     Answer,
 }
 

@@ -15,7 +15,6 @@ use uuid::Uuid;
 use super::{History, HistoryError};
 use crate::store::{OutboxEvent, StoredMessage};
 
-/// One subscriber's connection.
 pub(super) struct FakeBus {
     mode: PubSubMode,
     wire: Arc<Wire>,
@@ -181,7 +180,6 @@ impl FakeStore {
         (seq, envelope_text(id, MESSAGE_CREATED, conversation, &payload))
     }
 
-    /// Commits another event.
     pub(super) fn event(&self, conversation: Uuid, kind: &str, payload: &Value) -> (i64, String) {
         let mut tables = self.tables();
         tables.outbox_id += 1;

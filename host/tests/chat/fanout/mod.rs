@@ -1,5 +1,5 @@
-//! The fan-out on a real PostgreSQL behind a real PgBouncer, with both buses. The worker's part is played by the tests, which
-//! publish worse than any worker would.
+//! The fan-out on a real PostgreSQL behind a real PgBouncer, with both buses. The worker's part is played by the tests,
+//! which publish worse than any worker would.
 
 mod redis;
 mod world;

@@ -39,8 +39,8 @@ impl Log {
     }
 }
 
-/// Lets people talk, each message following the answer to the one before, while `outage` happens and until each of them was
-/// heard after it. Then every answer must turn out to be true, in the database that the outage left.
+/// Lets people talk, each message following the answer to the one before, while `outage` happens and until each of them
+/// was heard after it. Then every answer must turn out to be true, in the database that the outage left.
 pub async fn through(world: &World, port: u16, outage: impl Future<Output = Database>) -> Log {
     let (people, after) = (TaskTracker::new(), CancellationToken::new());
     let mut tasks = Vec::new();

@@ -19,7 +19,6 @@ pub(super) struct Inbox {
     capacity: usize,
     arrived: Notify,
     emptied: Notify,
-    /// Wanted channels changed.
     pub(super) changed: Notify,
 }
 

@@ -11,8 +11,8 @@ use super::{Bus, Publication, Refused, Signal, Subscriber, Unavailable, Unpublis
 /// How much a subscriber may leave unread.
 const CAPACITY: usize = 16 * 1024 * 1024;
 
-/// Carries messages between tasks of one process. Clones are the same bus. Never away; a subscriber that leaves too much
-/// unread hears [`Signal::Lost`], then [`Signal::Subscribed`] for each channel.
+/// Carries messages between tasks of one process. Clones are the same bus. Never away; a subscriber that leaves too
+/// much unread hears [`Signal::Lost`], then [`Signal::Subscribed`] for each channel.
 #[derive(Debug, Clone)]
 pub struct LocalBus {
     channels: Arc<Channels>,

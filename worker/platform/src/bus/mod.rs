@@ -1,11 +1,13 @@
 //! The way from a worker to the gateways: channels that forget. Redis Pub/Sub, or the same inside one process.
 //!
 //! What every bus promises, and what not:
-//! - A channel's messages of one [`Bus::publish`] call, and of calls that follow each other, arrive in that order at a subscriber.
+//! - A channel's messages of one [`Bus::publish`] call, and of calls that follow each other, arrive in that order at a
+//!   subscriber.
 //! - At most once. Who is not subscribed, or lost the connection, misses messages; a [`Subscriber`] says so, with
-//!   [`Signal::Lost`] or [`Signal::Interrupted`] first and [`Signal::Subscribed`] when it listens again. What lies between must
-//!   come from the database.
-//! - Memory is bounded: a subscriber that does not call [`Subscriber::next`] loses messages, and is told in the same way.
+//!   [`Signal::Lost`] or [`Signal::Interrupted`] first and [`Signal::Subscribed`] when it listens again. What lies
+//!   between must come from the database.
+//! - Memory is bounded: a subscriber that does not call [`Subscriber::next`] loses messages, and is told in the same
+//!   way.
 
 mod inbox;
 mod local;
@@ -33,9 +35,7 @@ pub fn open(url: &RedisUrl, mode: PubSubMode, health: &Health) -> Result<Arc<dyn
 /// One message to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
-    /// Where to.
     pub channel: String,
-    /// What.
     pub payload: Bytes,
 }
 
@@ -63,8 +63,9 @@ pub enum Unpublished {
 /// Publishes, and makes subscribers.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Publishes in order, pipelined; one result for each. Each waiting is bounded. After an error, of the batch or of one
-    /// message, any part of it may have arrived: publish it again. Not to be called again before it is done, if order matters.
+    /// Publishes in order, pipelined; one result for each. Each waiting is bounded. After an error, of the batch or of
+    /// one message, any part of it may have arrived: publish it again. Not to be called again before it is done, if
+    /// order matters.
     async fn publish(&self, batch: &[Publication]) -> Result<Vec<Result<(), Unpublished>>, Unavailable>;
 
     /// A subscriber that wants no channel yet.
@@ -74,37 +75,33 @@ pub trait Bus: Send + Sync + 'static {
 /// Listens to channels, over as many connections as it takes. Dropping it ends it.
 #[async_trait]
 pub trait Subscriber: Send {
-    /// Wants a channel from now on. [`Signal::Subscribed`] tells when it listens; wanting what is wanted already does nothing.
+    /// Wants a channel from now on. [`Signal::Subscribed`] tells when it listens; wanting what is wanted already does
+    /// nothing.
     fn subscribe(&mut self, channel: String);
 
     /// Wants a channel no more. Nothing of it is returned from now on.
     fn unsubscribe(&mut self, channel: &str);
 
-    /// What happened next. Never fails: reconnects by itself with backoff and jitter, and notices a dead connection by a
-    /// `PING` on a timer. Cancel-safe: a dropped call loses nothing.
+    /// What happened next. Never fails: reconnects by itself with backoff and jitter, and notices a dead connection by
+    /// a `PING` on a timer. Cancel-safe: a dropped call loses nothing.
     async fn next(&mut self) -> Signal;
 }
 
 /// What a subscriber hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Signal {
-    /// A message.
     Message {
-        /// Where.
         channel: String,
-        /// What.
         payload: Bytes,
     },
     /// Listens to this channel: what is published from now on arrives. What was published before may be lost.
     Subscribed {
-        /// Which.
         channel: String,
     },
     /// Messages of every channel may be missed, until its [`Signal::Subscribed`]. Told once for each time.
     Lost,
     /// The same of this channel alone.
     Interrupted {
-        /// Which.
         channel: String,
     },
 }

@@ -8,8 +8,8 @@ use tokio_postgres::error::Severity;
 pub enum Fault {
     /// The session ended, or its last answer was lost: a commit that was under way may have happened.
     Lost,
-    /// Nothing happened, and nothing can whatever is asked: the server takes no writes (a standby, or a primary that was
-    /// demoted), has no room, or PgBouncer has no server. Another connection may lead to another server.
+    /// Nothing happened, and nothing can whatever is asked: the server takes no writes (a standby, or a primary that
+    /// was demoted), has no room, or PgBouncer has no server. Another connection may lead to another server.
     Away,
     /// Rolled back because of others or because it took too long: it may pass, the sooner the less is asked at once.
     Passing,

@@ -1,7 +1,8 @@
 //! PostgreSQL, usually through PgBouncer in transaction mode.
 //!
-//! Through PgBouncer nothing may outlive a transaction on the server: use the typed calls (`query_typed`, `execute_typed`), which
-//! prepare no named statement, and `SET LOCAL`. `LISTEN`, session settings and session locks are out.
+//! Through PgBouncer nothing may outlive a transaction on the server: use the typed calls (`query_typed`,
+//! `execute_typed`), which prepare no named statement, and `SET LOCAL`. `LISTEN`, session settings and session locks
+//! are out.
 
 mod fault;
 
@@ -32,9 +33,9 @@ const CREATE: Duration = Duration::from_secs(8);
 
 /// Where the database is (`postgres://user:password@host:port/name?sslmode=…`), with its secrets; shows none of them.
 ///
-/// `sslmode` means what it means to `psql`: `disable`; `prefer` (the default: TLS if the server offers it); `require` (TLS,
-/// whoever the server is); `verify-full` (TLS, and the certificate is for this host and signed by someone whom this machine trusts).
-/// `verify-ca` is treated as `verify-full`.
+/// `sslmode` means what it means to `psql`: `disable`; `prefer` (the default: TLS if the server offers it); `require`
+/// (TLS, whoever the server is); `verify-full` (TLS, and the certificate is for this host and signed by someone whom
+/// this machine trusts). `verify-ca` is treated as `verify-full`.
 #[derive(Clone)]
 pub struct DatabaseUrl {
     config: Config,
@@ -148,8 +149,8 @@ pub fn pool(url: &DatabaseUrl, size: usize) -> Result<Pool, PoolSetupError> {
 
 /// A connection of a pool that must not go back as it is: dropped before [`release`](Self::release), it is closed.
 ///
-/// For work of which a cancelled or failed call may leave a piece behind, such as an open transaction: closing makes the
-/// server roll it back.
+/// For work of which a cancelled or failed call may leave a piece behind, such as an open transaction: closing makes
+/// the server roll it back.
 #[derive(Debug)]
 pub struct Lease {
     client: Option<Object>,
@@ -166,8 +167,8 @@ impl Lease {
         drop(self.client.take());
     }
 
-    /// The same after an error: a connection that is of no use is closed. If it leads to a server that cannot serve, so do the
-    /// pool's idle ones, and they are closed too: new ones may lead elsewhere.
+    /// The same after an error: a connection that is of no use is closed. If it leads to a server that cannot serve, so
+    /// do the pool's idle ones, and they are closed too: new ones may lead elsewhere.
     pub fn release_after(self, fault: Fault) {
         match fault {
             Fault::Lost => drop(self),

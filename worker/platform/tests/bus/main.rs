@@ -1,5 +1,5 @@
 //! What every bus promises, tried on each, and what Redis adds to it.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cluster;
 mod rig;

@@ -18,7 +18,8 @@ use crate::bounded::Within;
 /// What is forgotten at the latest.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Where plugins' values are. Every call is atomic, and answers soon: a store that is away says so instead of waiting for it.
+/// Where plugins' values are. Every call is atomic, and answers soon: a store that is away says so instead of waiting
+/// for it.
 #[async_trait]
 pub trait KvStore: Send + Sync {
     /// The value of a key that is set and has not expired.
@@ -51,9 +52,7 @@ pub enum KvError {
 pub(crate) struct KvLimits {
     /// Calls that one call of a hook may make.
     pub(crate) calls: Within<1, 10_000>,
-    /// Of a key.
     pub(crate) key_bytes: Within<1, 4096>,
-    /// Of a value.
     pub(crate) value_bytes: Within<1, { 1 << 20 }>,
 }
 

@@ -1,4 +1,5 @@
-//! A plugin that notes the time, how often it was asked under the message's `key`, and as many random bytes as its `bytes` says.
+//! A plugin that notes the time, how often it was asked under the message's `key`, and as many random bytes as its
+//! `bytes` says.
 
 use std::time::Duration;
 

@@ -66,7 +66,6 @@ impl Link {
         Self { client, options, indicator, held: Mutex::new(Held { state, number: 0, failures: 0 }) }
     }
 
-    /// Redis has answered.
     pub(super) fn works(&self) {
         self.indicator.up();
     }
@@ -122,8 +121,8 @@ impl Link {
     }
 }
 
-/// Commands to one Redis, for those who would rather do without than wait: an answer comes within the patience, or a reason
-/// why there is none. Connects when it is first asked, and again whenever it has to.
+/// Commands to one Redis, for those who would rather do without than wait: an answer comes within the patience, or a
+/// reason why there is none. Connects when it is first asked, and again whenever it has to.
 pub struct RedisLink {
     link: Link,
     patience: Duration,

@@ -83,8 +83,8 @@ impl Default for RedisOptions {
 
 /// A bus over one Redis: a connection for publishing, and one for each subscriber.
 ///
-/// Its parts in [`Health`] are `redis_publish` and `redis_subscribe`; the latter is up when a subscriber is connected. Both are
-/// known to be up or down without anyone's traffic.
+/// Its parts in [`Health`] are `redis_publish` and `redis_subscribe`; the latter is up when a subscriber is connected.
+/// Both are known to be up or down without anyone's traffic.
 pub struct RedisBus {
     publisher: Arc<Publisher>,
     client: redis::Client,

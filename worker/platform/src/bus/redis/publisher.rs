@@ -25,8 +25,8 @@ pub(super) struct Publisher {
 pub(super) enum Flavour {
     /// To the one Redis there is: whoever publishes waits for it.
     Plain,
-    /// To one node of several. While it is away, connecting is left to [`Publisher::keep`]: nobody waits who has messages
-    /// for others too.
+    /// To one node of several. While it is away, connecting is left to [`Publisher::keep`]: nobody waits who has
+    /// messages for others too.
     Sharded,
 }
 
@@ -201,8 +201,8 @@ fn answer_text(error: &ServerError) -> String {
 }
 
 /// Whether another try will help, whatever the message. Only a plain `ERR` speaks of the message: everything else
-/// (`LOADING`, `READONLY`, `MASTERDOWN`, `CLUSTERDOWN`, `OOM`, `NOAUTH`, `NOPERM`, `MISCONF`, …) tells of a server that cannot
-/// serve now, or is set up wrongly, and would hit every message alike.
+/// (`LOADING`, `READONLY`, `MASTERDOWN`, `CLUSTERDOWN`, `OOM`, `NOAUTH`, `NOPERM`, `MISCONF`, …) tells of a server that
+/// cannot serve now, or is set up wrongly, and would hit every message alike.
 fn blame(error: &ServerError) -> Blame {
     let for_all = ["unknown command", "max number of clients", "Can't execute", "DENIED", "unauthenticated"];
     let details = error.details().unwrap_or_default();

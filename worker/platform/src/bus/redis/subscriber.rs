@@ -1,5 +1,5 @@
-//! The subscribing connection. The client library's own resubscription is not used: it can stay dead after an outage during
-//! which nobody published.
+//! The subscribing connection. The client library's own resubscription is not used: it can stay dead after an outage
+//! during which nobody published.
 
 use std::collections::HashMap;
 use std::future::Future;

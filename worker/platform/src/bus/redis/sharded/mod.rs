@@ -1,10 +1,10 @@
-//! Sharded Pub/Sub: each node of a Redis Cluster carries the channels whose names hash to its slots. A single Redis is one
-//! node with all slots.
+//! Sharded Pub/Sub: each node of a Redis Cluster carries the channels whose names hash to its slots. A single Redis is
+//! one node with all slots.
 //!
-//! [`topology`] knows which node has which slot, and finds it out anew when somebody meets trouble. [`publisher`] sends each
-//! node its share of a batch. [`subscriber`] keeps a connection to each node ([`node`]) and tells each which channels are its
-//! own ([`table`], pure). The client library's own cluster connection is not used: it hides its resubscriptions, and
-//! whoever listens has to hear of each.
+//! [`topology`] knows which node has which slot, and finds it out anew when somebody meets trouble. [`publisher`] sends
+//! each node its share of a batch. [`subscriber`] keeps a connection to each node ([`node`]) and tells each which
+//! channels are its own ([`table`], pure). The client library's own cluster connection is not used: it hides its
+//! resubscriptions, and whoever listens has to hear of each.
 
 mod node;
 mod publisher;
@@ -28,11 +28,11 @@ use crate::bus::{Bus, Publication, Subscriber, Unavailable, Unpublished};
 use crate::health::{Health, Part};
 use crate::tls;
 
-/// A bus of sharded channels, over the nodes of a Redis Cluster or over one Redis (7 or newer): for publishing a connection to
-/// each node, and the same for each subscriber.
+/// A bus of sharded channels, over the nodes of a Redis Cluster or over one Redis (7 or newer): for publishing a
+/// connection to each node, and the same for each subscriber.
 ///
-/// A node that is away takes its own channels with it, no others. Slots that move, and nodes that take over, are followed.
-/// Its parts in [`Health`] are those of a [`RedisBus`](super::RedisBus); each is up when all nodes are.
+/// A node that is away takes its own channels with it, no others. Slots that move, and nodes that take over, are
+/// followed. Its parts in [`Health`] are those of a [`RedisBus`](super::RedisBus); each is up when all nodes are.
 pub struct ShardedRedisBus {
     topology: Arc<Topology>,
     publisher: Arc<ShardedPublisher>,
@@ -48,8 +48,8 @@ impl fmt::Debug for ShardedRedisBus {
 }
 
 impl ShardedRedisBus {
-    /// A bus that finds the nodes by the one at `url`, and connects by itself, now and whenever it has to. Needs a tokio
-    /// runtime.
+    /// A bus that finds the nodes by the one at `url`, and connects by itself, now and whenever it has to. Needs a
+    /// tokio runtime.
     pub fn new(url: &RedisUrl, health: &Health) -> Result<Self, RedisUrlError> {
         Self::with_options(url, health, RedisOptions::default())
     }

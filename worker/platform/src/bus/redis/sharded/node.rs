@@ -138,7 +138,8 @@ impl NodeTask {
         Ok(())
     }
 
-    /// Ends when the node does not answer any more; notices what the cluster decided without this subscriber's channels.
+    /// Ends when the node does not answer any more; notices what the cluster decided without this subscriber's
+    /// channels.
     async fn look(&self, connection: &mut MultiplexedConnection) -> Result<(), Ended> {
         if !self.clustered {
             return Ok(redis::cmd("PING").query_async::<()>(connection).await?);

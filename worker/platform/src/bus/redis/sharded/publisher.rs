@@ -116,8 +116,8 @@ impl ShardedPublisher {
         }
     }
 
-    /// Sends each node its share of the messages that are open. Answers those that belong elsewhere, and those whose node
-    /// is away.
+    /// Sends each node its share of the messages that are open. Answers those that belong elsewhere, and those whose
+    /// node is away.
     async fn round(
         &self,
         batch: &[Publication],

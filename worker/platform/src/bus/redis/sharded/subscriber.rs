@@ -54,8 +54,8 @@ struct Receiver {
     inbox: Arc<Inbox>,
 }
 
-/// What the connections to the nodes share. The table's lock is held while the inbox is told what follows from it, so that the
-/// owner hears everything in order.
+/// What the connections to the nodes share. The table's lock is held while the inbox is told what follows from it, so
+/// that the owner hears everything in order.
 pub(super) struct Shared {
     inbox: Arc<Inbox>,
     table: Mutex<Table>,

@@ -25,7 +25,6 @@ enum State {
     Waiting,
     /// It was asked over the connection of this number.
     Asked(u64),
-    /// It confirmed.
     Carried(u64),
 }
 
@@ -127,7 +126,8 @@ impl Table {
         self.channels.get(channel).is_some_and(is_carried)
     }
 
-    /// A node carries a channel no more: it was told so, or it gave the slot away. Whether it was the latter, and whom to tell.
+    /// A node carries a channel no more: it was told so, or it gave the slot away. Whether it was the latter, and whom
+    /// to tell.
     pub(super) fn left(&mut self, node: &Node, link: u64, channel: &str) -> (bool, Option<Interrupted>) {
         if let Some(desk) = self.desks.get_mut(node)
             && let Some(count) = desk.leaving.get_mut(channel)

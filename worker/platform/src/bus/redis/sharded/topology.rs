@@ -174,8 +174,8 @@ impl Topology {
         self.seed.clone().set_addr(address)
     }
 
-    /// Asks the nodes anew, `hint` before all others, unless that happened since the caller looked at `seen`. An error says why
-    /// nobody answered.
+    /// Asks the nodes anew, `hint` before all others, unless that happened since the caller looked at `seen`. An error
+    /// says why nobody answered.
     pub(super) async fn refresh(&self, hint: Option<&Node>, seen: &Arc<Map>) -> Result<(), String> {
         let _asking = self.asking.lock().await;
         if !Arc::ptr_eq(&self.map.borrow(), seen) {
