@@ -54,9 +54,11 @@ wire_enum! {
         Join = "join",
         /// Asks for no more of them.
         Leave = "leave",
+        /// Stores a message.
         Send = "send",
         /// Moves the reader's mark.
         Ack = "ack",
+        /// Reads stored messages.
         History = "history",
     }
 }
