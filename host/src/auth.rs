@@ -39,7 +39,7 @@ pub struct Verifier {
 /// A key that cannot be used. Never shows the key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// The value is no PEM text, and no file with that name can be read.
+    /// The value is not PEM text, and no file of that name can be read.
     #[error("is neither a PEM public key nor a readable file: {0}")]
     Unreadable(std::io::Error),
     /// A private key where a public one belongs.
@@ -123,7 +123,7 @@ struct Header {
 
 impl Verifier {
     fn identify(&self, token: &str, now: f64) -> Result<Identity, Failure> {
-        // The algorithm is read by hand, since `none` is no algorithm to the JWT crate and would look like garbage.
+        // The algorithm is read here, since the JWT crate does not know `none` and would call the token malformed.
         let header = token.split('.').next().and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
         let Some(Ok(Header { alg })) = header.map(|json| serde_json::from_slice(&json)) else {
             return Err(Failure::new(ErrorCode::TokenMalformed, "the token is not a JWT"));

@@ -34,7 +34,7 @@ pub struct Permitted {
     role: Arc<str>,
 }
 
-/// What a socket knows of its user's standing in a conversation that it has joined.
+/// The user's role in a conversation that a socket has joined, as the socket knows it.
 #[derive(Debug, Clone)]
 pub struct JoinedRole {
     role: Arc<str>,

@@ -10,7 +10,7 @@ use crate::authorize::{Permitted, Submitted};
 /// What the plugin chain made of a command.
 #[derive(Debug)]
 pub enum Screening {
-    /// It is to be stored, or held.
+    /// The command is to be stored, or held for review.
     Screened(Screened),
     /// The sender is acknowledged, and that is all.
     Discarded {

@@ -18,7 +18,7 @@ impl ChannelEpoch {
         self.change(|at| (at % 2 == 1).then_some(at + 1));
     }
 
-    /// The number of this unbroken stretch; none while there is none.
+    /// The epoch; none while the bus does not carry the channel.
     pub(super) fn current(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Acquire)).filter(|at| at % 2 == 1)
     }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stretch_ends_with_a_break_of_any_kind() {
+    fn an_epoch_ends_with_a_break_of_any_kind() {
         let epoch = ChannelEpoch::default();
         assert_eq!(epoch.current(), None);
         epoch.down();

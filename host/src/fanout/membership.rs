@@ -105,7 +105,7 @@ impl Membership {
     }
 
     /// Whether the user lost the conversation: nothing more will come, and this may be dropped. The socket's queue is
-    /// nudged when this turns true.
+    /// notified when this turns true.
     pub fn is_evicted(&self) -> bool {
         self.exit.is_evicted()
     }

@@ -69,7 +69,7 @@ impl Meter {
 
 fn describe() {
     describe_counter!("arcyou_fanout_events_received_total", "Events that came over the bus");
-    describe_counter!("arcyou_fanout_events_unreadable_total", "Publications that are no event");
+    describe_counter!("arcyou_fanout_events_unreadable_total", "Publications that are not events");
     describe_counter!("arcyou_fanout_events_delivered_total", "Events delivered to rooms, each once");
     describe_counter!("arcyou_fanout_events_repeated_total", "Events that a room had delivered already");
     describe_counter!("arcyou_fanout_gaps_total", "Times that a room found messages missing");

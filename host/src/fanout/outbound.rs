@@ -128,7 +128,7 @@ impl Outbound {
         Ok(frames)
     }
 
-    /// Completes when there is something to write or to look at: frames, a nudge, or that the queue has overflowed. For
+    /// Completes when there is something to write or to look at: frames, a notification, or that the queue has overflowed. For
     /// one reader; safe to cancel.
     pub async fn changed(&self) {
         poll_fn(|context| self.poll_changed(context)).await;

@@ -2,7 +2,7 @@
 //!
 //! A removal that is heard may be an old one: the outbox delivers at least once, and the user may be back. So the store
 //! is asked first. If it cannot answer in time the member is evicted: the worst of that is a client that has to join
-//! again, the worst of the other is somebody who reads what is none of their business.
+//! again, the worst of the other is somebody who reads what they may no longer read.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

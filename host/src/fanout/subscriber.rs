@@ -141,7 +141,7 @@ impl Listener {
         self.hub.meter.received.increment(1);
         let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(payload) else {
             self.hub.meter.garbage.increment(1);
-            tracing::warn!(bytes = payload.len(), "a publication is no event");
+            tracing::warn!(bytes = payload.len(), "a publication is not an event");
             return;
         };
         self.hub.note_newest(envelope.id);

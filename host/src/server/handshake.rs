@@ -34,7 +34,7 @@ const WRITE_BUFFER: usize = 16 * 1024;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a connection may go on without becoming a WebSocket, whatever is asked over it.
 const HTTP_WITHIN: Duration = Duration::from_secs(60);
-/// Connections that are no WebSockets yet; more wait in the kernel. Those that never ask for anything make way soon.
+/// Connections that are not WebSockets yet; more wait in the kernel. Those that never send a request are closed soon.
 const HANDSHAKES: usize = 4096;
 /// How long requests may take that are under way when no more are accepted.
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);

@@ -26,7 +26,7 @@ impl Origins {
 
 /// An entry that no browser would send.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no origin; write scheme and host, as in https://chat.example.com, separated by commas")]
+#[error("{0:?} is not an origin; write scheme and host, as in https://chat.example.com, separated by commas")]
 pub struct NoOrigin(String);
 
 impl FromStr for Origins {

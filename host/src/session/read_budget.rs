@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// So many times its size a message may cost on the wire: clients may send it in fragments, but not in nothing but
+/// A message may cost so many times its size on the wire: clients may send it in fragments, but not in nothing but
 /// those.
 const FRAGMENTATION: u64 = 8;
 
@@ -32,7 +32,7 @@ impl ReadBudget {
         self.0.store((largest as u64).saturating_mul(FRAGMENTATION), Ordering::Relaxed);
     }
 
-    /// Whether nothing more is read.
+    /// Whether the budget is used up, so that nothing more is read.
     pub fn is_spent(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }

@@ -35,7 +35,7 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) enum Incoming {
     Text(Utf8Bytes),
-    /// A binary frame, which is none.
+    /// A binary frame, which is not a request.
     Binary,
     /// A ping, which the library answers, or a pong.
     Control,

@@ -61,7 +61,7 @@ pub enum Committed {
         /// Whether an earlier send put it there.
         repeated: bool,
     },
-    /// The sender is no participant, or there is no such conversation.
+    /// The sender does not participate, or there is no such conversation.
     Forbidden,
 }
 

@@ -81,7 +81,7 @@ pub enum ReadMark {
     },
     /// The conversation has no such message.
     UnknownMessage,
-    /// The user is no participant.
+    /// The user does not participate.
     NotParticipant,
 }
 
@@ -154,7 +154,7 @@ impl Store {
         }))
     }
 
-    /// A user's standing in a conversation; none if the user does not participate or there is no such conversation.
+    /// A user's participation in a conversation; none if the user does not participate or there is no such conversation.
     pub async fn participation(&self, conversation: Uuid, user: Uuid) -> Result<Option<Participation>, StoreError> {
         let rows = self.query(sql::STANDING, &[(&conversation, Type::UUID), (&user, Type::UUID)]).await?;
         rows.first()

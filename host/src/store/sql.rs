@@ -24,7 +24,7 @@ SELECT 'held before', NULL, NULL, NULL
 FROM held_messages WHERE conversation_id = $1 AND sender_id = $2 AND idempotency_key = $3
 LIMIT 1";
 
-/// A participant's standing: `$1` conversation, `$2` user.
+/// A user's participation: `$1` conversation, `$2` user.
 pub(super) const STANDING: &str = "
 SELECT p.role, p.last_read_id, c.last_seq FROM participants p JOIN conversations c ON c.id = p.conversation_id
 WHERE p.conversation_id = $1 AND p.user_id = $2";
