@@ -55,9 +55,11 @@ wire_enum! {
         /// Asks for no more of them.
         Leave = "leave",
         /// Stores a message.
+        /// Stores a message.
         Send = "send",
         /// Moves the reader's mark.
         Ack = "ack",
+        /// Reads stored messages.
         /// Reads stored messages.
         History = "history",
     }
