@@ -1,7 +1,7 @@
 //! The plugin interface as the gateway sees it: the only bindings to the WIT package.
 
 /// Everything that a plugin may import and export.
-pub(crate) mod bindings {
+pub(crate) mod direct {
     #![allow(unsafe_code, unreachable_pub)]
 
     wasmtime::component::bindgen!({
@@ -31,21 +31,21 @@ pub(crate) mod fiber {
         world: "arcyou:host/hooks",
         ownership: Borrowing { duplicate_if_necessary: true },
         exports: { default: async },
-        with: { "arcyou:gateway/types": super::bindings::arcyou::gateway::types },
+        with: { "arcyou:gateway/types": super::direct::arcyou::gateway::types },
     });
 }
 
 /// What plugins may import.
 pub(crate) mod host {
-    pub(crate) use super::bindings::arcyou::gateway::{clock, http, kv, log, random};
+    pub(crate) use super::direct::arcyou::gateway::{clock, http, kv, log, random};
 }
 
-pub(crate) use bindings::arcyou::gateway::types::{
+pub(crate) use direct::arcyou::gateway::types::{
     AnnotationParam, AnnotationResult, Judgement, Message, Rejection, Verdict,
 };
 
 /// The version of the package that this gateway knows.
-pub(crate) const VERSION: &str = "1.0.0";
+pub(crate) const INTERFACE_VERSION: &str = "1.0.0";
 
 /// Where a plugin is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

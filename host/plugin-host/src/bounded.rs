@@ -5,9 +5,9 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 /// A number within bounds, so that an impossible limit is an error with its line in `plugins.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub(crate) struct Within<const MIN: u32, const MAX: u32>(u32);
+pub(crate) struct Bounded<const MIN: u32, const MAX: u32>(u32);
 
-impl<const MIN: u32, const MAX: u32> Within<MIN, MAX> {
+impl<const MIN: u32, const MAX: u32> Bounded<MIN, MAX> {
     /// For numbers that stand in the code.
     pub(crate) const fn new(number: u32) -> Self {
         Self(number)
@@ -18,7 +18,7 @@ impl<const MIN: u32, const MAX: u32> Within<MIN, MAX> {
     }
 }
 
-impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Within<MIN, MAX> {
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Bounded<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = i64::deserialize(deserializer)?;
         u32::try_from(number)

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::Path;
 
 /// Makes a directory that nobody else can write. The error says why one that is there is not such.
-pub(crate) fn private_dir(dir: &Path) -> io::Result<()> {
+pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let found = fs::symlink_metadata(dir)?;
     // A file that was just made tells who this process is.

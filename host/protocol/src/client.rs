@@ -7,9 +7,9 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::ErrorCode;
-use super::body::{Body, BodyError, BodyLimits};
-use super::text::Text;
+use crate::body::{Body, BodyError, BodyLimits};
+use crate::code::ErrorCode;
+use crate::text::Text;
 
 /// `ref` and `temp_id` may be this long at most, in bytes of JSON.
 const MAX_ECHO_BYTES: usize = 256;
@@ -190,29 +190,29 @@ pub struct FrameError {
 
 /// Reads one text frame.
 pub fn parse(text: &str, limits: &FrameLimits) -> Result<ClientFrame, FrameError> {
-    let unreadable = |code, text: &str| FrameError { op: "error", echo: Echo::default(), code, text: text.to_owned() };
+    let frame_error = |code, text: &str| FrameError { op: "error", echo: Echo::default(), code, text: text.to_owned() };
     let fields: Fields<'_> = match serde_json::from_str(text) {
         Ok(fields) => fields,
         Err(error) if error.is_data() => {
-            return Err(unreadable(ErrorCode::NotAnObject, "a frame must be a JSON object with an \"op\""));
+            return Err(frame_error(ErrorCode::NotAnObject, "a frame must be a JSON object with an \"op\""));
         }
-        Err(error) => return Err(unreadable(ErrorCode::InvalidJson, &format!("a frame must be JSON: {error}"))),
+        Err(error) => return Err(frame_error(ErrorCode::InvalidJson, &format!("a frame must be JSON: {error}"))),
     };
     let mut echo = Echo::default();
     let mut op = "error";
     match fields.operation(&mut echo, &mut op, limits) {
         Ok(operation) => Ok(ClientFrame { echo, operation }),
-        Err(Refusal { code, text }) => Err(FrameError { op, echo, code, text }),
+        Err(FieldError { code, text }) => Err(FrameError { op, echo, code, text }),
     }
 }
 
-struct Refusal {
+struct FieldError {
     code: ErrorCode,
     text: String,
 }
 
-fn refuse<T>(code: ErrorCode, text: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { code, text: text.into() })
+fn fail<T>(code: ErrorCode, text: impl Into<String>) -> Result<T, FieldError> {
+    Err(FieldError { code, text: text.into() })
 }
 
 /// The fields of a frame, unread. A repeated field counts as the last one says; unknown ones are ignored.
@@ -241,14 +241,14 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 impl<'a> Fields<'a> {
-    fn operation(&self, echo: &mut Echo, op: &mut &'static str, limits: &FrameLimits) -> Result<Operation, Refusal> {
+    fn operation(&self, echo: &mut Echo, op: &mut &'static str, limits: &FrameLimits) -> Result<Operation, FieldError> {
         // Both echoes first: a refusal must be told apart just as a success.
         let reference = self.echo("ref").map(|raw| echo.reference = raw);
         let temp_id = self.echo("temp_id").map(|raw| echo.temp_id = raw);
         let name: String = self.required("op")?;
         let Some(known) = Op::ALL.iter().find(|op| op.value() == name) else {
             let names: Vec<&str> = Op::ALL.iter().map(|op| op.value()).collect();
-            return refuse(ErrorCode::UnknownOp, format!("op must be one of {}", names.join(", ")));
+            return fail(ErrorCode::UnknownOp, format!("op must be one of {}", names.join(", ")));
         };
         *op = known.value();
         reference.and(temp_id)?;
@@ -263,70 +263,70 @@ impl<'a> Fields<'a> {
         }))
     }
 
-    fn ack(&self) -> Result<UserOperation, Refusal> {
+    fn ack(&self) -> Result<UserOperation, FieldError> {
         let conversation = self.conversation()?;
         let last_read_id = self.either_required("last_read_id", "lastReadId").and_then(not_negative("last_read_id"))?;
         Ok(UserOperation::Ack { conversation, last_read_id })
     }
 
-    fn auth(&self) -> Result<Operation, Refusal> {
+    fn auth(&self) -> Result<Operation, FieldError> {
         let token: String = self.required("token")?;
         if token.len() > MAX_TOKEN_BYTES {
-            return refuse(ErrorCode::InvalidField, format!("token must be at most {MAX_TOKEN_BYTES} bytes long"));
+            return fail(ErrorCode::InvalidField, format!("token must be at most {MAX_TOKEN_BYTES} bytes long"));
         }
         Ok(Operation::Auth { token })
     }
 
-    fn send(&self, limits: &FrameLimits) -> Result<Command, Refusal> {
+    fn send(&self, limits: &FrameLimits) -> Result<Command, FieldError> {
         let conversation = self.conversation()?;
         let idempotency_key: Option<Box<str>> = self.either("idempotency_key", "idempotencyKey")?;
         let is_usable = |key: &str| !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains('\0');
         if idempotency_key.as_deref().is_some_and(|key| !is_usable(key)) {
             let text = format!("idempotency_key must be 1 to {MAX_KEY_BYTES} bytes of text without U+0000");
-            return refuse(ErrorCode::InvalidField, text);
+            return fail(ErrorCode::InvalidField, text);
         }
         let Some(body) = self.raw("body") else {
-            return refuse(ErrorCode::MissingField, "body is missing");
+            return fail(ErrorCode::MissingField, "body is missing");
         };
         let body = Body::parse(body.get(), &limits.body)
-            .map_err(|error| Refusal { code: code_of(&error), text: error.to_string() })?;
+            .map_err(|error| FieldError { code: code_of(&error), text: error.to_string() })?;
         Ok(Command { conversation, idempotency_key, action: Action::Send { body } })
     }
 
-    fn history(&self) -> Result<UserOperation, Refusal> {
+    fn history(&self) -> Result<UserOperation, FieldError> {
         let before: Option<i64> = self.either("before_seq", "beforeSeq")?;
         let after: Option<i64> = self.either("after_seq", "afterSeq")?;
         let from = match (before, after) {
             (None, None) => HistoryFrom::Newest,
             (Some(seq), None) => HistoryFrom::Before(seq),
             (None, Some(seq)) => HistoryFrom::After(not_negative("after_seq")(seq)?),
-            (Some(_), Some(_)) => return refuse(ErrorCode::InvalidField, "give before_seq or after_seq, not both"),
+            (Some(_), Some(_)) => return fail(ErrorCode::InvalidField, "give before_seq or after_seq, not both"),
         };
         let limit = self.optional("limit")?.unwrap_or(DEFAULT_HISTORY);
         if !(1..=MAX_HISTORY).contains(&limit) {
-            return refuse(ErrorCode::InvalidField, format!("limit must be from 1 to {MAX_HISTORY}"));
+            return fail(ErrorCode::InvalidField, format!("limit must be from 1 to {MAX_HISTORY}"));
         }
         Ok(UserOperation::History { conversation: self.conversation()?, from, limit })
     }
 
-    fn resume(&self) -> Result<Option<ResumeFrom>, Refusal> {
+    fn resume(&self) -> Result<Option<ResumeFrom>, FieldError> {
         let seq: Option<i64> = self.either("after_seq", "afterSeq")?;
         let id: Option<i64> = self.either("after_id", "afterId")?;
         match (seq, id) {
             (None, None) => Ok(None),
             (Some(seq), None) => not_negative("after_seq")(seq).map(|seq| Some(ResumeFrom::Seq(seq))),
             (None, Some(id)) => not_negative("after_id")(id).map(|id| Some(ResumeFrom::Id(id))),
-            (Some(_), Some(_)) => refuse(ErrorCode::InvalidField, "give after_seq or after_id, not both"),
+            (Some(_), Some(_)) => fail(ErrorCode::InvalidField, "give after_seq or after_id, not both"),
         }
     }
 
     /// Any spelling of a UUID names the same conversation.
-    fn conversation(&self) -> Result<Uuid, Refusal> {
+    fn conversation(&self) -> Result<Uuid, FieldError> {
         let text: String = self.either_required("conversation_id", "conversationId")?;
-        Uuid::try_parse(&text).or_else(|_| refuse(ErrorCode::InvalidField, "conversation_id must be a UUID"))
+        Uuid::try_parse(&text).or_else(|_| fail(ErrorCode::InvalidField, "conversation_id must be a UUID"))
     }
 
-    fn echo(&self, name: &str) -> Result<Option<Box<str>>, Refusal> {
+    fn echo(&self, name: &str) -> Result<Option<Box<str>>, FieldError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         let text = raw.get();
         let fits = match text.as_bytes().first() {
@@ -336,7 +336,7 @@ impl<'a> Fields<'a> {
             _ => false,
         };
         if !fits || text.len() > MAX_ECHO_BYTES {
-            return refuse(
+            return fail(
                 ErrorCode::InvalidField,
                 format!("{name} must be a string or a number of at most {MAX_ECHO_BYTES} bytes"),
             );
@@ -349,7 +349,7 @@ impl<'a> Fields<'a> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")
     }
 
-    fn optional<T: Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+    fn optional<T: Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, FieldError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         match serde_json::from_str(raw.get()) {
             Ok(value) => Ok(Some(value)),
@@ -357,31 +357,31 @@ impl<'a> Fields<'a> {
                 // The position inside the field would only mislead.
                 let text = error.to_string();
                 let text = text.split(" at line ").next().unwrap_or_default();
-                refuse(ErrorCode::InvalidField, format!("{name}: {text}"))
+                fail(ErrorCode::InvalidField, format!("{name}: {text}"))
             }
         }
     }
 
-    fn required<T: Deserialize<'a>>(&self, name: &str) -> Result<T, Refusal> {
-        self.optional(name)?.map_or_else(|| refuse(ErrorCode::MissingField, format!("{name} is missing")), Ok)
+    fn required<T: Deserialize<'a>>(&self, name: &str) -> Result<T, FieldError> {
+        self.optional(name)?.map_or_else(|| fail(ErrorCode::MissingField, format!("{name} is missing")), Ok)
     }
 
-    fn either<T: Deserialize<'a>>(&self, snake: &str, camel: &str) -> Result<Option<T>, Refusal> {
+    fn either<T: Deserialize<'a>>(&self, snake: &str, camel: &str) -> Result<Option<T>, FieldError> {
         Ok(match self.optional(snake)? {
             None => self.optional(camel)?,
             some => some,
         })
     }
 
-    fn either_required<T: Deserialize<'a>>(&self, snake: &str, camel: &str) -> Result<T, Refusal> {
-        self.either(snake, camel)?.map_or_else(|| refuse(ErrorCode::MissingField, format!("{snake} is missing")), Ok)
+    fn either_required<T: Deserialize<'a>>(&self, snake: &str, camel: &str) -> Result<T, FieldError> {
+        self.either(snake, camel)?.map_or_else(|| fail(ErrorCode::MissingField, format!("{snake} is missing")), Ok)
     }
 }
 
-fn not_negative(name: &'static str) -> impl Fn(i64) -> Result<i64, Refusal> {
+fn not_negative(name: &'static str) -> impl Fn(i64) -> Result<i64, FieldError> {
     move |value| {
         if value < 0 {
-            return refuse(ErrorCode::InvalidField, format!("{name} must not be negative"));
+            return fail(ErrorCode::InvalidField, format!("{name} must not be negative"));
         }
         Ok(value)
     }

@@ -1,16 +1,16 @@
 //! What an operator may grant to a plugin by name. Each capability is a unit: its table in `plugins.toml` is validated
-//! once ([`Grants`]), it is linked once ([`link`]), and every instance has its own share of it
+//! once ([`Grants`]), it is linked once ([`add_to_linker`]), and every instance has its own share of it
 //! ([`InstanceCapabilities`]).
 //!
 //! `log` is always there. `clock` and `random` answer at once. `kv` and `http` wait for others: a plugin that imports
-//! one of them runs on a fiber ([`waits`]), so that no thread waits with it.
+//! one of them runs on a fiber ([`may_wait`]), so that no thread waits with it.
 
 mod clock;
 mod http;
 mod kv;
 mod log;
 mod random;
-mod waited;
+mod wait_time;
 
 use std::sync::Arc;
 
@@ -19,17 +19,17 @@ use wasmtime::component::{Component, HasSelf, Linker};
 
 use self::clock::WallClock;
 pub(crate) use self::http::HttpLimits;
-use self::http::{HttpAccess, HttpClient, HttpGrant};
+use self::http::{HttpAccess, HttpClient, HttpResource};
 pub(crate) use self::kv::KvLimits;
-use self::kv::{KvAccess, KvGrant};
+use self::kv::{KvAccess, KvResource};
 pub use self::kv::{KvError, KvStore, MemoryKv, RedisKv};
-pub(crate) use self::log::LINE_BYTES;
 use self::log::LogBudget;
+pub(crate) use self::log::MAX_LINE_BYTES;
 use self::random::SystemRandom;
-use crate::bindings::{VERSION, host};
+use crate::bindings::{INTERFACE_VERSION, host};
 
 /// Everything that every plugin may import. The first holds types alone.
-const ALWAYS: [&str; 2] = ["arcyou:gateway/types@1.0.0", "arcyou:gateway/log@1.0.0"];
+const ALWAYS_GRANTED: [&str; 2] = ["arcyou:gateway/types@1.0.0", "arcyou:gateway/log@1.0.0"];
 
 /// Something that plugins get only if their entry says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
@@ -56,7 +56,7 @@ impl Capability {
     /// The capability that an import is, in the version that this gateway knows.
     pub(crate) fn of_import(import: &str) -> Option<Self> {
         let (name, version) = import.strip_prefix("arcyou:gateway/")?.split_once('@')?;
-        Self::ALL.into_iter().find(|capability| version == VERSION && capability.name() == name)
+        Self::ALL.into_iter().find(|capability| version == INTERFACE_VERSION && capability.name() == name)
     }
 }
 
@@ -95,7 +95,7 @@ impl Grants {
     }
 }
 
-const NO_KV: &str = "kv is granted, and there is nowhere to keep values: with PUBSUB_MODE=sharded Redis is a cluster, over whose nodes \
+const NO_KV_STORE: &str = "kv is granted, and there is nowhere to keep values: with PUBSUB_MODE=sharded Redis is a cluster, over whose nodes \
     keys are spread; set PLUGIN_KV_URL to a Redis that is none";
 
 /// What capabilities reach for outside the gateway.
@@ -107,28 +107,28 @@ pub(crate) struct Services {
 
 impl Services {
     /// For messages that nobody sent: what a plugin counts meanwhile is not about anybody.
-    pub(crate) fn apart() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self { kv: Some(Arc::new(MemoryKv::default())) }
     }
 }
 
 /// What the instances of one plugin share.
 #[derive(Clone, Default)]
-pub(crate) struct Granted {
-    kv: Option<KvGrant>,
-    http: Option<HttpGrant>,
+pub(crate) struct GrantedResources {
+    kv: Option<KvResource>,
+    http: Option<HttpResource>,
 }
 
-impl Granted {
+impl GrantedResources {
     /// For the plugin with this name. The error is the operator's.
     pub(crate) fn new(plugin: &str, grants: &Grants, services: &Services) -> Result<Self, String> {
         let kv = match (grants.has(Capability::Kv), &services.kv) {
             (false, _) => None,
-            (true, Some(store)) => Some(KvGrant { store: store.clone(), plugin: plugin.into(), limits: grants.kv }),
-            (true, None) => return Err(NO_KV.to_owned()),
+            (true, Some(store)) => Some(KvResource { store: store.clone(), plugin: plugin.into(), limits: grants.kv }),
+            (true, None) => return Err(NO_KV_STORE.to_owned()),
         };
         let http = grants.has(Capability::Http).then(|| HttpClient::new(&grants.http)).transpose()?;
-        Ok(Self { kv, http: http.map(|client| HttpGrant { client, limits: grants.http.clone() }) })
+        Ok(Self { kv, http: http.map(|client| HttpResource { client, limits: grants.http.clone() }) })
     }
 }
 
@@ -143,7 +143,7 @@ pub(crate) struct InstanceCapabilities {
 
 impl InstanceCapabilities {
     /// For an instance that is about to be configured; it may log so many lines then, and in each call.
-    pub(crate) fn new(plugin: Arc<str>, log_lines: u32, granted: &Granted) -> Self {
+    pub(crate) fn new(plugin: Arc<str>, log_lines: u32, granted: &GrantedResources) -> Self {
         Self {
             log: LogBudget::new(plugin, log_lines),
             clock: WallClock,
@@ -154,23 +154,23 @@ impl InstanceCapabilities {
     }
 
     /// A new call begins: it has all of its log lines.
-    pub(crate) fn begin(&mut self) {
-        self.log.renew();
+    pub(crate) fn begin_call(&mut self) {
+        self.log.reset();
     }
 
     /// A new call begins that may wait: it has all of its quotas.
-    pub(crate) fn begin_waiting(&mut self) {
-        self.kv.renew();
-        self.http.renew();
+    pub(crate) fn begin_waiting_call(&mut self) {
+        self.kv.reset();
+        self.http.reset();
     }
 
     /// The call is over.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end_call(&mut self) {
         self.log.report_dropped();
     }
 
     /// What was waited since this was asked last, in milliseconds.
-    pub(crate) fn take_waited(&mut self) -> u32 {
+    pub(crate) fn take_wait_ms(&mut self) -> u32 {
         let waited = self.kv.waited.take() + self.http.waited.take();
         u32::try_from(waited.as_millis()).unwrap_or(u32::MAX)
     }
@@ -182,7 +182,7 @@ pub(crate) trait HasCapabilities: Send + 'static {
 }
 
 /// Puts every capability into the linker. What a plugin is not granted it may not import, which is checked by name.
-pub(crate) fn link<T: HasCapabilities>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+pub(crate) fn add_to_linker<T: HasCapabilities>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     host::log::add_to_linker::<T, HasSelf<LogBudget>>(linker, |state| &mut state.capabilities().log)?;
     host::clock::add_to_linker::<T, HasSelf<WallClock>>(linker, |state| &mut state.capabilities().clock)?;
     host::random::add_to_linker::<T, HasSelf<SystemRandom>>(linker, |state| &mut state.capabilities().random)?;
@@ -193,19 +193,19 @@ pub(crate) fn link<T: HasCapabilities>(linker: &mut Linker<T>) -> wasmtime::Resu
 /// What a component imports, and whether that is granted.
 pub(crate) fn imports(component: &Component, grants: &Grants) -> Vec<(String, bool)> {
     let granted = |name: &str| {
-        ALWAYS.contains(&name) || Capability::of_import(name).is_some_and(|capability| grants.has(capability))
+        ALWAYS_GRANTED.contains(&name) || Capability::of_import(name).is_some_and(|capability| grants.has(capability))
     };
     let kind = component.component_type();
     kind.imports(component.engine()).map(|(name, _)| (name.to_owned(), granted(name))).collect()
 }
 
 /// The first import of a component that nobody grants.
-pub(crate) fn foreign_import(component: &Component, grants: &Grants) -> Option<String> {
+pub(crate) fn first_ungranted_import(component: &Component, grants: &Grants) -> Option<String> {
     imports(component, grants).into_iter().find(|(_, granted)| !granted).map(|(name, _)| name)
 }
 
 /// Whether a component may have to wait for somebody.
-pub(crate) fn waits(component: &Component) -> bool {
+pub(crate) fn may_wait(component: &Component) -> bool {
     let kind = component.component_type();
     let mut imports = kind.imports(component.engine()).filter_map(|(name, _)| Capability::of_import(name));
     imports.any(|capability| matches!(capability, Capability::Kv | Capability::Http))

@@ -99,10 +99,10 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bounded::Within;
+    use crate::bounded::Bounded;
 
     fn breaker(failures: u32) -> Breaker {
-        Breaker::new(BreakerConfig { failures: Within::new(failures), cool_down_ms: Within::new(1000) })
+        Breaker::new(BreakerConfig { failures: Bounded::new(failures), cool_down_ms: Bounded::new(1000) })
     }
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -10,22 +10,22 @@ use super::evaluation::Judge as _;
 use super::pipeline::{Chain, block_on_new_thread};
 use super::plugin::Plugin;
 use super::preview::Preview;
-use super::record::Failure;
 use crate::bindings::Hook;
 use crate::manifest::{ChainLimits, Entry};
+use crate::runtime::fault::Fault;
 use crate::runtime::input::HookInput;
-use crate::runtime::instance::{ResourceUse, StartError};
+use crate::runtime::instance::{ResourceUsage, StartError};
 
 /// A message that nobody sent.
 #[derive(Debug, Clone)]
-pub(crate) struct Sample {
+pub(crate) struct SampleMessage {
     pub(crate) conversation: Uuid,
     pub(crate) sender: Uuid,
     pub(crate) role: String,
     pub(crate) body: Body,
 }
 
-impl Sample {
+impl SampleMessage {
     /// As the SDK's `testing::message` has it.
     pub(crate) const CONVERSATION: Uuid = Uuid::from_u128(0x4000_8000_0000_0000_c0de);
     pub(crate) const SENDER: Uuid = Uuid::from_u128(0x4000_8000_0000_0000_0001);
@@ -40,20 +40,20 @@ pub(crate) struct DryRun {
 
 /// What came of asking once.
 #[derive(Debug)]
-pub(crate) struct Attempt {
+pub(crate) struct DryRunResult {
     pub(crate) preview: Preview,
     /// Why it failed, if it did: the kind and the text.
     pub(crate) failure: Option<String>,
     pub(crate) took: Duration,
     /// By its instance until now; none if it failed.
-    pub(crate) used: Option<ResourceUse>,
+    pub(crate) used: Option<ResourceUsage>,
 }
 
 impl DryRun {
     /// Of the code of `plugin` under this entry.
     pub(crate) fn new(plugin: &Plugin, entry: Entry) -> Result<Self, StartError> {
-        let plugin = Arc::new(plugin.sibling(entry)?);
-        Ok(Self { chain: Chain::new(vec![plugin.clone()], ChainLimits::PATIENT), plugin })
+        let plugin = Arc::new(plugin.dry_run_copy(entry)?);
+        Ok(Self { chain: Chain::new(vec![plugin.clone()], ChainLimits::UNBOUNDED), plugin })
     }
 
     pub(crate) fn plugin(&self) -> &Plugin {
@@ -61,26 +61,26 @@ impl DryRun {
     }
 
     /// What the gateway would make of a message.
-    pub(crate) fn preview(&self, sample: &Sample) -> Preview {
+    pub(crate) fn preview(&self, sample: &SampleMessage) -> Preview {
         self.chain.preview(sample.conversation, sample.sender, &sample.role, &sample.body)
     }
 
     /// The same with what it took.
-    pub(crate) fn attempt(&self, sample: &Sample) -> Attempt {
+    pub(crate) fn attempt(&self, sample: &SampleMessage) -> DryRunResult {
         let failures = self.plugin.status().failures;
         let started = Instant::now();
         let preview = self.preview(sample);
         let took = started.elapsed();
         let status = self.plugin.status();
         let failure = status.last_failure.filter(|_| status.failures > failures);
-        let used = self.plugin.pool().used().filter(|_| failure.is_none());
-        Attempt { preview, failure, took, used }
+        let used = self.plugin.pool().last_usage().filter(|_| failure.is_none());
+        DryRunResult { preview, failure, took, used }
     }
 
     /// One hook on one message, as it stood in some chain. Answers the failure, if it fails.
-    pub(crate) fn ask(&self, hook: Hook, input: &HookInput<'_>) -> Option<Failure> {
+    pub(crate) fn ask(&self, hook: Hook, input: &HookInput<'_>) -> Option<Fault> {
         let failures = self.plugin.status().failures;
-        if self.plugin.waits() {
+        if self.plugin.may_wait() {
             block_on_new_thread(self.plugin.judge_on_fiber(hook, input));
         } else {
             let _ = self.plugin.judge(hook, input);

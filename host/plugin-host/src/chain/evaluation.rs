@@ -10,8 +10,8 @@ use arcyou_protocol::body::{Body, BodyLimits};
 use super::provenance::Provenance;
 use crate::bindings::{self, AnnotationResult, Hook, Judgement, Verdict};
 use crate::runtime::fault::{Fault, FaultKind};
-use crate::runtime::input::{HookInput, Note};
-use crate::text::{clip, is_token};
+use crate::runtime::input::{Annotation, HookInput};
+use crate::text::{is_token, sanitize};
 
 /// Bytes of a reason that people read.
 const REASON_BYTES: usize = 1024;
@@ -19,13 +19,13 @@ const REASON_BYTES: usize = 1024;
 const KEY_BYTES: usize = 64;
 const VALUE_BYTES: usize = 1024;
 /// Annotations of one judgement.
-const MAX_NOTES: usize = 32;
+const MAX_ANNOTATIONS: usize = 32;
 
 /// A verdict that keeps the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CheckedVerdict {
     Accept,
-    Reject(Refusal),
+    Reject(CheckedRejection),
     Replace(Body),
     Discard,
     Hold(String),
@@ -33,7 +33,7 @@ pub(crate) enum Outcome {
 
 /// Why a plugin refuses a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct CheckedRejection {
     pub(crate) code: String,
     pub(crate) reason: String,
     pub(crate) retry_after_ms: Option<u32>,
@@ -41,52 +41,63 @@ pub(crate) struct Refusal {
 
 /// A plugin's answer that keeps the rules: the verdict, and the keys and values noted beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Judged {
-    pub(crate) outcome: Outcome,
-    pub(crate) notes: Vec<(String, String)>,
+pub(crate) struct CheckedJudgement {
+    pub(crate) verdict: CheckedVerdict,
+    pub(crate) annotations: Vec<(String, String)>,
 }
 
 /// Believes nothing: an answer of impossible shape is the plugin's failure, long text is cut.
-pub(crate) fn check(hook: Hook, judgement: Judgement, limits: &BodyLimits) -> Result<Judged, Fault> {
+pub(crate) fn check_judgement(
+    hook: Hook,
+    judgement: Judgement,
+    limits: &BodyLimits,
+) -> Result<CheckedJudgement, Fault> {
     let Judgement { verdict, annotations } = judgement;
-    let outcome = match verdict {
-        Verdict::Accept => Outcome::Accept,
+    let verdict = match verdict {
+        Verdict::Accept => CheckedVerdict::Accept,
         Verdict::Reject(bindings::Rejection { code, reason, retry_after_ms }) => {
             if !is_token(&code) {
-                let code = clip(&code, KEY_BYTES);
+                let code = sanitize(&code, KEY_BYTES);
                 return Err(Fault::new(
                     FaultKind::InvalidVerdict,
                     format!("its code {code:?} is no token [a-z0-9_.-]"),
                 ));
             }
-            Outcome::Reject(Refusal { code, reason: clip(&reason, REASON_BYTES).into_owned(), retry_after_ms })
+            CheckedVerdict::Reject(CheckedRejection {
+                code,
+                reason: sanitize(&reason, REASON_BYTES).into_owned(),
+                retry_after_ms,
+            })
         }
         Verdict::Replace(_) if hook != Hook::Filter => {
             return Err(Fault::new(FaultKind::InvalidVerdict, "a validator must not replace the body"));
         }
         Verdict::Replace(text) => {
             let body = Body::parse(&text, limits);
-            Outcome::Replace(body.map_err(|error| Fault::new(FaultKind::InvalidReplacement, error.to_string()))?)
+            CheckedVerdict::Replace(body.map_err(|error| Fault::new(FaultKind::InvalidReplacement, error.to_string()))?)
         }
-        Verdict::Discard => Outcome::Discard,
-        Verdict::Hold(reason) => Outcome::Hold(clip(&reason, REASON_BYTES).into_owned()),
+        Verdict::Discard => CheckedVerdict::Discard,
+        Verdict::Hold(reason) => CheckedVerdict::Hold(sanitize(&reason, REASON_BYTES).into_owned()),
     };
-    Ok(Judged { outcome, notes: check_notes(annotations)? })
+    Ok(CheckedJudgement { verdict, annotations: check_annotations(annotations)? })
 }
 
-fn check_notes(annotations: Vec<AnnotationResult>) -> Result<Vec<(String, String)>, Fault> {
-    if annotations.len() > MAX_NOTES {
+fn check_annotations(annotations: Vec<AnnotationResult>) -> Result<Vec<(String, String)>, Fault> {
+    if annotations.len() > MAX_ANNOTATIONS {
         let count = annotations.len();
-        return Err(Fault::new(FaultKind::InvalidVerdict, format!("{count} annotations, {MAX_NOTES} are allowed")));
+        return Err(Fault::new(
+            FaultKind::InvalidVerdict,
+            format!("{count} annotations, {MAX_ANNOTATIONS} are allowed"),
+        ));
     }
-    let mut notes = Vec::with_capacity(annotations.len());
+    let mut checked = Vec::with_capacity(annotations.len());
     for AnnotationResult { key, value } in annotations {
         if key.is_empty() || key.len() > KEY_BYTES || key.contains(char::is_control) {
             return Err(Fault::new(FaultKind::InvalidVerdict, "an annotation's key has 1 to 64 bytes of plain text"));
         }
-        notes.push((key, clip(&value, VALUE_BYTES).into_owned()));
+        checked.push((key, sanitize(&value, VALUE_BYTES).into_owned()));
     }
-    Ok(notes)
+    Ok(checked)
 }
 
 /// One link of the chain.
@@ -94,13 +105,13 @@ pub(crate) trait Judge {
     fn provenance(&self) -> &Arc<Provenance>;
     fn has(&self, hook: Hook) -> bool;
     /// The answer, and what the time is if it was just looked at.
-    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (Answer, Option<Instant>);
+    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (HookResult, Option<Instant>);
 }
 
 /// What asking one plugin came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Judged(Judged),
+pub(crate) enum HookResult {
+    Judged(CheckedJudgement),
     /// It failed or was not called, and the message goes on.
     Passed,
     /// It failed or was not called, and the message does not stand.
@@ -112,7 +123,7 @@ pub(crate) enum Answer {
 pub enum Disposition {
     /// It is to be stored.
     #[default]
-    Stands,
+    Accepted,
     /// It is kept for review.
     Held {
         /// The plugin that holds it.
@@ -157,14 +168,14 @@ pub struct Decision {
     pub disposition: Disposition,
     /// The last replacement, if there was one.
     pub replacement: Option<Replacement>,
-    pub(crate) notes: Vec<Note>,
+    pub(crate) annotations: Vec<Annotation>,
 }
 
 impl Disposition {
     /// The plugin that ended the chain; none if the message stands.
     pub fn by(&self) -> Option<&Arc<Provenance>> {
         match self {
-            Self::Stands => None,
+            Self::Accepted => None,
             Self::Held { by, .. } | Self::Discarded { by } | Self::Failed { by } => Some(by),
             Self::Rejected(rejection) => Some(&rejection.by),
         }
@@ -184,12 +195,12 @@ impl Decision {
     }
 
     /// What the plugins noted: the text of a JSON object with an object for each plugin, `{"plugin":{"key":"value"}}`.
-    pub fn annotations(&self) -> Option<String> {
-        if self.notes.is_empty() {
+    pub fn annotations_json(&self) -> Option<String> {
+        if self.annotations.is_empty() {
             return None;
         }
         let mut by_plugin: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
-        for Note { plugin, key, value } in &self.notes {
+        for Annotation { plugin, key, value } in &self.annotations {
             by_plugin.entry(plugin).or_default().insert(key, value);
         }
         serde_json::to_string(&by_plugin).ok()
@@ -198,8 +209,8 @@ impl Decision {
 
 /// In which order hooks judge a message: every validator sees it as it came; then the filters in their order, each on
 /// what the one before left; if one replaced the body, every validator sees the result.
-const MESSAGE: &[Hook] = &[Hook::Validate, Hook::Filter, Hook::Validate];
-const JOIN: &[Hook] = &[Hook::OnJoin];
+const MESSAGE_STAGES: &[Hook] = &[Hook::Validate, Hook::Filter, Hook::Validate];
+const JOIN_STAGES: &[Hook] = &[Hook::OnJoin];
 
 /// A judgement under way: whom to ask next, and what the answers come to. The first refusal, discard or hold ends it.
 /// Whoever drives it asks, at once or by waiting; the order is the same.
@@ -215,19 +226,19 @@ pub(crate) struct Evaluation<'a, J> {
 
 /// Judges a message.
 #[cfg(test)]
-pub(crate) fn fold<J: Judge>(judges: &[J], message: &HookInput<'_>) -> Decision {
+pub(crate) fn evaluate<J: Judge>(judges: &[J], message: &HookInput<'_>) -> Decision {
     Evaluation::of_message(judges, message).run()
 }
 
 impl<'a, J: Judge> Evaluation<'a, J> {
     /// Of a message on its way to the store.
     pub(crate) fn of_message(judges: &'a [J], input: &HookInput<'a>) -> Self {
-        Self::new(judges, input, MESSAGE)
+        Self::new(judges, input, MESSAGE_STAGES)
     }
 
     /// Of a user who joins.
     pub(crate) fn of_join(judges: &'a [J], input: &HookInput<'a>) -> Self {
-        Self::new(judges, input, JOIN)
+        Self::new(judges, input, JOIN_STAGES)
     }
 
     fn new(judges: &'a [J], input: &HookInput<'a>, stages: &'static [Hook]) -> Self {
@@ -236,15 +247,15 @@ impl<'a, J: Judge> Evaluation<'a, J> {
 
     /// Asks one after the other, at once.
     pub(crate) fn run(mut self) -> Decision {
-        while let Some((judge, hook)) = self.next() {
+        while let Some((judge, hook)) = self.next_judge() {
             let (answer, now) = judge.judge(hook, &self.input());
-            self.hear(judge, answer, now);
+            self.apply(judge, answer, now);
         }
-        self.decision()
+        self.into_decision()
     }
 
     /// Whom to ask, and for what.
-    pub(crate) fn next(&mut self) -> Option<(&'a J, Hook)> {
+    pub(crate) fn next_judge(&mut self) -> Option<(&'a J, Hook)> {
         while !self.ended {
             let hook = *self.stages.get(self.stage)?;
             while let Some(judge) = self.judges.get(self.next) {
@@ -265,45 +276,45 @@ impl<'a, J: Judge> Evaluation<'a, J> {
     pub(crate) fn input(&self) -> HookInput<'_> {
         let replacement = self.decision.replacement.as_ref();
         let body = replacement.map_or(self.input.body, |replacement| replacement.body.as_str());
-        HookInput { body, notes: &self.decision.notes, ..self.input }
+        HookInput { body, annotations: &self.decision.annotations, ..self.input }
     }
 
     /// Takes the answer of the one that was asked.
-    pub(crate) fn hear(&mut self, judge: &J, answer: Answer, now: Option<Instant>) {
+    pub(crate) fn apply(&mut self, judge: &J, answer: HookResult, now: Option<Instant>) {
         self.input.now = now;
-        self.ended = self.decision.hear(judge, answer).is_break();
+        self.ended = self.decision.apply(judge, answer).is_break();
     }
 
-    pub(crate) fn decision(self) -> Decision {
+    pub(crate) fn into_decision(self) -> Decision {
         self.decision
     }
 }
 
 impl Decision {
-    fn hear<J: Judge>(&mut self, judge: &J, answer: Answer) -> ControlFlow<()> {
+    fn apply<J: Judge>(&mut self, judge: &J, answer: HookResult) -> ControlFlow<()> {
         let by = judge.provenance();
         let judged = match answer {
-            Answer::Judged(judged) => judged,
-            Answer::Passed => return ControlFlow::Continue(()),
-            Answer::Failed => return self.end(Disposition::Failed { by: by.clone() }),
+            HookResult::Judged(judged) => judged,
+            HookResult::Passed => return ControlFlow::Continue(()),
+            HookResult::Failed => return self.end(Disposition::Failed { by: by.clone() }),
         };
-        for (key, value) in judged.notes {
+        for (key, value) in judged.annotations {
             // A validator that sees the message twice says its last word the second time.
-            self.notes.retain(|note| note.plugin != by.plugin || note.key != key);
-            self.notes.push(Note { plugin: by.plugin.clone(), key, value });
+            self.annotations.retain(|annotation| annotation.plugin != by.plugin || annotation.key != key);
+            self.annotations.push(Annotation { plugin: by.plugin.clone(), key, value });
         }
         let by = by.clone();
-        match judged.outcome {
-            Outcome::Accept => ControlFlow::Continue(()),
-            Outcome::Replace(body) => {
+        match judged.verdict {
+            CheckedVerdict::Accept => ControlFlow::Continue(()),
+            CheckedVerdict::Replace(body) => {
                 self.replacement = Some(Replacement { by, body });
                 ControlFlow::Continue(())
             }
-            Outcome::Reject(Refusal { code, reason, retry_after_ms }) => {
+            CheckedVerdict::Reject(CheckedRejection { code, reason, retry_after_ms }) => {
                 self.end(Disposition::Rejected(Rejection { by, code, reason, retry_after_ms }))
             }
-            Outcome::Discard => self.end(Disposition::Discarded { by }),
-            Outcome::Hold(reason) => self.end(Disposition::Held { by, reason }),
+            CheckedVerdict::Discard => self.end(Disposition::Discarded { by }),
+            CheckedVerdict::Hold(reason) => self.end(Disposition::Held { by, reason }),
         }
     }
 

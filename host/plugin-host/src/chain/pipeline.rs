@@ -22,7 +22,7 @@ pub struct Chain {
     plugins: Vec<Arc<Plugin>>,
     limits: ChainLimits,
     /// Whether one of them may have to wait.
-    waits: bool,
+    may_wait: bool,
     /// Whether one of them is asked about joins.
     on_join: bool,
 }
@@ -54,9 +54,9 @@ pub enum Admission {
 
 impl Chain {
     pub(crate) fn new(plugins: Vec<Arc<Plugin>>, limits: ChainLimits) -> Self {
-        let waits = plugins.iter().any(|plugin| plugin.waits());
+        let may_wait = plugins.iter().any(|plugin| plugin.may_wait());
         let on_join = plugins.iter().any(|plugin| plugin.has(Hook::OnJoin));
-        Self { plugins, limits, waits, on_join }
+        Self { plugins, limits, may_wait, on_join }
     }
 
     pub(crate) fn plugins(&self) -> &[Arc<Plugin>] {
@@ -92,7 +92,7 @@ impl Chain {
     /// deadline: on a thread that serves sockets, that is a pause for them. Those that are granted `kv` or `http` wait
     /// as any future does.
     pub async fn judge(&self, message: Candidate<'_>) -> Decision {
-        if self.waits {
+        if self.may_wait {
             // Boxed, as it is rare: what every send's future holds, every socket pays for.
             return Box::pin(self.judge_waiting(message)).await;
         }
@@ -124,7 +124,7 @@ impl Chain {
         match self.wait_for(Evaluation::of_join(&self.plugins, &input)).await.disposition {
             Disposition::Rejected(rejection) => Admission::Refused(rejection),
             Disposition::Failed { by } => Admission::Failed { by },
-            Disposition::Stands | Disposition::Held { .. } | Disposition::Discarded { .. } => Admission::Allowed,
+            Disposition::Accepted | Disposition::Held { .. } | Disposition::Discarded { .. } => Admission::Allowed,
         }
     }
 
@@ -132,7 +132,7 @@ impl Chain {
     /// a plugin waits.
     pub fn preview(&self, conversation: Uuid, sender: Uuid, role: &str, body: &Body) -> Preview {
         let message = Candidate { conversation, sender, role, body };
-        if !self.waits {
+        if !self.may_wait {
             return self.judge_at_once(message).into();
         }
         // No thread, no runtime: then nothing can be said about the message.
@@ -142,19 +142,19 @@ impl Chain {
 
     fn input<'a>(&self, [conversation, sender]: [&'a str; 2], role: &'a str, body: &'a str) -> HookInput<'a> {
         let now = self.plugins.first().map(|plugin| plugin.now());
-        let until = now.map(|now| now + self.limits.deadline());
-        HookInput { conversation, sender, role, body, notes: &[], until, now }
+        let deadline = now.map(|now| now + self.limits.deadline());
+        HookInput { conversation, sender, role, body, annotations: &[], deadline, now }
     }
 
     /// Asks one after the other, waiting for those that wait.
     async fn wait_for(&self, mut evaluation: Evaluation<'_, Arc<Plugin>>) -> Decision {
-        while let Some((plugin, hook)) = evaluation.next() {
+        while let Some((plugin, hook)) = evaluation.next_judge() {
             let input = evaluation.input();
             let (answer, now) =
-                if plugin.waits() { plugin.judge_on_fiber(hook, &input).await } else { plugin.judge(hook, &input) };
-            evaluation.hear(plugin, answer, now);
+                if plugin.may_wait() { plugin.judge_on_fiber(hook, &input).await } else { plugin.judge(hook, &input) };
+            evaluation.apply(plugin, answer, now);
         }
-        evaluation.decision()
+        evaluation.into_decision()
     }
 }
 

@@ -25,12 +25,12 @@ impl From<Decision> for Preview {
         let mut preview = Self {
             outcome: "stored",
             plugin: decision.by().map(|by| by.plugin.to_string()),
-            annotations: decision.annotations(),
+            annotations: decision.annotations_json(),
             body: decision.replacement.map(|replacement| replacement.body.as_str().to_owned()),
             ..Self::default()
         };
         match decision.disposition {
-            Disposition::Stands => {}
+            Disposition::Accepted => {}
             Disposition::Held { reason, .. } => (preview.outcome, preview.reason) = ("held", Some(reason)),
             Disposition::Discarded { .. } => preview.outcome = "discarded",
             Disposition::Failed { .. } => preview.outcome = "failed",

@@ -19,19 +19,19 @@ use super::provenance::Provenance;
 use crate::bindings::Hook;
 use crate::capabilities::{Capability, Grants, HttpLimits, KvLimits};
 use crate::manifest::Entry;
-use crate::private_dir::private_dir;
-use crate::runtime::fault::{Fault, FaultKind};
-use crate::runtime::input::{HookInput, Note};
+use crate::private_dir::create_private_dir;
+use crate::runtime::fault::Fault;
+use crate::runtime::input::{Annotation, HookInput};
 use crate::runtime::limits::{Isolation, Limits};
 
 /// Records that are kept, and their bytes; older ones make way.
-const MAX_FILES: usize = 100;
+const MAX_RECORDS: usize = 100;
 const MAX_BYTES: u64 = 16 << 20;
 /// Records that wait to be written; more are dropped.
-const QUEUE: usize = 16;
+const QUEUE_LENGTH: usize = 16;
 /// Of one plugin: so many at once, then one each time this has passed. What fails all the time fails alike.
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
-const EVERY: Duration = Duration::from_secs(30);
+const REFILL_PERIOD: Duration = Duration::from_secs(30);
 /// How a record's name ends.
 const SUFFIX: &str = ".record.json";
 
@@ -44,7 +44,7 @@ pub fn default_records_dir() -> Option<PathBuf> {
 
 /// The plugin that a record is about.
 #[derive(Clone, Copy)]
-pub(crate) struct Subject<'a> {
+pub(crate) struct RecordedPlugin<'a> {
     pub(crate) provenance: &'a Provenance,
     pub(crate) entry: &'a Entry,
     pub(crate) body_limits: BodyLimits,
@@ -59,9 +59,9 @@ pub(crate) struct Record {
     pub(crate) sha256: String,
     /// Where the file was.
     pub(crate) file: PathBuf,
-    pub(crate) failure: Failure,
+    pub(crate) failure: Fault,
     pub(crate) hook: String,
-    pub(crate) message: Message,
+    pub(crate) message: RecordedMessage,
     pub(crate) config: Json,
     pub(crate) limits: Limits,
     pub(crate) isolation: Isolation,
@@ -76,16 +76,9 @@ pub(crate) struct Record {
     pub(crate) max_body_depth: usize,
 }
 
-/// What went wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Failure {
-    pub(crate) kind: FaultKind,
-    pub(crate) text: String,
-}
-
 /// The message as the plugin saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Message {
+pub(crate) struct RecordedMessage {
     conversation_id: String,
     sender_id: String,
     sender_role: String,
@@ -95,24 +88,25 @@ pub(crate) struct Message {
 }
 
 impl Record {
-    fn new(subject: &Subject<'_>, file: PathBuf, hook: Hook, input: &HookInput<'_>, fault: &Fault) -> Self {
-        let Subject { provenance: by, entry, body_limits: BodyLimits { max_bytes, max_depth } } = *subject;
+    fn new(subject: &RecordedPlugin<'_>, file: PathBuf, hook: Hook, input: &HookInput<'_>, fault: &Fault) -> Self {
+        let RecordedPlugin { provenance: by, entry, body_limits: BodyLimits { max_bytes, max_depth } } = *subject;
         let Entry { limits, isolation, config, grants, .. } = entry;
         let (grants, kv, http) = grants.parts();
-        let note = |note: &Note| (note.plugin.to_string(), note.key.clone(), note.value.clone());
+        let annotation =
+            |annotation: &Annotation| (annotation.plugin.to_string(), annotation.key.clone(), annotation.value.clone());
         Self {
             plugin: by.plugin.to_string(),
             version: by.version.as_deref().map(str::to_owned),
             sha256: by.sha256.to_string(),
             file,
-            failure: Failure { kind: fault.kind, text: fault.text.clone() },
+            failure: fault.clone(),
             hook: hook.name().to_owned(),
-            message: Message {
+            message: RecordedMessage {
                 conversation_id: input.conversation.to_owned(),
                 sender_id: input.sender.to_owned(),
                 sender_role: input.role.to_owned(),
                 body: input.body.to_owned(),
-                annotations: input.notes.iter().map(note).collect(),
+                annotations: input.annotations.iter().map(annotation).collect(),
             },
             config: config.clone(),
             limits: *limits,
@@ -146,26 +140,26 @@ impl Record {
     }
 }
 
-impl Message {
-    pub(crate) fn notes(&self) -> Vec<Note> {
-        let note = |(plugin, key, value): &(String, String, String)| Note {
+impl RecordedMessage {
+    pub(crate) fn annotations(&self) -> Vec<Annotation> {
+        let annotation = |(plugin, key, value): &(String, String, String)| Annotation {
             plugin: plugin.as_str().into(),
             key: key.clone(),
             value: value.clone(),
         };
-        self.annotations.iter().map(note).collect()
+        self.annotations.iter().map(annotation).collect()
     }
 
-    /// `notes` are [`Message::notes`].
-    pub(crate) fn input<'a>(&'a self, notes: &'a [Note]) -> HookInput<'a> {
+    /// `annotations` are [`RecordedMessage::annotations`].
+    pub(crate) fn input<'a>(&'a self, annotations: &'a [Annotation]) -> HookInput<'a> {
         let Self { conversation_id, sender_id, sender_role, body, annotations: _ } = self;
         HookInput {
             conversation: conversation_id,
             sender: sender_id,
             role: sender_role,
             body,
-            notes,
-            until: None,
+            annotations,
+            deadline: None,
             now: None,
         }
     }
@@ -178,22 +172,22 @@ pub(crate) struct Recorder(SyncSender<Record>);
 impl Recorder {
     /// Opens the directory, or makes it, and the thread that writes there until every clone is gone.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        private_dir(dir)?;
-        let (sender, records) = sync_channel(QUEUE);
+        create_private_dir(dir)?;
+        let (sender, records) = sync_channel(QUEUE_LENGTH);
         let dir = dir.to_owned();
-        thread::Builder::new().name("plugin-records".into()).spawn(move || write(&dir, &records))?;
+        thread::Builder::new().name("plugin-records".into()).spawn(move || write_records(&dir, &records))?;
         Ok(Self(sender))
     }
 }
 
 /// What a plugin needs to have its failures kept.
-pub(crate) struct Recording {
+pub(crate) struct PluginRecorder {
     pub(crate) recorder: Recorder,
     pub(crate) file: PathBuf,
 }
 
-impl Recording {
-    pub(crate) fn keep(&self, subject: &Subject<'_>, hook: Hook, input: &HookInput<'_>, fault: &Fault) {
+impl PluginRecorder {
+    pub(crate) fn record(&self, subject: &RecordedPlugin<'_>, hook: Hook, input: &HookInput<'_>, fault: &Fault) {
         let record = Record::new(subject, self.file.clone(), hook, input, fault);
         if self.recorder.0.try_send(record).is_err() {
             metrics::counter!("arcyou_plugin_records_dropped_total").increment(1);
@@ -201,7 +195,7 @@ impl Recording {
     }
 }
 
-fn write(dir: &Path, records: &Receiver<Record>) {
+fn write_records(dir: &Path, records: &Receiver<Record>) {
     let mut limiters: HashMap<String, DefaultDirectRateLimiter> = HashMap::new();
     while let Ok(record) = records.recv() {
         let limiter = limiters.entry(record.plugin.clone()).or_insert_with(limiter);
@@ -209,7 +203,7 @@ fn write(dir: &Path, records: &Receiver<Record>) {
             metrics::counter!("arcyou_plugin_records_dropped_total").increment(1);
             continue;
         }
-        let written = make_room(dir).and_then(|()| put(dir, &record));
+        let written = make_room(dir).and_then(|()| write_record(dir, &record));
         match written {
             Ok(path) => {
                 tracing::warn!(plugin = record.plugin, file = %path.display(), "what the plugin failed on is kept")
@@ -220,12 +214,12 @@ fn write(dir: &Path, records: &Receiver<Record>) {
 }
 
 fn limiter() -> DefaultDirectRateLimiter {
-    let quota = Quota::with_period(EVERY).unwrap_or_else(|| Quota::per_minute(NonZeroU32::MIN));
+    let quota = Quota::with_period(REFILL_PERIOD).unwrap_or_else(|| Quota::per_minute(NonZeroU32::MIN));
     RateLimiter::direct(quota.allow_burst(BURST))
 }
 
 /// The file appears whole or not at all, and nobody else can read it.
-fn put(dir: &Path, record: &Record) -> io::Result<PathBuf> {
+fn write_record(dir: &Path, record: &Record) -> io::Result<PathBuf> {
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     serde_json::to_writer_pretty(&mut file, record)?;
     file.write_all(b"\n")?;
@@ -247,7 +241,7 @@ fn make_room(dir: &Path) -> io::Result<()> {
     let mut bytes: u64 = found.iter().map(|(_, bytes)| bytes).sum();
     let count = found.len();
     for (at, (path, size)) in found.into_iter().enumerate() {
-        if count - at < MAX_FILES && bytes <= MAX_BYTES {
+        if count - at < MAX_RECORDS && bytes <= MAX_BYTES {
             break;
         }
         fs::remove_file(path)?;
@@ -266,11 +260,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let count = || fs::read_dir(dir.path()).unwrap().count();
         fs::write(dir.path().join("mine.txt"), "").unwrap();
-        for n in 0..MAX_FILES + 3 {
+        for n in 0..MAX_RECORDS + 3 {
             fs::write(dir.path().join(format!("{n:020}{SUFFIX}")), "{}").unwrap();
         }
         make_room(dir.path()).unwrap();
-        assert_eq!(count(), 1 + MAX_FILES - 1);
+        assert_eq!(count(), 1 + MAX_RECORDS - 1);
         assert!(!dir.path().join(format!("{:020}{SUFFIX}", 3)).exists());
         fs::File::create(dir.path().join(format!("{:020}{SUFFIX}", 9))).unwrap().set_len(MAX_BYTES + 1).unwrap();
         make_room(dir.path()).unwrap();

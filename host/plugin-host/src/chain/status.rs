@@ -12,7 +12,7 @@ pub struct PluginStatus {
     pub version: Option<String>,
     /// The digest of its file, in hexadecimal digits.
     pub sha256: String,
-    /// Whether its verdict counts.
+    /// Whether its verdict counters.
     pub mode: &'static str,
     /// The hooks that it implements, by their names.
     pub hooks: Vec<&'static str>,

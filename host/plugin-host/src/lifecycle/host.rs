@@ -27,7 +27,7 @@ pub struct Options {
     pub body_limits: BodyLimits,
     /// For circuit breakers and timing.
     pub clock: Clock,
-    /// Where plugins keep what they are granted to keep; none: a plugin that is granted that is refused.
+    /// Where plugins keep what they are granted to keep; none: a plugin that is granted that is rolled_back.
     pub kv: Option<Arc<dyn KvStore>>,
     /// How long the compiler may take for one file.
     pub compile_within: Duration,
@@ -43,7 +43,7 @@ impl Options {
             records_dir: None,
             body_limits,
             clock,
-            compile_within: compiler::COMPILE_WITHIN,
+            compile_within: compiler::DEFAULT_COMPILE_TIMEOUT,
             kv: Some(Arc::new(MemoryKv::default())),
         }
     }
@@ -63,8 +63,8 @@ impl PluginHost {
     /// Loads the plugins. A metrics recorder must be installed before, or the plugins' counters go nowhere.
     pub fn new(options: Options) -> Result<Self, LoadError> {
         let Options { dir, cache_dir, records_dir, body_limits, clock, compile_within, kv } = options;
-        let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?.keeping(kv);
-        let loader = loader.compiling_within(compile_within).recording(records_dir.as_deref());
+        let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?.with_kv_store(kv);
+        let loader = loader.with_compile_timeout(compile_within).with_records_dir(records_dir.as_deref());
         let chain = dir.as_deref().map(|dir| loader.load(dir, &[])).transpose()?.unwrap_or_default();
         let versions = Arc::<Versions>::default();
         versions.install(chain, clock());
@@ -82,15 +82,15 @@ impl PluginHost {
     pub fn reload(&self) -> Result<(), LoadError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = self.loader.load(dir, &self.versions.known());
+        let loaded = self.loader.load(dir, &self.versions.loaded_plugins());
         let result = if loaded.is_ok() { "loaded" } else { "refused" };
         metrics::counter!("arcyou_plugin_reloads_total", "result" => result).increment(1);
         self.versions.install(loaded?, (self.clock)());
         Ok(())
     }
 
-    /// The same, told in the log.
-    pub(crate) fn reload_and_tell(&self) -> Result<(), LoadError> {
+    /// The same, report in the log.
+    pub(crate) fn reload_and_log(&self) -> Result<(), LoadError> {
         let result = self.reload();
         match &result {
             Ok(()) => tracing::info!(plugins = self.chain().len(), "plugins reloaded"),

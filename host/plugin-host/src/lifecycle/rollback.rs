@@ -9,7 +9,7 @@ use crate::manifest::RollbackConfig;
 /// What is known of a new version after a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbationStatus {
-    Watching,
+    OnProbation,
     /// It has done well for as long as it is watched.
     Proven,
     /// The version before must take its place: so many failures in so many calls.
@@ -42,19 +42,19 @@ impl Probation {
     }
 
     /// Judges after each call. A version that the breaker would put to rest is as bad as one that fails too often.
-    pub(crate) fn called(&mut self, result: CallResult, now: Instant) -> ProbationStatus {
+    pub(crate) fn record(&mut self, result: CallResult, now: Instant) -> ProbationStatus {
         if self.is_over(now) {
             return ProbationStatus::Proven;
         }
         self.calls += 1;
         self.failures += u32::from(result != CallResult::Answered);
-        if result == CallResult::FailedAndOpened || u64::from(self.failures) > self.config.allowed() {
+        if result == CallResult::FailedAndOpened || u64::from(self.failures) > self.config.allowed_failures() {
             return ProbationStatus::Failed { failures: self.failures, calls: self.calls };
         }
         if self.calls >= self.config.calls.get() {
             (self.calls, self.failures) = (0, 0);
         }
-        ProbationStatus::Watching
+        ProbationStatus::OnProbation
     }
 }
 
@@ -63,12 +63,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bounded::Within;
+    use crate::bounded::Bounded;
 
     fn config(calls: u32, failures_percent: u32) -> RollbackConfig {
         RollbackConfig {
-            calls: Within::new(calls),
-            failures_percent: Within::new(failures_percent),
+            calls: Bounded::new(calls),
+            failures_percent: Bounded::new(failures_percent),
             ..RollbackConfig::default()
         }
     }
@@ -85,13 +85,13 @@ mod tests {
             for block in outcomes.chunks(calls as usize) {
                 for (at, well) in block.iter().enumerate() {
                     let failures = block[..=at].iter().filter(|well| !**well).count();
-                    let status = probation.called(if *well { CallResult::Answered } else { CallResult::Failed }, now);
+                    let status = probation.record(if *well { CallResult::Answered } else { CallResult::Failed }, now);
                     if failures > allowed {
                         let (failures, calls) = (failures as u32, at as u32 + 1);
                         prop_assert_eq!(status, ProbationStatus::Failed { failures, calls });
                         return Ok(());
                     }
-                    prop_assert_eq!(status, ProbationStatus::Watching);
+                    prop_assert_eq!(status, ProbationStatus::OnProbation);
                 }
             }
         }
@@ -101,9 +101,9 @@ mod tests {
     fn a_version_that_would_rest_goes_at_once() {
         let now = Instant::now();
         let mut probation = Probation::new(config(100, 50), now);
-        assert_eq!(probation.called(CallResult::Failed, now), ProbationStatus::Watching);
+        assert_eq!(probation.record(CallResult::Failed, now), ProbationStatus::OnProbation);
         assert_eq!(
-            probation.called(CallResult::FailedAndOpened, now),
+            probation.record(CallResult::FailedAndOpened, now),
             ProbationStatus::Failed { failures: 2, calls: 2 }
         );
     }
@@ -112,9 +112,12 @@ mod tests {
     fn what_has_done_well_for_long_enough_is_proven() {
         let now = Instant::now();
         let mut probation = Probation::new(config(100, 0), now);
-        assert_eq!(probation.called(CallResult::Answered, now + Duration::from_secs(599)), ProbationStatus::Watching);
         assert_eq!(
-            probation.called(CallResult::FailedAndOpened, now + Duration::from_secs(600)),
+            probation.record(CallResult::Answered, now + Duration::from_secs(599)),
+            ProbationStatus::OnProbation
+        );
+        assert_eq!(
+            probation.record(CallResult::FailedAndOpened, now + Duration::from_secs(600)),
             ProbationStatus::Proven
         );
     }

@@ -16,9 +16,9 @@ use crate::chain::status::RolledBack;
 use crate::manifest::Share;
 
 /// A refused version is kept, so that another reload of the same file and entry is known for what it is.
-struct RefusedVersion {
+struct RolledBackVersion {
     plugin: Arc<Plugin>,
-    told: RolledBack,
+    report: RolledBack,
 }
 
 /// The chain, and what may take the place of its newest parts.
@@ -26,7 +26,7 @@ struct RefusedVersion {
 pub(crate) struct Versions {
     chain: ArcSwap<Chain>,
     /// By name. Its lock is held by whoever changes the chain.
-    refused: Mutex<BTreeMap<String, RefusedVersion>>,
+    rolled_back: Mutex<BTreeMap<String, RolledBackVersion>>,
 }
 
 impl Versions {
@@ -34,36 +34,36 @@ impl Versions {
         self.chain.load_full()
     }
 
-    /// Plugins that are loaded already: those that run, and those that were refused.
-    pub(crate) fn known(&self) -> Vec<Arc<Plugin>> {
-        let refused = self.refused();
-        self.chain.load().plugins().iter().chain(refused.values().map(|refused| &refused.plugin)).cloned().collect()
+    /// Plugins that are loaded already: those that run, and those that were rolled_back.
+    pub(crate) fn loaded_plugins(&self) -> Vec<Arc<Plugin>> {
+        let rolled_back = self.lock_rolled_back();
+        self.chain.load().plugins().iter().chain(rolled_back.values().map(|version| &version.plugin)).cloned().collect()
     }
 
     /// The versions that failed and still stand in the plugins directory, by their plugins' names.
     pub(crate) fn rolled_back(&self) -> BTreeMap<String, RolledBack> {
-        self.refused().iter().map(|(name, refused)| (name.clone(), refused.told.clone())).collect()
+        self.lock_rolled_back().iter().map(|(name, version)| (name.clone(), version.report.clone())).collect()
     }
 
     /// Puts a loaded chain in the place of the one that runs. What changed is watched from now on; where the loaded
     /// plugin is a version that was refused, the one that stands in for it goes on.
     pub(crate) fn install(self: &Arc<Self>, loaded: Chain, now: Instant) {
-        let mut refused = self.refused();
-        refused.retain(|_, refused| loaded.plugins().iter().any(|plugin| Arc::ptr_eq(plugin, &refused.plugin)));
+        let mut rolled_back = self.lock_rolled_back();
+        rolled_back.retain(|_, version| loaded.plugins().iter().any(|plugin| Arc::ptr_eq(plugin, &version.plugin)));
         let running = self.chain.load_full();
         let mut replaced = Vec::new();
         let plugins = loaded.plugins().iter().map(|plugin| {
             let before = running.find(plugin.name());
             match before {
-                Some(before) if refused.contains_key(plugin.name()) => return before.clone(),
+                Some(before) if rolled_back.contains_key(plugin.name()) => return before.clone(),
                 Some(before) if Arc::ptr_eq(before, plugin) => {}
                 Some(before) => {
-                    watch(plugin, before.clone(), self, now);
+                    observe(plugin, before.clone(), self, now);
                     replaced.push(before.clone());
                 }
                 None => {
-                    if let Some(stand_in) = stand_in(plugin, &loaded) {
-                        watch(plugin, stand_in, self, now);
+                    if let Some(fallback) = canary_fallback(plugin, &loaded) {
+                        observe(plugin, fallback, self, now);
                     }
                 }
             }
@@ -80,7 +80,7 @@ impl Versions {
 
     /// Puts the version before in the place of one that failed, unless that was replaced meanwhile.
     fn roll_back(&self, failed: &Arc<Plugin>, previous: Arc<Plugin>, reason: String) {
-        let mut refused = self.refused();
+        let mut rolled_back = self.lock_rolled_back();
         let running = self.chain.load_full();
         if !running.plugins().iter().any(|plugin| Arc::ptr_eq(plugin, failed)) {
             return;
@@ -98,8 +98,8 @@ impl Versions {
             "the plugin is rolled back to the version before"
         );
         metrics::counter!("arcyou_plugin_rollbacks_total", "plugin" => name.to_string()).increment(1);
-        let told = RolledBack { sha256, version: version.map(|version| version.to_string()), reason, at: rfc3339() };
-        refused.insert(name.to_string(), RefusedVersion { plugin: failed.clone(), told });
+        let report = RolledBack { sha256, version: version.map(|version| version.to_string()), reason, at: rfc3339() };
+        rolled_back.insert(name.to_string(), RolledBackVersion { plugin: failed.clone(), report });
         failed.pool().drain();
     }
 
@@ -108,19 +108,19 @@ impl Versions {
         self.chain.load().plugins().iter().for_each(|plugin| plugin.observer().expire(now));
     }
 
-    fn refused(&self) -> MutexGuard<'_, BTreeMap<String, RefusedVersion>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_rolled_back(&self) -> MutexGuard<'_, BTreeMap<String, RolledBackVersion>> {
+        self.rolled_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A canary that is new has no version before; the plugin itself takes its conversations back.
-fn stand_in(canary: &Plugin, loaded: &Chain) -> Option<Arc<Plugin>> {
-    let entry = &canary.origin().1;
+fn canary_fallback(canary: &Plugin, loaded: &Chain) -> Option<Arc<Plugin>> {
+    let entry = canary.entry();
     let Share::Canary(main, _) = &entry.share else { return None };
     let main = loaded.plugins().iter().find(|plugin| plugin.name() == main)?;
-    let stand_in = Arc::new(main.stand_in(entry.clone()).ok()?);
-    stand_in.pool().drain();
-    Some(stand_in)
+    let fallback = Arc::new(main.copy_with_entry(entry.clone()).ok()?);
+    fallback.pool().drain();
+    Some(fallback)
 }
 
 fn rfc3339() -> String {
@@ -129,27 +129,35 @@ fn rfc3339() -> String {
 }
 
 /// The first calls of a version, with the one before it to go back to.
-struct Watched {
+struct VersionObserver {
+    /// Weak, since the plugin holds its observer.
+    plugin: Weak<Plugin>,
     probation: Mutex<Probation>,
     previous: Arc<Plugin>,
     versions: Weak<Versions>,
 }
 
 /// Observes a plugin from now on, unless its entry says that it stays whatever it does.
-fn watch(plugin: &Plugin, previous: Arc<Plugin>, versions: &Arc<Versions>, now: Instant) {
-    let config = plugin.origin().1.rollback;
+fn observe(plugin: &Arc<Plugin>, previous: Arc<Plugin>, versions: &Arc<Versions>, now: Instant) {
+    let config = plugin.entry().rollback;
     if config.enabled {
         let (probation, versions) = (Mutex::new(Probation::new(config, now)), Arc::downgrade(versions));
-        plugin.observer().set(Arc::new(Watched { probation, previous, versions }));
+        plugin.observer().set(Arc::new(VersionObserver {
+            plugin: Arc::downgrade(plugin),
+            probation,
+            previous,
+            versions,
+        }));
     }
 }
 
-impl CallObserver for Watched {
+impl CallObserver for VersionObserver {
     /// When it was one failure too many the version before is back when this returns.
-    fn called(&self, plugin: &Arc<Plugin>, result: CallResult, now: Instant) {
-        let status = self.probation().called(result, now);
+    fn on_call(&self, result: CallResult, now: Instant) {
+        let Some(plugin) = self.plugin.upgrade() else { return };
+        let status = self.probation().record(result, now);
         match status {
-            ProbationStatus::Watching => {}
+            ProbationStatus::OnProbation => {}
             ProbationStatus::Proven => {
                 plugin.observer().clear();
             }
@@ -161,7 +169,7 @@ impl CallObserver for Watched {
                 let Some(versions) = self.versions.upgrade() else { return };
                 let last = plugin.last_failure().unwrap_or_default();
                 let reason = format!("{failures} of {calls} calls failed, the last one: {last}");
-                versions.roll_back(plugin, self.previous.clone(), reason);
+                versions.roll_back(&plugin, self.previous.clone(), reason);
             }
         }
     }
@@ -171,7 +179,7 @@ impl CallObserver for Watched {
     }
 }
 
-impl Watched {
+impl VersionObserver {
     fn probation(&self) -> MutexGuard<'_, Probation> {
         self.probation.lock().unwrap_or_else(PoisonError::into_inner)
     }

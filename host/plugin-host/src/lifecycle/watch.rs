@@ -13,9 +13,9 @@ use super::host::PluginHost;
 use crate::loading::loader::LoadError;
 
 /// A change is often one of several, a copy in the making: wait until it has been quiet for so long …
-const QUIET: Duration = Duration::from_millis(200);
+const QUIET_PERIOD: Duration = Duration::from_millis(200);
 /// … but not for ever, where something never stops.
-const MOST_WAITS: usize = 25;
+const MAX_QUIET_WAITS: usize = 25;
 
 /// Watches as long as it lives.
 #[derive(Debug)]
@@ -61,14 +61,14 @@ fn watcher(dir: &Path, changed: SyncSender<()>) -> Result<RecommendedWatcher, no
 /// Ends with the watcher, which has the other end of the channel, or with the host.
 fn run(host: &Weak<PluginHost>, changes: &Receiver<()>, report: impl Fn(Result<(), LoadError>)) {
     while changes.recv().is_ok() {
-        for _ in 0..MOST_WAITS {
-            match changes.recv_timeout(QUIET) {
+        for _ in 0..MAX_QUIET_WAITS {
+            match changes.recv_timeout(QUIET_PERIOD) {
                 Ok(()) => {}
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
         let Some(host) = host.upgrade() else { return };
-        report(host.reload_and_tell());
+        report(host.reload_and_log());
     }
 }

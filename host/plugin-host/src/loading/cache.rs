@@ -11,10 +11,10 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::digest::hex;
-use crate::private_dir::private_dir;
+use crate::private_dir::create_private_dir;
 
 /// What was not used for so long is deleted.
-const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Where compiled plugins are kept, as the XDG base directory specification has it.
 pub fn default_cache_dir() -> Option<PathBuf> {
@@ -32,7 +32,7 @@ pub(crate) struct Cache {
 impl Cache {
     /// Opens the directory, or makes it. The error says why it cannot be trusted.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        private_dir(dir)?;
+        create_private_dir(dir)?;
         let cache = Self { dir: dir.to_owned() };
         cache.prune();
         Ok(cache)
@@ -42,7 +42,7 @@ impl Cache {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
             let used = entry.metadata().and_then(|metadata| metadata.modified());
-            let old = used.is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|age| age > KEEP));
+            let old = used.is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|age| age > MAX_AGE));
             if old && entry.path().extension().is_some_and(|extension| extension == "compiled") {
                 let _ = fs::remove_file(entry.path());
             }

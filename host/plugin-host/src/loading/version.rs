@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmparser::{Parser, Payload};
 
-use crate::text::clip;
+use crate::text::sanitize;
 
 /// Bytes of a version that are kept.
 const VERSION_BYTES: usize = 64;
@@ -17,7 +17,7 @@ pub(crate) fn version(wasm: &[u8]) -> Option<Arc<str>> {
         Payload::CustomSection(section) if section.name() == "version" => std::str::from_utf8(section.data()).ok(),
         _ => None,
     });
-    versions.next().map(|text| clip(text, VERSION_BYTES).trim().into())
+    versions.next().map(|text| sanitize(text, VERSION_BYTES).trim().into())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 pub(crate) struct AllowList(HashSet<String>);
 
 impl AllowList {
-    pub(crate) fn holds(&self, sha256: &str) -> bool {
+    pub(crate) fn contains(&self, sha256: &str) -> bool {
         self.0.contains(sha256)
     }
 }
@@ -36,7 +36,7 @@ mod tests {
         let list = |text: &str| toml::from_str::<std::collections::BTreeMap<String, AllowList>>(text);
         let digest = "AB".repeat(32);
         let allowed = list(&format!("x = [\"{digest}\"]")).unwrap();
-        assert!(allowed["x"].holds(&digest.to_lowercase()) && !allowed["x"].holds(&"ac".repeat(32)));
+        assert!(allowed["x"].contains(&digest.to_lowercase()) && !allowed["x"].contains(&"ac".repeat(32)));
         assert!(list("x = [\"abc\"]").unwrap_err().to_string().contains("\"abc\" is no SHA-256"));
     }
 }

@@ -32,14 +32,14 @@ pub(crate) struct Condition {
 
 impl Condition {
     /// Whether `plugin` is to be asked.
-    pub(crate) fn holds(&self, plugin: &str, input: &HookInput<'_>) -> bool {
+    pub(crate) fn matches(&self, plugin: &str, input: &HookInput<'_>) -> bool {
         let Self { roles, except_roles, conversations, min_body_bytes, max_body_bytes, body_matches, percent } = self;
         (roles.is_empty() || roles.iter().any(|role| role == input.role))
             && except_roles.iter().all(|role| role != input.role)
             && (conversations.is_empty() || conversations.iter().any(|prefix| input.conversation.starts_with(prefix)))
             && min_body_bytes.is_none_or(|min| input.body.len() >= min)
             && max_body_bytes.is_none_or(|max| input.body.len() <= max)
-            && percent.is_none_or(|percent| percent.takes(plugin, input.conversation))
+            && percent.is_none_or(|percent| percent.includes(plugin, input.conversation))
             && body_matches.as_ref().is_none_or(|pattern| pattern.0.is_match(input.body))
     }
 }
@@ -51,7 +51,7 @@ pub(crate) struct Percent(f64);
 impl Percent {
     /// Whether a conversation belongs to the share that is drawn for `salt`: the same answer on every gateway, at any
     /// time. A larger share holds every smaller one.
-    pub(crate) fn takes(self, salt: &str, conversation: &str) -> bool {
+    pub(crate) fn includes(self, salt: &str, conversation: &str) -> bool {
         let digest = Sha256::new().chain_update(salt).chain_update([0]).chain_update(conversation).finalize();
         let drawn = digest.iter().take(4).fold(0_u32, |number, &byte| number << 8 | u32::from(byte));
         f64::from(drawn) < self.0 / 100.0 * (f64::from(u32::MAX) + 1.0)
@@ -114,13 +114,13 @@ mod tests {
         sender: "",
         role: "member",
         body: r#"{"text":"Hello"}"#,
-        notes: &[],
-        until: None,
+        annotations: &[],
+        deadline: None,
         now: None,
     };
 
     fn holds(condition: &str) -> bool {
-        toml::from_str::<Condition>(condition).unwrap().holds("p", &INPUT)
+        toml::from_str::<Condition>(condition).unwrap().matches("p", &INPUT)
     }
 
     #[test]
@@ -153,8 +153,9 @@ mod tests {
     #[test]
     fn a_share_is_about_as_large_as_it_says_and_grows_by_conversations_only() {
         let ids: Vec<String> = (0..10_000_u128).map(|n| uuid::Uuid::from_u128(n).to_string()).collect();
-        let taken =
-            |percent: f64, salt: &str| -> Vec<bool> { ids.iter().map(|id| Percent(percent).takes(salt, id)).collect() };
+        let taken = |percent: f64, salt: &str| -> Vec<bool> {
+            ids.iter().map(|id| Percent(percent).includes(salt, id)).collect()
+        };
         let (five, six, other) = (taken(5.0, "a"), taken(6.0, "a"), taken(5.0, "b"));
         let count = |taken: &[bool]| taken.iter().filter(|taken| **taken).count();
         assert!((400..600).contains(&count(&five)), "{}", count(&five));

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value as Json;
 
-use crate::bounded::Within;
+use crate::bounded::Bounded;
 use crate::capabilities::{Capability, Grants, HttpLimits, KvLimits};
 use crate::runtime::limits::{Isolation, Limits};
 
@@ -23,14 +23,14 @@ pub(crate) use condition::{Condition, Percent};
 pub(crate) use entry::{Entry, Mode, OnError, Position, Share};
 pub(crate) use failure_policy::{BreakerConfig, RollbackConfig};
 
-use order::in_order;
+use order::sorted;
 
 /// The file's name in the plugins directory.
 pub(crate) const FILE_NAME: &str = "plugins.toml";
 
 /// What `plugins.toml` says.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Plan {
+pub(crate) struct Manifest {
     /// The plugins in their order, those that are switched off included.
     pub(crate) entries: Vec<Entry>,
     /// For a message's way through all plugins.
@@ -44,12 +44,12 @@ pub(crate) struct Plan {
 pub(crate) struct ChainLimits {
     /// For all plugins together on one message; a plugin whose turn comes later is not called, and its `on_error`
     /// decides.
-    pub(crate) deadline_ms: Within<1, 60_000>,
+    pub(crate) deadline_ms: Bounded<1, 60_000>,
 }
 
 impl ChainLimits {
     /// For one plugin that is tried: its own deadline is what counts.
-    pub(crate) const PATIENT: Self = Self { deadline_ms: Within::new(60_000) };
+    pub(crate) const UNBOUNDED: Self = Self { deadline_ms: Bounded::new(60_000) };
 
     pub(crate) fn deadline(self) -> Duration {
         Duration::from_millis(u64::from(self.deadline_ms.get()))
@@ -58,38 +58,38 @@ impl ChainLimits {
 
 impl Default for ChainLimits {
     fn default() -> Self {
-        Self { deadline_ms: Within::new(1_000) }
+        Self { deadline_ms: Bounded::new(1_000) }
     }
 }
 
 /// The file's shape.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
+struct ManifestFile {
     #[serde(default)]
     chain: ChainTable,
     #[serde(default)]
-    plugin: Vec<Listed>,
+    plugin: Vec<PluginTable>,
 }
 
 /// The table `[chain]`.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ChainTable {
-    deadline_ms: Option<Within<1, 60_000>>,
+    deadline_ms: Option<Bounded<1, 60_000>>,
     allowed_sha256: Option<AllowList>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Listed {
-    #[serde(deserialize_with = "name")]
+struct PluginTable {
+    #[serde(deserialize_with = "plugin_name")]
     name: String,
-    #[serde(default, deserialize_with = "file")]
+    #[serde(default, deserialize_with = "optional_wasm_file")]
     file: Option<String>,
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     enabled: bool,
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     cases: bool,
     #[serde(default)]
     order: i32,
@@ -100,7 +100,7 @@ struct Listed {
     #[serde(default)]
     when: Condition,
     #[serde(default)]
-    canary: Option<Canary>,
+    canary: Option<CanaryTable>,
     #[serde(default)]
     mode: Mode,
     #[serde(default)]
@@ -126,18 +126,18 @@ struct Listed {
 /// The table `[plugin.canary]`: another file that stands in for the plugin's own on some conversations.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Canary {
+struct CanaryTable {
     #[serde(deserialize_with = "wasm_file")]
     file: String,
     percent: Percent,
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 
 /// Senders see it, metrics carry it.
-fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+fn plugin_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
     if is_name(&name) { Ok(name) } else { Err(de::Error::custom("a plugin's name has 1 to 64 of A-Z a-z 0-9 _ . -")) }
 }
@@ -147,7 +147,7 @@ pub(crate) fn is_name(name: &str) -> bool {
 }
 
 /// A file in the directory and nowhere else.
-fn file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+fn optional_wasm_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     wasm_file(deserializer).map(Some)
 }
 
@@ -161,8 +161,9 @@ fn wasm_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
 
 /// What the manifest says (if there is one) of a directory with these `.wasm` files. Those that it does not mention
 /// come last, by name.
-pub(crate) fn plan(manifest: Option<&str>, mut files: Vec<String>) -> Result<Plan, String> {
-    let Manifest { chain, plugin } = toml::from_str(manifest.unwrap_or_default()).map_err(|error| error.to_string())?;
+pub(crate) fn parse(manifest: Option<&str>, mut files: Vec<String>) -> Result<Manifest, String> {
+    let ManifestFile { chain, plugin } =
+        toml::from_str(manifest.unwrap_or_default()).map_err(|error| error.to_string())?;
     let mut entries = Vec::with_capacity(plugin.len());
     for listed in plugin {
         entries.extend(listed.into_entries()?);
@@ -182,10 +183,10 @@ pub(crate) fn plan(manifest: Option<&str>, mut files: Vec<String>) -> Result<Pla
     }
     let ChainTable { deadline_ms, allowed_sha256 } = chain;
     let chain = deadline_ms.map_or_else(ChainLimits::default, |deadline_ms| ChainLimits { deadline_ms });
-    Ok(Plan { entries: in_order(entries)?, chain, allowed: allowed_sha256 })
+    Ok(Manifest { entries: sorted(entries)?, chain, allowed: allowed_sha256 })
 }
 
-impl Listed {
+impl PluginTable {
     /// One entry, or two while a new version is tried: the canary, and the plugin itself for everybody else.
     fn into_entries(self) -> Result<Vec<Entry>, String> {
         let Self {
@@ -210,7 +211,8 @@ impl Listed {
             config,
         } = self;
         let grants = Grants::new(grants, kv, http).map_err(|error| format!("plugin {name}: {error}"))?;
-        let config = json(toml::Value::Table(config)).map_err(|error| format!("plugin {name}, config: {error}"))?;
+        let config =
+            toml_to_json(toml::Value::Table(config)).map_err(|error| format!("plugin {name}, config: {error}"))?;
         let entry = Entry {
             file: file.unwrap_or_else(|| format!("{name}.wasm")),
             name,
@@ -228,7 +230,7 @@ impl Listed {
             rollback,
             config,
         };
-        let Some(Canary { file, percent }) = canary else { return Ok(vec![entry]) };
+        let Some(CanaryTable { file, percent }) = canary else { return Ok(vec![entry]) };
         let name = format!("{}.canary", entry.name);
         // Beside the plugin itself, wherever `before` and `after` put that; both are never asked about one message.
         let position = Position { after: vec![entry.name.clone()], ..entry.position.clone() };
@@ -239,7 +241,7 @@ impl Listed {
 }
 
 /// TOML as JSON; dates become their text.
-pub(crate) fn json(value: toml::Value) -> Result<Json, String> {
+pub(crate) fn toml_to_json(value: toml::Value) -> Result<Json, String> {
     Ok(match value {
         toml::Value::String(text) => Json::String(text),
         toml::Value::Integer(number) => number.into(),
@@ -248,9 +250,9 @@ pub(crate) fn json(value: toml::Value) -> Result<Json, String> {
         }
         toml::Value::Boolean(truth) => Json::Bool(truth),
         toml::Value::Datetime(date) => Json::String(date.to_string()),
-        toml::Value::Array(items) => Json::Array(items.into_iter().map(json).collect::<Result<_, _>>()?),
-        toml::Value::Table(fields) => {
-            Json::Object(fields.into_iter().map(|(key, value)| Ok((key, json(value)?))).collect::<Result<_, String>>()?)
-        }
+        toml::Value::Array(items) => Json::Array(items.into_iter().map(toml_to_json).collect::<Result<_, _>>()?),
+        toml::Value::Table(fields) => Json::Object(
+            fields.into_iter().map(|(key, value)| Ok((key, toml_to_json(value)?))).collect::<Result<_, String>>()?,
+        ),
     })
 }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use super::entry::Entry;
 
 /// Puts entries in their order. The error names what cannot be.
-pub(super) fn in_order(mut entries: Vec<Entry>) -> Result<Vec<Entry>, String> {
+pub(super) fn sorted(mut entries: Vec<Entry>) -> Result<Vec<Entry>, String> {
     entries.sort_by_key(|entry| entry.position.order);
     let mut predecessors = predecessors(&entries)?;
     let mut ordered = Vec::with_capacity(entries.len());

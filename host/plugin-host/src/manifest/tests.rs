@@ -6,11 +6,11 @@ use super::*;
 
 fn names(manifest: Option<&str>, files: &[&str]) -> Vec<String> {
     let files = files.iter().map(|file| (*file).to_owned()).collect();
-    plan(manifest, files).unwrap().entries.into_iter().map(|entry| entry.name).collect()
+    parse(manifest, files).unwrap().entries.into_iter().map(|entry| entry.name).collect()
 }
 
 fn error(manifest: &str) -> String {
-    plan(Some(manifest), Vec::new()).unwrap_err()
+    parse(Some(manifest), Vec::new()).unwrap_err()
 }
 
 #[test]
@@ -22,7 +22,7 @@ fn order_is_the_files_then_names() {
 
 #[test]
 fn everything_can_be_set() {
-    let Plan { entries, .. } = plan(
+    let Manifest { entries, .. } = parse(
         Some(
             "[[plugin]]\nname = \"a\"\non_error = \"accept\"\n[plugin.limits]\nmemory_mib = 3\n[plugin.breaker]\n\
              failures = 2\n[plugin.config]\nwords = [\"x\", 1, 1.5, true, 1979-05-27]\n[plugin.config.deep]\nn = 1\n",
@@ -40,7 +40,7 @@ fn everything_can_be_set() {
 fn the_guides_example_sets_the_defaults() {
     let guide = include_str!("../../../../plugin-sdk/README.md");
     let example = guide.split("```toml\n").find(|part| part.starts_with("[[plugin]]")).unwrap();
-    let Plan { entries, chain, .. } = plan(Some(example.split("```").next().unwrap()), Vec::new()).unwrap();
+    let Manifest { entries, chain, .. } = parse(Some(example.split("```").next().unwrap()), Vec::new()).unwrap();
     assert_eq!(chain, ChainLimits::default());
     assert_eq!(entries[0].limits, Limits::default());
     assert_eq!(entries[0].breaker, BreakerConfig::default());
@@ -60,7 +60,7 @@ fn slips_are_shown_with_their_line() {
     assert!(error("[[plugin]]\nname = \"a\"\n[[plugin]]\nname = \"a\"\n").contains("two plugins named \"a\""));
     assert!(error("[[plugin]]\nname = \"a\"\n[plugin.config]\nx = nan\n").contains("plugin a, config"));
     assert!(error("[[plugins]]\n").contains("line 1"));
-    assert!(plan(None, vec!["a b.wasm".into()]).is_err());
+    assert!(parse(None, vec!["a b.wasm".into()]).is_err());
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn plugins_move_only_as_far_as_they_must() {
 fn a_canary_stands_beside_its_plugin_with_all_that_it_has() {
     let manifest = "[[plugin]]\nname = \"a\"\non_error = \"accept\"\n[plugin.canary]\nfile = \"a2.wasm\"\npercent = 5\n\
         [plugin.config]\nx = 1\n[[plugin]]\nname = \"b\"\n";
-    let Plan { entries, .. } = plan(Some(manifest), Vec::new()).unwrap();
+    let Manifest { entries, .. } = parse(Some(manifest), Vec::new()).unwrap();
     let shown: Vec<(&str, &str)> = entries.iter().map(|entry| (entry.name.as_str(), entry.file.as_str())).collect();
     assert_eq!(shown, [("a", "a.wasm"), ("a.canary", "a2.wasm"), ("b", "b.wasm")]);
     assert_eq!((&entries[1].config, entries[1].on_error), (&entries[0].config, OnError::Accept));

@@ -8,22 +8,22 @@ use super::limits::MAX_MEMORY_MIB;
 const STACK_BYTES: usize = 512 << 10;
 
 /// Instances of all plugins together; address space is all that an unused one takes.
-const INSTANCES: u32 = 2_000;
+const MAX_INSTANCES: u32 = 2_000;
 
 pub(crate) fn engine() -> Result<Engine, wasmtime::Error> {
     // Address space for so many memories of 4 GiB may be unavailable; without it instances start more slowly.
     pooled().or_else(|error| {
         tracing::warn!(%error, "no room for a pool of plugin memories, using one mapping for each");
-        Engine::new(&base())
+        Engine::new(&base_config())
     })
 }
 
 /// The same for authors, with the one difference that it counts the instructions of plugins, which costs time.
 pub(crate) fn metered_engine() -> Result<Engine, wasmtime::Error> {
-    Engine::new(base().consume_fuel(true))
+    Engine::new(base_config().consume_fuel(true))
 }
 
-fn base() -> Config {
+fn base_config() -> Config {
     let mut config = Config::new();
     // A plugin does one thing at a time, on a fiber or not: support for more would double the cost of a call.
     config.concurrency_support(false).epoch_interruption(true).max_wasm_stack(STACK_BYTES);
@@ -35,9 +35,9 @@ fn pooled() -> Result<Engine, wasmtime::Error> {
     pool.max_memory_size((MAX_MEMORY_MIB as usize) << 20).linear_memory_keep_resident(0);
     // Far more than there are threads: a plugin must not fail because others have warm instances. A component around a
     // module is three core instances.
-    pool.total_component_instances(INSTANCES).total_memories(INSTANCES);
-    pool.total_core_instances(3 * INSTANCES).total_tables(3 * INSTANCES).total_stacks(INSTANCES);
-    let mut config = base();
+    pool.total_component_instances(MAX_INSTANCES).total_memories(MAX_INSTANCES);
+    pool.total_core_instances(3 * MAX_INSTANCES).total_tables(3 * MAX_INSTANCES).total_stacks(MAX_INSTANCES);
+    let mut config = base_config();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
 }

@@ -1,8 +1,10 @@
 //! What can go wrong with a plugin while it judges a message.
 
+use std::fmt;
+
 use wasmtime::Trap;
 
-use super::memory::OverMemory;
+use super::memory::MemoryLimitExceeded;
 
 /// The kind of a plugin's failure, as metrics and logs name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -57,10 +59,16 @@ impl FaultKind {
 }
 
 /// One failure.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
     pub(crate) text: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.name(), self.text)
+    }
 }
 
 impl Fault {
@@ -69,9 +77,9 @@ impl Fault {
     }
 
     /// What a failed call means.
-    pub(crate) fn of_call(error: &wasmtime::Error) -> Self {
+    pub(crate) fn from_call_error(error: &wasmtime::Error) -> Self {
         let text = error.root_cause().to_string();
-        let kind = if error.downcast_ref::<OverMemory>().is_some() {
+        let kind = if error.downcast_ref::<MemoryLimitExceeded>().is_some() {
             FaultKind::Memory
         } else if let Some(trap) = error.downcast_ref::<Trap>() {
             match trap {
@@ -89,7 +97,7 @@ impl Fault {
     }
 
     /// The same failure, of an instance that was about to start.
-    pub(crate) fn at_start(self) -> Self {
+    pub(crate) fn into_start_fault(self) -> Self {
         Self::new(FaultKind::Start, format!("a new instance does not start: {}", self.text))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 /// What a plugin noted about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Note {
+pub(crate) struct Annotation {
     pub(crate) plugin: Arc<str>,
     pub(crate) key: String,
     pub(crate) value: String,
@@ -20,9 +20,9 @@ pub(crate) struct HookInput<'a> {
     /// As the plugin before left it.
     pub(crate) body: &'a str,
     /// What the plugins before noted.
-    pub(crate) notes: &'a [Note],
+    pub(crate) annotations: &'a [Annotation],
     /// When all plugins must be done; none: whenever.
-    pub(crate) until: Option<Instant>,
+    pub(crate) deadline: Option<Instant>,
     /// The time, if it was just looked at.
     pub(crate) now: Option<Instant>,
 }

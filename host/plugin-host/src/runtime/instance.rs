@@ -16,8 +16,8 @@ use super::limits::{Isolation, Limits};
 use super::memory::{LiveInstances, MemoryLimit};
 use super::ticker::{Ticker, ticks};
 use crate::bindings::{Hook, Judgement, Message};
-use crate::capabilities::{self, Granted, HasCapabilities, InstanceCapabilities, LINE_BYTES};
-use crate::text::clip;
+use crate::capabilities::{self, GrantedResources, HasCapabilities, InstanceCapabilities, MAX_LINE_BYTES};
+use crate::text::sanitize;
 
 /// What a store carries for its instance.
 pub(crate) struct InstanceState {
@@ -31,10 +31,10 @@ impl HasCapabilities for InstanceState {
     }
 }
 
-/// The linker with all that may be granted, and nothing else.
+/// The linker with all that may be resources, and nothing else.
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<InstanceState>> {
     let mut linker = Linker::new(engine);
-    capabilities::link(&mut linker)?;
+    capabilities::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
@@ -42,20 +42,20 @@ pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Insta
 #[derive(Debug)]
 pub(crate) enum StartError {
     /// The plugin refuses its configuration, in its own words.
-    Refused(String),
+    Config(String),
     /// It does not run at all.
-    Broken(Fault),
+    Fault(Fault),
 }
 
 impl StartError {
-    fn broken(error: &wasmtime::Error) -> Self {
-        Self::Broken(Fault::of_call(error))
+    fn from_call_error(error: &wasmtime::Error) -> Self {
+        Self::Fault(Fault::from_call_error(error))
     }
 
     pub(crate) fn into_fault(self) -> Fault {
         match self {
-            Self::Refused(text) => Fault::new(FaultKind::Start, format!("it refuses its configuration: {text}")),
-            Self::Broken(fault) => fault.at_start(),
+            Self::Config(text) => Fault::new(FaultKind::Start, format!("it refuses its configuration: {text}")),
+            Self::Fault(fault) => fault.into_start_fault(),
         }
     }
 }
@@ -69,7 +69,7 @@ pub(crate) struct Template {
     pub(crate) ticker: Ticker,
     pub(crate) limits: Limits,
     pub(crate) isolation: Isolation,
-    pub(crate) granted: Granted,
+    pub(crate) resources: GrantedResources,
     /// The text of a JSON object.
     pub(crate) config: String,
 }
@@ -79,7 +79,7 @@ impl Template {
     pub(crate) fn instantiate(&self, live: &Arc<LiveInstances>) -> Result<Box<Instance>, StartError> {
         let limits = &self.limits;
         let memory = MemoryLimit::new(limits.memory_bytes(), live.clone());
-        let capabilities = InstanceCapabilities::new(self.plugin.clone(), limits.log_lines.get(), &self.granted);
+        let capabilities = InstanceCapabilities::new(self.plugin.clone(), limits.log_lines.get(), &self.resources);
         let state = InstanceState { memory, capabilities };
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
@@ -88,9 +88,9 @@ impl Template {
         self.ticker.run_for(ticks(limits.startup_ms.get()));
         // Only counted, and only by an engine that counts; others say that they do not.
         let _ = store.set_fuel(u64::MAX);
-        let broken = |error: wasmtime::Error| StartError::broken(&error);
-        let (functions, configured) = if self.exports.waits() {
-            store.epoch_deadline_callback(|mut store| match store.data_mut().capabilities.take_waited() {
+        let broken = |error: wasmtime::Error| StartError::from_call_error(&error);
+        let (functions, configured) = if self.exports.may_wait() {
+            store.epoch_deadline_callback(|mut store| match store.data_mut().capabilities.take_wait_ms() {
                 0 => Err(Trap::Interrupt.into()),
                 // Time counts while others are waited for, and should not.
                 waited => Ok(UpdateDeadline::Continue(ticks(waited))),
@@ -101,7 +101,7 @@ impl Template {
         } else {
             self.start(&mut store).map_err(broken)?
         };
-        configured.map_err(|text| StartError::Refused(clip(&text, LINE_BYTES).into_owned()))?;
+        configured.map_err(|text| StartError::Config(sanitize(&text, MAX_LINE_BYTES).into_owned()))?;
         let used = store.data().memory.used;
         // Memory never shrinks. What configuration takes is not growth; half of what is left is.
         let recycle_above = used + (limits.memory_bytes().saturating_sub(used)) / 2;
@@ -112,7 +112,7 @@ impl Template {
         let instance = self.pre.instantiate(&mut *store)?;
         let functions = self.exports.load(store, &instance)?;
         let configured = match &functions {
-            Functions::AtOnce(functions) => functions.configure(store, &self.config)?,
+            Functions::Direct(functions) => functions.configure(store, &self.config)?,
             Functions::OnFiber(_) => return Err(wasmtime::Error::msg("it needs a fiber")),
         };
         Ok((functions, configured))
@@ -125,7 +125,7 @@ impl Template {
         let instance = self.pre.instantiate_async(&mut *store).await?;
         let functions = self.exports.load(store, &instance)?;
         let configured = match &functions {
-            Functions::AtOnce(functions) => functions.configure(store, &self.config)?,
+            Functions::Direct(functions) => functions.configure(store, &self.config)?,
             Functions::OnFiber(functions) => functions.configure(store, &self.config).await?,
         };
         Ok((functions, configured))
@@ -142,11 +142,11 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// After an error the instance must be dropped: it was left in the middle of something.
-    fn judge(&mut self, ticker: &Ticker, call: Call<'_>) -> wasmtime::Result<Judgement> {
-        self.begin(call.within_ms);
-        ticker.run_for(ticks(call.within_ms));
+    fn judge(&mut self, ticker: &Ticker, call: HookCall<'_>) -> wasmtime::Result<Judgement> {
+        self.begin(call.deadline_ms);
+        ticker.run_for(ticks(call.deadline_ms));
         let answer = match &self.functions {
-            Functions::AtOnce(functions) => functions.judge(&mut self.store, call.hook, call.message),
+            Functions::Direct(functions) => functions.judge(&mut self.store, call.hook, call.message),
             Functions::OnFiber(_) => Err(wasmtime::Error::msg("it needs a fiber")),
         };
         self.end();
@@ -154,46 +154,46 @@ impl Instance {
     }
 
     /// The same on a fiber, which waits as any future does. An instance whose call is dropped must be dropped too.
-    async fn judge_on_fiber(&mut self, ticker: &Ticker, call: Call<'_>) -> wasmtime::Result<Judgement> {
-        self.begin(call.within_ms);
+    async fn judge_on_fiber(&mut self, ticker: &Ticker, call: HookCall<'_>) -> wasmtime::Result<Judgement> {
+        self.begin(call.deadline_ms);
         // What it waits is added to its deadline, each time with a tick to spare.
-        ticker.run_for(ticks(call.within_ms) + 2 * u64::from(call.wall_ms));
-        self.store.data_mut().capabilities.begin_waiting();
+        ticker.run_for(ticks(call.deadline_ms) + 2 * u64::from(call.wall_ms));
+        self.store.data_mut().capabilities.begin_waiting_call();
         let answer = match &self.functions {
-            Functions::AtOnce(functions) => functions.judge(&mut self.store, call.hook, call.message),
+            Functions::Direct(functions) => functions.judge(&mut self.store, call.hook, call.message),
             Functions::OnFiber(functions) => functions.judge(&mut self.store, call.hook, call.message).await,
         };
         self.end();
         answer
     }
 
-    fn begin(&mut self, within_ms: u32) {
+    fn begin(&mut self, deadline_ms: u32) {
         self.calls = self.calls.saturating_add(1);
-        self.store.set_epoch_deadline(ticks(within_ms));
-        self.store.data_mut().capabilities.begin();
+        self.store.set_epoch_deadline(ticks(deadline_ms));
+        self.store.data_mut().capabilities.begin_call();
     }
 
     fn end(&mut self) {
-        self.store.data_mut().capabilities.end();
+        self.store.data_mut().capabilities.end_call();
     }
 
-    fn is_worn(&self, limits: &Limits) -> bool {
+    fn should_recycle(&self, limits: &Limits) -> bool {
         self.calls >= limits.calls_per_instance.get() || self.store.data().memory.used > self.recycle_above
     }
 }
 
 /// What an instance is asked, and how long it may take.
-pub(crate) struct Call<'a> {
+pub(crate) struct HookCall<'a> {
     pub(crate) hook: Hook,
     pub(crate) message: Message<'a>,
-    pub(crate) within_ms: u32,
+    pub(crate) deadline_ms: u32,
     /// By the clock on the wall, for a plugin that may have to wait.
     pub(crate) wall_ms: u32,
 }
 
 /// What an instance has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ResourceUse {
+pub(crate) struct ResourceUsage {
     /// Instructions since it began, configuration included; none if its engine does not count them.
     pub(crate) fuel: Option<u64>,
     /// Bytes of linear memory, which never shrinks.
@@ -221,8 +221,8 @@ impl Pool {
     }
 
     /// Whether calls may have to wait, so that they are made by [`Pool::judge_on_fiber`].
-    pub(crate) fn waits(&self) -> bool {
-        self.template.exports.waits()
+    pub(crate) fn may_wait(&self) -> bool {
+        self.template.exports.may_wait()
     }
 
     pub(crate) fn has(&self, hook: Hook) -> bool {
@@ -230,12 +230,12 @@ impl Pool {
     }
 
     /// How many instances there ever were.
-    pub(crate) fn started(&self) -> u64 {
+    pub(crate) fn instances_started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
     }
 
     /// The instances that there are now, and the bytes of memory that they hold.
-    pub(crate) fn alive(&self) -> (usize, usize) {
+    pub(crate) fn live(&self) -> (usize, usize) {
         (self.live.instances.load(Ordering::Relaxed), self.live.bytes.load(Ordering::Relaxed))
     }
 
@@ -251,40 +251,40 @@ impl Pool {
     }
 
     /// What the instance that was used last has used; none if it failed, since then it is gone.
-    pub(crate) fn used(&self) -> Option<ResourceUse> {
+    pub(crate) fn last_usage(&self) -> Option<ResourceUsage> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.last().map(|instance| &instance.store).map(|store| ResourceUse {
+        idle.last().map(|instance| &instance.store).map(|store| ResourceUsage {
             fuel: store.get_fuel().ok().map(|left| u64::MAX - left),
             memory: store.data().memory.used,
         })
     }
 
     /// One call on some instance.
-    pub(crate) fn judge(&self, call: Call<'_>) -> Result<Judgement, Fault> {
-        let mut instance = self.take()?;
+    pub(crate) fn judge(&self, call: HookCall<'_>) -> Result<Judgement, Fault> {
+        let mut instance = self.acquire()?;
         let judged = instance.judge(&self.template.ticker, call);
-        let judgement = judged.map_err(|error| Fault::of_call(&error))?;
-        self.put_back(instance);
+        let judgement = judged.map_err(|error| Fault::from_call_error(&error))?;
+        self.release(instance);
         Ok(judgement)
     }
 
     /// One call on some instance that may have to wait for others. It takes no thread while it waits.
-    pub(crate) async fn judge_on_fiber(&self, call: Call<'_>) -> Result<Judgement, Fault> {
+    pub(crate) async fn judge_on_fiber(&self, call: HookCall<'_>) -> Result<Judgement, Fault> {
         let within = Duration::from_millis(u64::from(call.wall_ms));
         let called = async {
             // Never closed.
             let _fiber = self.fibers.acquire().await;
-            let mut instance = self.take()?;
+            let mut instance = self.acquire()?;
             let judged = instance.judge_on_fiber(&self.template.ticker, call).await;
-            Ok((judged.map_err(|error| Fault::of_call(&error))?, instance))
+            Ok((judged.map_err(|error| Fault::from_call_error(&error))?, instance))
         };
         let over = |_| Err(Fault::new(FaultKind::Deadline, "it waited longer than its wall-clock limit"));
         let (judgement, instance) = timeout(within, called).await.unwrap_or_else(over)?;
-        self.put_back(instance);
+        self.release(instance);
         Ok(judgement)
     }
 
-    fn take(&self) -> Result<Box<Instance>, Fault> {
+    fn acquire(&self) -> Result<Box<Instance>, Fault> {
         let warm = match self.template.isolation {
             Isolation::Warm => self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop(),
             Isolation::Fresh => None,
@@ -298,9 +298,9 @@ impl Pool {
         )
     }
 
-    fn put_back(&self, instance: Box<Instance>) {
+    fn release(&self, instance: Box<Instance>) {
         let limits = &self.template.limits;
-        if self.template.isolation == Isolation::Warm && !instance.is_worn(limits) {
+        if self.template.isolation == Isolation::Warm && !instance.should_recycle(limits) {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < limits.instances.get() as usize {
                 idle.push(instance);

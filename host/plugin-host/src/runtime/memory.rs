@@ -38,20 +38,20 @@ impl Drop for MemoryLimit {
 /// The error of a plugin that wants more memory than it may have.
 #[derive(Debug, thiserror::Error)]
 #[error("it wants {wanted} bytes of memory and may have {max}")]
-pub(crate) struct OverMemory {
+pub(crate) struct MemoryLimitExceeded {
     wanted: usize,
     max: usize,
 }
 
 /// Entries of a function table; the largest honest plugins stay below a tenth of it.
-const MAX_TABLE: usize = 100_000;
+const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 impl ResourceLimiter for MemoryLimit {
     // An error gives a readable cause; `Ok(false)` would let the guest abort with an anonymous trap.
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let wanted = self.used.saturating_sub(current).saturating_add(desired);
         if wanted > self.max {
-            return Err(OverMemory { wanted, max: self.max }.into());
+            return Err(MemoryLimitExceeded { wanted, max: self.max }.into());
         }
         self.live.bytes.fetch_add(wanted.saturating_sub(self.used), Ordering::Relaxed);
         self.used = wanted;
@@ -59,6 +59,6 @@ impl ResourceLimiter for MemoryLimit {
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE)
+        Ok(desired <= MAX_TABLE_ELEMENTS)
     }
 }

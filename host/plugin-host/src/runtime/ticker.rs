@@ -11,11 +11,11 @@ use wasmtime::{Engine, EngineWeak};
 const TICK: Duration = Duration::from_millis(1);
 /// So many ticks more than was asked for: then a busy gateway need not ask at each call, nor wake a clock that stands
 /// still.
-const SPARE: u64 = 100;
+const SPARE_TICKS: u64 = 100;
 /// A clock that stands still looks so often whether there is an engine still.
-const LOOK: Duration = Duration::from_secs(1);
+const ENGINE_CHECK: Duration = Duration::from_secs(1);
 
-/// The epoch ticks after which a call is over time. One more than the time itself, since the first tick may be near.
+/// The epoch ticks after which a call is over state. One more than the time itself, since the first tick may be near.
 pub(crate) fn ticks(ms: u32) -> u64 {
     u64::from(ms) + 1
 }
@@ -23,59 +23,59 @@ pub(crate) fn ticks(ms: u32) -> u64 {
 /// An engine's clock. Its thread ends with the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Ticker {
-    time: Arc<Time>,
+    state: Arc<TickerState>,
     thread: Thread,
 }
 
 /// Whoever wants more of the clock says so, and then looks whether it stands still; the clock says that it stands
 /// still, and then looks whether somebody wants more: in one order of all four, one sees the other.
 #[derive(Debug, Default)]
-struct Time {
+struct TickerState {
     /// Ticks so far, each counted after the engine counted it.
     now: AtomicU64,
     /// The tick before which the clock does not stop.
     until: AtomicU64,
-    stands_still: AtomicBool,
+    is_stopped: AtomicBool,
 }
 
 impl Ticker {
     /// Starts the clock of an engine.
     pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
-        let (time, engine) = (Arc::<Time>::default(), engine.weak());
-        let counted = time.clone();
+        let (state, engine) = (Arc::<TickerState>::default(), engine.weak());
+        let counted = state.clone();
         let thread = thread::Builder::new().name("plugin-epoch".into()).spawn(move || run(&engine, &counted))?;
-        Ok(Self { time, thread: thread.thread().clone() })
+        Ok(Self { state, thread: thread.thread().clone() })
     }
 
     /// Keeps the clock going for so many ticks from now on: a deadline that is no further away, and is set already,
     /// will be reached. While calls are frequent this only reads.
     pub(crate) fn run_for(&self, ticks: u64) {
         // The engine may be one tick ahead.
-        let until = self.time.now.load(Ordering::SeqCst) + 1 + ticks;
-        if self.time.until.load(Ordering::SeqCst) >= until {
+        let until = self.state.now.load(Ordering::SeqCst) + 1 + ticks;
+        if self.state.until.load(Ordering::SeqCst) >= until {
             return;
         }
-        self.time.until.fetch_max(until + SPARE, Ordering::SeqCst);
-        if self.time.stands_still.load(Ordering::SeqCst) {
+        self.state.until.fetch_max(until + SPARE_TICKS, Ordering::SeqCst);
+        if self.state.is_stopped.load(Ordering::SeqCst) {
             self.thread.unpark();
         }
     }
 }
 
-fn run(weak: &EngineWeak, time: &Time) {
+fn run(weak: &EngineWeak, state: &TickerState) {
     while let Some(engine) = weak.upgrade() {
         engine.increment_epoch();
         drop(engine);
-        let now = time.now.fetch_add(1, Ordering::SeqCst) + 1;
-        if now < time.until.load(Ordering::SeqCst) {
+        let now = state.now.fetch_add(1, Ordering::SeqCst) + 1;
+        if now < state.until.load(Ordering::SeqCst) {
             thread::sleep(TICK);
             continue;
         }
-        time.stands_still.store(true, Ordering::SeqCst);
-        while time.until.load(Ordering::SeqCst) <= now && weak.upgrade().is_some() {
-            thread::park_timeout(LOOK);
+        state.is_stopped.store(true, Ordering::SeqCst);
+        while state.until.load(Ordering::SeqCst) <= now && weak.upgrade().is_some() {
+            thread::park_timeout(ENGINE_CHECK);
         }
-        time.stands_still.store(false, Ordering::SeqCst);
+        state.is_stopped.store(false, Ordering::SeqCst);
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
         let ticker = Ticker::start(&engine).unwrap();
         let module = wasmtime::Module::new(&engine, SPIN).unwrap();
         for stood_still in [false, true] {
-            while stood_still && !ticker.time.stands_still.load(Ordering::SeqCst) {
+            while stood_still && !ticker.state.is_stopped.load(Ordering::SeqCst) {
                 thread::yield_now();
             }
             let mut store = wasmtime::Store::new(&engine, ());

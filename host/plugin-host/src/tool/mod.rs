@@ -3,16 +3,17 @@
 //! [`new`] writes one, with the SDK ([`sdk`]) in it; the others take a [`subject`], its folder or a `.wasm` file, and
 //! try it by the gateway's own code.
 
+mod args;
 mod bench;
 pub mod build;
 mod check;
-mod lines;
 mod new;
+mod output;
+mod plugin_log;
 mod replay;
 mod run;
 mod sdk;
 mod status;
-mod subject;
 mod test;
 
 use std::path::PathBuf;
@@ -64,9 +65,9 @@ impl PluginCommand {
                 anyhow::ensure!(
                     !files.is_empty(),
                     "there is no plugin in {}: neither a crate nor a build.sh",
-                    subject::shown(&dirs)
+                    output::join_paths(&dirs)
                 );
-                files.iter().for_each(|file| subject::report(file.display()));
+                files.iter().for_each(|file| output::print_line(file.display()));
                 Ok(ExitCode::SUCCESS)
             }
             Self::Test(options) => test::run(&options),
@@ -77,7 +78,7 @@ impl PluginCommand {
             Self::Status(options) => status::run(&options),
             Self::Sdk { dir } => {
                 sdk::write(&dir)?;
-                subject::report(dir.display());
+                output::print_line(dir.display());
                 Ok(ExitCode::SUCCESS)
             }
         }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
+use super::output::print_line;
 use super::sdk;
-use super::subject::report;
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -114,14 +114,14 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let sdk = sdk.display().to_string();
     for (file, template) in options.language.files() {
-        sdk::put(&dir.join(file), options.language.fill(template, name, &sdk))?;
+        sdk::write_file(&dir.join(file), options.language.fill(template, name, &sdk))?;
     }
-    report(format_args!(
+    print_line(format_args!(
         "{}: the rule is in {}, what it must do in cases.toml. Next:",
         dir.display(),
         options.language.rule()
     ));
-    report(format_args!("  cd {} && arcyou-gateway plugin test", dir.display()));
+    print_line(format_args!("  cd {} && arcyou-gateway plugin test", dir.display()));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -46,13 +46,13 @@ fn write_folder(folder: &Dir<'_>, out: &Path) -> anyhow::Result<()> {
             Some(manifest) if name == MANIFEST => standalone(manifest)?.into_bytes(),
             _ => file.contents().to_vec(),
         };
-        put(&path, content)?;
+        write_file(&path, content)?;
     }
     folder.dirs().try_for_each(|folder| write_folder(folder, out))
 }
 
 /// Writes a file, and the folders above it.
-pub(super) fn put(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
+pub(super) fn write_file(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let dir = path.parent().unwrap_or(path);
     let written = fs::create_dir_all(dir).and_then(|()| fs::write(path, content));
     written.with_context(|| format!("{} cannot be written", path.display()))

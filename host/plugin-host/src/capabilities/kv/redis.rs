@@ -6,10 +6,10 @@ use arcyou_platform::bus::{RedisAnswer, RedisLink, RedisUrl, RedisUrlError};
 use async_trait::async_trait;
 use redis::{FromRedisValue, Pipeline, RedisError};
 
-use super::{KvError, KvStore};
+use super::store::{KvError, KvStore};
 
 /// For Redis to answer. A plugin waits for it, and a sender waits for the plugin.
-const PATIENCE: Duration = Duration::from_millis(500);
+const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Values in one Redis (not in a Redis Cluster, whose keys are spread over nodes).
 pub struct RedisKv(RedisLink);
@@ -17,12 +17,12 @@ pub struct RedisKv(RedisLink);
 impl RedisKv {
     /// Connects when it is first needed, and again whenever it has to.
     pub fn new(url: &RedisUrl) -> Result<Self, RedisUrlError> {
-        RedisLink::new(url, "plugins' values", PATIENCE).map(Self)
+        RedisLink::new(url, "plugins' values", REPLY_TIMEOUT).map(Self)
     }
 
-    async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, KvError> {
+    async fn query<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, KvError> {
         self.0.ask(pipeline).await.map_err(|error| match error {
-            RedisAnswer::Refused(error) if is_about_numbers(&error) => KvError::NotANumber,
+            RedisAnswer::Refused(error) if is_number_error(&error) => KvError::NotANumber,
             RedisAnswer::Refused(error) => KvError::Unavailable(error.to_string()),
             RedisAnswer::Away(reason) => KvError::Unavailable(reason),
         })
@@ -30,7 +30,7 @@ impl RedisKv {
 }
 
 /// Redis has no code of its own for that.
-fn is_about_numbers(error: &RedisError) -> bool {
+fn is_number_error(error: &RedisError) -> bool {
     let errors = error.clone().into_server_errors();
     let texts = errors.iter().flat_map(|errors| errors.iter()).filter_map(|(_, error)| error.details());
     texts.into_iter().any(|text| text.contains("not an integer") || text.contains("would overflow"))
@@ -43,16 +43,16 @@ fn ms(ttl: Duration) -> u64 {
 #[async_trait]
 impl KvStore for RedisKv {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
-        let (found,) = self.ask(redis::pipe().cmd("GET").arg(key)).await?;
+        let (found,) = self.query(redis::pipe().cmd("GET").arg(key)).await?;
         Ok(found)
     }
 
     async fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), KvError> {
-        self.ask(redis::pipe().cmd("SET").arg(key).arg(value).arg("PX").arg(ms(ttl)).ignore()).await
+        self.query(redis::pipe().cmd("SET").arg(key).arg(value).arg("PX").arg(ms(ttl)).ignore()).await
     }
 
     async fn delete(&self, key: &str) -> Result<bool, KvError> {
-        let (found,): (u64,) = self.ask(redis::pipe().cmd("DEL").arg(key)).await?;
+        let (found,): (u64,) = self.query(redis::pipe().cmd("DEL").arg(key)).await?;
         Ok(found > 0)
     }
 
@@ -60,7 +60,7 @@ impl KvStore for RedisKv {
     async fn increment(&self, key: &str, by: i64, ttl: Duration) -> Result<i64, KvError> {
         let mut pipeline = redis::pipe();
         pipeline.atomic().cmd("SET").arg(key).arg(0).arg("PX").arg(ms(ttl)).arg("NX").ignore();
-        let (sum,) = self.ask(pipeline.cmd("INCRBY").arg(key).arg(by)).await?;
+        let (sum,) = self.query(pipeline.cmd("INCRBY").arg(key).arg(by)).await?;
         Ok(sum)
     }
 }

@@ -11,12 +11,12 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The lines so far, in their order, each with its level.
 #[derive(Clone, Default)]
-pub(super) struct Lines(Arc<Mutex<Vec<String>>>);
+pub(super) struct PluginLog(Arc<Mutex<Vec<String>>>);
 
-impl Lines {
+impl PluginLog {
     /// From now on collects what plugins log, on whatever thread. Nothing else is logged then: the tools say what
     /// matters.
-    pub(super) fn collect() -> anyhow::Result<Self> {
+    pub(super) fn capture() -> anyhow::Result<Self> {
         let lines = Self::default();
         tracing_subscriber::registry().with(lines.clone()).try_init().context("the log is taken")?;
         Ok(lines)
@@ -28,7 +28,7 @@ impl Lines {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for PluginLog {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if event.metadata().target() == "plugin" {
             let mut line = Line(format!("{:5}", event.metadata().level()));

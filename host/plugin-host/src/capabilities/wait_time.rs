@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 /// How long the call in hand has waited for others since this was last looked at.
 #[derive(Debug, Default)]
-pub(super) struct Waited(Duration);
+pub(super) struct WaitTime(Duration);
 
-impl Waited {
+impl WaitTime {
     /// The result of `work`, its time counted.
-    pub(super) async fn during<T>(&mut self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn measure<T>(&mut self, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let result = work.await;
         self.0 += started.elapsed();

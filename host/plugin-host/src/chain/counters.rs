@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::runtime::fault::FaultKind;
 
 /// Since the plugin was loaded.
-pub(crate) struct Counts<const VERDICTS: usize> {
+pub(crate) struct PluginCounters<const VERDICTS: usize> {
     verdicts: [AtomicU64; VERDICTS],
     failures: [AtomicU64; FaultKind::ALL.len()],
 }
 
-impl<const VERDICTS: usize> Counts<VERDICTS> {
+impl<const VERDICTS: usize> PluginCounters<VERDICTS> {
     pub(crate) fn new() -> Self {
         Self {
             verdicts: [const { AtomicU64::new(0) }; VERDICTS],
@@ -19,11 +19,11 @@ impl<const VERDICTS: usize> Counts<VERDICTS> {
         }
     }
 
-    pub(crate) fn verdict(&self, index: usize) {
+    pub(crate) fn count_verdict(&self, index: usize) {
         self.verdicts[index].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn failure(&self, kind: FaultKind) {
+    pub(crate) fn count_failure(&self, kind: FaultKind) {
         self.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
