@@ -1,6 +1,6 @@
-//! The plugin interface as the gateway sees it: the only bindings to the WIT package.
+//! The plugin interface: the only bindings to the WIT package.
 
-/// Everything that a plugin may import and export.
+/// All imports and exports, with hooks that are called directly.
 pub(crate) mod direct {
     #![allow(unsafe_code, unreachable_pub)]
 
@@ -16,7 +16,7 @@ pub(crate) mod direct {
     });
 }
 
-/// The same hooks, called on a fiber: for plugins that may have to wait.
+/// The same hooks, called on a fiber, for plugins that may have to wait.
 pub(crate) mod fiber {
     #![allow(unsafe_code, unreachable_pub)]
 
@@ -35,7 +35,7 @@ pub(crate) mod fiber {
     });
 }
 
-/// What plugins may import.
+/// The interfaces that plugins may import.
 pub(crate) mod host {
     pub(crate) use super::direct::arcyou::gateway::{clock, http, kv, log, random};
 }
@@ -44,10 +44,10 @@ pub(crate) use direct::arcyou::gateway::types::{
     AnnotationParam, AnnotationResult, Judgement, Message, Rejection, Verdict,
 };
 
-/// The version of the package that this gateway knows.
+/// The version of the WIT package that this gateway supports.
 pub(crate) const INTERFACE_VERSION: &str = "1.0.0";
 
-/// Where a plugin is asked.
+/// A function of a plugin that the gateway calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Hook {
     Validate,

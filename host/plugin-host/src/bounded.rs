@@ -1,14 +1,15 @@
-//! Numbers within bounds.
+//! Numbers whose bounds are part of their type.
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// A number within bounds, so that an impossible limit is an error with its line in `plugins.toml`.
+/// A number within bounds. Parsing checks the bounds, so an impossible limit is an error with its line in
+/// `plugins.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Bounded<const MIN: u32, const MAX: u32>(u32);
 
 impl<const MIN: u32, const MAX: u32> Bounded<MIN, MAX> {
-    /// For numbers that stand in the code.
+    /// For constants; the bounds are not checked.
     pub(crate) const fn new(number: u32) -> Self {
         Self(number)
     }

@@ -1,9 +1,9 @@
-//! Text that comes from a plugin and goes somewhere else.
+//! Checks of text that comes from a plugin.
 
 use std::borrow::Cow;
 
-/// At most `max` bytes of a text, without control characters: nothing that forges a log line, and no U+0000, which
-/// PostgreSQL cannot store.
+/// At most `max` bytes of a text, with control characters replaced by spaces. A plugin can therefore not forge a log
+/// line, and the text has no U+0000, which PostgreSQL cannot store.
 pub(crate) fn sanitize(text: &str, max: usize) -> Cow<'_, str> {
     let kept = &text[..text.floor_char_boundary(max)];
     if !kept.contains(|c: char| c.is_control()) {

@@ -17,9 +17,9 @@ use crate::bindings::host::http::{Error, Header, Host, Request, Response};
 use crate::bounded::Bounded;
 use crate::text::sanitize;
 
-/// Bytes of what an error says.
+/// Bytes of an error's text.
 const REASON_BYTES: usize = 256;
-/// They speak of the connection, which is the gateway's business.
+/// Headers that control the connection. Only the gateway sets them.
 const RESERVED_HEADERS: [&str; 8] =
     ["connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
@@ -27,13 +27,14 @@ const RESERVED_HEADERS: [&str; 8] =
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HttpLimits {
-    /// `host` (at its scheme's usual port) or `host:port`. Addresses of private networks count only if they stand here.
+    /// `host` (at the scheme's default port) or `host:port`. An address in a private network is reachable only if it is
+    /// listed here itself.
     #[serde(deserialize_with = "hosts")]
     hosts: Vec<String>,
-    /// For one request, its response included.
+    /// Limit for one request, including its response.
     #[serde(default = "HttpLimits::timeout_ms")]
     timeout_ms: Bounded<1, 30_000>,
-    /// Of a response's body.
+    /// Limit for the body of a response.
     #[serde(default = "HttpLimits::response_bytes")]
     response_bytes: Bounded<0, { 4 << 20 }>,
     /// Requests that one call of a hook may send.
@@ -76,18 +77,18 @@ fn invalid_host<E: de::Error>(host: &str) -> E {
     ))
 }
 
-/// A host as URLs spell it.
+/// A host as URLs spell it. None if it is not a host with an optional port.
 fn normalize_host(host: &str) -> Option<String> {
     if host.contains(['/', '*', '@', '?', '#', '\\']) {
         return None;
     }
-    // A port that is another scheme's usual one must not get lost.
+    // An unknown scheme has no default port, so an explicit port is never dropped.
     let url = Url::parse(&format!("probe://{host}/")).ok()?;
     let name = Url::parse(&format!("http://{}/", url.host_str()?)).ok()?.host_str()?.to_owned();
     Some(url.port().map_or(name.clone(), |port| format!("{name}:{port}")))
 }
 
-/// A client that reaches nothing but what is listed. Cheap to clone; the clones share connections.
+/// A client that reaches listed hosts only. Cheap to clone; the clones share connections.
 #[derive(Clone)]
 pub(super) struct HttpClient(Client);
 
@@ -96,7 +97,7 @@ impl HttpClient {
         install_crypto();
         let client = Client::builder()
             .redirect(redirect::Policy::none())
-            // A proxy would resolve names by itself, past the check.
+            // A proxy would resolve names itself and bypass the check of addresses.
             .no_proxy()
             .http1_only()
             .dns_resolver(Arc::new(PublicOnlyResolver(listed_addresses(&limits.hosts))))
@@ -105,16 +106,16 @@ impl HttpClient {
     }
 }
 
-/// The listed addresses that are no names.
+/// The listed hosts that are IP addresses.
 fn listed_addresses(hosts: &[String]) -> HashSet<IpAddr> {
     let urls = hosts.iter().filter_map(|host| Url::parse(&format!("http://{host}/")).ok());
     urls.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok()).collect()
 }
 
-/// Resolves names, and leaves out addresses of private networks that are not listed themselves.
+/// Resolves names, and drops addresses in private networks unless they are listed themselves.
 struct PublicOnlyResolver(HashSet<IpAddr>);
 
-/// A name that leads where plugins must not go.
+/// All addresses of a name are in private networks.
 #[derive(Debug, thiserror::Error)]
 #[error("the name leads into a private network; list the address itself if that is meant")]
 struct PrivateNetwork;
@@ -138,11 +139,12 @@ fn is_public(address: IpAddr) -> bool {
             let first = address.segments()[0];
             match (address.to_ipv4_mapped(), &address.segments()) {
                 (Some(mapped), _) => is_public_v4(mapped),
-                // Translated to IPv4 on the way.
+                // NAT64: the last 32 bits are an IPv4 address.
                 (None, [0x64, 0xff9b, .., high, low]) => {
                     is_public_v4(Ipv4Addr::from((u32::from(*high) << 16) | u32::from(*low)))
                 }
-                // Only this part is given out; of it, some is for documents and for tunnels.
+                // Only 2000::/3 is global unicast. Within it, 2001::/32 (Teredo), 2001:db8::/32 (documentation) and
+                // 2002::/16 (6to4) are not public hosts.
                 _ => first & 0xe000 == 0x2000 && !matches!(address.segments(), [0x2001, 0 | 0xdb8, ..] | [0x2002, ..]),
             }
         }
@@ -161,7 +163,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_documentation())
 }
 
-/// Where one plugin may send requests, and how it may use that.
+/// The client and the limits of one plugin.
 #[derive(Clone)]
 pub(super) struct HttpResource {
     pub(super) client: HttpClient,
@@ -170,10 +172,10 @@ pub(super) struct HttpResource {
 
 /// One instance's access to other hosts.
 pub(crate) struct HttpAccess {
-    /// None: not granted, so that the plugin cannot even import it.
+    /// None if the capability is not granted. The plugin cannot even import it then.
     grant: Option<HttpResource>,
     calls_left: u32,
-    /// No call of a hook has begun yet: while an instance is configured nothing may wait.
+    /// Whether no hook has been called yet. An instance must not wait while it is configured.
     configuring: bool,
     pub(super) waited: WaitTime,
 }
@@ -198,7 +200,7 @@ impl HttpResource {
         tokio::time::timeout(within, exchange).await.unwrap_or(Err(Error::Timeout))
     }
 
-    /// A request that may go out.
+    /// Checks a request against the rules and the listed hosts.
     fn check(&self, request: Request) -> Result<reqwest::Request, Error> {
         let invalid = |what: &str| Error::Invalid(what.to_owned());
         let url = Url::parse(&request.url).map_err(|error| Error::Invalid(format!("url: {error}")))?;
@@ -206,7 +208,7 @@ impl HttpResource {
             return Err(invalid("url: neither http: nor https:"));
         }
         let host = url.host_str().unwrap_or_default();
-        // None if it is the scheme's usual one.
+        // The port is None if it is the scheme's default.
         let name = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let usual = url.port_or_known_default().map(|port| format!("{host}:{port}"));
         if !self.limits.hosts.iter().any(|listed| *listed == name || usual.as_ref() == Some(listed)) {
@@ -233,7 +235,7 @@ impl HttpResource {
     }
 }
 
-/// Sends it, and takes the response up to a size.
+/// Sends a request, and reads a response of at most `max_bytes`.
 async fn exchange(client: &Client, request: reqwest::Request, max_bytes: usize) -> Result<Response, Error> {
     let mut response = client.execute(request).await.map_err(|error| request_error(&error))?;
     if response.content_length().is_some_and(|length| length > max_bytes as u64) {
@@ -259,7 +261,7 @@ fn request_error(error: &reqwest::Error) -> Error {
     if reason.contains("private network") { Error::NotAllowed(reason) } else { Error::Unavailable(reason) }
 }
 
-/// The innermost cause: the outer ones name the URL, which may hold secrets.
+/// The innermost cause. The outer ones name the URL, which may hold secrets.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut cause = error.source();
     while let Some(deeper) = cause.and_then(|cause| cause.source()) {

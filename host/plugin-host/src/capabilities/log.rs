@@ -5,16 +5,16 @@ use std::sync::Arc;
 use crate::bindings::host::log::{Host, Level};
 use crate::text::sanitize;
 
-/// Bytes of a log line that are kept.
+/// Bytes of a log line that are kept; the rest is cut off.
 pub(crate) const MAX_LINE_BYTES: usize = 4096;
 
-/// One instance's log lines, so many for each call.
+/// The number of lines that an instance may log in each call.
 pub(crate) struct LogBudget {
     plugin: Arc<str>,
     lines: u32,
     lines_left: u32,
     lines_dropped: u32,
-    /// A plugin that has logged too much may still say what it panics about.
+    /// Beyond the limit, one error line is still logged, so that the message of a panic is not lost.
     error_line_left: bool,
 }
 
@@ -27,7 +27,7 @@ impl LogBudget {
         (self.lines_left, self.error_line_left) = (self.lines, true);
     }
 
-    /// Tells of lines that were dropped since this was last called.
+    /// Logs the number of lines that were dropped since the last report.
     pub(super) fn report_dropped(&mut self) {
         let dropped = std::mem::take(&mut self.lines_dropped);
         if dropped > 0 {

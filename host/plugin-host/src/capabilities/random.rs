@@ -1,10 +1,10 @@
-//! `random`: numbers that nobody can guess.
+//! `random`: cryptographically secure random numbers.
 
 use wasmtime::{Error, Result};
 
 use crate::bindings::host::random::Host;
 
-/// Bytes of one call.
+/// Limit for one call.
 const MAX_BYTES: u32 = 64 << 10;
 
 pub(crate) struct SystemRandom;

@@ -1,14 +1,14 @@
-//! Waiting, which is not what a deadline counts.
+//! The time that a call spends waiting for others, which does not count towards its deadline.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// How long the call in hand has waited for others since this was last looked at.
+/// How long the current call has waited for others since this was last taken.
 #[derive(Debug, Default)]
 pub(super) struct WaitTime(Duration);
 
 impl WaitTime {
-    /// The result of `work`, its time counted.
+    /// Awaits `work` and counts the time that it takes.
     pub(super) async fn measure<T>(&mut self, work: impl Future<Output = T>) -> T {
         let started = Instant::now();
         let result = work.await;

@@ -1,5 +1,5 @@
-//! Slow plugins are called beside the threads that serve sockets: one that takes its whole deadline is a pause for its
-//! own sender, not for everybody whose socket is on that thread.
+//! Calls to slow plugins are moved off the threads that serve sockets. A plugin that uses its whole deadline then
+//! delays its own sender, not everybody whose socket is on that thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
 
-/// A call that takes longer is slow: some hundred times as long as honest ones take.
+/// A call that takes longer is slow. Fast plugins need about a hundredth of it.
 const SLOW: Duration = Duration::from_millis(2);
 
-/// Whether the last call was slow. The first slow one is not foreseen.
+/// Whether the last call was slow. The first slow call is not predicted.
 #[derive(Debug, Default)]
 pub(crate) struct BlockingHint(AtomicBool);
 
 impl BlockingHint {
-    /// Makes a call: where it is if the last one was quick, for moving the thread's other work costs more than such a
-    /// call.
+    /// Runs a call: on the current thread if the last call was fast, since moving the thread's other work costs more
+    /// than such a call.
     pub(crate) fn call<T>(&self, work: impl FnOnce() -> T) -> T {
         if self.0.load(Ordering::Relaxed) && can_step_aside() { block_in_place(work) } else { work() }
     }
 
-    /// How long a call took.
+    /// Records how long a call took.
     pub(crate) fn note(&self, took: Duration) {
         let slow = took > SLOW;
         if self.0.load(Ordering::Relaxed) != slow {
@@ -30,7 +30,7 @@ impl BlockingHint {
     }
 }
 
-/// Only a runtime with several threads can go on elsewhere.
+/// Only a multi-threaded runtime can move its work to another thread.
 fn can_step_aside() -> bool {
     Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
 }
@@ -48,7 +48,7 @@ mod tests {
         let (told, others) = mpsc::channel();
         let slow = tokio::spawn(async move {
             let other = tokio::spawn(async move { told.send(()) });
-            // On the runtime's one thread the other's turn would never come.
+            // Without moving, the other task would never run on the only thread.
             pace.call(|| others.recv())?;
             other.await.is_ok_and(|sent| sent.is_ok()).then_some(()).ok_or(mpsc::RecvError)
         });

@@ -1,4 +1,4 @@
-//! Plugins on messages that nobody sent: for authors, and before a version may judge any. The one place that asks so.
+//! Dry runs: plugins judge sample messages, for authors and before a version is used. No result has an effect.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,31 +26,31 @@ pub(crate) struct SampleMessage {
 }
 
 impl SampleMessage {
-    /// As the SDK's `testing::message` has it.
+    /// The same values as in the SDK's `testing::message`.
     pub(crate) const CONVERSATION: Uuid = Uuid::from_u128(0x4000_8000_0000_0000_c0de);
     pub(crate) const SENDER: Uuid = Uuid::from_u128(0x4000_8000_0000_0000_0001);
     pub(crate) const ROLE: &'static str = "member";
 }
 
-/// A chain of one plugin, with instances of its own.
+/// A chain of a single plugin, with instances of its own.
 pub(crate) struct DryRun {
     plugin: Arc<Plugin>,
     chain: Chain,
 }
 
-/// What came of asking once.
+/// The result of judging one sample.
 #[derive(Debug)]
 pub(crate) struct DryRunResult {
     pub(crate) preview: Preview,
-    /// Why it failed, if it did: the kind and the text.
+    /// The kind and the text of the fault, if the plugin failed.
     pub(crate) failure: Option<String>,
     pub(crate) took: Duration,
-    /// By its instance until now; none if it failed.
+    /// The usage of its instance so far. None if the plugin failed.
     pub(crate) used: Option<ResourceUsage>,
 }
 
 impl DryRun {
-    /// Of the code of `plugin` under this entry.
+    /// A dry run of the code of `plugin` with this entry.
     pub(crate) fn new(plugin: &Plugin, entry: Entry) -> Result<Self, StartError> {
         let plugin = Arc::new(plugin.dry_run_copy(entry)?);
         Ok(Self { chain: Chain::new(vec![plugin.clone()], ChainLimits::UNBOUNDED), plugin })
@@ -60,12 +60,12 @@ impl DryRun {
         &self.plugin
     }
 
-    /// What the gateway would make of a message.
+    /// The outcome that a message would have.
     pub(crate) fn preview(&self, sample: &SampleMessage) -> Preview {
         self.chain.preview(sample.conversation, sample.sender, &sample.role, &sample.body)
     }
 
-    /// The same with what it took.
+    /// The same, with the fault, the time and the resources.
     pub(crate) fn attempt(&self, sample: &SampleMessage) -> DryRunResult {
         let failures = self.plugin.status().failures;
         let started = Instant::now();
@@ -77,7 +77,7 @@ impl DryRun {
         DryRunResult { preview, failure, took, used }
     }
 
-    /// One hook on one message, as it stood in some chain. Answers the failure, if it fails.
+    /// Calls one hook with an input from a recorded call. Returns the fault, if the call fails.
     pub(crate) fn ask(&self, hook: Hook, input: &HookInput<'_>) -> Option<Fault> {
         let failures = self.plugin.status().failures;
         if self.plugin.may_wait() {

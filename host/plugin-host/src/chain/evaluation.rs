@@ -1,4 +1,4 @@
-//! From what plugins answer to what becomes of the message. Pure: no WebAssembly, no clock.
+//! The rules by which the results of hooks decide about a message. Pure: no WebAssembly, no clock.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -13,15 +13,15 @@ use crate::runtime::fault::{Fault, FaultKind};
 use crate::runtime::input::{Annotation, HookInput};
 use crate::text::{is_token, sanitize};
 
-/// Bytes of a reason that people read.
+/// Bytes of a reason.
 const REASON_BYTES: usize = 1024;
-/// Bytes of an annotation's key, and of its value.
+/// Bytes of an annotation's key and of its value.
 const KEY_BYTES: usize = 64;
 const VALUE_BYTES: usize = 1024;
 /// Annotations of one judgement.
 const MAX_ANNOTATIONS: usize = 32;
 
-/// A verdict that keeps the rules.
+/// A verdict that follows the rules of its hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CheckedVerdict {
     Accept,
@@ -31,7 +31,7 @@ pub(crate) enum CheckedVerdict {
     Hold(String),
 }
 
-/// Why a plugin refuses a message.
+/// A rejection whose code and reason follow the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CheckedRejection {
     pub(crate) code: String,
@@ -39,14 +39,15 @@ pub(crate) struct CheckedRejection {
     pub(crate) retry_after_ms: Option<u32>,
 }
 
-/// A plugin's answer that keeps the rules: the verdict, and the keys and values noted beside it.
+/// A judgement that follows the rules: the verdict, and the keys and values of its annotations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CheckedJudgement {
     pub(crate) verdict: CheckedVerdict,
     pub(crate) annotations: Vec<(String, String)>,
 }
 
-/// Believes nothing: an answer of impossible shape is the plugin's failure, long text is cut.
+/// Checks a plugin's judgement, which is not trusted. An invalid one is a fault of the plugin; text that is too long is
+/// cut off.
 pub(crate) fn check_judgement(
     hook: Hook,
     judgement: Judgement,
@@ -100,69 +101,62 @@ fn check_annotations(annotations: Vec<AnnotationResult>) -> Result<Vec<(String, 
     Ok(checked)
 }
 
-/// One link of the chain.
+/// A plugin, as the evaluation sees it.
 pub(crate) trait Judge {
     fn provenance(&self) -> &Arc<Provenance>;
     fn has(&self, hook: Hook) -> bool;
-    /// The answer, and what the time is if it was just looked at.
+    /// Calls a hook. Returns its result, and the current time if the clock was read.
     fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (HookResult, Option<Instant>);
 }
 
-/// What asking one plugin came to.
+/// The result of one hook of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HookResult {
     Judged(CheckedJudgement),
-    /// It failed or was not called, and the message goes on.
+    /// No effect: the plugin failed, was not called or is only observed, and the message continues.
     Passed,
-    /// It failed or was not called, and the message does not stand.
+    /// The plugin failed or was not called, and its `on_error` rejects the message.
     Failed,
 }
 
-/// How the chain ended for a message, and by which plugin.
+/// What the chain decides about a message, and which plugin decided it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Disposition {
-    /// It is to be stored.
+    /// It is stored.
     #[default]
     Accepted,
     /// It is kept for review.
-    Held {
-        /// The plugin that holds it.
-        by: Arc<Provenance>,
-        reason: String,
-    },
-    /// The sender is acknowledged, and that is all.
-    Discarded {
-        /// The plugin that wanted it gone.
-        by: Arc<Provenance>,
-    },
-    /// A plugin refuses it.
+    Held { by: Arc<Provenance>, reason: String },
+    /// It is acknowledged to the sender and not stored.
+    Discarded { by: Arc<Provenance> },
+    /// A plugin rejects it.
     Rejected(Rejection),
-    /// A plugin failed, and its `on_error` refuses what it cannot judge.
+    /// A plugin failed or was not called, and its `on_error` rejects the message.
     Failed { by: Arc<Provenance> },
 }
 
-/// Why a plugin refuses a message or a join. The sender sees it.
+/// Why a plugin rejects a message or a join. The sender sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The plugin, of which the sender sees the name.
+    /// The plugin. The sender sees its name.
     pub by: Arc<Provenance>,
-    /// The plugin's own token: `[a-z0-9_.-]`, 1 to 64 bytes.
+    /// The plugin's own code: `[a-z0-9_.-]`, 1 to 64 bytes.
     pub code: String,
-    /// A sentence for people; no control characters, at most 1 KiB.
+    /// A sentence for people, without control characters, at most 1 KiB.
     pub reason: String,
-    /// When trying again makes sense.
+    /// When a retry makes sense.
     pub retry_after_ms: Option<u32>,
 }
 
-/// A body in the place of the one that came.
+/// The body that replaces the sender's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
-    /// The plugin that replaced it last.
+    /// The last plugin that replaced it.
     pub by: Arc<Provenance>,
     pub body: Body,
 }
 
-/// What the whole chain came to.
+/// The result of the whole chain.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     pub disposition: Disposition,
@@ -172,7 +166,7 @@ pub struct Decision {
 }
 
 impl Disposition {
-    /// The plugin that ended the chain; none if the message stands.
+    /// The plugin that ended the chain. None if the message is accepted.
     pub fn by(&self) -> Option<&Arc<Provenance>> {
         match self {
             Self::Accepted => None,
@@ -194,7 +188,7 @@ impl Decision {
         self.disposition.by().or(self.replacement.as_ref().map(|replacement| &replacement.by))
     }
 
-    /// What the plugins noted: the text of a JSON object with an object for each plugin, `{"plugin":{"key":"value"}}`.
+    /// The annotations as JSON text, with an object for each plugin: `{"plugin":{"key":"value"}}`.
     pub fn annotations_json(&self) -> Option<String> {
         if self.annotations.is_empty() {
             return None;
@@ -207,13 +201,13 @@ impl Decision {
     }
 }
 
-/// In which order hooks judge a message: every validator sees it as it came; then the filters in their order, each on
-/// what the one before left; if one replaced the body, every validator sees the result.
+/// The order of hooks for a message. First every validator sees it as it was sent. Then the filters run in their order,
+/// each on the result of the one before. If one replaced the body, every validator sees the result.
 const MESSAGE_STAGES: &[Hook] = &[Hook::Validate, Hook::Filter, Hook::Validate];
 const JOIN_STAGES: &[Hook] = &[Hook::OnJoin];
 
-/// A judgement under way: whom to ask next, and what the answers come to. The first refusal, discard or hold ends it.
-/// Whoever drives it asks, at once or by waiting; the order is the same.
+/// A running evaluation: which judge comes next, and the decision so far. The first rejection, discard or hold ends it.
+/// The caller calls the judges, with or without waiting; the order is the same.
 pub(crate) struct Evaluation<'a, J> {
     judges: &'a [J],
     input: HookInput<'a>,
@@ -224,19 +218,19 @@ pub(crate) struct Evaluation<'a, J> {
     ended: bool,
 }
 
-/// Judges a message.
+/// Evaluates a message.
 #[cfg(test)]
 pub(crate) fn evaluate<J: Judge>(judges: &[J], message: &HookInput<'_>) -> Decision {
     Evaluation::of_message(judges, message).run()
 }
 
 impl<'a, J: Judge> Evaluation<'a, J> {
-    /// Of a message on its way to the store.
+    /// The evaluation of a message.
     pub(crate) fn of_message(judges: &'a [J], input: &HookInput<'a>) -> Self {
         Self::new(judges, input, MESSAGE_STAGES)
     }
 
-    /// Of a user who joins.
+    /// The evaluation of a join.
     pub(crate) fn of_join(judges: &'a [J], input: &HookInput<'a>) -> Self {
         Self::new(judges, input, JOIN_STAGES)
     }
@@ -245,7 +239,7 @@ impl<'a, J: Judge> Evaluation<'a, J> {
         Self { judges, input: *input, stages, stage: 0, next: 0, decision: Decision::default(), ended: false }
     }
 
-    /// Asks one after the other, at once.
+    /// Calls all judges, one after the other, without waiting.
     pub(crate) fn run(mut self) -> Decision {
         while let Some((judge, hook)) = self.next_judge() {
             let (answer, now) = judge.judge(hook, &self.input());
@@ -254,7 +248,7 @@ impl<'a, J: Judge> Evaluation<'a, J> {
         self.into_decision()
     }
 
-    /// Whom to ask, and for what.
+    /// The next judge and the hook to call.
     pub(crate) fn next_judge(&mut self) -> Option<(&'a J, Hook)> {
         while !self.ended {
             let hook = *self.stages.get(self.stage)?;
@@ -272,14 +266,14 @@ impl<'a, J: Judge> Evaluation<'a, J> {
         None
     }
 
-    /// The message as the next one is asked about it.
+    /// The input for the next judge.
     pub(crate) fn input(&self) -> HookInput<'_> {
         let replacement = self.decision.replacement.as_ref();
         let body = replacement.map_or(self.input.body, |replacement| replacement.body.as_str());
         HookInput { body, annotations: &self.decision.annotations, ..self.input }
     }
 
-    /// Takes the answer of the one that was asked.
+    /// Applies the result of the last judge.
     pub(crate) fn apply(&mut self, judge: &J, answer: HookResult, now: Option<Instant>) {
         self.input.now = now;
         self.ended = self.decision.apply(judge, answer).is_break();
@@ -299,7 +293,7 @@ impl Decision {
             HookResult::Failed => return self.end(Disposition::Failed { by: by.clone() }),
         };
         for (key, value) in judged.annotations {
-            // A validator that sees the message twice says its last word the second time.
+            // A validator may run twice. Its second annotation replaces the first.
             self.annotations.retain(|annotation| annotation.plugin != by.plugin || annotation.key != key);
             self.annotations.push(Annotation { plugin: by.plugin.clone(), key, value });
         }

@@ -1,31 +1,31 @@
-//! Who hears how a plugin's calls go, while somebody wants to: the version before stands by to take its place.
+//! Observation of a plugin's calls, while a new version is on probation.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// How one call went.
+/// The result of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallResult {
     Answered,
     Failed,
-    /// It failed, and the breaker opened: the plugin will not be called for a while.
+    /// The call failed, and the breaker opened: the plugin will not be called for a while.
     FailedAndOpened,
 }
 
-/// Hears of each call of a plugin.
+/// Is notified of each call of a plugin.
 pub(crate) trait CallObserver: Send + Sync {
-    /// A call of `plugin` has ended.
+    /// A call has ended.
     fn on_call(&self, result: CallResult, now: Instant);
 
-    /// Whether it wants to hear no more.
+    /// Whether the observation has expired.
     fn is_over(&self, now: Instant) -> bool;
 }
 
-/// A place for one observer.
+/// A slot for one observer.
 #[derive(Default)]
 pub(crate) struct ObserverSlot {
-    /// Mirrors `observer`, so that the usual call takes no lock.
+    /// Mirrors `observer`, so that a normal call takes no lock.
     is_occupied: AtomicBool,
     observer: Mutex<Option<Arc<dyn CallObserver>>>,
 }
@@ -40,13 +40,13 @@ impl ObserverSlot {
         self.is_occupied.load(Ordering::Acquire)
     }
 
-    /// Ends the observation. Answers whether there was one: of several callers one ends it.
+    /// Ends the observation. Returns whether there was one: of several concurrent callers, one gets true.
     pub(crate) fn clear(&self) -> bool {
         self.is_occupied.store(false, Ordering::Release);
         self.observer().take().is_some()
     }
 
-    /// Ends an observation whose time is over.
+    /// Ends an observation that has expired.
     pub(crate) fn expire(&self, now: Instant) {
         let over = |observer: &Arc<dyn CallObserver>| observer.is_over(now);
         if self.is_occupied() && self.observer().as_ref().is_some_and(over) {
@@ -58,7 +58,7 @@ impl ObserverSlot {
         if !self.is_occupied() {
             return;
         }
-        // The lock is given back first: the observer may clear the slot.
+        // The lock is released first, since the observer may clear the slot.
         let observer = self.observer().clone();
         if let Some(observer) = observer {
             observer.on_call(result, now);

@@ -1,4 +1,4 @@
-//! The chain of plugins: what the gateway asks about a message or a join.
+//! The chain of plugins that the gateway calls for a message or a join.
 
 use std::sync::Arc;
 use std::thread;
@@ -16,37 +16,35 @@ use crate::bindings::Hook;
 use crate::manifest::ChainLimits;
 use crate::runtime::input::HookInput;
 
-/// Plugins in their order, none at all included.
+/// Plugins in their order. A chain may be empty.
 #[derive(Default)]
 pub struct Chain {
     plugins: Vec<Arc<Plugin>>,
     limits: ChainLimits,
-    /// Whether one of them may have to wait.
+    /// Whether any plugin may have to wait.
     may_wait: bool,
-    /// Whether one of them is asked about joins.
+    /// Whether any plugin has the hook `on-join`.
     on_join: bool,
 }
 
-/// A message that the plugins are asked about.
+/// A message for the plugins to judge.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    /// The conversation that it is for.
     pub conversation: Uuid,
-    /// The user who sends it.
     pub sender: Uuid,
     /// The sender's role in the conversation.
     pub role: &'a str,
-    /// The body as it came.
+    /// The body as the sender sent it.
     pub body: &'a Body,
 }
 
-/// What the chain made of a join.
+/// The decision about a join.
 #[derive(Debug)]
 pub enum Admission {
     Allowed,
-    /// A plugin refuses it.
+    /// A plugin refuses the join.
     Refused(Rejection),
-    /// A plugin failed, and its `on_error` refuses what it cannot judge.
+    /// A plugin failed or was not called, and its `on_error` refuses the join.
     Failed {
         by: Arc<Provenance>,
     },
@@ -63,12 +61,12 @@ impl Chain {
         &self.plugins
     }
 
-    /// Whether nothing is ever asked.
+    /// Whether there are no plugins.
     pub fn is_empty(&self) -> bool {
         self.plugins.is_empty()
     }
 
-    /// The same limits for other plugins.
+    /// A chain of other plugins with the same limits.
     pub(crate) fn with(&self, plugins: Vec<Arc<Plugin>>) -> Self {
         Self::new(plugins, self.limits)
     }
@@ -88,12 +86,11 @@ impl Chain {
         self.plugins.iter().map(|plugin| plugin.status()).collect()
     }
 
-    /// Asks the plugins about a message. Those that never wait take microseconds, and at the worst each plugin's
-    /// deadline: on a thread that serves sockets, that is a pause for them. Those that are granted `kv` or `http` wait
-    /// as any future does.
+    /// Judges a message. Plugins that never wait are called on this thread: that takes microseconds, at worst each
+    /// plugin's deadline. Plugins that are granted `kv` or `http` wait as any future does.
     pub async fn judge(&self, message: Candidate<'_>) -> Decision {
         if self.may_wait {
-            // Boxed, as it is rare: what every send's future holds, every socket pays for.
+            // Boxed, since it is rare, and every socket pays for the size of this future.
             return Box::pin(self.judge_waiting(message)).await;
         }
         self.judge_at_once(message)
@@ -112,8 +109,7 @@ impl Chain {
         self.wait_for(Evaluation::of_message(&self.plugins, &input)).await
     }
 
-    /// Asks the plugins whether a participant may join. A join has no body: conditions on one are held to an empty
-    /// text.
+    /// Judges a join. A join has no body: conditions on the body see an empty text.
     pub async fn admit(&self, conversation: Uuid, user: Uuid, role: &str) -> Admission {
         if !self.on_join {
             return Admission::Allowed;
@@ -128,14 +124,14 @@ impl Chain {
         }
     }
 
-    /// What would become of a message, for authors of plugins: nothing that comes out of it can be stored. Blocks while
-    /// a plugin waits.
+    /// The outcome that a message would have, for authors of plugins. A preview cannot be stored. Blocks while a plugin
+    /// waits.
     pub fn preview(&self, conversation: Uuid, sender: Uuid, role: &str, body: &Body) -> Preview {
         let message = Candidate { conversation, sender, role, body };
         if !self.may_wait {
             return self.judge_at_once(message).into();
         }
-        // No thread, no runtime: then nothing can be said about the message.
+        // Without a thread or a runtime, nothing can be said about the message.
         let decision = block_on_new_thread(self.judge_waiting(message));
         decision.map_or_else(|| Preview { outcome: "failed", ..Preview::default() }, Preview::from)
     }
@@ -146,7 +142,7 @@ impl Chain {
         HookInput { conversation, sender, role, body, annotations: &[], deadline, now }
     }
 
-    /// Asks one after the other, waiting for those that wait.
+    /// Calls all judges, one after the other, waiting for those that wait.
     async fn wait_for(&self, mut evaluation: Evaluation<'_, Arc<Plugin>>) -> Decision {
         while let Some((plugin, hook)) = evaluation.next_judge() {
             let input = evaluation.input();
@@ -158,19 +154,19 @@ impl Chain {
     }
 }
 
-/// Space for the ids' texts.
+/// Buffers for the texts of two ids.
 type IdTexts = [[u8; Hyphenated::LENGTH]; 2];
 
 const NO_TEXTS: IdTexts = [[0; Hyphenated::LENGTH]; 2];
 
-/// The conversation's and the sender's, in lower case with hyphens.
+/// The texts of both ids, in lower case with hyphens.
 fn id_texts(space: &mut IdTexts, conversation: Uuid, sender: Uuid) -> [&str; 2] {
     let [first, second] = space;
     [conversation.as_hyphenated().encode_lower(first), sender.as_hyphenated().encode_lower(second)]
 }
 
-/// Waits on this thread, which may be one of a runtime's and may not: so on another, with what this one logs to. None
-/// if there is no other.
+/// Runs a future on a new thread, since this one may belong to a runtime. The new thread uses this thread's log
+/// subscriber. None if the thread or its runtime cannot be started.
 pub(super) fn block_on_new_thread<T: Send>(work: impl Future<Output = T> + Send) -> Option<T> {
     let log = tracing::dispatcher::get_default(Clone::clone);
     let run = || {

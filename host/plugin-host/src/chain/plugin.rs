@@ -1,4 +1,4 @@
-//! One plugin of the chain: its instances, its breaker, and what is counted about it.
+//! One plugin of the chain: its instances, its breakers and its counters.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,14 +24,14 @@ use crate::runtime::fault::{Fault, FaultKind};
 use crate::runtime::input::{Annotation, HookInput};
 use crate::runtime::instance::{HookCall, Pool, StartError, Template};
 
-/// Tells the time; tests bring their own.
+/// Returns the current time. Tests replace it.
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
-/// A plugin that works.
+/// A plugin that has been loaded and started.
 pub(crate) struct Plugin {
     provenance: Arc<Provenance>,
     pool: Pool,
-    /// One for each hook: a filter that fails must not look well because the same plugin's validator works.
+    /// One for each hook, so that the success of a plugin's validator does not hide that its filter fails.
     breakers: [Breaker; 3],
     plugin_metrics: PluginMetrics,
     body_limits: BodyLimits,
@@ -41,16 +41,15 @@ pub(crate) struct Plugin {
     skipped: AtomicU64,
     last_fault: Mutex<Option<Fault>>,
     observer: ObserverSlot,
-    /// Keeps what it fails on.
+    /// Records the inputs of failed calls.
     recorder: Option<PluginRecorder>,
-    /// What it was made from: the file's digest and its entry.
     origin: Origin,
 }
 
-/// What a plugin was made from: two plugins of the same origin are the same.
+/// What a plugin was made from. Two plugins of the same origin are the same.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Origin {
-    /// The file's digest.
+    /// The digest of the file.
     pub(crate) sha256: [u8; 32],
     pub(crate) entry: Entry,
 }
@@ -82,7 +81,7 @@ impl Plugin {
         }
     }
 
-    /// The same, keeping what it fails on.
+    /// The same plugin, with failed calls recorded.
     pub(crate) fn with_recorder(self, recorder: Option<&Recorder>, file: PathBuf) -> Self {
         let recorder = recorder.map(|recorder| PluginRecorder { recorder: recorder.clone(), file });
         Self { recorder, ..self }
@@ -104,12 +103,11 @@ impl Plugin {
         &self.provenance
     }
 
-    /// Its name in the chain.
     pub(crate) fn name(&self) -> &str {
         &self.provenance.plugin
     }
 
-    /// What a record tells of it.
+    /// What a record contains of the plugin.
     fn recorded_plugin(&self) -> RecordedPlugin<'_> {
         RecordedPlugin { provenance: &self.provenance, entry: &self.origin.entry, body_limits: self.body_limits }
     }
@@ -123,7 +121,7 @@ impl Plugin {
         last.clone()
     }
 
-    /// Its kind and text.
+    /// The kind and the text of the last fault.
     pub(crate) fn last_failure(&self) -> Option<String> {
         self.last_fault().map(|fault| fault.to_string())
     }
@@ -136,8 +134,8 @@ impl Plugin {
         &self.pool
     }
 
-    /// The same code under another entry, to be tried apart from the chain: nothing of it is counted or kept, no
-    /// breaker opens, and what it keeps itself is kept for it alone.
+    /// The same code with another entry, for a dry run. Its metrics and faults are not recorded, its breakers never
+    /// open, and its values are stored apart.
     pub(crate) fn dry_run_copy(&self, entry: Entry) -> Result<Self, StartError> {
         let entry = Entry { breaker: BreakerConfig::NEVER_OPENS, ..entry };
         let resources =
@@ -146,7 +144,7 @@ impl Plugin {
         Ok(Self { recorder: None, ..sibling })
     }
 
-    /// The same code under another entry, as a plugin of the chain.
+    /// The same code with another entry, as a plugin of the chain.
     pub(crate) fn copy_with_entry(&self, entry: Entry) -> Result<Self, StartError> {
         let resources = self.pool.template().resources.clone();
         self.start_copy(entry, resources)
@@ -196,7 +194,7 @@ impl Plugin {
         self.plugin_metrics.failures[*kind as usize].increment(1);
         self.counters.count_failure(*kind);
         let opened = self.breakers[hook as usize].failed(now);
-        // One that can be rolled back will not rest.
+        // A plugin on probation is rolled back instead.
         if opened && !self.observer.is_occupied() {
             tracing::error!(
                 plugin = self.name(),
@@ -209,7 +207,7 @@ impl Plugin {
         if opened { CallResult::FailedAndOpened } else { CallResult::Failed }
     }
 
-    /// The answer of a plugin that has none.
+    /// The result of a plugin that failed or is not called.
     fn on_error_result(&self) -> HookResult {
         match (self.origin.entry.mode, self.origin.entry.on_error) {
             (Mode::Enforce, OnError::Reject) => HookResult::Failed,
@@ -217,14 +215,14 @@ impl Plugin {
         }
     }
 
-    /// The answer of a plugin that is not called.
+    /// The result of a plugin that is not called.
     fn skip(&self) -> HookResult {
         self.plugin_metrics.skipped.increment(1);
         self.skipped.fetch_add(1, Ordering::Relaxed);
         self.on_error_result()
     }
 
-    /// Whether this message is any of its business.
+    /// Whether the plugin is responsible for this message.
     fn applies_to(&self, input: &HookInput<'_>) -> bool {
         let entry = &self.origin.entry;
         let shared = match &entry.share {
@@ -235,7 +233,7 @@ impl Plugin {
         shared && entry.when.matches(self.name(), input)
     }
 
-    /// How long it may take now: its own limits, or what is left of the chain's if that is less.
+    /// The time that a call may take: the plugin's own limits, or the rest of the chain's time if that is less.
     fn time_budget(&self, now: Instant, input: &HookInput<'_>) -> TimeBudget {
         let limits = &self.origin.entry.limits;
         let (own, own_wall) = (limits.deadline_ms.get(), limits.wall_ms.get());
@@ -245,7 +243,7 @@ impl Plugin {
         TimeBudget { ms: own.min(left), wall_ms: own_wall.min(left), is_shortened }
     }
 
-    /// A verdict that keeps the rules. Of a plugin that is only observed, it is told and has no effect.
+    /// The effect of a valid judgement. That of a plugin that is only observed is logged and has no effect.
     fn effective_result(&self, hook: Hook, judged: CheckedJudgement, input: &HookInput<'_>) -> HookResult {
         if self.origin.entry.mode == Mode::Enforce {
             return HookResult::Judged(judged);
@@ -261,7 +259,7 @@ impl Plugin {
             CheckedVerdict::Discard => tracing::info!(plugin, hook = hook.name(), verdict, "observed"),
             CheckedVerdict::Replace(body) => {
                 tracing::info!(plugin, hook = hook.name(), verdict, "observed");
-                // What people write is for the log only when somebody asks for it.
+                // Messages are private: their text is logged only at debug level.
                 tracing::debug!(plugin, from = input.body, to = body.as_str(), "observed replacement");
             }
         }
@@ -292,12 +290,12 @@ impl Judge for Arc<Plugin> {
 }
 
 impl Plugin {
-    /// Whether it may have to wait, so that it is asked by [`Plugin::judge_on_fiber`].
+    /// Whether the plugin may have to wait, so that it must be called by [`Plugin::judge_on_fiber`].
     pub(crate) fn may_wait(&self) -> bool {
         self.pool.may_wait()
     }
 
-    /// Asks a plugin that may have to wait.
+    /// Calls a hook of a plugin that may have to wait.
     pub(crate) async fn judge_on_fiber(&self, hook: Hook, input: &HookInput<'_>) -> (HookResult, Option<Instant>) {
         let permit = match self.permit_call(hook, input) {
             Ok(permit) => permit,
@@ -308,7 +306,7 @@ impl Plugin {
         self.finish_call(hook, input, &permit, called)
     }
 
-    /// Whether it is asked now; the error is the answer if it is not.
+    /// Decides whether the plugin is called now. If it is not, the error is the result.
     fn permit_call(&self, hook: Hook, input: &HookInput<'_>) -> Result<CallPermit, HookResult> {
         if !self.applies_to(input) {
             return Err(HookResult::Passed);
@@ -321,7 +319,7 @@ impl Plugin {
         Ok(CallPermit { started, within })
     }
 
-    /// What its answer means, and what is counted about it.
+    /// Records a finished call, and returns its result.
     fn finish_call(
         &self,
         hook: Hook,
@@ -345,7 +343,7 @@ impl Plugin {
                 }
                 self.effective_result(hook, judged, input)
             }
-            // The plugins before it took the time: that is not its failure.
+            // The plugins before used up the time, so this is not a fault of this plugin.
             Err(fault) if fault.kind == FaultKind::Deadline && permit.within.is_shortened => {
                 let within_ms = permit.within.wall_ms;
                 tracing::warn!(plugin = self.name(), hook = hook.name(), within_ms, "the chain's time is up");
@@ -364,19 +362,19 @@ impl Plugin {
     }
 }
 
-/// A call that is about to be made.
+/// A permitted call: when it starts, and how long it may take.
 struct CallPermit {
     started: Instant,
     within: TimeBudget,
 }
 
-/// How long a call may take, in milliseconds.
+/// The time limits of a call, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct TimeBudget {
     ms: u32,
-    /// By the clock on the wall.
+    /// In wall-clock time.
     wall_ms: u32,
-    /// Less than the plugin's own limit, because of the plugins before it.
+    /// Whether the plugins before left less than the plugin's own limit.
     is_shortened: bool,
 }
 

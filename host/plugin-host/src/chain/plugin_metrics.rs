@@ -1,4 +1,4 @@
-//! What is counted about one plugin.
+//! The metrics of one plugin.
 
 use metrics::{Counter, Gauge, Histogram};
 
@@ -6,10 +6,10 @@ use super::evaluation::CheckedVerdict;
 use crate::bindings::Hook;
 use crate::runtime::fault::FaultKind;
 
-/// What a verdict is called, by its [`verdict_index`].
+/// The names of verdicts, in the order of [`verdict_index`].
 pub(crate) const VERDICT_NAMES: [&str; 5] = ["accept", "reject", "replace", "discard", "hold"];
 
-/// Where a verdict is counted.
+/// The index at which a verdict is counted.
 pub(crate) fn verdict_index(verdict: &CheckedVerdict) -> usize {
     match verdict {
         CheckedVerdict::Accept => 0,
@@ -20,7 +20,7 @@ pub(crate) fn verdict_index(verdict: &CheckedVerdict) -> usize {
     }
 }
 
-/// Looked up once: finding a metric by its labels costs as much as a call.
+/// The metrics are looked up once, since finding one by its labels costs as much as a call.
 pub(crate) struct PluginMetrics {
     pub(crate) verdicts: [[Counter; 5]; 3],
     pub(crate) seconds: [Histogram; 3],

@@ -1,5 +1,5 @@
-//! What a plugin failed on, kept so that its author can see it fail again: the message, how the plugin was configured,
-//! and which file it was. Written beside the message's path, into a private directory, as much as fits and no more.
+//! Records of failed calls, so that an author can reproduce them: the message, the plugin's configuration and its file.
+//! A separate thread writes them to a private directory, within limits.
 
 use std::collections::HashMap;
 use std::fs;
@@ -24,18 +24,19 @@ use crate::runtime::fault::Fault;
 use crate::runtime::input::{Annotation, HookInput};
 use crate::runtime::limits::{Isolation, Limits};
 
-/// Records that are kept, and their bytes; older ones make way.
+/// Limits for the number of records and their bytes. The oldest ones are deleted.
 const MAX_RECORDS: usize = 100;
 const MAX_BYTES: u64 = 16 << 20;
-/// Records that wait to be written; more are dropped.
+/// Records that wait to be written. More are dropped.
 const QUEUE_LENGTH: usize = 16;
-/// Of one plugin: so many at once, then one each time this has passed. What fails all the time fails alike.
+/// Rate limit for one plugin: a burst, then one record per period. A plugin that fails constantly usually fails in the
+/// same way.
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
 const REFILL_PERIOD: Duration = Duration::from_secs(30);
-/// How a record's name ends.
+/// The end of a record's file name.
 const SUFFIX: &str = ".record.json";
 
-/// Where records are kept, as the XDG base directory specification has it.
+/// The directory for records, according to the XDG base directory specification.
 pub fn default_records_dir() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
@@ -50,14 +51,14 @@ pub(crate) struct RecordedPlugin<'a> {
     pub(crate) body_limits: BodyLimits,
 }
 
-/// One failure, with all that it takes to see it again.
+/// One failed call, with everything that is needed to reproduce it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     pub(crate) plugin: String,
     pub(crate) version: Option<String>,
     pub(crate) sha256: String,
-    /// Where the file was.
+    /// The path of the plugin's file.
     pub(crate) file: PathBuf,
     pub(crate) failure: Fault,
     pub(crate) hook: String,
@@ -119,7 +120,7 @@ impl Record {
         }
     }
 
-    /// The plugin as it was configured. The error is that of a record that somebody changed.
+    /// The plugin's configuration. Fails if somebody changed the record into a contradiction.
     pub(crate) fn entry(&self, file: &str) -> Result<Entry, String> {
         Ok(Entry {
             name: self.plugin.clone(),
@@ -150,7 +151,7 @@ impl RecordedMessage {
         self.annotations.iter().map(annotation).collect()
     }
 
-    /// `annotations` are [`RecordedMessage::annotations`].
+    /// The input of the hook. `annotations` are [`RecordedMessage::annotations`].
     pub(crate) fn input<'a>(&'a self, annotations: &'a [Annotation]) -> HookInput<'a> {
         let Self { conversation_id, sender_id, sender_role, body, annotations: _ } = self;
         HookInput {
@@ -165,12 +166,12 @@ impl RecordedMessage {
     }
 }
 
-/// Takes records to the directory. Clones share it.
+/// Sends records to the thread that writes them. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Recorder(SyncSender<Record>);
 
 impl Recorder {
-    /// Opens the directory, or makes it, and the thread that writes there until every clone is gone.
+    /// Opens or creates the directory, and starts the thread that writes to it until every clone is dropped.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         create_private_dir(dir)?;
         let (sender, records) = sync_channel(QUEUE_LENGTH);
@@ -180,7 +181,7 @@ impl Recorder {
     }
 }
 
-/// What a plugin needs to have its failures kept.
+/// Records the failed calls of one plugin.
 pub(crate) struct PluginRecorder {
     pub(crate) recorder: Recorder,
     pub(crate) file: PathBuf,
@@ -218,7 +219,7 @@ fn limiter() -> DefaultDirectRateLimiter {
     RateLimiter::direct(quota.allow_burst(BURST))
 }
 
-/// The file appears whole or not at all, and nobody else can read it.
+/// Writes the file atomically and readable for this user only.
 fn write_record(dir: &Path, record: &Record) -> io::Result<PathBuf> {
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     serde_json::to_writer_pretty(&mut file, record)?;
@@ -229,7 +230,7 @@ fn write_record(dir: &Path, record: &Record) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Removes the oldest records until one more has its place.
+/// Deletes the oldest records until there is room for one more.
 fn make_room(dir: &Path) -> io::Result<()> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)?.flatten() {

@@ -1,27 +1,26 @@
-//! Whether a new version of a plugin does so badly that the one before must take its place again. Pure; the clock is an
-//! argument.
+//! The rules for rolling back a new version of a plugin. Pure; the time is an argument.
 
 use std::time::{Duration, Instant};
 
 use crate::chain::observer::CallResult;
 use crate::manifest::RollbackConfig;
 
-/// What is known of a new version after a call.
+/// The state of a new version after a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbationStatus {
     OnProbation,
-    /// It has done well for as long as it is watched.
+    /// The version was good for the whole probation.
     Proven,
-    /// The version before must take its place: so many failures in so many calls.
+    /// The version must be rolled back.
     Failed {
-        /// Failures among the calls.
+        /// Failed calls.
         failures: u32,
-        /// The calls that were counted.
+        /// All calls that were counted.
         calls: u32,
     },
 }
 
-/// The first time of a new version.
+/// The probation of a new version.
 #[derive(Debug, Clone)]
 pub(crate) struct Probation {
     config: RollbackConfig,
@@ -36,12 +35,12 @@ impl Probation {
         Self { config, until, calls: 0, failures: 0 }
     }
 
-    /// Whether the time is over.
+    /// Whether the probation has ended.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         now >= self.until
     }
 
-    /// Judges after each call. A version that the breaker would put to rest is as bad as one that fails too often.
+    /// Records a call, and returns the new state. A version whose breaker opens is as bad as one that fails too often.
     pub(crate) fn record(&mut self, result: CallResult, now: Instant) -> ProbationStatus {
         if self.is_over(now) {
             return ProbationStatus::Proven;
@@ -74,7 +73,8 @@ mod tests {
     }
 
     proptest! {
-        /// It ends at the first call that makes one failure too many among the calls counted together, and at no other.
+        /// The version fails exactly at the first call with one failure too many among the calls that are counted
+        /// together.
         #[test]
         fn a_version_goes_exactly_when_it_fails_too_often(
             calls in 1_u32..30, percent in 0_u32..=100, outcomes in prop::collection::vec(any::<bool>(), 0..200)

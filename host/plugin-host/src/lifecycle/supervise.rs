@@ -1,4 +1,4 @@
-//! What operators see of the plugins while the gateway runs, and reloading when their files change or on `SIGHUP`.
+//! Keeps the plugins up to date while the gateway runs, and shows operators their state.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +14,12 @@ use crate::chain::breaker::BreakerState;
 use crate::chain::status::PluginStatus;
 use crate::loading::loader::LoadError;
 
-/// How the last reload result, if it was refused.
+/// The error of the last reload, if it failed.
 type LastReloadError = Arc<Mutex<Option<String>>>;
 
-/// Reloads the plugins when their files change or on `SIGHUP`, and keeps `part` up to date: down while a plugin is not
-/// called because it failed too often, while a version stands in for one that failed, or while the files are not what
-/// is running because they were refused. Ends with `ends`.
+/// Reloads the plugins when their files change or on `SIGHUP`, and keeps `part` up to date. It is down while a plugin
+/// is not called because it failed too often, while a plugin is rolled back, or while the last reload failed, so that
+/// the files differ from what is running. Returns after `shutdown`.
 pub async fn supervise(host: Arc<PluginHost>, part: Part, shutdown: CancellationToken) {
     let refused = LastReloadError::default();
     let noted = refused.clone();
@@ -53,7 +53,7 @@ fn remember(refused: &LastReloadError, result: &Result<(), LoadError>) {
     *refused.lock().unwrap_or_else(PoisonError::into_inner) = error;
 }
 
-/// For those who change files where no change is noticed, such as on a network's file system.
+/// For file systems that do not report changes, such as network file systems.
 async fn reload_on_sighup(host: Arc<PluginHost>, refused: LastReloadError) {
     let mut hang_ups = match signal(SignalKind::hangup()) {
         Ok(hang_ups) => hang_ups,
@@ -68,7 +68,7 @@ async fn reload_on_sighup(host: Arc<PluginHost>, refused: LastReloadError) {
     }
 }
 
-/// What is wrong with a plugin.
+/// What is wrong with a plugin, if anything.
 fn problem(status: &PluginStatus) -> Option<String> {
     let plugin = &status.plugin;
     let resting = (status.breaker == BreakerState::Open)
@@ -78,7 +78,7 @@ fn problem(status: &PluginStatus) -> Option<String> {
     back.into_iter().chain(resting).reduce(|all, next| format!("{all}; {next}"))
 }
 
-/// What is measured now and then, of each plugin that there is or was.
+/// Gauges that are set periodically, for each plugin that exists or existed.
 #[derive(Default)]
 struct Gauges(BTreeSet<String>);
 

@@ -1,4 +1,4 @@
-//! The chain that runs, and for each plugin that was changed lately the version before, to go back to.
+//! The running chain and, for each plugin that changed recently, the version before.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,17 +15,17 @@ use crate::chain::plugin::Plugin;
 use crate::chain::status::RolledBack;
 use crate::manifest::Share;
 
-/// A refused version is kept, so that another reload of the same file and entry is known for what it is.
+/// A version that was rolled back. It is kept, so that a reload of the same file and entry is recognised.
 struct RolledBackVersion {
     plugin: Arc<Plugin>,
     report: RolledBack,
 }
 
-/// The chain, and what may take the place of its newest parts.
+/// The running chain, and the versions that were rolled back.
 #[derive(Default)]
 pub(crate) struct Versions {
     chain: ArcSwap<Chain>,
-    /// By name. Its lock is held by whoever changes the chain.
+    /// By name. Whoever changes the chain holds this lock.
     rolled_back: Mutex<BTreeMap<String, RolledBackVersion>>,
 }
 
@@ -34,19 +34,19 @@ impl Versions {
         self.chain.load_full()
     }
 
-    /// Plugins that are loaded already: those that run, and those that were rolled_back.
+    /// All plugins that are loaded: those that run, and those that were rolled back.
     pub(crate) fn loaded_plugins(&self) -> Vec<Arc<Plugin>> {
         let rolled_back = self.lock_rolled_back();
         self.chain.load().plugins().iter().chain(rolled_back.values().map(|version| &version.plugin)).cloned().collect()
     }
 
-    /// The versions that failed and still stand in the plugins directory, by their plugins' names.
+    /// The versions that were rolled back and are still in the plugins directory, by their plugins' names.
     pub(crate) fn rolled_back(&self) -> BTreeMap<String, RolledBack> {
         self.lock_rolled_back().iter().map(|(name, version)| (name.clone(), version.report.clone())).collect()
     }
 
-    /// Puts a loaded chain in the place of the one that runs. What changed is watched from now on; where the loaded
-    /// plugin is a version that was refused, the one that stands in for it goes on.
+    /// Replaces the running chain by a loaded one. Changed plugins are on probation from now on. If a loaded plugin is
+    /// a version that was rolled back, the version that replaced it stays.
     pub(crate) fn install(self: &Arc<Self>, loaded: Chain, now: Instant) {
         let mut rolled_back = self.lock_rolled_back();
         rolled_back.retain(|_, version| loaded.plugins().iter().any(|plugin| Arc::ptr_eq(plugin, &version.plugin)));
@@ -72,13 +72,13 @@ impl Versions {
         let chain = loaded.with(plugins.collect());
         self.chain.store(Arc::new(chain));
         for plugin in replaced {
-            // One version back is far enough.
+            // Only one version back is kept.
             plugin.observer().clear();
             plugin.pool().drain();
         }
     }
 
-    /// Puts the version before in the place of one that failed, unless that was replaced meanwhile.
+    /// Replaces a failed version by the version before, unless the failed one was replaced meanwhile.
     fn roll_back(&self, failed: &Arc<Plugin>, previous: Arc<Plugin>, reason: String) {
         let mut rolled_back = self.lock_rolled_back();
         let running = self.chain.load_full();
@@ -103,7 +103,7 @@ impl Versions {
         failed.pool().drain();
     }
 
-    /// Lets go of versions that are kept no longer.
+    /// Drops versions that are kept no longer.
     pub(crate) fn expire(&self, now: Instant) {
         self.chain.load().plugins().iter().for_each(|plugin| plugin.observer().expire(now));
     }
@@ -113,7 +113,7 @@ impl Versions {
     }
 }
 
-/// A canary that is new has no version before; the plugin itself takes its conversations back.
+/// The version to return to for a new canary, which has no version before: the plugin itself, with the canary's entry.
 fn canary_fallback(canary: &Plugin, loaded: &Chain) -> Option<Arc<Plugin>> {
     let entry = canary.entry();
     let Share::Canary(main, _) = &entry.share else { return None };
@@ -128,7 +128,7 @@ fn rfc3339() -> String {
     now.replace_nanosecond(0).ok().and_then(|now| now.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
-/// The first calls of a version, with the one before it to go back to.
+/// Observes a version on probation, and holds the version before.
 struct VersionObserver {
     /// Weak, since the plugin holds its observer.
     plugin: Weak<Plugin>,
@@ -137,7 +137,7 @@ struct VersionObserver {
     versions: Weak<Versions>,
 }
 
-/// Observes a plugin from now on, unless its entry says that it stays whatever it does.
+/// Puts a plugin on probation, unless its entry disables rollback.
 fn observe(plugin: &Arc<Plugin>, previous: Arc<Plugin>, versions: &Arc<Versions>, now: Instant) {
     let config = plugin.entry().rollback;
     if config.enabled {
@@ -152,7 +152,7 @@ fn observe(plugin: &Arc<Plugin>, previous: Arc<Plugin>, versions: &Arc<Versions>
 }
 
 impl CallObserver for VersionObserver {
-    /// When it was one failure too many the version before is back when this returns.
+    /// If this was one failure too many, the version before runs again when this returns.
     fn on_call(&self, result: CallResult, now: Instant) {
         let Some(plugin) = self.plugin.upgrade() else { return };
         let status = self.probation().record(result, now);
@@ -162,7 +162,7 @@ impl CallObserver for VersionObserver {
                 plugin.observer().clear();
             }
             ProbationStatus::Failed { failures, calls } => {
-                // Of several calls that fail at once, one takes it.
+                // Of several calls that fail at once, only one rolls back.
                 if !plugin.observer().clear() {
                     return;
                 }

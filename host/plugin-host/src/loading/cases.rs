@@ -1,4 +1,4 @@
-//! Cases that stand beside a plugin's file: it must judge them as they say before it may judge messages.
+//! Cases beside a plugin's file: the plugin must pass them before it is used.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +20,10 @@ use crate::runtime::limits::Limits;
 
 /// Bytes of a case file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// For one call, where the plugin has less: a pause of a busy machine must not refuse a version.
+/// The minimum deadline of a call: a pause of a busy machine must not reject a version.
 const MIN_DEADLINE_MS: Bounded<1, 10_000> = Bounded::new(5_000);
 
-/// Cases that do not hold.
+/// A case file that a plugin does not pass, or that cannot be read.
 #[derive(Debug)]
 pub struct CaseFailure {
     file: PathBuf,
@@ -41,7 +41,7 @@ pub(crate) fn case_file_of(wasm: &Path) -> Option<PathBuf> {
     ["cases.toml", "cases.jsonl"].map(|name| wasm.with_extension(name)).into_iter().find(|file| file.exists())
 }
 
-/// Reads a case file. The error says what to change where.
+/// Reads a case file. The error says what to change, and where.
 pub(crate) fn read(file: &Path) -> Result<CaseFile, CaseFailure> {
     let failure = |what: String| CaseFailure { file: file.to_owned(), what };
     let text = || match fs::metadata(file)?.len() {
@@ -52,12 +52,12 @@ pub(crate) fn read(file: &Path) -> Result<CaseFile, CaseFailure> {
     CaseFile::parse(&text).map_err(|error| failure(error.to_string()))
 }
 
-/// Holds a plugin to the cases beside its file, if there are any. The first that it does not hold is the error.
+/// Runs the cases beside a plugin's file, if there are any. Fails at the first case that does not pass.
 pub(crate) fn run_cases_beside(wasm: &Path, plugin: &Plugin) -> Result<(), CaseFailure> {
     let Some(file) = case_file_of(wasm) else { return Ok(()) };
     let cases = read(&file)?;
     for case in cases.cases() {
-        // What it logs meanwhile is not about a message of anybody's.
+        // The span marks the plugin's log lines as not being about a real message.
         let span = tracing::info_span!("case", plugin = plugin.entry().name, line = case.line());
         let held = span.in_scope(|| run_case(plugin, &cases, case));
         held.map_err(|mismatch| CaseFailure { file: file.clone(), what: mismatch.to_string() })?;
@@ -65,7 +65,7 @@ pub(crate) fn run_cases_beside(wasm: &Path, plugin: &Plugin) -> Result<(), CaseF
     Ok(())
 }
 
-/// Judges one case by an instance of its own, so that no case depends on another.
+/// Runs one case with an instance of its own, so that no case depends on another.
 pub(crate) fn run_case(plugin: &Plugin, file: &CaseFile, case: &Case) -> Result<(), Mismatch> {
     let unjudged = |why: String| Mismatch::unjudged(case, why);
     let entry = plugin.entry();
@@ -75,7 +75,7 @@ pub(crate) fn run_case(plugin: &Plugin, file: &CaseFile, case: &Case) -> Result<
     case.compare(&to_got(&entry.name, dry_run.attempt(&sample)))
 }
 
-/// The plugin as it is configured, but asked about everything, and with more time.
+/// The plugin's entry, but without conditions and with more time.
 fn entry_for(entry: &Entry, config: Value) -> Entry {
     let deadline_ms = Bounded::new(entry.limits.deadline_ms.get().max(MIN_DEADLINE_MS.get()));
     let limits = Limits { deadline_ms, ..entry.limits };
@@ -94,7 +94,7 @@ fn sample(plugin: &Plugin, case: &Case) -> Result<SampleMessage, String> {
     })
 }
 
-/// What an attempt is in the words of a case file.
+/// A dry run's result in the terms of a case file.
 pub(crate) fn to_got(plugin: &str, attempt: DryRunResult) -> Got {
     let Preview { outcome, plugin: _, code, reason, retry_after_ms, body, annotations } = attempt.preview;
     let body: Option<Value> = body.and_then(|text| serde_json::from_str(&text).ok());

@@ -1,4 +1,4 @@
-//! From a directory to plugins that work: read, wrap, compile, start once.
+//! Loads the plugins of a directory: read, compile, start, run the cases.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -26,7 +26,7 @@ use crate::runtime::exports::{Exports, exports};
 use crate::runtime::instance::{InstanceState, Pool, StartError, Template, linker};
 use crate::runtime::ticker::Ticker;
 
-/// Bytes of a `.wasm` file: a JavaScript plugin with its engine has a fifth of it.
+/// Bytes of a `.wasm` file. A JavaScript plugin with its engine has a fifth of it.
 const MAX_WASM_BYTES: u64 = 64 << 20;
 /// Bytes of `plugins.toml`.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
@@ -35,55 +35,46 @@ const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The engine itself does not start.
+    /// The engine does not start.
     #[error("the plugin engine does not start: {0}")]
     Engine(String),
     /// A file or directory cannot be read.
     #[error("{}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    /// `plugins.toml` makes no sense.
+    /// `plugins.toml` is invalid.
     #[error("plugins.toml: {0}")]
     Manifest(String),
-    /// A file is no WebAssembly, or damaged.
+    /// A file is not WebAssembly, or is damaged.
     #[error("plugin {plugin}: {reason}")]
-    Invalid {
-        plugin: String,
-        /// What is wrong with its file.
-        reason: String,
-    },
-    /// A plugin wants what nobody grants.
+    Invalid { plugin: String, reason: String },
+    /// A plugin imports something that is not granted.
     #[error("plugin {plugin}: it imports `{import}`, which is not granted; {}", remedy(import))]
     Import { plugin: String, import: String },
     /// A capability cannot be granted on this machine.
     #[error("plugin {plugin}: {reason}")]
     Grant { plugin: String, reason: String },
-    /// A component without any hook that the gateway calls.
+    /// A component exports no hook that the gateway calls.
     #[error(
         "plugin {plugin}: it exports none of the hooks validate, filter, on-join of `arcyou:gateway@{}`",
         INTERFACE_VERSION
     )]
     NoHook { plugin: String },
-    /// A component that was built for another version of the interface.
+    /// A component was built for another version of the interface.
     #[error(
         "plugin {plugin}: it exports `{export}`, and this gateway knows only `arcyou:gateway@{}`: configure, validate, filter, \
          on-join; build it with the SDK of this gateway, or run the gateway that it was built for",
         INTERFACE_VERSION
     )]
     Version { plugin: String, export: String },
-    /// A plugin refuses its configuration, in its own words.
+    /// A plugin refuses its configuration; the reason is its own.
     #[error("plugin {plugin} refuses its configuration: {reason}")]
     Config { plugin: String, reason: String },
-    /// A plugin does not do what the cases beside its file want.
+    /// A plugin does not pass the cases beside its file.
     #[error("plugin {plugin}: the cases in {failure}")]
     Cases { plugin: String, failure: CaseFailure },
-    /// A file that is not on the list of those that are allowed.
+    /// A file is not on the list of allowed files.
     #[error("plugin {plugin}: {file} is not allowed: its SHA-256 {sha256} is not in `allowed_sha256` of plugins.toml")]
-    NotAllowed {
-        plugin: String,
-        file: String,
-        /// The file's digest.
-        sha256: String,
-    },
+    NotAllowed { plugin: String, file: String, sha256: String },
     /// A plugin does not start.
     #[error("plugin {plugin} does not start: {reason}")]
     Start { plugin: String, reason: String },
@@ -101,16 +92,16 @@ fn remedy(import: &str) -> String {
     }
 }
 
-/// A file as it presents itself.
+/// What can be read from a file without running it.
 #[derive(Debug)]
 pub(crate) struct Inspection {
     pub(crate) bytes: usize,
-    /// Each with whether it is granted.
+    /// The imports, each with whether it is granted.
     pub(crate) imports: Vec<(String, bool)>,
     pub(crate) exports: Vec<String>,
 }
 
-/// Everything that plugins are made with.
+/// Loads plugins, with everything that they share.
 pub(crate) struct Loader {
     compiler: Compiler,
     ticker: Ticker,
@@ -126,12 +117,12 @@ impl Loader {
         Self::with(engine(), cache_dir, body_limits, clock)
     }
 
-    /// The same with other values than those of this process.
+    /// The same loader with another store for plugins' values.
     pub(crate) fn with_kv_store(self, kv: Option<Arc<dyn KvStore>>) -> Self {
         Self { services: Services { kv }, ..self }
     }
 
-    /// For authors: its plugins tell how many instructions they took, and are slower.
+    /// For authors: plugins count their instructions, and are slower.
     pub(crate) fn metered(cache_dir: Option<&Path>, body_limits: BodyLimits, clock: Clock) -> Result<Self, LoadError> {
         Self::with(metered_engine(), cache_dir, body_limits, clock)
     }
@@ -157,7 +148,7 @@ impl Loader {
         Ok(Self { compiler, ticker, linker, recorder: None, body_limits, clock, services: Services::in_memory() })
     }
 
-    /// The same, keeping in this directory what plugins fail on.
+    /// The same loader, which records failed calls in this directory.
     pub(crate) fn with_records_dir(mut self, dir: Option<&Path>) -> Self {
         self.recorder = dir.and_then(|dir| match Recorder::open(dir) {
             Ok(recorder) => Some(recorder),
@@ -174,7 +165,7 @@ impl Loader {
         self
     }
 
-    /// The chain of a directory. Plugins of `running` whose file and entry have not changed go on.
+    /// Loads the chain of a directory. Plugins of `running` whose file and entry have not changed are reused.
     pub(crate) fn load(&self, dir: &Path, running: &[Arc<Plugin>]) -> Result<Chain, LoadError> {
         let text = match read(&dir.join(manifest::FILE_NAME), MAX_MANIFEST_BYTES) {
             Ok(bytes) => Some(String::from_utf8(bytes).map_err(|error| LoadError::Manifest(error.to_string()))?),
@@ -205,14 +196,14 @@ impl Loader {
         Ok(Chain::new(plugins, chain))
     }
 
-    /// One file, wherever it is.
+    /// Loads a single file, which need not be in the plugins directory.
     pub(crate) fn load_file(&self, path: &Path, entry: Entry) -> Result<Plugin, LoadError> {
         let wasm = read(path, MAX_WASM_BYTES)?;
         let origin = Origin { sha256: digest(&wasm), entry };
         self.start_plugin(&wasm, origin)
     }
 
-    /// What can be told about a file without running it.
+    /// Reads what a file contains, without running it.
     pub(crate) fn inspect(&self, path: &Path, grants: &Grants) -> Result<Inspection, LoadError> {
         let wasm = read(path, MAX_WASM_BYTES)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -257,7 +248,7 @@ impl Loader {
         Ok(Plugin::new(pool, origin, version(wasm), self.body_limits, self.clock.clone()))
     }
 
-    /// Compiled code: from the cache, or made now.
+    /// Compiled code, from the cache or compiled now.
     fn load_component(&self, wasm: &[u8], name: &str) -> Result<Component, String> {
         if let Some(component) = self.compiler.cached(wasm) {
             return Ok(component);
@@ -267,8 +258,8 @@ impl Loader {
     }
 }
 
-/// The first interface of the gateway's package that a component exports and this gateway would never call: to leave it
-/// out silently would be to run half of a plugin.
+/// The first interface of the gateway's package that a component exports and that this gateway does not know. Ignoring
+/// it would mean running only half of a plugin.
 fn unknown_export(component: &Component) -> Option<String> {
     let known = |interface: &str| {
         let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
@@ -279,7 +270,7 @@ fn unknown_export(component: &Component) -> Option<String> {
     exports(component).into_iter().find(unknown)
 }
 
-/// Whether a file may be a plugin at all. Asked before anything looks into it.
+/// Checks that a file is allowed, before anything parses it.
 fn check_allowed(allowed: Option<&AllowList>, origin: &Origin) -> Result<(), LoadError> {
     let sha256 = hex(&origin.sha256);
     match allowed {
@@ -290,7 +281,7 @@ fn check_allowed(allowed: Option<&AllowList>, origin: &Origin) -> Result<(), Loa
     }
 }
 
-/// The `.wasm` files of a directory. Hidden ones are somebody's half-written copies.
+/// The `.wasm` files of a directory, except hidden ones, which may be incomplete copies.
 pub(crate) fn wasm_files(dir: &Path) -> Result<Vec<String>, LoadError> {
     let failed = |source| LoadError::Read { path: dir.to_owned(), source };
     let mut files = Vec::new();

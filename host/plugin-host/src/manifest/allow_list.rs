@@ -1,11 +1,11 @@
-//! Which files may be plugins at all.
+//! The list of files that may be plugins.
 
 use std::collections::HashSet;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// `allowed_sha256` in the table `[chain]`: the digests of the files that may be plugins. One list for all, so that a
-/// file that nobody lists, a canary or a renamed one is held to it like any other.
+/// `allowed_sha256` in the table `[chain]`: the digests of the files that may be plugins. One list applies to all
+/// files, including those that `plugins.toml` does not mention, canaries and renamed ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AllowList(HashSet<String>);
 

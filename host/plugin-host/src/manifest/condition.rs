@@ -1,4 +1,4 @@
-//! The table `[plugin.when]`: which messages a plugin is asked about at all, told without a call. Pure.
+//! The table `[plugin.when]`: which messages a plugin is called for, decided without a call. Pure.
 
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Deserializer, de};
@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::runtime::input::HookInput;
 
-/// Bytes of a compiled pattern: a bounded part of the memory of a gateway, and of the time that matching takes.
+/// Limit for a compiled pattern, which bounds the memory it takes and the time that matching takes.
 const PATTERN_BYTES: usize = 1 << 20;
 
-/// All that is set must hold. Nothing set: every message.
+/// Every field that is set must match. With no field set, every message matches.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Condition {
@@ -20,18 +20,18 @@ pub(crate) struct Condition {
     /// The conversation's id begins with one of these; empty: any.
     #[serde(deserialize_with = "prefixes")]
     conversations: Vec<String>,
-    /// The body's JSON text is at least so long, in bytes …
+    /// The minimum length of the body's JSON text, in bytes.
     min_body_bytes: Option<usize>,
-    /// … and at most so long.
+    /// The maximum length of the body's JSON text, in bytes.
     max_body_bytes: Option<usize>,
-    /// The body's JSON text, as the plugin before left it, has a match.
+    /// The body's JSON text, as the plugins before left it, has a match.
     body_matches: Option<Pattern>,
-    /// This share of the conversations, always the same ones.
+    /// A share of the conversations, which is always the same.
     percent: Option<Percent>,
 }
 
 impl Condition {
-    /// Whether `plugin` is to be asked.
+    /// Whether `plugin` is called for this input.
     pub(crate) fn matches(&self, plugin: &str, input: &HookInput<'_>) -> bool {
         let Self { roles, except_roles, conversations, min_body_bytes, max_body_bytes, body_matches, percent } = self;
         (roles.is_empty() || roles.iter().any(|role| role == input.role))
@@ -49,8 +49,8 @@ impl Condition {
 pub(crate) struct Percent(f64);
 
 impl Percent {
-    /// Whether a conversation belongs to the share that is drawn for `salt`: the same answer on every gateway, at any
-    /// time. A larger share holds every smaller one.
+    /// Whether a conversation belongs to the share that `salt` selects. The result is the same on every gateway and at
+    /// any time. A larger share includes every smaller one.
     pub(crate) fn includes(self, salt: &str, conversation: &str) -> bool {
         let digest = Sha256::new().chain_update(salt).chain_update([0]).chain_update(conversation).finalize();
         let drawn = digest.iter().take(4).fold(0_u32, |number, &byte| number << 8 | u32::from(byte));
@@ -69,7 +69,7 @@ impl<'de> Deserialize<'de> for Percent {
     }
 }
 
-/// A regular expression; its text is what it is known by.
+/// A regular expression. Two patterns are equal if their texts are.
 #[derive(Debug, Clone)]
 struct Pattern(Regex);
 
@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-/// Beginnings of ids, in their usual spelling.
+/// Prefixes of UUIDs in lower case with hyphens.
 fn prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let prefixes = Vec::<String>::deserialize(deserializer)?;
     let is_prefix = |text: &String| {

@@ -1,4 +1,4 @@
-//! What becomes of a plugin that keeps failing: the tables `[plugin.breaker]` and `[plugin.rollback]`.
+//! What happens to a plugin that keeps failing: the tables `[plugin.breaker]` and `[plugin.rollback]`.
 
 use serde::Deserialize;
 
@@ -8,14 +8,15 @@ use crate::bounded::Bounded;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct BreakerConfig {
-    /// Failures in a row that open it.
+    /// Consecutive failures that open the breaker.
     pub(crate) failures: Bounded<1, 1_000_000>,
-    /// How long it stays open before one call may try; doubled by each attempt that fails, up to a minute.
+    /// How long the breaker stays open before one call probes the plugin. Each failed probe doubles the time, up to a
+    /// minute.
     pub(crate) cool_down_ms: Bounded<1, 3_600_000>,
 }
 
 impl BreakerConfig {
-    /// For what is asked on purpose, also when it is known to fail.
+    /// For dry runs: the plugin is called even if it keeps failing.
     pub(crate) const NEVER_OPENS: Self = Self { failures: Bounded::new(u32::MAX), cool_down_ms: Bounded::new(1) };
 }
 
@@ -29,13 +30,13 @@ impl Default for BreakerConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RollbackConfig {
-    /// Whether a version that fails is replaced without an operator.
+    /// Whether a failing version is rolled back without an operator.
     pub(crate) enabled: bool,
-    /// How long a new version is watched, and the one before it kept.
+    /// How long a new version is on probation. The version before is kept for that time.
     pub(crate) window_s: Bounded<1, 86_400>,
-    /// Failures are counted over so many calls, again and again.
+    /// The number of calls over which failures are counted, before counting starts again.
     pub(crate) calls: Bounded<1, 1_000_000>,
-    /// More than this share of those calls, in percent, is too many.
+    /// The share of failures among those calls, in percent, above which the version is rolled back.
     pub(crate) failures_percent: Bounded<0, 100>,
 }
 
@@ -46,7 +47,7 @@ impl Default for RollbackConfig {
 }
 
 impl RollbackConfig {
-    /// Failures that may happen within the calls over which they are counted.
+    /// The number of failures that are allowed among `calls`.
     pub(crate) fn allowed_failures(&self) -> u64 {
         u64::from(self.calls.get()) * u64::from(self.failures_percent.get()) / 100
     }

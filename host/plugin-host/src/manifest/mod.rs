@@ -1,4 +1,7 @@
-//! `plugins.toml`: which plugins, in which order, with which limits and configuration.
+//! `plugins.toml`: which plugins are loaded, in which order, with which limits and configuration.
+//!
+//! [`parse`] reads the file. Each plugin becomes an [`entry`], with the [`condition`] on its messages and its
+//! [`failure_policy`]; `before` and `after` set the [`order`]. The [`allow_list`] restricts all files.
 
 mod allow_list;
 mod condition;
@@ -25,30 +28,29 @@ pub(crate) use failure_policy::{BreakerConfig, RollbackConfig};
 
 use order::sorted;
 
-/// The file's name in the plugins directory.
+/// The name of the file in the plugins directory.
 pub(crate) const FILE_NAME: &str = "plugins.toml";
 
-/// What `plugins.toml` says.
+/// The content of `plugins.toml`, validated.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Manifest {
-    /// The plugins in their order, those that are switched off included.
+    /// The plugins in their order, including disabled ones.
     pub(crate) entries: Vec<Entry>,
-    /// For a message's way through all plugins.
     pub(crate) chain: ChainLimits,
-    /// The files that may be plugins; none: all.
+    /// The files that may be plugins. None: all.
     pub(crate) allowed: Option<AllowList>,
 }
 
-/// What the table `[chain]` says of time.
+/// The time limits in the table `[chain]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ChainLimits {
-    /// For all plugins together on one message; a plugin whose turn comes later is not called, and its `on_error`
+    /// For all plugins together on one message. A plugin whose turn comes later is not called, and its `on_error`
     /// decides.
     pub(crate) deadline_ms: Bounded<1, 60_000>,
 }
 
 impl ChainLimits {
-    /// For one plugin that is tried: its own deadline is what counts.
+    /// For dry runs: only the plugin's own deadline applies.
     pub(crate) const UNBOUNDED: Self = Self { deadline_ms: Bounded::new(60_000) };
 
     pub(crate) fn deadline(self) -> Duration {
@@ -62,7 +64,7 @@ impl Default for ChainLimits {
     }
 }
 
-/// The file's shape.
+/// The structure of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ManifestFile {
@@ -123,7 +125,7 @@ struct PluginTable {
     config: toml::Table,
 }
 
-/// The table `[plugin.canary]`: another file that stands in for the plugin's own on some conversations.
+/// The table `[plugin.canary]`: a file that replaces the plugin's own for some conversations.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CanaryTable {
@@ -136,7 +138,7 @@ fn default_true() -> bool {
     true
 }
 
-/// Senders see it, metrics carry it.
+/// Names are restricted, since senders see them and metrics carry them.
 fn plugin_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
     if is_name(&name) { Ok(name) } else { Err(de::Error::custom("a plugin's name has 1 to 64 of A-Z a-z 0-9 _ . -")) }
@@ -146,7 +148,7 @@ pub(crate) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
-/// A file in the directory and nowhere else.
+/// A file directly in the plugins directory.
 fn optional_wasm_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     wasm_file(deserializer).map(Some)
 }
@@ -159,8 +161,8 @@ fn wasm_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Er
     Ok(file)
 }
 
-/// What the manifest says (if there is one) of a directory with these `.wasm` files. Those that it does not mention
-/// come last, by name.
+/// Parses the manifest, if there is one, for a directory with these `.wasm` files. Files that it does not mention come
+/// last, sorted by name.
 pub(crate) fn parse(manifest: Option<&str>, mut files: Vec<String>) -> Result<Manifest, String> {
     let ManifestFile { chain, plugin } =
         toml::from_str(manifest.unwrap_or_default()).map_err(|error| error.to_string())?;
@@ -187,7 +189,7 @@ pub(crate) fn parse(manifest: Option<&str>, mut files: Vec<String>) -> Result<Ma
 }
 
 impl PluginTable {
-    /// One entry, or two while a new version is tried: the canary, and the plugin itself for everybody else.
+    /// One entry. With a canary two: the plugin itself, and the canary.
     fn into_entries(self) -> Result<Vec<Entry>, String> {
         let Self {
             name,
@@ -232,7 +234,7 @@ impl PluginTable {
         };
         let Some(CanaryTable { file, percent }) = canary else { return Ok(vec![entry]) };
         let name = format!("{}.canary", entry.name);
-        // Beside the plugin itself, wherever `before` and `after` put that; both are never asked about one message.
+        // The canary stands right behind the plugin, wherever `before` and `after` put that. No message goes to both.
         let position = Position { after: vec![entry.name.clone()], ..entry.position.clone() };
         let share = Share::Canary(entry.name.clone(), percent);
         let canary = Entry { name, file, position, share, ..entry.clone() };
@@ -240,7 +242,7 @@ impl PluginTable {
     }
 }
 
-/// TOML as JSON; dates become their text.
+/// Converts TOML to JSON. Dates become strings.
 pub(crate) fn toml_to_json(value: toml::Value) -> Result<Json, String> {
     Ok(match value {
         toml::Value::String(text) => Json::String(text),

@@ -1,4 +1,4 @@
-//! What `plugins.toml` may say, and what slips in it are answered with.
+//! What `plugins.toml` may contain, and how mistakes in it are reported.
 
 #![allow(clippy::unwrap_used)]
 

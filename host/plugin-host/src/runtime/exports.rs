@@ -1,4 +1,4 @@
-//! A component's hooks: where they are, and how they are called, at once or on a fiber.
+//! The hooks that a component exports, and calls to them, directly or on a fiber.
 
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, InstancePre};
@@ -8,19 +8,19 @@ use crate::bindings::fiber::exports::arcyou::gateway as on_fiber;
 use crate::bindings::{Hook, Judgement, Message, Rejection, Verdict};
 use crate::capabilities::may_wait;
 
-/// What a component exports.
+/// The names of a component's exports.
 pub(crate) fn exports(component: &Component) -> Vec<String> {
     component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Where a component's hooks are; looked up once. What it does not export, it does not implement.
+/// The indices of a component's hooks, looked up once. A hook that is not exported is not implemented.
 #[derive(Clone)]
 pub(crate) struct Exports {
     configure: Option<configure::GuestIndices>,
     validate: Option<validate::GuestIndices>,
     filter: Option<filter::GuestIndices>,
     on_join: Option<on_join::GuestIndices>,
-    /// The same once more, for a plugin that may have to wait.
+    /// The same hooks, called on a fiber. None if the plugin never waits.
     fiber: Option<FiberExports>,
 }
 
@@ -49,7 +49,7 @@ macro_rules! load_functions {
 }
 
 impl Exports {
-    /// The error says which interface has another shape than it should.
+    /// Fails if an exported interface has the wrong type; the error names it.
     pub(crate) fn find<T: Send + 'static>(pre: &InstancePre<T>) -> wasmtime::Result<Self> {
         let fiber = if may_wait(pre.component()) { Some(FiberExports::find(pre)?) } else { None };
         Ok(Self {
@@ -69,12 +69,12 @@ impl Exports {
         }
     }
 
-    /// Whether the plugin may have to wait, so that it is called on a fiber.
+    /// Whether the plugin may have to wait. It is called on a fiber then.
     pub(crate) fn may_wait(&self) -> bool {
         self.fiber.is_some()
     }
 
-    /// The functions of one instance; their types are checked here.
+    /// The functions of one instance. Their types are checked here.
     pub(crate) fn load<T: Send + 'static>(
         &self,
         store: &mut Store<T>,
@@ -108,13 +108,13 @@ impl FiberExports {
     }
 }
 
-/// What can be called on one instance.
+/// The functions of one instance.
 pub(crate) enum Functions {
     Direct(Direct),
     OnFiber(OnFiber),
 }
 
-/// For a plugin that never waits.
+/// The functions of a plugin that never waits.
 pub(crate) struct Direct {
     configure: Option<configure::Guest>,
     validate: Option<validate::Guest>,
@@ -122,7 +122,7 @@ pub(crate) struct Direct {
     on_join: Option<on_join::Guest>,
 }
 
-/// For a plugin that may have to wait.
+/// The functions of a plugin that may have to wait.
 pub(crate) struct OnFiber {
     configure: Option<on_fiber::configure::Guest>,
     validate: Option<on_fiber::validate::Guest>,
@@ -134,13 +134,13 @@ fn not_implemented() -> wasmtime::Error {
     wasmtime::Error::msg("the plugin does not implement this hook")
 }
 
-/// A decision about a join as the judgement that it is.
+/// A judgement for the decision about a join.
 fn join_judgement(refusal: Option<Rejection>) -> Judgement {
     Judgement { verdict: refusal.map_or(Verdict::Accept, Verdict::Reject), annotations: Vec::new() }
 }
 
 impl Direct {
-    /// The inner error is the plugin's own.
+    /// The inner error is the plugin's own: it refuses its configuration.
     pub(crate) fn configure<T: Send + 'static>(
         &self,
         store: &mut Store<T>,
@@ -149,7 +149,7 @@ impl Direct {
         self.configure.as_ref().map_or(Ok(Ok(())), |guest| guest.call_configure(store, config))
     }
 
-    /// Of a message to the hook `on-join`, only the conversation and the user count.
+    /// Calls a hook. `on-join` uses only the conversation, the user and the role of `message`.
     pub(crate) fn judge<T: Send + 'static>(
         &self,
         store: &mut Store<T>,
@@ -173,7 +173,7 @@ impl Direct {
 }
 
 impl OnFiber {
-    /// As [`Direct::configure`].
+    /// See [`Direct::configure`].
     pub(crate) async fn configure<T: Send + 'static>(
         &self,
         store: &mut Store<T>,
@@ -185,7 +185,7 @@ impl OnFiber {
         }
     }
 
-    /// As [`Direct::judge`].
+    /// See [`Direct::judge`].
     pub(crate) async fn judge<T: Send + 'static>(
         &self,
         store: &mut Store<T>,

@@ -1,4 +1,5 @@
-//! Instances of one plugin, kept warm: each is used by one call at a time, and thrown away at its first fault.
+//! The pool of warm instances of one plugin. Each instance serves one call at a time, and is dropped after its first
+//! fault.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,7 @@ use crate::bindings::{Hook, Judgement, Message};
 use crate::capabilities::{self, GrantedResources, HasCapabilities, InstanceCapabilities, MAX_LINE_BYTES};
 use crate::text::sanitize;
 
-/// What a store carries for its instance.
+/// The data of an instance's store.
 pub(crate) struct InstanceState {
     memory: MemoryLimit,
     capabilities: InstanceCapabilities,
@@ -31,19 +32,19 @@ impl HasCapabilities for InstanceState {
     }
 }
 
-/// The linker with all that may be resources, and nothing else.
+/// A linker with every capability, and nothing else.
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<InstanceState>> {
     let mut linker = Linker::new(engine);
     capabilities::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
-/// Why a plugin has no instance.
+/// Why an instance could not be started.
 #[derive(Debug)]
 pub(crate) enum StartError {
     /// The plugin refuses its configuration, in its own words.
     Config(String),
-    /// It does not run at all.
+    /// The plugin does not start.
     Fault(Fault),
 }
 
@@ -60,7 +61,7 @@ impl StartError {
     }
 }
 
-/// What every instance of a plugin is made from.
+/// Everything that an instance of a plugin is made from.
 #[derive(Clone)]
 pub(crate) struct Template {
     pub(crate) plugin: Arc<str>,
@@ -75,7 +76,7 @@ pub(crate) struct Template {
 }
 
 impl Template {
-    /// A configured instance, counted in `live`.
+    /// Starts and configures an instance, which `live` counts.
     pub(crate) fn instantiate(&self, live: &Arc<LiveInstances>) -> Result<Box<Instance>, StartError> {
         let limits = &self.limits;
         let memory = MemoryLimit::new(limits.memory_bytes(), live.clone());
@@ -86,16 +87,16 @@ impl Template {
         store.set_hostcall_fuel(limits.output_bytes.get() as usize);
         store.set_epoch_deadline(ticks(limits.startup_ms.get()));
         self.ticker.run_for(ticks(limits.startup_ms.get()));
-        // Only counted, and only by an engine that counts; others say that they do not.
+        // Fuel is counted, not limited. An engine that does not count it returns an error, which is ignored.
         let _ = store.set_fuel(u64::MAX);
         let broken = |error: wasmtime::Error| StartError::from_call_error(&error);
         let (functions, configured) = if self.exports.may_wait() {
             store.epoch_deadline_callback(|mut store| match store.data_mut().capabilities.take_wait_ms() {
                 0 => Err(Trap::Interrupt.into()),
-                // Time counts while others are waited for, and should not.
+                // The epoch advances while the plugin waits for others. That time is given back.
                 waited => Ok(UpdateDeadline::Continue(ticks(waited))),
             });
-            // Nothing waits before the first call, so that this ends at once.
+            // Capabilities do not wait before the first call, so this future completes at once.
             let started = self.start_on_fiber(&mut store).now_or_never();
             started.unwrap_or_else(|| Err(wasmtime::Error::msg("it waits while it starts"))).map_err(broken)?
         } else {
@@ -103,7 +104,7 @@ impl Template {
         };
         configured.map_err(|text| StartError::Config(sanitize(&text, MAX_LINE_BYTES).into_owned()))?;
         let used = store.data().memory.used;
-        // Memory never shrinks. What configuration takes is not growth; half of what is left is.
+        // Memory never shrinks. An instance is recycled when it has grown by half of what configuration left free.
         let recycle_above = used + (limits.memory_bytes().saturating_sub(used)) / 2;
         Ok(Box::new(Instance { store, functions, calls: 0, recycle_above }))
     }
@@ -132,7 +133,7 @@ impl Template {
     }
 }
 
-/// One instance and the store that it lives in.
+/// One instance and its store.
 pub(crate) struct Instance {
     store: Store<InstanceState>,
     functions: Functions,
@@ -141,7 +142,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// After an error the instance must be dropped: it was left in the middle of something.
+    /// After an error the instance must be dropped, since the call was interrupted in the middle.
     fn judge(&mut self, ticker: &Ticker, call: HookCall<'_>) -> wasmtime::Result<Judgement> {
         self.begin(call.deadline_ms);
         ticker.run_for(ticks(call.deadline_ms));
@@ -153,10 +154,10 @@ impl Instance {
         answer
     }
 
-    /// The same on a fiber, which waits as any future does. An instance whose call is dropped must be dropped too.
+    /// The same on a fiber. If this future is dropped, the instance must be dropped too.
     async fn judge_on_fiber(&mut self, ticker: &Ticker, call: HookCall<'_>) -> wasmtime::Result<Judgement> {
         self.begin(call.deadline_ms);
-        // What it waits is added to its deadline, each time with a tick to spare.
+        // The time that the call waits is added to its deadline, each time with a tick to spare.
         ticker.run_for(ticks(call.deadline_ms) + 2 * u64::from(call.wall_ms));
         self.store.data_mut().capabilities.begin_waiting_call();
         let answer = match &self.functions {
@@ -182,31 +183,31 @@ impl Instance {
     }
 }
 
-/// What an instance is asked, and how long it may take.
+/// The hook to call, its input, and the time limits of the call.
 pub(crate) struct HookCall<'a> {
     pub(crate) hook: Hook,
     pub(crate) message: Message<'a>,
     pub(crate) deadline_ms: u32,
-    /// By the clock on the wall, for a plugin that may have to wait.
+    /// The limit in wall-clock time, for a plugin that may have to wait.
     pub(crate) wall_ms: u32,
 }
 
-/// What an instance has used.
+/// The resources that an instance has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ResourceUsage {
-    /// Instructions since it began, configuration included; none if its engine does not count them.
+    /// Instructions since the start, including configuration. None if the engine does not count them.
     pub(crate) fuel: Option<u64>,
     /// Bytes of linear memory, which never shrinks.
     pub(crate) memory: usize,
 }
 
-/// The warm instances of one plugin. As many calls as there are threads may run at once; only so many instances stay.
+/// The instances of one plugin. Any number of calls may run at once, but only `limits.instances` instances stay warm.
 pub(crate) struct Pool {
     template: Template,
     #[allow(clippy::vec_box, reason = "each call takes one out and puts it back: a pointer moves, and not all of it")]
     idle: Mutex<Vec<Box<Instance>>>,
     started: AtomicU64,
-    /// One for each call on a fiber that there may be at once.
+    /// One permit for each concurrent call on a fiber.
     fibers: Semaphore,
     live: Arc<LiveInstances>,
 }
@@ -220,7 +221,7 @@ impl Pool {
         Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1), fibers, live })
     }
 
-    /// Whether calls may have to wait, so that they are made by [`Pool::judge_on_fiber`].
+    /// Whether calls may have to wait, so that they must use [`Pool::judge_on_fiber`].
     pub(crate) fn may_wait(&self) -> bool {
         self.template.exports.may_wait()
     }
@@ -229,28 +230,27 @@ impl Pool {
         self.template.exports.has(hook)
     }
 
-    /// How many instances there ever were.
+    /// The number of instances ever started.
     pub(crate) fn instances_started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// The instances that there are now, and the bytes of memory that they hold.
+    /// The number of instances that exist now, and the bytes of their memory.
     pub(crate) fn live(&self) -> (usize, usize) {
         (self.live.instances.load(Ordering::Relaxed), self.live.bytes.load(Ordering::Relaxed))
     }
 
-    /// Lets go of the warm instances; whoever calls again starts new ones.
+    /// Drops the warm instances. Later calls start new ones.
     pub(crate) fn drain(&self) {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         drop(idle);
     }
 
-    /// What its instances are made from.
     pub(crate) fn template(&self) -> &Template {
         &self.template
     }
 
-    /// What the instance that was used last has used; none if it failed, since then it is gone.
+    /// The usage of the instance that was called last. None if that call failed, since the instance is gone then.
     pub(crate) fn last_usage(&self) -> Option<ResourceUsage> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.last().map(|instance| &instance.store).map(|store| ResourceUsage {
@@ -259,7 +259,7 @@ impl Pool {
         })
     }
 
-    /// One call on some instance.
+    /// Calls a hook of any instance.
     pub(crate) fn judge(&self, call: HookCall<'_>) -> Result<Judgement, Fault> {
         let mut instance = self.acquire()?;
         let judged = instance.judge(&self.template.ticker, call);
@@ -268,11 +268,11 @@ impl Pool {
         Ok(judgement)
     }
 
-    /// One call on some instance that may have to wait for others. It takes no thread while it waits.
+    /// Calls a hook of any instance on a fiber. It does not occupy a thread while the plugin waits.
     pub(crate) async fn judge_on_fiber(&self, call: HookCall<'_>) -> Result<Judgement, Fault> {
         let within = Duration::from_millis(u64::from(call.wall_ms));
         let called = async {
-            // Never closed.
+            // The semaphore is never closed.
             let _fiber = self.fibers.acquire().await;
             let mut instance = self.acquire()?;
             let judged = instance.judge_on_fiber(&self.template.ticker, call).await;

@@ -1,34 +1,34 @@
-//! What a plugin may use at most.
+//! Resource limits of a plugin.
 
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::Bounded;
 
-/// The table `[plugin.limits]`: what one plugin may use at most.
+/// The table `[plugin.limits]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
-    /// For one call. Far above what a call takes, since a busy machine's pauses count too.
+    /// For one call. Far above what a call takes, since the pauses of a busy machine count too.
     pub(crate) deadline_ms: Bounded<1, 10_000>,
-    /// For one call of a plugin that waits for others, by the clock on the wall; `deadline_ms` counts only what it
-    /// works.
+    /// For one call of a plugin that may wait, in wall-clock time. `deadline_ms` counts only the time in which it
+    /// computes.
     pub(crate) wall_ms: Bounded<1, 60_000>,
-    /// Calls that wait at once; others wait for their turn, within their time.
+    /// Concurrent calls of a plugin that may wait. More calls queue, within their time limit.
     pub(crate) waiting: Bounded<1, 1_000>,
-    /// For a new instance, its configuration included.
+    /// For starting an instance, including its configuration.
     pub(crate) startup_ms: Bounded<1, 60_000>,
     /// Linear memory of one instance.
     pub(crate) memory_mib: Bounded<1, MAX_MEMORY_MIB>,
-    /// What one call may hand to the gateway: its answer, and each of its log lines.
+    /// Bytes that one call may pass to the gateway: its judgement, and each of its log lines.
     pub(crate) output_bytes: Bounded<1024, { 16 << 20 }>,
-    /// Lines that one call may log; more are counted and dropped.
+    /// Lines that one call may log. More are counted and dropped.
     pub(crate) log_lines: Bounded<0, 10_000>,
     pub(crate) instances: Bounded<1, 256>,
-    /// An instance that has answered so many calls is replaced: small leaks stay small.
+    /// Calls after which an instance is replaced, so that small leaks stay small.
     pub(crate) calls_per_instance: Bounded<1, { u32::MAX }>,
 }
 
-/// The pooling allocator must know it in advance.
+/// The pooling allocator needs this bound in advance.
 pub(crate) const MAX_MEMORY_MIB: u32 = 512;
 
 impl Default for Limits {
@@ -60,6 +60,6 @@ pub(crate) enum Isolation {
     /// For many calls, one after another.
     #[default]
     Warm,
-    /// For one message: nothing that a plugin remembers reaches another message.
+    /// For one call: a plugin cannot carry anything from one message to another.
     Fresh,
 }

@@ -1,4 +1,5 @@
-//! The clock that interrupts plugins: epochs of one millisecond, counted only while somebody may be in a plugin.
+//! The clock that interrupts plugins. It increments the engine's epoch every millisecond, and stops while no plugin is
+//! running.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,15 +8,15 @@ use std::time::Duration;
 
 use wasmtime::{Engine, EngineWeak};
 
-/// One tick of the epoch.
 const TICK: Duration = Duration::from_millis(1);
-/// So many ticks more than was asked for: then a busy gateway need not ask at each call, nor wake a clock that stands
-/// still.
+/// Extra ticks beyond what a caller asks for. A busy gateway then rarely has to extend the time, nor to wake a stopped
+/// clock.
 const SPARE_TICKS: u64 = 100;
-/// A clock that stands still looks so often whether there is an engine still.
+/// How often a stopped clock checks whether its engine still exists.
 const ENGINE_CHECK: Duration = Duration::from_secs(1);
 
-/// The epoch ticks after which a call is over state. One more than the time itself, since the first tick may be near.
+/// The number of epoch ticks after which a call has run out of time. One more than the milliseconds, since the first
+/// tick may come at once.
 pub(crate) fn ticks(ms: u32) -> u64 {
     u64::from(ms) + 1
 }
@@ -27,19 +28,18 @@ pub(crate) struct Ticker {
     thread: Thread,
 }
 
-/// Whoever wants more of the clock says so, and then looks whether it stands still; the clock says that it stands
-/// still, and then looks whether somebody wants more: in one order of all four, one sees the other.
+/// A caller first raises `until`, and then checks `is_stopped`. The clock first sets `is_stopped`, and then checks
+/// `until`. All four are sequentially consistent, so at least one of the two sees the other's write.
 #[derive(Debug, Default)]
 struct TickerState {
-    /// Ticks so far, each counted after the engine counted it.
+    /// Ticks so far. Each is counted after the engine counted it.
     now: AtomicU64,
-    /// The tick before which the clock does not stop.
+    /// The tick before which the clock must not stop.
     until: AtomicU64,
     is_stopped: AtomicBool,
 }
 
 impl Ticker {
-    /// Starts the clock of an engine.
     pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
         let (state, engine) = (Arc::<TickerState>::default(), engine.weak());
         let counted = state.clone();
@@ -47,8 +47,8 @@ impl Ticker {
         Ok(Self { state, thread: thread.thread().clone() })
     }
 
-    /// Keeps the clock going for so many ticks from now on: a deadline that is no further away, and is set already,
-    /// will be reached. While calls are frequent this only reads.
+    /// Keeps the clock running for `ticks` from now on, so that a deadline within them is reached; the caller must have
+    /// set that deadline already. While calls are frequent, this only reads.
     pub(crate) fn run_for(&self, ticks: u64) {
         // The engine may be one tick ahead.
         let until = self.state.now.load(Ordering::SeqCst) + 1 + ticks;
@@ -84,7 +84,7 @@ fn run(weak: &EngineWeak, state: &TickerState) {
 mod tests {
     use super::*;
 
-    /// A loop in WebAssembly ends by its deadline, whether the clock ran before or stood still.
+    /// A loop in WebAssembly ends at its deadline, whether the clock was running or stopped before.
     #[test]
     fn a_clock_that_stood_still_goes_on_with_the_next_call() {
         let engine = Engine::new(wasmtime::Config::new().epoch_interruption(true)).unwrap();

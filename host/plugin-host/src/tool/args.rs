@@ -1,4 +1,4 @@
-//! The plugin that a command is about, and how it is configured.
+//! Arguments that several commands share: the plugin and its configuration, and a message.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,21 +18,21 @@ use crate::loading::loader::LoadError;
 use crate::loading::loader::{Loader, wasm_files};
 use crate::manifest::{self, Entry};
 
-/// Which plugin.
+/// The plugin that a command is about.
 #[derive(Debug, clap::Args)]
 pub(super) struct PluginArgs {
     /// A .wasm file, or a plugin's folder, which is built first
     #[arg(default_value = ".", value_name = "FILE|FOLDER")]
     plugin: PathBuf,
-    /// Its configuration: a TOML file with what stands under [plugin.config] in plugins.toml
+    /// A TOML file with the plugin's configuration, as under [plugin.config] in plugins.toml
     #[arg(long, value_name = "FILE", conflicts_with = "plugins_toml")]
     config: Option<PathBuf>,
-    /// A plugins.toml: the entry for this file says configuration and limits
+    /// A plugins.toml whose entry for this file has configuration and limits
     #[arg(long, value_name = "FILE")]
     plugins_toml: Option<PathBuf>,
 }
 
-/// A message.
+/// A sample message.
 #[derive(Debug, clap::Args)]
 pub(super) struct SampleArgs {
     /// The message's body: a file with a JSON object such as {"text": "hi"}, or - for standard input
@@ -49,14 +49,14 @@ pub(super) struct SampleArgs {
     conversation: Uuid,
 }
 
-/// A file and what is configured for it.
+/// A file and its entry.
 pub(super) struct PluginFile {
     pub(super) wasm: PathBuf,
     pub(super) entry: Entry,
 }
 
 impl PluginArgs {
-    /// The file, built now if it is a folder.
+    /// The file, which is built first if the argument is a folder.
     pub(super) fn resolve(&self) -> anyhow::Result<PluginFile> {
         let wasm = self.wasm()?;
         let file = wasm.file_name().unwrap_or_default().to_string_lossy();
@@ -90,7 +90,7 @@ impl PluginArgs {
 }
 
 impl PluginFile {
-    /// The plugin, as a gateway with this configuration would load it.
+    /// Loads the plugin as a gateway with this configuration would.
     pub(super) fn load(&self, loader: &Loader) -> Result<Plugin, LoadError> {
         loader.load_file(&self.wasm, self.entry.clone())
     }
@@ -111,12 +111,12 @@ impl SampleArgs {
     }
 }
 
-/// What makes plugins as the gateway does.
+/// A loader as the gateway has it.
 pub(super) fn loader() -> Result<Loader, LoadError> {
     Loader::new(default_cache_dir().as_deref(), BodyLimits::default(), Arc::new(Instant::now))
 }
 
-/// The same, counting instructions.
+/// The same, with instructions counted.
 pub(super) fn metered_loader() -> Result<Loader, LoadError> {
     Loader::metered(default_cache_dir().as_deref(), BodyLimits::default(), Arc::new(Instant::now))
 }
@@ -131,7 +131,7 @@ fn read_config(path: &Path) -> anyhow::Result<Value> {
 fn entry_for(path: &Path, file: &str) -> anyhow::Result<Entry> {
     let shown = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("{shown} cannot be read"))?;
-    // What it does not list may be named in it all the same.
+    // `before` and `after` may name files that it does not list.
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let manifest_ =
         manifest::parse(Some(&text), wasm_files(dir)?).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;

@@ -1,4 +1,4 @@
-//! `plugin bench`: what a plugin costs, in time, instructions and memory.
+//! `plugin bench`: the cost of a plugin in time, instructions and memory.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use super::plugin_log::PluginLog;
 use crate::chain::dry_run::{DryRun, SampleMessage};
 use crate::chain::plugin::Plugin;
 
-/// Parts of the measurement; the middle one of them counts, so that a pause of the machine does not.
+/// Rounds of the measurement. The median counts, so that a pause of the machine does not.
 const ROUNDS: usize = 50;
-/// New instances to start.
+/// Instances that are started for the measurement.
 const STARTS: usize = 200;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
@@ -77,7 +77,7 @@ fn dry_run(plugin: &Plugin, plugin_file: &PluginFile) -> anyhow::Result<DryRun> 
     DryRun::new(plugin, plugin_file.entry.clone()).map_err(|error| anyhow!(error.into_fault().text))
 }
 
-/// Nanoseconds of a message by a warm instance, and how many there were.
+/// The median nanoseconds of a message on a warm instance, and the number of messages.
 fn warm(dry_run: &DryRun, sample: &SampleMessage, time: Duration) -> anyhow::Result<(u64, u64)> {
     let (mut rounds, mut messages) = (Vec::with_capacity(ROUNDS), 0);
     for _ in 0..ROUNDS {
@@ -99,7 +99,7 @@ fn warm(dry_run: &DryRun, sample: &SampleMessage, time: Duration) -> anyhow::Res
     Ok((middle(rounds), messages))
 }
 
-/// Nanoseconds of a new instance.
+/// The median nanoseconds for starting an instance.
 fn start(plugin: &Plugin) -> anyhow::Result<u64> {
     let mut times = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
@@ -115,7 +115,7 @@ fn middle(mut times: Vec<u64>) -> u64 {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Instructions of the second and the third message of an instance: the first one sets things up.
+/// The instructions of the second and the third message of an instance. The first one includes setup.
 fn fuel(plugin_file: &PluginFile, sample: &SampleMessage) -> anyhow::Result<String> {
     let plugin = plugin_file.load(&metered_loader()?)?;
     let dry_run = dry_run(&plugin, plugin_file)?;

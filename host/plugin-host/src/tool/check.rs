@@ -1,4 +1,4 @@
-//! `plugin check`: what a plugin is, and whether a gateway would load it.
+//! `plugin check`: a plugin's properties, and whether a gateway would load it.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use crate::loading::cases;
 use crate::loading::loader::{Inspection, Loader};
 use crate::runtime::limits::Limits;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
@@ -68,7 +68,7 @@ fn limits(limits: &Limits) {
     print_field("", format_args!("where it waits, for kv or http: {wall} ms by the clock, {waiting} calls at once"));
 }
 
-/// What the gateway does at its start, one step after the other.
+/// Loads the plugin in the same steps as a gateway.
 fn loads(plugin_file: &PluginFile, loader: &Loader) -> Result<(), String> {
     let plugin = plugin_file.load(loader).map_err(|error| error.to_string())?;
     if let Some(version) = &plugin.provenance().version {

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use arcyou_platform::terminal::print;
 
-/// One line of a report: what, and what there is to say about it.
+/// Prints one line of a report: a label and a text.
 pub(super) fn print_field(what: &str, text: impl Display) {
     print_line(format_args!("{what:<12} {text}"));
 }
 
-/// A line. Whoever reads may have read enough, as `head` does: what is to be done is done all the same.
+/// Prints a line. Errors are ignored: a reader such as `head` may close the pipe, and the command must still finish.
 pub(super) fn print_line(text: impl Display) {
     let _ = print(&text.to_string());
 }
@@ -31,7 +31,7 @@ pub(super) fn kib(bytes: usize) -> String {
     format!("{} KiB", group_digits(bytes.div_ceil(1024) as u64))
 }
 
-/// Paths as one text.
+/// A list of paths, separated by commas.
 pub(super) fn join_paths(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! What plugins log while they are tried.
+//! Collects the log lines of plugins.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,20 +9,20 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// The lines so far, in their order, each with its level.
+/// The lines so far, in order, each with its level.
 #[derive(Clone, Default)]
 pub(super) struct PluginLog(Arc<Mutex<Vec<String>>>);
 
 impl PluginLog {
-    /// From now on collects what plugins log, on whatever thread. Nothing else is logged then: the tools say what
-    /// matters.
+    /// Collects the log lines of plugins on all threads from now on. All other log lines are dropped, since the
+    /// commands report everything themselves.
     pub(super) fn capture() -> anyhow::Result<Self> {
         let lines = Self::default();
         tracing_subscriber::registry().with(lines.clone()).try_init().context("the log is taken")?;
         Ok(lines)
     }
 
-    /// The lines since the last time.
+    /// Removes and returns the lines so far.
     pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

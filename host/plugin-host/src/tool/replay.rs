@@ -1,4 +1,4 @@
-//! `plugin replay`: a failure that a gateway kept, once more, by the code that the gateway runs.
+//! `plugin replay`: reproduces a failure that a gateway recorded, with the gateway's own code.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,15 +15,15 @@ use crate::chain::record::Record;
 use crate::loading::cache::default_cache_dir;
 use crate::loading::loader::Loader;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// A record, as a gateway keeps it in PLUGIN_RECORDS_DIR
+    /// A record, as a gateway writes it to PLUGIN_RECORDS_DIR
     record: PathBuf,
-    /// Another version than the one that failed
+    /// Use this version instead of the one that failed
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
-    /// Ask one instance so often, at most: for failures that need more than one message
+    /// The maximum number of calls to one instance: some failures need more than one message
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     times: u32,
 }

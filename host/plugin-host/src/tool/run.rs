@@ -1,4 +1,4 @@
-//! `plugin run`: one message, and all that there is to know about its judgement.
+//! `plugin run`: judges one message, and reports everything about the call.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use super::plugin_log::PluginLog;
 use crate::chain::dry_run::{DryRun, DryRunResult};
 use crate::chain::preview::Preview;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]

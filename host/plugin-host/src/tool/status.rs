@@ -1,4 +1,4 @@
-//! `plugin status`: how the plugins of a running gateway are doing, asked of its admin address.
+//! `plugin status`: the status of a running gateway's plugins, read from its admin address.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,25 +18,25 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// An answer takes no longer; a gateway that is that busy has other worries.
+/// Limit for the whole exchange.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Bytes of an answer.
+/// Bytes of the response.
 const MAX_ANSWER: usize = 8 << 20;
-/// How much of a text a table shows.
+/// The width of a text in the table.
 const TEXT_WIDTH: usize = 70;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// The gateway's admin address
     #[arg(long, env = "ADMIN_ADDR", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     admin: SocketAddr,
-    /// Everything there is, as JSON
+    /// Print everything as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What a table shows of a plugin.
+/// The fields of a plugin's status that the table shows.
 #[derive(Deserialize)]
 struct Shown {
     plugin: String,
@@ -59,7 +59,7 @@ struct Back {
     reason: String,
 }
 
-/// The plugins stand, or do not: the exit code says whether all of them work.
+/// Prints the status. The exit code says whether all plugins work.
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let Options { admin, json } = *options;
     let asked = tokio::runtime::Handle::current().block_on(timeout(ANSWER_WITHIN, ask(admin)));
@@ -69,7 +69,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let plugins: Vec<Shown> = Deserialize::deserialize(&answer["plugins"]).with_context(shown)?;
     let printed = if json { print(&serde_json::to_string_pretty(&answer)?) } else { tell(&plugins) };
     match printed.map_err(anyhow::Error::from) {
-        // Whoever reads has read enough.
+        // The reader has closed the pipe, which is not an error.
         Err(error) if is_broken_pipe(&error) => {}
         outcome => outcome?,
     }
@@ -123,7 +123,7 @@ fn line(shown: &Shown) -> [String; 10] {
     ]
 }
 
-/// As much of a digest as people compare.
+/// The beginning of a digest, enough for people to compare.
 fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
 }

@@ -1,4 +1,4 @@
-//! `plugin test`: a case file, each case by a new instance.
+//! `plugin test`: runs a case file, each case with a new instance.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,12 +10,12 @@ use super::output::print_line;
 use super::plugin_log::PluginLog;
 use crate::loading::cases;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
     plugin: PluginArgs,
-    /// The cases, if they are not those beside the plugin (name.cases.toml; in a crate cases.toml; or .jsonl)
+    /// The case file; by default the one beside the plugin (name.cases.toml; in a crate cases.toml; or .jsonl)
     #[arg(long, value_name = "FILE")]
     cases: Option<PathBuf>,
 }

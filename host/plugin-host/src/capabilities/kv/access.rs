@@ -1,4 +1,4 @@
-//! One plugin's use of the store, within its limits.
+//! An instance's access to the store, within its plugin's limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use crate::bindings::host::kv::{Error, Host};
 use crate::bounded::Bounded;
 use crate::capabilities::wait_time::WaitTime;
 
-/// What is forgotten at the latest.
+/// The longest time to live.
 const MAX_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The table `[plugin.kv]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct KvLimits {
-    /// Calls that one call of a hook may make.
+    /// Calls to the store that one call of a hook may make.
     pub(crate) calls: Bounded<1, 10_000>,
     pub(crate) key_bytes: Bounded<1, 4096>,
     pub(crate) value_bytes: Bounded<1, { 1 << 20 }>,
@@ -29,7 +29,7 @@ impl Default for KvLimits {
     }
 }
 
-/// Where the values of one plugin are, and how it may use them.
+/// The store and the limits of one plugin.
 #[derive(Clone)]
 pub(in crate::capabilities) struct KvResource {
     pub(in crate::capabilities) store: Arc<dyn KvStore>,
@@ -39,10 +39,10 @@ pub(in crate::capabilities) struct KvResource {
 
 /// One instance's access to its plugin's values.
 pub(crate) struct KvAccess {
-    /// None: not granted, so that the plugin cannot even import it.
+    /// None if the capability is not granted. The plugin cannot even import it then.
     grant: Option<KvResource>,
     calls_left: u32,
-    /// No call of a hook has begun yet: while an instance is configured nothing may wait.
+    /// Whether no hook has been called yet. An instance must not wait while it is configured.
     configuring: bool,
     pub(in crate::capabilities) waited: WaitTime,
 }
@@ -58,7 +58,8 @@ impl KvAccess {
         self.calls_left = self.grant.as_ref().map_or(0, |grant| grant.limits.calls.get());
     }
 
-    /// The grant and the key as the store has it, if this call may ask at all: plugins do not see one another's keys.
+    /// Checks the quota and the key. Returns the store's key, which has the plugin's name in front: plugins do not see
+    /// each other's keys.
     fn admit(&mut self, key: &str) -> Result<(&KvResource, String, &mut WaitTime), Error> {
         let grant = self.grant.as_ref().filter(|_| !self.configuring).ok_or(Error::Unavailable)?;
         self.calls_left = self.calls_left.checked_sub(1).ok_or(Error::Quota)?;

@@ -1,4 +1,4 @@
-//! Values in this process: for `dev`, for the command line, and for messages that nobody sent.
+//! Values in this process: for `dev`, for the command line, and for dry runs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +8,10 @@ use async_trait::async_trait;
 
 use super::store::{KvError, KvStore};
 
-/// Keys of all plugins together; then the expired ones are looked for.
+/// Limit for the keys of all plugins together. Expired keys are removed when it is reached.
 const MAX_KEYS: usize = 100_000;
 
-/// Values that end with the process.
+/// Values that are lost when the process ends.
 #[derive(Debug, Default)]
 pub struct MemoryKv(Mutex<HashMap<String, StoredValue>>);
 
@@ -22,7 +22,7 @@ struct StoredValue {
 }
 
 impl MemoryKv {
-    /// Works on what has not expired.
+    /// Calls `work` with the entries, after removing `key` if it has expired.
     fn with_live_entries<T>(&self, key: &str, work: impl FnOnce(&mut HashMap<String, StoredValue>, Instant) -> T) -> T {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! Values in Redis, where all gateways see them.
+//! Values in Redis, which all gateways share.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use redis::{FromRedisValue, Pipeline, RedisError};
 
 use super::store::{KvError, KvStore};
 
-/// For Redis to answer. A plugin waits for it, and a sender waits for the plugin.
+/// How long a reply of Redis may take. A plugin waits for it, and a sender waits for the plugin.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Values in one Redis (not in a Redis Cluster, whose keys are spread over nodes).
+/// Values in a single Redis. A Redis Cluster does not work, since it spreads keys over nodes.
 pub struct RedisKv(RedisLink);
 
 impl RedisKv {
-    /// Connects when it is first needed, and again whenever it has to.
+    /// Connects on first use, and reconnects when necessary.
     pub fn new(url: &RedisUrl) -> Result<Self, RedisUrlError> {
         RedisLink::new(url, "plugins' values", REPLY_TIMEOUT).map(Self)
     }
@@ -29,7 +29,7 @@ impl RedisKv {
     }
 }
 
-/// Redis has no code of its own for that.
+/// Redis has no error code for this case, so the error's text must tell.
 fn is_number_error(error: &RedisError) -> bool {
     let errors = error.clone().into_server_errors();
     let texts = errors.iter().flat_map(|errors| errors.iter()).filter_map(|(_, error)| error.details());
@@ -56,7 +56,8 @@ impl KvStore for RedisKv {
         Ok(found > 0)
     }
 
-    // The first command makes the key with its time to live unless it is there, the second one leaves that time alone.
+    // The first command creates the key with its time to live if it does not exist. The second one does not change the
+    // time to live.
     async fn increment(&self, key: &str, by: i64, ttl: Duration) -> Result<i64, KvError> {
         let mut pipeline = redis::pipe();
         pipeline.atomic().cmd("SET").arg(key).arg(0).arg("PX").arg(ms(ttl)).arg("NX").ignore();

@@ -1,33 +1,34 @@
-//! What a store of values must do.
+//! The interface of a store of values.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-/// Where plugins' values are. Every call is atomic, and answers soon: a store that is away says so instead of waiting
-/// for it.
+/// Stores plugins' values. Every call is atomic. A call fails quickly while the store is unreachable, instead of
+/// waiting for it to return.
 #[async_trait]
 pub trait KvStore: Send + Sync {
-    /// The value of a key that is set and has not expired.
+    /// The value of a key, unless it has expired.
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KvError>;
 
-    /// Sets a key for a while.
+    /// Sets a key, which expires after `ttl`.
     async fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), KvError>;
 
-    /// Forgets a key; whether there was one.
+    /// Deletes a key. Returns whether it existed.
     async fn delete(&self, key: &str) -> Result<bool, KvError>;
 
-    /// Adds to a number. One that is not there is zero and gets this time to live; one that is there keeps its own.
+    /// Adds to a number and returns the sum. A missing key counts as zero and expires after `ttl`; an existing key
+    /// keeps its time to live.
     async fn increment(&self, key: &str, by: i64, ttl: Duration) -> Result<i64, KvError>;
 }
 
-/// Why a [`KvStore`] did nothing.
+/// Why a [`KvStore`] did not carry out a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KvError {
-    /// It cannot be reached, or has no room; the text is for the operator.
+    /// The store is unreachable or full. The text is for the operator.
     #[error("the plugins' values cannot be reached: {0}")]
     Unavailable(String),
-    /// The value is no number, or the sum is none.
+    /// The value is not a number, or the sum overflows.
     #[error("the value is no number that can be incremented")]
     NotANumber,
 }

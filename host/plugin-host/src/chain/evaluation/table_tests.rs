@@ -1,4 +1,4 @@
-//! The table of all combinations in the SDK's guide is what the evaluate does, and it is whole.
+//! The table of all combinations in the SDK's guide matches the evaluation, and it is complete.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ const REPLACED: &str = "{\"n\":1}";
 
 type Worded = (&'static str, fn() -> HookResult);
 
-/// What a plugin may answer, each with the word that the table has for it.
+/// Every result of a hook, with the table's word for it.
 const ANSWERS: [Worded; 8] = [
     ("go on", || judged(CheckedVerdict::Accept, vec![])),
     ("go on", || judged(CheckedVerdict::Accept, vec![("key".into(), "value".into())])),
@@ -35,7 +35,7 @@ fn judged(verdict: CheckedVerdict, annotations: Vec<(String, String)>) -> HookRe
     HookResult::Judged(CheckedJudgement { verdict, annotations })
 }
 
-/// A validator or a filter; a validator has a second answer for a replaced body.
+/// A validator or a filter. A validator has a second result for a replaced body.
 struct Plugin<'a> {
     provenance: Arc<Provenance>,
     hook: Hook,
@@ -58,7 +58,7 @@ impl Judge for Plugin<'_> {
     }
 }
 
-/// The rows of the table, without its head.
+/// The rows of the table, without its header.
 fn rows() -> Vec<[&'static str; 5]> {
     let guide = include_str!("../../../../../plugin-sdk/README.md");
     let table = guide.lines().skip_while(|line| !line.starts_with("| validators, first |")).skip(2);
@@ -67,7 +67,7 @@ fn rows() -> Vec<[&'static str; 5]> {
     table.take_while(|line| line.starts_with('|')).map(|line| cells(line).try_into().unwrap()).collect()
 }
 
-/// What became of it, in the words of the table.
+/// The decision, in the words of the table.
 fn told(decision: &Decision) -> [String; 2] {
     let body = if decision.replacement.is_some() { "as replaced" } else { "as it came" };
     let outcome = match &decision.disposition {

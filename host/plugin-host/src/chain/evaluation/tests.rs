@@ -1,4 +1,4 @@
-//! The evaluate against a model, and the checks on what plugins answer.
+//! The evaluation against a model, and the checks of plugins' judgements.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ enum Act {
     Hold,
     Pass,
     Fail,
-    /// Accepts the original and refuses whatever came out of a filter.
+    /// Accepts the original body and rejects any replacement.
     RejectReplaced,
 }
 
@@ -106,7 +106,7 @@ fn chain() -> impl Strategy<Value = Vec<Scripted>> {
     })
 }
 
-/// The rules once more, as plainly as can be: the list of calls that must happen, and how it ends.
+/// The rules once more, as plainly as possible: the list of calls that must happen, and the result.
 fn model(chain: &[Scripted]) -> (Vec<(usize, Hook, String)>, Disposition, Option<usize>) {
     let (mut calls, mut seen, mut decided) = (Vec::new(), "{}".to_owned(), None);
     for pass in 0..3 {
@@ -169,14 +169,14 @@ proptest! {
         }
         prop_assert_eq!(&decision.disposition, &disposition);
         prop_assert_eq!(decision.by(), decided.map(|index| &chain[index].provenance));
-        // What stands was accepted, as it is, by every validator that did not fail.
+        // A body that is stored was accepted by every validator that did not fail.
         let last = decision.replacement.as_ref().map_or("{}", |replacement| replacement.body.as_str());
         if decision.disposition == Disposition::Accepted {
             for plugin in chain.iter().filter(|plugin| plugin.has(Hook::Validate)) {
                 prop_assert!(calls.contains(&(plugin.index, Hook::Validate, last.to_owned())));
             }
         }
-        // Each plugin says a thing once, and last about what it saw last.
+        // Each plugin has one annotation per key.
         for (at, note) in decision.annotations.iter().enumerate() {
             prop_assert!(!decision.annotations[at + 1..].iter().any(|later| later.plugin == note.plugin && later.key == note.key));
         }
