@@ -288,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_spelt_as_urls_spell_them() {
+    fn hosts_are_normalised_as_in_urls() {
         assert_eq!(normalize_host("Moderation.Example.com").unwrap(), "moderation.example.com");
         assert_eq!(normalize_host("example.com:80").unwrap(), "example.com:80");
         assert_eq!(normalize_host("[::1]:8080").unwrap(), "[::1]:8080");
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn private_networks_are_told_apart() {
+    fn private_networks_are_recognised() {
         for private in [
             "127.0.0.1",
             "10.1.2.3",

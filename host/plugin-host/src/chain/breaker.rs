@@ -12,7 +12,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// The state of an open breaker.
 #[derive(Debug, Clone, Copy)]
 struct Open {
-    next_trial: Instant,
+    next_probe: Instant,
     cool_down: Duration,
 }
 
@@ -59,11 +59,11 @@ impl Breaker {
         }
         match &mut *self.open() {
             None => true,
-            Some(open) if now >= open.next_trial => {
+            Some(open) if now >= open.next_probe => {
                 // Schedules the next probe as if this one failed. If it succeeds, the schedule does not matter; if it
                 // is never reported, the next probe still comes.
                 open.cool_down = (open.cool_down * 2).min(LONGEST.max(self.cool_down()));
-                open.next_trial = now + open.cool_down;
+                open.next_probe = now + open.cool_down;
                 true
             }
             Some(_) => false,
@@ -90,7 +90,7 @@ impl Breaker {
             return false;
         }
         let cool_down = self.cool_down();
-        *open = Some(Open { next_trial: now + cool_down, cool_down });
+        *open = Some(Open { next_probe: now + cool_down, cool_down });
         self.is_open.store(true, Ordering::Release);
         true
     }
@@ -122,19 +122,19 @@ mod tests {
     }
 
     #[test]
-    fn closes_after_a_trial_that_goes_well() {
+    fn closes_after_a_successful_probe() {
         let (breaker, now) = (breaker(1), Instant::now());
         assert!(breaker.failed(now));
         assert!(!breaker.permits(now + SECOND / 2));
         assert!(breaker.permits(now + SECOND));
-        assert!(!breaker.permits(now + SECOND), "one dry_run at a time");
+        assert!(!breaker.permits(now + SECOND), "one probe at a time");
         assert!(breaker.succeeded());
         assert_eq!(breaker.state(), BreakerState::Closed);
         assert!(breaker.permits(now + SECOND) && breaker.permits(now + SECOND));
     }
 
     #[test]
-    fn waits_longer_after_each_failed_trial_within_a_bound() {
+    fn waits_longer_after_each_failed_probe_within_a_bound() {
         let (breaker, mut now) = (breaker(1), Instant::now());
         breaker.failed(now);
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_trial_is_not_the_last() {
+    fn a_probe_that_is_never_reported_is_not_the_last() {
         let (breaker, now) = (breaker(1), Instant::now());
         breaker.failed(now);
         assert!(breaker.permits(now + SECOND));

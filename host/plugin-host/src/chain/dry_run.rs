@@ -1,4 +1,4 @@
-//! Dry runs: plugins judge sample messages, for authors and before a version is used. No result has an effect.
+//! Dry runs: plugins judge sample messages, for authors and before a version is usage. No result has an effect.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,9 +44,9 @@ pub(crate) struct DryRunResult {
     pub(crate) preview: Preview,
     /// The kind and the text of the fault, if the plugin failed.
     pub(crate) failure: Option<String>,
-    pub(crate) took: Duration,
+    pub(crate) elapsed: Duration,
     /// The usage of its instance so far. None if the plugin failed.
-    pub(crate) used: Option<ResourceUsage>,
+    pub(crate) usage: Option<ResourceUsage>,
 }
 
 impl DryRun {
@@ -66,19 +66,19 @@ impl DryRun {
     }
 
     /// The same, with the fault, the time and the resources.
-    pub(crate) fn attempt(&self, sample: &SampleMessage) -> DryRunResult {
+    pub(crate) fn run(&self, sample: &SampleMessage) -> DryRunResult {
         let failures = self.plugin.status().failures;
         let started = Instant::now();
         let preview = self.preview(sample);
-        let took = started.elapsed();
+        let elapsed = started.elapsed();
         let status = self.plugin.status();
         let failure = status.last_failure.filter(|_| status.failures > failures);
-        let used = self.plugin.pool().last_usage().filter(|_| failure.is_none());
-        DryRunResult { preview, failure, took, used }
+        let usage = self.plugin.pool().last_usage().filter(|_| failure.is_none());
+        DryRunResult { preview, failure, elapsed, usage }
     }
 
     /// Calls one hook with an input from a recorded call. Returns the fault, if the call fails.
-    pub(crate) fn ask(&self, hook: Hook, input: &HookInput<'_>) -> Option<Fault> {
+    pub(crate) fn call_hook(&self, hook: Hook, input: &HookInput<'_>) -> Option<Fault> {
         let failures = self.plugin.status().failures;
         if self.plugin.may_wait() {
             block_on_new_thread(self.plugin.judge_on_fiber(hook, input));

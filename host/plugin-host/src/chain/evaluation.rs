@@ -242,8 +242,8 @@ impl<'a, J: Judge> Evaluation<'a, J> {
     /// Calls all judges, one after the other, without waiting.
     pub(crate) fn run(mut self) -> Decision {
         while let Some((judge, hook)) = self.next_judge() {
-            let (answer, now) = judge.judge(hook, &self.input());
-            self.apply(judge, answer, now);
+            let (result, now) = judge.judge(hook, &self.input());
+            self.apply(judge, result, now);
         }
         self.into_decision()
     }
@@ -274,9 +274,9 @@ impl<'a, J: Judge> Evaluation<'a, J> {
     }
 
     /// Applies the result of the last judge.
-    pub(crate) fn apply(&mut self, judge: &J, answer: HookResult, now: Option<Instant>) {
+    pub(crate) fn apply(&mut self, judge: &J, result: HookResult, now: Option<Instant>) {
         self.input.now = now;
-        self.ended = self.decision.apply(judge, answer).is_break();
+        self.ended = self.decision.apply(judge, result).is_break();
     }
 
     pub(crate) fn into_decision(self) -> Decision {
@@ -285,9 +285,9 @@ impl<'a, J: Judge> Evaluation<'a, J> {
 }
 
 impl Decision {
-    fn apply<J: Judge>(&mut self, judge: &J, answer: HookResult) -> ControlFlow<()> {
+    fn apply<J: Judge>(&mut self, judge: &J, result: HookResult) -> ControlFlow<()> {
         let by = judge.provenance();
-        let judged = match answer {
+        let judged = match result {
             HookResult::Judged(judged) => judged,
             HookResult::Passed => return ControlFlow::Continue(()),
             HookResult::Failed => return self.end(Disposition::Failed { by: by.clone() }),
@@ -318,7 +318,5 @@ impl Decision {
     }
 }
 
-#[cfg(test)]
-mod table_tests;
 #[cfg(test)]
 mod tests;

@@ -67,7 +67,7 @@ impl Chain {
     }
 
     /// A chain of other plugins with the same limits.
-    pub(crate) fn with(&self, plugins: Vec<Arc<Plugin>>) -> Self {
+    pub(crate) fn with_plugins(&self, plugins: Vec<Arc<Plugin>>) -> Self {
         Self::new(plugins, self.limits)
     }
 
@@ -91,22 +91,22 @@ impl Chain {
     pub async fn judge(&self, message: Candidate<'_>) -> Decision {
         if self.may_wait {
             // Boxed, since it is rare, and every socket pays for the size of this future.
-            return Box::pin(self.judge_waiting(message)).await;
+            return Box::pin(self.judge_async(message)).await;
         }
-        self.judge_at_once(message)
+        self.judge_sync(message)
     }
 
-    fn judge_at_once(&self, message: Candidate<'_>) -> Decision {
-        let mut space = NO_TEXTS;
-        let ids = id_texts(&mut space, message.conversation, message.sender);
+    fn judge_sync(&self, message: Candidate<'_>) -> Decision {
+        let mut buffers = EMPTY_ID_BUFFERS;
+        let ids = encode_ids(&mut buffers, message.conversation, message.sender);
         Evaluation::of_message(&self.plugins, &self.input(ids, message.role, message.body.as_str())).run()
     }
 
-    async fn judge_waiting(&self, message: Candidate<'_>) -> Decision {
-        let mut space = NO_TEXTS;
-        let ids = id_texts(&mut space, message.conversation, message.sender);
+    async fn judge_async(&self, message: Candidate<'_>) -> Decision {
+        let mut buffers = EMPTY_ID_BUFFERS;
+        let ids = encode_ids(&mut buffers, message.conversation, message.sender);
         let input = self.input(ids, message.role, message.body.as_str());
-        self.wait_for(Evaluation::of_message(&self.plugins, &input)).await
+        self.evaluate_async(Evaluation::of_message(&self.plugins, &input)).await
     }
 
     /// Judges a join. A join has no body: conditions on the body see an empty text.
@@ -114,10 +114,10 @@ impl Chain {
         if !self.on_join {
             return Admission::Allowed;
         }
-        let mut space = NO_TEXTS;
-        let ids = id_texts(&mut space, conversation, user);
+        let mut buffers = EMPTY_ID_BUFFERS;
+        let ids = encode_ids(&mut buffers, conversation, user);
         let input = self.input(ids, role, "");
-        match self.wait_for(Evaluation::of_join(&self.plugins, &input)).await.disposition {
+        match self.evaluate_async(Evaluation::of_join(&self.plugins, &input)).await.disposition {
             Disposition::Rejected(rejection) => Admission::Refused(rejection),
             Disposition::Failed { by } => Admission::Failed { by },
             Disposition::Accepted | Disposition::Held { .. } | Disposition::Discarded { .. } => Admission::Allowed,
@@ -129,10 +129,10 @@ impl Chain {
     pub fn preview(&self, conversation: Uuid, sender: Uuid, role: &str, body: &Body) -> Preview {
         let message = Candidate { conversation, sender, role, body };
         if !self.may_wait {
-            return self.judge_at_once(message).into();
+            return self.judge_sync(message).into();
         }
         // Without a thread or a runtime, nothing can be said about the message.
-        let decision = block_on_new_thread(self.judge_waiting(message));
+        let decision = block_on_new_thread(self.judge_async(message));
         decision.map_or_else(|| Preview { outcome: "failed", ..Preview::default() }, Preview::from)
     }
 
@@ -143,25 +143,25 @@ impl Chain {
     }
 
     /// Calls all judges, one after the other, waiting for those that wait.
-    async fn wait_for(&self, mut evaluation: Evaluation<'_, Arc<Plugin>>) -> Decision {
+    async fn evaluate_async(&self, mut evaluation: Evaluation<'_, Arc<Plugin>>) -> Decision {
         while let Some((plugin, hook)) = evaluation.next_judge() {
             let input = evaluation.input();
-            let (answer, now) =
+            let (result, now) =
                 if plugin.may_wait() { plugin.judge_on_fiber(hook, &input).await } else { plugin.judge(hook, &input) };
-            evaluation.apply(plugin, answer, now);
+            evaluation.apply(plugin, result, now);
         }
         evaluation.into_decision()
     }
 }
 
 /// Buffers for the texts of two ids.
-type IdTexts = [[u8; Hyphenated::LENGTH]; 2];
+type IdBuffers = [[u8; Hyphenated::LENGTH]; 2];
 
-const NO_TEXTS: IdTexts = [[0; Hyphenated::LENGTH]; 2];
+const EMPTY_ID_BUFFERS: IdBuffers = [[0; Hyphenated::LENGTH]; 2];
 
 /// The texts of both ids, in lower case with hyphens.
-fn id_texts(space: &mut IdTexts, conversation: Uuid, sender: Uuid) -> [&str; 2] {
-    let [first, second] = space;
+fn encode_ids(buffers: &mut IdBuffers, conversation: Uuid, sender: Uuid) -> [&str; 2] {
+    let [first, second] = buffers;
     [conversation.as_hyphenated().encode_lower(first), sender.as_hyphenated().encode_lower(second)]
 }
 

@@ -33,7 +33,7 @@ pub(crate) struct Plugin {
     pool: Pool,
     /// One for each hook, so that the success of a plugin's validator does not hide that its filter fails.
     breakers: [Breaker; 3],
-    plugin_metrics: PluginMetrics,
+    metrics: PluginMetrics,
     body_limits: BodyLimits,
     clock: Clock,
     counters: PluginCounters<5>,
@@ -68,7 +68,7 @@ impl Plugin {
             provenance: Arc::new(provenance),
             pool,
             breakers: Hook::ALL.map(|_| Breaker::new(origin.entry.breaker)),
-            plugin_metrics: PluginMetrics::new(&name),
+            metrics: PluginMetrics::new(&name),
             body_limits,
             clock,
             counters: PluginCounters::new(),
@@ -140,8 +140,8 @@ impl Plugin {
         let entry = Entry { breaker: BreakerConfig::NEVER_OPENS, ..entry };
         let resources =
             GrantedResources::new(&entry.name, &entry.grants, &Services::in_memory()).map_err(StartError::Config)?;
-        let sibling = metrics::with_local_recorder(&metrics::NoopRecorder, || self.start_copy(entry, resources))?;
-        Ok(Self { recorder: None, ..sibling })
+        let copy = metrics::with_local_recorder(&metrics::NoopRecorder, || self.start_copy(entry, resources))?;
+        Ok(Self { recorder: None, ..copy })
     }
 
     /// The same code with another entry, as a plugin of the chain.
@@ -191,7 +191,7 @@ impl Plugin {
     fn record_fault(&self, hook: Hook, fault: Fault, now: Instant) -> CallResult {
         let Fault { kind, text } = &fault;
         tracing::warn!(plugin = self.name(), hook = hook.name(), kind = kind.name(), "plugin failed: {text}");
-        self.plugin_metrics.failures[*kind as usize].increment(1);
+        self.metrics.failures[*kind as usize].increment(1);
         self.counters.count_failure(*kind);
         let opened = self.breakers[hook as usize].failed(now);
         // A plugin on probation is rolled back instead.
@@ -201,7 +201,7 @@ impl Plugin {
                 hook = hook.name(),
                 "the plugin keeps failing and is left alone for a while"
             );
-            self.plugin_metrics.breaker_open.set(1.0);
+            self.metrics.breaker_open.set(1.0);
         }
         *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
         if opened { CallResult::FailedAndOpened } else { CallResult::Failed }
@@ -217,7 +217,7 @@ impl Plugin {
 
     /// The result of a plugin that is not called.
     fn skip(&self) -> HookResult {
-        self.plugin_metrics.skipped.increment(1);
+        self.metrics.skipped.increment(1);
         self.skipped.fetch_add(1, Ordering::Relaxed);
         self.on_error_result()
     }
@@ -281,10 +281,10 @@ impl Judge for Arc<Plugin> {
             Ok(permit) => {
                 let annotations = annotations(input);
                 let call = call(hook, input, &annotations, permit.within);
-                let called = self.blocking.call(|| self.pool.judge(call));
+                let called = self.blocking.run(|| self.pool.judge(call));
                 self.finish_call(hook, input, &permit, called)
             }
-            Err(answer) => (answer, input.now),
+            Err(result) => (result, input.now),
         }
     }
 }
@@ -299,7 +299,7 @@ impl Plugin {
     pub(crate) async fn judge_on_fiber(&self, hook: Hook, input: &HookInput<'_>) -> (HookResult, Option<Instant>) {
         let permit = match self.permit_call(hook, input) {
             Ok(permit) => permit,
-            Err(answer) => return (answer, input.now),
+            Err(result) => return (result, input.now),
         };
         let annotations = annotations(input);
         let called = self.pool.judge_on_fiber(call(hook, input, &annotations, permit.within)).await;
@@ -330,16 +330,16 @@ impl Plugin {
         let judged = called.and_then(|judgement| check_judgement(hook, judgement, &self.body_limits));
         let ended = self.now();
         let took = ended.saturating_duration_since(permit.started);
-        self.plugin_metrics.seconds[hook as usize].record(took);
-        self.blocking.note(took);
-        let answer = match judged {
+        self.metrics.seconds[hook as usize].record(took);
+        self.blocking.record(took);
+        let result = match judged {
             Ok(judged) => {
-                self.plugin_metrics.verdicts[hook as usize][verdict_index(&judged.verdict)].increment(1);
+                self.metrics.verdicts[hook as usize][verdict_index(&judged.verdict)].increment(1);
                 self.counters.count_verdict(verdict_index(&judged.verdict));
                 self.observer.notify(CallResult::Answered, ended);
                 if self.breakers[hook as usize].succeeded() {
                     tracing::info!(plugin = self.name(), hook = hook.name(), "the plugin behaves again");
-                    self.plugin_metrics.breaker_open.set(if self.is_open() { 1.0 } else { 0.0 });
+                    self.metrics.breaker_open.set(if self.is_open() { 1.0 } else { 0.0 });
                 }
                 self.effective_result(hook, judged, input)
             }
@@ -353,12 +353,12 @@ impl Plugin {
                 if let Some(recorder) = &self.recorder {
                     recorder.record(&self.recorded_plugin(), hook, input, &fault);
                 }
-                let result = self.record_fault(hook, fault, ended);
-                self.observer.notify(result, ended);
+                let call_result = self.record_fault(hook, fault, ended);
+                self.observer.notify(call_result, ended);
                 self.on_error_result()
             }
         };
-        (answer, Some(ended))
+        (result, Some(ended))
     }
 }
 

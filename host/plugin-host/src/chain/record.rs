@@ -89,8 +89,8 @@ pub(crate) struct RecordedMessage {
 }
 
 impl Record {
-    fn new(subject: &RecordedPlugin<'_>, file: PathBuf, hook: Hook, input: &HookInput<'_>, fault: &Fault) -> Self {
-        let RecordedPlugin { provenance: by, entry, body_limits: BodyLimits { max_bytes, max_depth } } = *subject;
+    fn new(plugin: &RecordedPlugin<'_>, file: PathBuf, hook: Hook, input: &HookInput<'_>, fault: &Fault) -> Self {
+        let RecordedPlugin { provenance: by, entry, body_limits: BodyLimits { max_bytes, max_depth } } = *plugin;
         let Entry { limits, isolation, config, grants, .. } = entry;
         let (grants, kv, http) = grants.parts();
         let annotation =
@@ -188,8 +188,8 @@ pub(crate) struct PluginRecorder {
 }
 
 impl PluginRecorder {
-    pub(crate) fn record(&self, subject: &RecordedPlugin<'_>, hook: Hook, input: &HookInput<'_>, fault: &Fault) {
-        let record = Record::new(subject, self.file.clone(), hook, input, fault);
+    pub(crate) fn record(&self, plugin: &RecordedPlugin<'_>, hook: Hook, input: &HookInput<'_>, fault: &Fault) {
+        let record = Record::new(plugin, self.file.clone(), hook, input, fault);
         if self.recorder.0.try_send(record).is_err() {
             metrics::counter!("arcyou_plugin_records_dropped_total").increment(1);
         }
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_records_make_way_and_other_files_stay() {
+    fn the_oldest_records_are_deleted_and_other_files_stay() {
         let dir = tempfile::tempdir().unwrap();
         let count = || fs::read_dir(dir.path()).unwrap().count();
         fs::write(dir.path().join("mine.txt"), "").unwrap();

@@ -76,7 +76,7 @@ mod tests {
         /// The version fails exactly at the first call with one failure too many among the calls that are counted
         /// together.
         #[test]
-        fn a_version_goes_exactly_when_it_fails_too_often(
+        fn a_version_fails_exactly_when_it_has_one_failure_too_many(
             calls in 1_u32..30, percent in 0_u32..=100, outcomes in prop::collection::vec(any::<bool>(), 0..200)
         ) {
             let now = Instant::now();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_would_rest_goes_at_once() {
+    fn a_version_whose_breaker_opens_fails_at_once() {
         let now = Instant::now();
         let mut probation = Probation::new(config(100, 50), now);
         assert_eq!(probation.record(CallResult::Failed, now), ProbationStatus::OnProbation);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_done_well_for_long_enough_is_proven() {
+    fn a_version_is_proven_when_its_probation_ends() {
         let now = Instant::now();
         let mut probation = Probation::new(config(100, 0), now);
         assert_eq!(

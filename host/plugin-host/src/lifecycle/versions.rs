@@ -58,18 +58,18 @@ impl Versions {
                 Some(before) if rolled_back.contains_key(plugin.name()) => return before.clone(),
                 Some(before) if Arc::ptr_eq(before, plugin) => {}
                 Some(before) => {
-                    observe(plugin, before.clone(), self, now);
+                    start_probation(plugin, before.clone(), self, now);
                     replaced.push(before.clone());
                 }
                 None => {
                     if let Some(fallback) = canary_fallback(plugin, &loaded) {
-                        observe(plugin, fallback, self, now);
+                        start_probation(plugin, fallback, self, now);
                     }
                 }
             }
             plugin.clone()
         });
-        let chain = loaded.with(plugins.collect());
+        let chain = loaded.with_plugins(plugins.collect());
         self.chain.store(Arc::new(chain));
         for plugin in replaced {
             // Only one version back is kept.
@@ -86,9 +86,8 @@ impl Versions {
             return;
         }
         let (name, back_to) = (failed.name(), previous.provenance().sha256.clone());
-        let swapped =
-            |plugin: &Arc<Plugin>| if Arc::ptr_eq(plugin, failed) { previous.clone() } else { plugin.clone() };
-        self.chain.store(Arc::new(running.with(running.plugins().iter().map(swapped).collect())));
+        let swap = |plugin: &Arc<Plugin>| if Arc::ptr_eq(plugin, failed) { previous.clone() } else { plugin.clone() };
+        self.chain.store(Arc::new(running.with_plugins(running.plugins().iter().map(swap).collect())));
         let (sha256, version) = (failed.provenance().sha256.to_string(), failed.provenance().version.clone());
         tracing::error!(
             plugin = name,
@@ -138,7 +137,7 @@ struct VersionObserver {
 }
 
 /// Puts a plugin on probation, unless its entry disables rollback.
-fn observe(plugin: &Arc<Plugin>, previous: Arc<Plugin>, versions: &Arc<Versions>, now: Instant) {
+fn start_probation(plugin: &Arc<Plugin>, previous: Arc<Plugin>, versions: &Arc<Versions>, now: Instant) {
     let config = plugin.entry().rollback;
     if config.enabled {
         let (probation, versions) = (Mutex::new(Probation::new(config, now)), Arc::downgrade(versions));

@@ -110,7 +110,7 @@ mod tests {
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     #[test]
-    fn keeps_code_and_notices_damage() {
+    fn stores_code_and_detects_damage() {
         let (dir, engine) = (tempfile::tempdir().unwrap(), Engine::default());
         let cache = Cache::open(&dir.path().join("new/cache")).unwrap();
         assert!(cache.get(&engine, EMPTY).is_none());
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_directory_that_others_can_write() {
+    fn rejects_a_directory_that_others_can_write() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Cache::open(dir.path()).is_ok());
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();

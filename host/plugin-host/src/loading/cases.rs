@@ -27,12 +27,12 @@ const MIN_DEADLINE_MS: Bounded<1, 10_000> = Bounded::new(5_000);
 #[derive(Debug)]
 pub struct CaseFailure {
     file: PathBuf,
-    what: String,
+    reason: String,
 }
 
 impl fmt::Display for CaseFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file.display(), self.what)
+        write!(f, "{}: {}", self.file.display(), self.reason)
     }
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn case_file_of(wasm: &Path) -> Option<PathBuf> {
 
 /// Reads a case file. The error says what to change, and where.
 pub(crate) fn read(file: &Path) -> Result<CaseFile, CaseFailure> {
-    let failure = |what: String| CaseFailure { file: file.to_owned(), what };
+    let failure = |reason: String| CaseFailure { file: file.to_owned(), reason };
     let text = || match fs::metadata(file)?.len() {
         0..=MAX_FILE_BYTES => fs::read_to_string(file),
         _ => Err(io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes"))),
@@ -60,7 +60,7 @@ pub(crate) fn run_cases_beside(wasm: &Path, plugin: &Plugin) -> Result<(), CaseF
         // The span marks the plugin's log lines as not being about a real message.
         let span = tracing::info_span!("case", plugin = plugin.entry().name, line = case.line());
         let held = span.in_scope(|| run_case(plugin, &cases, case));
-        held.map_err(|mismatch| CaseFailure { file: file.clone(), what: mismatch.to_string() })?;
+        held.map_err(|mismatch| CaseFailure { file: file.clone(), reason: mismatch.to_string() })?;
     }
     Ok(())
 }
@@ -72,7 +72,7 @@ pub(crate) fn run_case(plugin: &Plugin, file: &CaseFile, case: &Case) -> Result<
     let sample = sample(plugin, case).map_err(unjudged)?;
     let dry_run = DryRun::new(plugin, entry_for(entry, file.config(case, &entry.config)));
     let dry_run = dry_run.map_err(|error| unjudged(error.into_fault().text))?;
-    case.compare(&to_got(&entry.name, dry_run.attempt(&sample)))
+    case.compare(&to_got(&entry.name, dry_run.run(&sample)))
 }
 
 /// The plugin's entry, but without conditions and with more time.
@@ -95,8 +95,8 @@ fn sample(plugin: &Plugin, case: &Case) -> Result<SampleMessage, String> {
 }
 
 /// A dry run's result in the terms of a case file.
-pub(crate) fn to_got(plugin: &str, attempt: DryRunResult) -> Got {
-    let Preview { outcome, plugin: _, code, reason, retry_after_ms, body, annotations } = attempt.preview;
+pub(crate) fn to_got(plugin: &str, result: DryRunResult) -> Got {
+    let Preview { outcome, plugin: _, code, reason, retry_after_ms, body, annotations } = result.preview;
     let body: Option<Value> = body.and_then(|text| serde_json::from_str(&text).ok());
     let verdict = match outcome {
         "held" => VerdictKind::Hold,
@@ -109,5 +109,5 @@ pub(crate) fn to_got(plugin: &str, attempt: DryRunResult) -> Got {
     let mut by_plugin: BTreeMap<String, BTreeMap<String, String>> =
         annotations.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let annotations = by_plugin.remove(plugin).unwrap_or_default();
-    Got { verdict, code, reason: reason.or(attempt.failure), retry_after_ms, body, annotations }
+    Got { verdict, code, reason: reason.or(result.failure), retry_after_ms, body, annotations }
 }

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_are_digests() {
+    fn digests_are_validated() {
         let list = |text: &str| toml::from_str::<std::collections::BTreeMap<String, AllowList>>(text);
         let digest = "AB".repeat(32);
         let allowed = list(&format!("x = [\"{digest}\"]")).unwrap();

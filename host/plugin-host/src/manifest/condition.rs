@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_can_keep_a_message_away() {
+    fn every_field_can_exclude_a_message() {
         for condition in [
             "",
             "roles = [\"guest\", \"member\"]",
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_about_as_large_as_it_says_and_grows_by_conversations_only() {
+    fn a_share_has_about_its_size_and_a_larger_one_includes_it() {
         let ids: Vec<String> = (0..10_000_u128).map(|n| uuid::Uuid::from_u128(n).to_string()).collect();
         let taken = |percent: f64, salt: &str| -> Vec<bool> {
             ids.iter().map(|id| Percent(percent).includes(salt, id)).collect()
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_values_are_refused() {
+    fn invalid_values_are_rejected() {
         for condition in
             ["percent = 101", "percent = -1", "body_matches = '('", "conversations = [\"8F14\"]", "colour = \"red\""]
         {

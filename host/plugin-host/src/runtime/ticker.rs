@@ -86,12 +86,12 @@ mod tests {
 
     /// A loop in WebAssembly ends at its deadline, whether the clock was running or stopped before.
     #[test]
-    fn a_clock_that_stood_still_goes_on_with_the_next_call() {
+    fn a_stopped_clock_restarts_with_the_next_call() {
         let engine = Engine::new(wasmtime::Config::new().epoch_interruption(true)).unwrap();
         let ticker = Ticker::start(&engine).unwrap();
         let module = wasmtime::Module::new(&engine, SPIN).unwrap();
-        for stood_still in [false, true] {
-            while stood_still && !ticker.state.is_stopped.load(Ordering::SeqCst) {
+        for was_stopped in [false, true] {
+            while was_stopped && !ticker.state.is_stopped.load(Ordering::SeqCst) {
                 thread::yield_now();
             }
             let mut store = wasmtime::Store::new(&engine, ());

@@ -37,13 +37,13 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let sample = options.sample.read()?;
     let plugin_file = options.plugin.resolve()?;
-    let lines = PluginLog::capture()?;
+    let plugin_log = PluginLog::capture()?;
     let started = Instant::now();
     let plugin = plugin_file.load(&loader()?)?;
     let loaded = started.elapsed();
     let dry_run = dry_run(&plugin, &plugin_file)?;
-    if let Some(failure) = dry_run.attempt(&sample).failure {
-        lines.take().iter().for_each(|line| print_field("log", line));
+    if let Some(failure) = dry_run.run(&sample).failure {
+        plugin_log.take().iter().for_each(|line| print_field("log", line));
         bail!("the plugin fails: {failure}");
     }
     let (warm, messages) = warm(&dry_run, &sample, Duration::from_secs_f64(options.seconds))?;
@@ -64,10 +64,14 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     print_field("load", format_args!("{:.1} ms, compiled or from the cache", loaded.as_secs_f64() * 1e3));
     print_field("fuel", fuel(&plugin_file, &sample)?);
     print_field("instances", format_args!("{} started", dry_run.plugin().status().instances_started));
-    if let Some(used) = dry_run.plugin().pool().last_usage() {
+    if let Some(usage) = dry_run.plugin().pool().last_usage() {
         print_field(
             "memory",
-            format_args!("{} of {}, after all of them", kib(used.memory), kib(plugin_file.entry.limits.memory_bytes())),
+            format_args!(
+                "{} of {}, after all of them",
+                kib(usage.memory),
+                kib(plugin_file.entry.limits.memory_bytes())
+            ),
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -119,7 +123,7 @@ fn middle(mut times: Vec<u64>) -> u64 {
 fn fuel(plugin_file: &PluginFile, sample: &SampleMessage) -> anyhow::Result<String> {
     let plugin = plugin_file.load(&metered_loader()?)?;
     let dry_run = dry_run(&plugin, plugin_file)?;
-    let total = || dry_run.attempt(sample).used.and_then(|used| used.fuel);
+    let total = || dry_run.run(sample).usage.and_then(|usage| usage.fuel);
     let (Some(first), Some(second), Some(third)) = (total(), total(), total()) else {
         bail!("the plugin fails when its instructions are counted");
     };

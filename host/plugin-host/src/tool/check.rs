@@ -18,7 +18,7 @@ pub struct Options {
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let plugin_file = options.plugin.resolve()?;
-    let lines = PluginLog::capture()?;
+    let plugin_log = PluginLog::capture()?;
     let loader = loader()?;
     let Inspection { bytes, imports, exports } = loader.inspect(&plugin_file.wasm, &plugin_file.entry.grants)?;
     print_field("file", format_args!("{}, {}", plugin_file.wasm.display(), kib(bytes)));
@@ -31,7 +31,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     limits(&plugin_file.entry.limits);
     print_field("config", &plugin_file.entry.config);
     let loads = loads(&plugin_file, &loader);
-    lines.take().iter().for_each(|line| print_field("log", line));
+    plugin_log.take().iter().for_each(|line| print_field("log", line));
     Ok(match loads {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -75,8 +75,8 @@ fn loads(plugin_file: &PluginFile, loader: &Loader) -> Result<(), String> {
         print_field("version", version);
     }
     print_field("hooks", plugin.status().hooks.join(", "));
-    if let Some(used) = plugin.pool().last_usage() {
-        print_field("starts", format_args!("with {} of memory", kib(used.memory)));
+    if let Some(usage) = plugin.pool().last_usage() {
+        print_field("starts", format_args!("with {} of memory", kib(usage.memory)));
     }
     match cases::case_file_of(&plugin_file.wasm) {
         Some(file) if plugin_file.entry.cases => {

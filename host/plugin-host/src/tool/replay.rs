@@ -32,13 +32,13 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let record = read(&options.record)?;
     let wasm = options.plugin.as_ref().unwrap_or(&record.file);
     let hook = record.hook().with_context(|| format!("this gateway has no hook {}", record.hook))?;
-    let lines = PluginLog::capture()?;
+    let plugin_log = PluginLog::capture()?;
     let loader = Loader::new(default_cache_dir().as_deref(), record.body_limits(), Arc::new(Instant::now))?;
     let file = wasm.file_name().unwrap_or_default().to_string_lossy();
     let entry = record.entry(&file).map_err(anyhow::Error::msg)?;
     let plugin = loader.load_file(wasm, entry.clone())?;
     let dry_run = DryRun::new(&plugin, entry).map_err(|error| anyhow::anyhow!(error.into_fault().text))?;
-    lines.take();
+    plugin_log.take();
     print_field("plugin", format_args!("{} {}", record.plugin, wasm.display()));
     if *plugin.provenance().sha256 != *record.sha256 {
         print_field("note", format_args!("not the version that failed, whose SHA-256 is {}", record.sha256));
@@ -50,11 +50,11 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     while asked < options.times && failure.is_none() {
         asked += 1;
-        failure = dry_run.ask(hook, &input);
+        failure = dry_run.call_hook(hook, &input);
     }
-    let took = started.elapsed() / asked;
-    lines.take().iter().for_each(|line| print_field("log", line));
-    print_field("time", format_args!("{:.3} ms a call, {asked} made", took.as_secs_f64() * 1e3));
+    let elapsed = started.elapsed() / asked;
+    plugin_log.take().iter().for_each(|line| print_field("log", line));
+    print_field("time", format_args!("{:.3} ms a call, {asked} made", elapsed.as_secs_f64() * 1e3));
     let same = failure.as_ref().is_some_and(|failure| failure.kind == record.failure.kind);
     match &failure {
         None => print_field("now", "it does not fail"),

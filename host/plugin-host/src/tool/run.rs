@@ -20,18 +20,18 @@ pub struct Options {
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let sample = options.sample.read()?;
     let plugin_file = options.plugin.resolve()?;
-    let lines = PluginLog::capture()?;
+    let plugin_log = PluginLog::capture()?;
     let plugin = plugin_file.load(&metered_loader()?)?;
     let dry_run =
         DryRun::new(&plugin, plugin_file.entry.clone()).map_err(|error| anyhow::anyhow!(error.into_fault().text))?;
-    lines.take();
-    let attempt = dry_run.attempt(&sample);
-    print_attempt(&attempt, &lines.take(), plugin_file.entry.limits.memory_bytes());
-    Ok(if attempt.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    plugin_log.take();
+    let result = dry_run.run(&sample);
+    print_result(&result, &plugin_log.take(), plugin_file.entry.limits.memory_bytes());
+    Ok(if result.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print_attempt(attempt: &DryRunResult, lines: &[String], memory: usize) {
-    let DryRunResult { preview, failure, took, used } = attempt;
+fn print_result(result: &DryRunResult, lines: &[String], memory: usize) {
+    let DryRunResult { preview, failure, elapsed, usage } = result;
     let Preview { outcome, plugin: _, code, reason, retry_after_ms, body, annotations } = preview;
     print_field("outcome", outcome);
     let told = [("code", code), ("reason", reason), ("body", body), ("annotations", annotations), ("failure", failure)];
@@ -42,12 +42,12 @@ fn print_attempt(attempt: &DryRunResult, lines: &[String], memory: usize) {
     lines.iter().for_each(|line| print_field("log", line));
     print_field(
         "time",
-        format_args!("{:.3} ms, for the first message of an instance, with metering", took.as_secs_f64() * 1e3),
+        format_args!("{:.3} ms, for the first message of an instance, with metering", elapsed.as_secs_f64() * 1e3),
     );
-    if let Some(used) = used {
-        used.fuel.iter().for_each(|fuel| {
+    if let Some(usage) = usage {
+        usage.fuel.iter().for_each(|fuel| {
             print_field("fuel", format_args!("{}, start and configuration included", group_digits(*fuel)))
         });
-        print_field("memory", format_args!("{} of {}", kib(used.memory), kib(memory)));
+        print_field("memory", format_args!("{} of {}", kib(usage.memory), kib(memory)));
     }
 }

@@ -27,13 +27,13 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         None => cases::case_file_of(&plugin_file.wasm).with_context(|| no_cases(&plugin_file.wasm))?,
     };
     let cases = cases::read(&file).map_err(|failure| anyhow!("{failure}"))?;
-    let lines = PluginLog::capture()?;
+    let plugin_log = PluginLog::capture()?;
     let plugin = plugin_file.load(&loader()?)?;
-    lines.take();
+    plugin_log.take();
     let mut failed = 0;
     for case in cases.cases() {
         let held = cases::run_case(&plugin, &cases, case);
-        let lines = lines.take();
+        let lines = plugin_log.take();
         match held {
             Ok(()) => print_line(format_args!("ok      line {}  {}", case.line(), case.name())),
             Err(mismatch) => {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod table;
+
 use std::sync::Mutex;
 
 use proptest::prelude::*;
@@ -67,7 +69,7 @@ fn provenance(plugin: &str) -> Arc<Provenance> {
     Arc::new(Provenance { plugin: plugin.into(), sha256: "00".into(), version: None })
 }
 
-fn refusal() -> CheckedRejection {
+fn rejection() -> CheckedRejection {
     CheckedRejection { code: "no".into(), reason: "because".into(), retry_after_ms: Some(1) }
 }
 
@@ -75,7 +77,7 @@ fn answer(act: &Act, seen: &str) -> HookResult {
     let verdict = match act {
         Act::Accept | Act::Annotate => CheckedVerdict::Accept,
         Act::RejectReplaced if seen == "{}" => CheckedVerdict::Accept,
-        Act::Reject | Act::RejectReplaced => CheckedVerdict::Reject(refusal()),
+        Act::Reject | Act::RejectReplaced => CheckedVerdict::Reject(rejection()),
         Act::Replace(n) => CheckedVerdict::Replace(body(&format!("{{\"n\":{n}}}"))),
         Act::Discard => CheckedVerdict::Discard,
         Act::Hold => CheckedVerdict::Hold("look".into()),
@@ -161,7 +163,7 @@ fn judge(chain: &[Scripted]) -> Decision {
 
 proptest! {
     #[test]
-    fn the_fold_keeps_the_rules(chain in chain()) {
+    fn the_evaluation_follows_the_rules(chain in chain()) {
         let decision = judge(&chain);
         let (calls, disposition, decided) = model(&chain);
         if let Some(first) = chain.first() {
@@ -183,12 +185,12 @@ proptest! {
     }
 
     #[test]
-    fn no_answer_is_believed_blindly(code in any::<String>(), reason in any::<String>(), key in any::<String>()) {
+    fn judgements_are_always_checked(code in any::<String>(), reason in any::<String>(), key in any::<String>()) {
         let rejection = bindings::Rejection { code, reason: reason.repeat(20), retry_after_ms: None };
         if let Ok(judged) = check_judgement(Hook::Filter, judgement(Verdict::Reject(rejection)), &LIMITS) {
-            let CheckedVerdict::Reject(refusal) = judged.verdict else { panic!("it was a refusal") };
-            prop_assert!(refusal.reason.len() <= 1024 && !refusal.reason.contains(char::is_control));
-            prop_assert!(refusal.code.is_ascii() && refusal.code.len() <= 64);
+            let CheckedVerdict::Reject(rejection) = judged.verdict else { panic!("it was a rejection") };
+            prop_assert!(rejection.reason.len() <= 1024 && !rejection.reason.contains(char::is_control));
+            prop_assert!(rejection.code.is_ascii() && rejection.code.len() <= 64);
         }
         let note = AnnotationResult { key, value: reason };
         let _ = check_judgement(Hook::Validate, Judgement { verdict: Verdict::Accept, annotations: vec![note] }, &LIMITS);
@@ -204,7 +206,7 @@ fn fault(hook: Hook, judgement: Judgement) -> FaultKind {
 }
 
 #[test]
-fn impossible_answers_are_failures() {
+fn invalid_judgements_are_faults() {
     let replace = |text: &str| judgement(Verdict::Replace(text.to_owned()));
     assert_eq!(fault(Hook::Validate, replace("{}")), FaultKind::InvalidVerdict);
     for garbage in [

@@ -4,15 +4,15 @@
 
 use std::cell::RefCell;
 
-use super::*;
+use super::super::*;
 
 const CAME: &str = "{}";
 const REPLACED: &str = "{\"n\":1}";
 
-type Worded = (&'static str, fn() -> HookResult);
+type NamedResult = (&'static str, fn() -> HookResult);
 
 /// Every result of a hook, with the table's word for it.
-const ANSWERS: [Worded; 8] = [
+const ANSWERS: [NamedResult; 8] = [
     ("go on", || judged(CheckedVerdict::Accept, vec![])),
     ("go on", || judged(CheckedVerdict::Accept, vec![("key".into(), "value".into())])),
     ("go on", || HookResult::Passed),
@@ -60,7 +60,7 @@ impl Judge for Plugin<'_> {
 
 /// The rows of the table, without its header.
 fn rows() -> Vec<[&'static str; 5]> {
-    let guide = include_str!("../../../../../plugin-sdk/README.md");
+    let guide = include_str!("../../../../../../plugin-sdk/README.md");
     let table = guide.lines().skip_while(|line| !line.starts_with("| validators, first |")).skip(2);
     let cells =
         |line: &'static str| -> Vec<&'static str> { line.trim_matches('|').split('|').map(str::trim).collect() };
@@ -68,7 +68,7 @@ fn rows() -> Vec<[&'static str; 5]> {
 }
 
 /// The decision, in the words of the table.
-fn told(decision: &Decision) -> [String; 2] {
+fn describe(decision: &Decision) -> [String; 2] {
     let body = if decision.replacement.is_some() { "as replaced" } else { "as it came" };
     let outcome = match &decision.disposition {
         Disposition::Accepted => format!("stored {body}"),
@@ -117,7 +117,7 @@ fn the_guides_table_is_what_happens_in_every_combination() {
                 assert_eq!(fitting.len(), 1, "{answers:?}");
                 let row = rows[fitting[0]];
                 used.insert(fitting[0]);
-                assert_eq!(told(&decision), [row[3], row[4]], "{answers:?}");
+                assert_eq!(describe(&decision), [row[3], row[4]], "{answers:?}");
                 let calls = [(Hook::Validate, CAME), (Hook::Filter, CAME), (Hook::Validate, REPLACED)];
                 let expected = calls.into_iter().zip(row).filter(|(_, cell)| *cell != "not asked");
                 let expected: Vec<_> = expected.map(|((hook, body), _)| (hook, body.to_owned())).collect();
@@ -125,5 +125,5 @@ fn the_guides_table_is_what_happens_in_every_combination() {
             }
         }
     }
-    assert_eq!(used.len(), rows.len(), "a row that nothing leads to");
+    assert_eq!(used.len(), rows.len(), "a row that no combination matches");
 }
