@@ -54,9 +54,9 @@ pub async fn screen(chain: &Chain, permitted: Permitted) -> Screening {
 }
 
 fn conclude(permitted: Permitted, decision: Decision) -> Screening {
-    let (annotations, decided_by) = (decision.annotations(), decision.by().cloned());
+    let (annotations, decided_by) = (decision.annotations_json(), decision.by().cloned());
     let hold_reason = match decision.disposition {
-        Disposition::Stands => None,
+        Disposition::Accepted => None,
         Disposition::Held { reason, .. } => Some(reason),
         Disposition::Discarded { by } => return Screening::Discarded { by },
         Disposition::Rejected(rejection) => return Screening::Rejected(rejection),
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn what_stands_carries_the_last_body() {
         let replaced = body(r#"{"a":1}"#);
-        let Screening::Screened(screened) = conclude_with(Disposition::Stands, Some(replaced.clone())) else {
+        let Screening::Screened(screened) = conclude_with(Disposition::Accepted, Some(replaced.clone())) else {
             panic!("it must stand")
         };
         let (submitted, _, decided_by, hold_reason) = screened.into_parts();

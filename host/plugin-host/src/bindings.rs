@@ -1,7 +1,7 @@
-//! The plugin interface as the gateway sees it: the only bindings to the WIT package.
+//! The plugin interface: the only bindings to the WIT package.
 
-/// Everything that a plugin may import and export.
-pub(crate) mod bindings {
+/// All imports and exports, with hooks that are called directly.
+pub(crate) mod direct {
     #![allow(unsafe_code, unreachable_pub)]
 
     wasmtime::component::bindgen!({
@@ -16,7 +16,7 @@ pub(crate) mod bindings {
     });
 }
 
-/// The same hooks, called on a fiber: for plugins that may have to wait.
+/// The same hooks, called on a fiber, for plugins that may have to wait.
 pub(crate) mod fiber {
     #![allow(unsafe_code, unreachable_pub)]
 
@@ -31,23 +31,23 @@ pub(crate) mod fiber {
         world: "arcyou:host/hooks",
         ownership: Borrowing { duplicate_if_necessary: true },
         exports: { default: async },
-        with: { "arcyou:gateway/types": super::bindings::arcyou::gateway::types },
+        with: { "arcyou:gateway/types": super::direct::arcyou::gateway::types },
     });
 }
 
-/// What plugins may import.
+/// The interfaces that plugins may import.
 pub(crate) mod host {
-    pub(crate) use super::bindings::arcyou::gateway::{clock, http, kv, log, random};
+    pub(crate) use super::direct::arcyou::gateway::{clock, http, kv, log, random};
 }
 
-pub(crate) use bindings::arcyou::gateway::types::{
+pub(crate) use direct::arcyou::gateway::types::{
     AnnotationParam, AnnotationResult, Judgement, Message, Rejection, Verdict,
 };
 
-/// The version of the package that this gateway knows.
-pub(crate) const VERSION: &str = "1.0.0";
+/// The version of the WIT package that this gateway supports.
+pub(crate) const INTERFACE_VERSION: &str = "1.0.0";
 
-/// Where a plugin is asked.
+/// A function of a plugin that the gateway calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Hook {
     Validate,

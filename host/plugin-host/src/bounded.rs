@@ -1,14 +1,15 @@
-//! Numbers within bounds.
+//! Numbers whose bounds are part of their type.
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-/// A number within bounds, so that an impossible limit is an error with its line in `plugins.toml`.
+/// A number within bounds. Parsing checks the bounds, so an impossible limit is an error with its line in
+/// `plugins.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub(crate) struct Within<const MIN: u32, const MAX: u32>(u32);
+pub(crate) struct Bounded<const MIN: u32, const MAX: u32>(u32);
 
-impl<const MIN: u32, const MAX: u32> Within<MIN, MAX> {
-    /// For numbers that stand in the code.
+impl<const MIN: u32, const MAX: u32> Bounded<MIN, MAX> {
+    /// For constants; the bounds are not checked.
     pub(crate) const fn new(number: u32) -> Self {
         Self(number)
     }
@@ -18,7 +19,7 @@ impl<const MIN: u32, const MAX: u32> Within<MIN, MAX> {
     }
 }
 
-impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Within<MIN, MAX> {
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Bounded<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = i64::deserialize(deserializer)?;
         u32::try_from(number)

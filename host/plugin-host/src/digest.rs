@@ -1,8 +1,7 @@
-//! SHA-256 of files: what a version of a plugin is known by.
+//! SHA-256 digests, which identify versions of plugins.
 
 use sha2::{Digest as _, Sha256};
 
-/// The digest of some bytes.
 pub(crate) fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }

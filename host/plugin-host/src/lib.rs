@@ -1,19 +1,22 @@
-//! Sandboxed plugins: what a gateway asks before it stores a message or lets a user join.
+//! Sandboxed plugins of the chat gateway. Before the gateway stores a message or lets a user join a conversation, a
+//! chain of WebAssembly components may accept, change, hold, discard or reject it.
 //!
-//! From the ground up:
+//! A [`PluginHost`] loads a directory of plugins and gives the gateway its current [`Chain`]. The chain returns a
+//! [`Decision`] about a message or an [`Admission`] for a join.
 //!
-//! - [`bindings`] alone knows the interface (WIT); [`capabilities`] are what a plugin may be granted, each a unit with
-//!   its own state.
-//! - [`runtime`] runs instances within their limits.
-//! - [`manifest`] is `plugins.toml`: which plugins, in which order, with which limits and configuration.
-//! - [`chain`] judges a message: whom to ask next, what the answers come to, what becomes of a plugin that fails.
-//! - [`loading`] leads from a directory to plugins that work: read, compile or take from the cache, start, hold to
-//!   cases.
-//! - [`lifecycle`] is what happens over time: reload, versions, rollback.
-//! - [`tool`] is the command `arcyou-gateway plugin …`, for authors.
+//! The modules build on one another. Each one uses only those above it:
 //!
-//! A plugin can do nothing but answer, log, and use what it is granted. Whatever it does wrong harms one message, as
-//! its `on_error` says.
+//! - [`bindings`]: the only bindings to the plugin interface (WIT).
+//! - [`capabilities`]: what a plugin may be granted (`log`, `clock`, `random`, `kv`, `http`).
+//! - [`runtime`]: instances of plugins, and the limits within which they run.
+//! - [`manifest`]: `plugins.toml`, which lists plugins with their order, limits and configuration.
+//! - [`chain`]: the rules that lead from the plugins' judgements to a decision, and what happens when a plugin fails.
+//! - [`loading`]: from a directory to a chain: read, compile or take from the cache, start, run the cases.
+//! - [`lifecycle`]: reloads, versions, rollback.
+//! - [`tool`]: the command `arcyou-gateway plugin …` for authors.
+//!
+//! A plugin can only return judgements, log, and use what it is granted. If it fails, only the message or the join in
+//! question is affected, as its `on_error` says.
 
 mod bindings;
 mod bounded;

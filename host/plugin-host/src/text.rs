@@ -1,10 +1,10 @@
-//! Text that comes from a plugin and goes somewhere else.
+//! Checks of text that comes from a plugin.
 
 use std::borrow::Cow;
 
-/// At most `max` bytes of a text, without control characters: nothing that forges a log line, and no U+0000, which
-/// PostgreSQL cannot store.
-pub(crate) fn clip(text: &str, max: usize) -> Cow<'_, str> {
+/// At most `max` bytes of a text, with control characters replaced by spaces. A plugin can therefore not forge a log
+/// line, and the text has no U+0000, which PostgreSQL cannot store.
+pub(crate) fn sanitize(text: &str, max: usize) -> Cow<'_, str> {
     let kept = &text[..text.floor_char_boundary(max)];
     if !kept.contains(|c: char| c.is_control()) {
         return Cow::Borrowed(kept);
@@ -24,9 +24,9 @@ mod tests {
 
     #[test]
     fn clipped_text_has_no_control_characters_and_whole_characters() {
-        assert_eq!(clip("fine 한", 100), "fine 한");
-        assert_eq!(clip("한한", 4), "한");
-        assert_eq!(clip("a\nb\0c\u{85}", 100), "a b c ");
+        assert_eq!(sanitize("fine 한", 100), "fine 한");
+        assert_eq!(sanitize("한한", 4), "한");
+        assert_eq!(sanitize("a\nb\0c\u{85}", 100), "a b c ");
     }
 
     #[test]

@@ -7,9 +7,9 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::ErrorCode;
-use super::body::{Body, BodyError, BodyLimits};
-use super::text::Text;
+use crate::body::{Body, BodyError, BodyLimits};
+use crate::code::ErrorCode;
+use crate::text::Text;
 
 /// `ref` and `temp_id` may be this long at most, in bytes of JSON.
 const MAX_ECHO_BYTES: usize = 256;
@@ -55,9 +55,11 @@ wire_enum! {
         /// Asks for no more of them.
         Leave = "leave",
         /// Stores a message.
+        /// Stores a message.
         Send = "send",
         /// Moves the reader's mark.
         Ack = "ack",
+        /// Reads stored messages.
         /// Reads stored messages.
         History = "history",
     }
@@ -188,29 +190,29 @@ pub struct FrameError {
 
 /// Reads one text frame.
 pub fn parse(text: &str, limits: &FrameLimits) -> Result<ClientFrame, FrameError> {
-    let unreadable = |code, text: &str| FrameError { op: "error", echo: Echo::default(), code, text: text.to_owned() };
+    let frame_error = |code, text: &str| FrameError { op: "error", echo: Echo::default(), code, text: text.to_owned() };
     let fields: Fields<'_> = match serde_json::from_str(text) {
         Ok(fields) => fields,
         Err(error) if error.is_data() => {
-            return Err(unreadable(ErrorCode::NotAnObject, "a frame must be a JSON object with an \"op\""));
+            return Err(frame_error(ErrorCode::NotAnObject, "a frame must be a JSON object with an \"op\""));
         }
-        Err(error) => return Err(unreadable(ErrorCode::InvalidJson, &format!("a frame must be JSON: {error}"))),
+        Err(error) => return Err(frame_error(ErrorCode::InvalidJson, &format!("a frame must be JSON: {error}"))),
     };
     let mut echo = Echo::default();
     let mut op = "error";
     match fields.operation(&mut echo, &mut op, limits) {
         Ok(operation) => Ok(ClientFrame { echo, operation }),
-        Err(Refusal { code, text }) => Err(FrameError { op, echo, code, text }),
+        Err(FieldError { code, text }) => Err(FrameError { op, echo, code, text }),
     }
 }
 
-struct Refusal {
+struct FieldError {
     code: ErrorCode,
     text: String,
 }
 
-fn refuse<T>(code: ErrorCode, text: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { code, text: text.into() })
+fn fail<T>(code: ErrorCode, text: impl Into<String>) -> Result<T, FieldError> {
+    Err(FieldError { code, text: text.into() })
 }
 
 /// The fields of a frame, unread. A repeated field counts as the last one says; unknown ones are ignored.
@@ -239,14 +241,14 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 }
 
 impl<'a> Fields<'a> {
-    fn operation(&self, echo: &mut Echo, op: &mut &'static str, limits: &FrameLimits) -> Result<Operation, Refusal> {
+    fn operation(&self, echo: &mut Echo, op: &mut &'static str, limits: &FrameLimits) -> Result<Operation, FieldError> {
         // Both echoes first: a refusal must be told apart just as a success.
         let reference = self.echo("ref").map(|raw| echo.reference = raw);
         let temp_id = self.echo("temp_id").map(|raw| echo.temp_id = raw);
         let name: String = self.required("op")?;
         let Some(known) = Op::ALL.iter().find(|op| op.value() == name) else {
             let names: Vec<&str> = Op::ALL.iter().map(|op| op.value()).collect();
-            return refuse(ErrorCode::UnknownOp, format!("op must be one of {}", names.join(", ")));
+            return fail(ErrorCode::UnknownOp, format!("op must be one of {}", names.join(", ")));
         };
         *op = known.value();
         reference.and(temp_id)?;
@@ -261,70 +263,70 @@ impl<'a> Fields<'a> {
         }))
     }
 
-    fn ack(&self) -> Result<UserOperation, Refusal> {
+    fn ack(&self) -> Result<UserOperation, FieldError> {
         let conversation = self.conversation()?;
         let last_read_id = self.either_required("last_read_id", "lastReadId").and_then(not_negative("last_read_id"))?;
         Ok(UserOperation::Ack { conversation, last_read_id })
     }
 
-    fn auth(&self) -> Result<Operation, Refusal> {
+    fn auth(&self) -> Result<Operation, FieldError> {
         let token: String = self.required("token")?;
         if token.len() > MAX_TOKEN_BYTES {
-            return refuse(ErrorCode::InvalidField, format!("token must be at most {MAX_TOKEN_BYTES} bytes long"));
+            return fail(ErrorCode::InvalidField, format!("token must be at most {MAX_TOKEN_BYTES} bytes long"));
         }
         Ok(Operation::Auth { token })
     }
 
-    fn send(&self, limits: &FrameLimits) -> Result<Command, Refusal> {
+    fn send(&self, limits: &FrameLimits) -> Result<Command, FieldError> {
         let conversation = self.conversation()?;
         let idempotency_key: Option<Box<str>> = self.either("idempotency_key", "idempotencyKey")?;
         let is_usable = |key: &str| !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains('\0');
         if idempotency_key.as_deref().is_some_and(|key| !is_usable(key)) {
             let text = format!("idempotency_key must be 1 to {MAX_KEY_BYTES} bytes of text without U+0000");
-            return refuse(ErrorCode::InvalidField, text);
+            return fail(ErrorCode::InvalidField, text);
         }
         let Some(body) = self.raw("body") else {
-            return refuse(ErrorCode::MissingField, "body is missing");
+            return fail(ErrorCode::MissingField, "body is missing");
         };
         let body = Body::parse(body.get(), &limits.body)
-            .map_err(|error| Refusal { code: code_of(&error), text: error.to_string() })?;
+            .map_err(|error| FieldError { code: code_of(&error), text: error.to_string() })?;
         Ok(Command { conversation, idempotency_key, action: Action::Send { body } })
     }
 
-    fn history(&self) -> Result<UserOperation, Refusal> {
+    fn history(&self) -> Result<UserOperation, FieldError> {
         let before: Option<i64> = self.either("before_seq", "beforeSeq")?;
         let after: Option<i64> = self.either("after_seq", "afterSeq")?;
         let from = match (before, after) {
             (None, None) => HistoryFrom::Newest,
             (Some(seq), None) => HistoryFrom::Before(seq),
             (None, Some(seq)) => HistoryFrom::After(not_negative("after_seq")(seq)?),
-            (Some(_), Some(_)) => return refuse(ErrorCode::InvalidField, "give before_seq or after_seq, not both"),
+            (Some(_), Some(_)) => return fail(ErrorCode::InvalidField, "give before_seq or after_seq, not both"),
         };
         let limit = self.optional("limit")?.unwrap_or(DEFAULT_HISTORY);
         if !(1..=MAX_HISTORY).contains(&limit) {
-            return refuse(ErrorCode::InvalidField, format!("limit must be from 1 to {MAX_HISTORY}"));
+            return fail(ErrorCode::InvalidField, format!("limit must be from 1 to {MAX_HISTORY}"));
         }
         Ok(UserOperation::History { conversation: self.conversation()?, from, limit })
     }
 
-    fn resume(&self) -> Result<Option<ResumeFrom>, Refusal> {
+    fn resume(&self) -> Result<Option<ResumeFrom>, FieldError> {
         let seq: Option<i64> = self.either("after_seq", "afterSeq")?;
         let id: Option<i64> = self.either("after_id", "afterId")?;
         match (seq, id) {
             (None, None) => Ok(None),
             (Some(seq), None) => not_negative("after_seq")(seq).map(|seq| Some(ResumeFrom::Seq(seq))),
             (None, Some(id)) => not_negative("after_id")(id).map(|id| Some(ResumeFrom::Id(id))),
-            (Some(_), Some(_)) => refuse(ErrorCode::InvalidField, "give after_seq or after_id, not both"),
+            (Some(_), Some(_)) => fail(ErrorCode::InvalidField, "give after_seq or after_id, not both"),
         }
     }
 
     /// Any spelling of a UUID names the same conversation.
-    fn conversation(&self) -> Result<Uuid, Refusal> {
+    fn conversation(&self) -> Result<Uuid, FieldError> {
         let text: String = self.either_required("conversation_id", "conversationId")?;
-        Uuid::try_parse(&text).or_else(|_| refuse(ErrorCode::InvalidField, "conversation_id must be a UUID"))
+        Uuid::try_parse(&text).or_else(|_| fail(ErrorCode::InvalidField, "conversation_id must be a UUID"))
     }
 
-    fn echo(&self, name: &str) -> Result<Option<Box<str>>, Refusal> {
+    fn echo(&self, name: &str) -> Result<Option<Box<str>>, FieldError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         let text = raw.get();
         let fits = match text.as_bytes().first() {
@@ -334,7 +336,7 @@ impl<'a> Fields<'a> {
             _ => false,
         };
         if !fits || text.len() > MAX_ECHO_BYTES {
-            return refuse(
+            return fail(
                 ErrorCode::InvalidField,
                 format!("{name} must be a string or a number of at most {MAX_ECHO_BYTES} bytes"),
             );
@@ -347,7 +349,7 @@ impl<'a> Fields<'a> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")
     }
 
-    fn optional<T: Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, Refusal> {
+    fn optional<T: Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, FieldError> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         match serde_json::from_str(raw.get()) {
             Ok(value) => Ok(Some(value)),
@@ -355,31 +357,31 @@ impl<'a> Fields<'a> {
                 // The position inside the field would only mislead.
                 let text = error.to_string();
                 let text = text.split(" at line ").next().unwrap_or_default();
-                refuse(ErrorCode::InvalidField, format!("{name}: {text}"))
+                fail(ErrorCode::InvalidField, format!("{name}: {text}"))
             }
         }
     }
 
-    fn required<T: Deserialize<'a>>(&self, name: &str) -> Result<T, Refusal> {
-        self.optional(name)?.map_or_else(|| refuse(ErrorCode::MissingField, format!("{name} is missing")), Ok)
+    fn required<T: Deserialize<'a>>(&self, name: &str) -> Result<T, FieldError> {
+        self.optional(name)?.map_or_else(|| fail(ErrorCode::MissingField, format!("{name} is missing")), Ok)
     }
 
-    fn either<T: Deserialize<'a>>(&self, snake: &str, camel: &str) -> Result<Option<T>, Refusal> {
+    fn either<T: Deserialize<'a>>(&self, snake: &str, camel: &str) -> Result<Option<T>, FieldError> {
         Ok(match self.optional(snake)? {
             None => self.optional(camel)?,
             some => some,
         })
     }
 
-    fn either_required<T: Deserialize<'a>>(&self, snake: &str, camel: &str) -> Result<T, Refusal> {
-        self.either(snake, camel)?.map_or_else(|| refuse(ErrorCode::MissingField, format!("{snake} is missing")), Ok)
+    fn either_required<T: Deserialize<'a>>(&self, snake: &str, camel: &str) -> Result<T, FieldError> {
+        self.either(snake, camel)?.map_or_else(|| fail(ErrorCode::MissingField, format!("{snake} is missing")), Ok)
     }
 }
 
-fn not_negative(name: &'static str) -> impl Fn(i64) -> Result<i64, Refusal> {
+fn not_negative(name: &'static str) -> impl Fn(i64) -> Result<i64, FieldError> {
     move |value| {
         if value < 0 {
-            return refuse(ErrorCode::InvalidField, format!("{name} must not be negative"));
+            return fail(ErrorCode::InvalidField, format!("{name} must not be negative"));
         }
         Ok(value)
     }
@@ -398,4 +400,110 @@ fn code_of(error: &BodyError) -> ErrorCode {
 }
 
 #[cfg(test)]
-mod tests;
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: FrameLimits = FrameLimits { body: BodyLimits { max_bytes: 200, max_depth: 8 } };
+    const ID: &str = "6f9619ff-8b86-d011-b42d-00cf4fc964ff";
+
+    fn code(text: &str) -> (&'static str, ErrorCode) {
+        let error = parse(text, &LIMITS).unwrap_err();
+        (error.op, error.code)
+    }
+
+    fn operation(text: &str) -> Operation {
+        parse(text, &LIMITS).unwrap().operation
+    }
+
+    #[test]
+    fn the_frames_of_the_walk_through() {
+        assert_eq!(operation(r#"{"op":"auth","token":"t"}"#), Operation::Auth { token: "t".into() });
+        assert_eq!(operation(r#"{"op":"ping"}"#), Operation::Ping);
+        let conversation = Uuid::parse_str(ID).unwrap();
+        for id in [ID.to_owned(), ID.to_uppercase(), format!("{{{ID}}}"), ID.replace('-', "")] {
+            for name in ["conversation_id", "conversationId"] {
+                let join = operation(&format!(r#"{{"op":"join","{name}":"{id}","unknown":[1]}}"#));
+                assert_eq!(join, Operation::User(UserOperation::Join { conversation, resume: None }));
+            }
+        }
+        let frame = parse(
+            &format!(r#"{{"op":"send","conversation_id":"{ID}","body":{{"text":"Hello!"}},"temp_id":"temp-123"}}"#),
+            &LIMITS,
+        )
+        .unwrap();
+        assert_eq!(frame.echo.temp_id.as_deref(), Some("\"temp-123\""));
+        let Operation::User(UserOperation::Command(Command { action: Action::Send { body }, .. })) = frame.operation
+        else {
+            panic!("not a send")
+        };
+        assert_eq!(body.as_str(), r#"{"text":"Hello!"}"#);
+    }
+
+    #[test]
+    fn each_fault_has_its_code() {
+        assert_eq!(code("nonsense"), ("error", ErrorCode::InvalidJson));
+        assert_eq!(code(""), ("error", ErrorCode::InvalidJson));
+        for frame in ["null", "1", "[]", "\"x\"", "true"] {
+            assert_eq!(code(frame), ("error", ErrorCode::NotAnObject), "{frame}");
+        }
+        assert_eq!(code("{}"), ("error", ErrorCode::MissingField));
+        assert_eq!(code(r#"{"op":1}"#), ("error", ErrorCode::InvalidField));
+        assert_eq!(code(r#"{"op":"fly"}"#), ("error", ErrorCode::UnknownOp));
+        assert_eq!(code(r#"{"op":"auth"}"#), ("auth", ErrorCode::MissingField));
+        assert_eq!(code(r#"{"op":"auth","token":null}"#), ("auth", ErrorCode::MissingField));
+        assert_eq!(code(r#"{"op":"auth","token":5}"#), ("auth", ErrorCode::InvalidField));
+        assert_eq!(code(r#"{"op":"join","conversation_id":"conv"}"#), ("join", ErrorCode::InvalidField));
+        assert_eq!(code(r#"{"op":"leave","ref":{},"conversation_id":"conv"}"#), ("leave", ErrorCode::InvalidField));
+        let send = |rest: &str| code(&format!(r#"{{"op":"send","conversation_id":"{ID}",{rest}}}"#));
+        assert_eq!(send(r#""x":1"#), ("send", ErrorCode::MissingField));
+        assert_eq!(send(r#""body":"text""#), ("send", ErrorCode::InvalidField));
+        assert_eq!(send(r#""body":{"a":1,"a":2}"#), ("send", ErrorCode::DuplicateKey));
+        assert_eq!(send(r#""body":{},"idempotency_key":"""#), ("send", ErrorCode::InvalidField));
+        assert_eq!(
+            send(&format!(r#""body":{{}},"idempotency_key":"{}""#, "k".repeat(129))),
+            ("send", ErrorCode::InvalidField)
+        );
+        assert_eq!(send(&format!(r#""body":{{}},"temp_id":"{}""#, "t".repeat(300))), ("send", ErrorCode::InvalidField));
+        assert_eq!(
+            send(&format!(r#""body":{{"a":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000))),
+            ("send", ErrorCode::BodyTooDeep)
+        );
+        let history = |rest: &str| code(&format!(r#"{{"op":"history","conversation_id":"{ID}",{rest}}}"#));
+        assert_eq!(history(r#""before_seq":1,"after_seq":1"#), ("history", ErrorCode::InvalidField));
+        assert_eq!(history(r#""limit":0"#), ("history", ErrorCode::InvalidField));
+        assert_eq!(history(r#""limit":100000"#), ("history", ErrorCode::InvalidField));
+    }
+
+    #[test]
+    fn a_refusal_repeats_what_the_request_carried() {
+        let error = parse(r#"{"op":"send","ref":"r","temp_id":7}"#, &LIMITS).unwrap_err();
+        assert_eq!(error.echo, Echo { reference: Some("\"r\"".into()), temp_id: Some("7".into()) });
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in any::<String>()) {
+            let _ = parse(&text, &LIMITS);
+        }
+
+        #[test]
+        fn what_is_encoded_is_parsed(text in any::<String>(), key in "[ -~]{1,40}", reference in any::<i64>()) {
+            let frame = serde_json::json!({
+                "op": "send", "conversationId": ID, "body": {"text": text}, "idempotency_key": key, "ref": reference,
+            });
+            match parse(&frame.to_string(), &FrameLimits { body: BodyLimits { max_bytes: 100_000, max_depth: 8 } }) {
+                Ok(parsed) => {
+                    prop_assert_eq!(parsed.echo.reference.as_deref(), Some(&*reference.to_string()));
+                    let Operation::User(UserOperation::Command(command)) = parsed.operation else { panic!("not a send") };
+                    let Command { idempotency_key, action: Action::Send { body }, .. } = command;
+                    prop_assert_eq!(serde_json::from_str::<serde_json::Value>(body.as_str()).unwrap(), serde_json::json!({"text": text}));
+                    prop_assert_eq!(idempotency_key.as_deref(), Some(&*key));
+                }
+                Err(error) => prop_assert!(text.contains('\0') && error.code == ErrorCode::UnstorableText),
+            }
+        }
+    }
+}

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::text::Text;
+use crate::text::Text;
 
 /// The frame that shows a message as it happens; `message` is its object's JSON text.
 pub fn live_frame(conversation: Uuid, message: &str) -> String {

@@ -7,7 +7,9 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Echo, ErrorCode, Op, Seq, StoredIds};
+use crate::client::{Echo, Op};
+use crate::code::ErrorCode;
+use crate::ids::{Seq, StoredIds};
 
 /// The answer to a request that was carried out.
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl Fields for Failure {
             }
         }
         if let Some(conversation) = &self.conversation {
-            both_ids(map, conversation)?;
+            write_conversation_id(map, conversation)?;
         }
         if let Some(wait) = self.retry_after_ms {
             map.serialize_entry("retry_after_ms", &wait)?;
@@ -139,13 +141,13 @@ impl Fields for Reply {
             Self::Auth { user } => map.serialize_entry("userId", user),
             Self::Ping => Ok(()),
             Self::Join { conversation, last_seq, last_read_id, role, resumed } => {
-                both_ids(map, conversation)?;
+                write_conversation_id(map, conversation)?;
                 map.serialize_entry("last_seq", last_seq)?;
                 map.serialize_entry("last_read_id", last_read_id)?;
                 map.serialize_entry("role", role)?;
                 resumed.map_or(Ok(()), |resumed| map.serialize_entry("resumed", &resumed))
             }
-            Self::Leave { conversation } => both_ids(map, conversation),
+            Self::Leave { conversation } => write_conversation_id(map, conversation),
             Self::Send { status, duplicate } => {
                 let (status, ids) = match status {
                     SendStatus::Stored(ids) => ("stored", Some(ids)),
@@ -159,11 +161,11 @@ impl Fields for Reply {
                 if *duplicate { map.serialize_entry("duplicate", &true) } else { Ok(()) }
             }
             Self::Ack { conversation, last_read_id } => {
-                both_ids(map, conversation)?;
+                write_conversation_id(map, conversation)?;
                 map.serialize_entry("last_read_id", last_read_id)
             }
             Self::History { conversation, messages, has_more } => {
-                both_ids(map, conversation)?;
+                write_conversation_id(map, conversation)?;
                 map.serialize_entry("messages", &RawList(messages))?;
                 map.serialize_entry("has_more", has_more)
             }
@@ -172,7 +174,7 @@ impl Fields for Reply {
 }
 
 /// Both spellings, as the events have them.
-fn both_ids<M: SerializeMap>(map: &mut M, conversation: &Uuid) -> Result<(), M::Error> {
+fn write_conversation_id<M: SerializeMap>(map: &mut M, conversation: &Uuid) -> Result<(), M::Error> {
     map.serialize_entry("conversation_id", conversation)?;
     map.serialize_entry("conversationId", conversation)
 }

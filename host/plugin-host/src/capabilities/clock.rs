@@ -1,4 +1,4 @@
-//! `clock`: the time of day.
+//! `clock`: the current time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -12,46 +12,47 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Url, redirect};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::waited::Waited;
+use super::wait_time::WaitTime;
 use crate::bindings::host::http::{Error, Header, Host, Request, Response};
-use crate::bounded::Within;
-use crate::text::clip;
+use crate::bounded::Bounded;
+use crate::text::sanitize;
 
-/// Bytes of what an error says.
+/// Bytes of an error's text.
 const REASON_BYTES: usize = 256;
-/// They speak of the connection, which is the gateway's business.
-const NOT_THE_PLUGINS: [&str; 8] =
+/// Headers that control the connection. Only the gateway sets them.
+const RESERVED_HEADERS: [&str; 8] =
     ["connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// The table `[plugin.http]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HttpLimits {
-    /// `host` (at its scheme's usual port) or `host:port`. Addresses of private networks count only if they stand here.
+    /// `host` (at the scheme's default port) or `host:port`. An address in a private network is reachable only if it is
+    /// listed here itself.
     #[serde(deserialize_with = "hosts")]
     hosts: Vec<String>,
-    /// For one request, its response included.
+    /// Limit for one request, including its response.
     #[serde(default = "HttpLimits::timeout_ms")]
-    timeout_ms: Within<1, 30_000>,
-    /// Of a response's body.
+    timeout_ms: Bounded<1, 30_000>,
+    /// Limit for the body of a response.
     #[serde(default = "HttpLimits::response_bytes")]
-    response_bytes: Within<0, { 4 << 20 }>,
+    response_bytes: Bounded<0, { 4 << 20 }>,
     /// Requests that one call of a hook may send.
     #[serde(default = "HttpLimits::calls")]
-    calls: Within<1, 100>,
+    calls: Bounded<1, 100>,
 }
 
 impl HttpLimits {
-    const fn timeout_ms() -> Within<1, 30_000> {
-        Within::new(500)
+    const fn timeout_ms() -> Bounded<1, 30_000> {
+        Bounded::new(500)
     }
 
-    const fn response_bytes() -> Within<0, { 4 << 20 }> {
-        Within::new(64 << 10)
+    const fn response_bytes() -> Bounded<0, { 4 << 20 }> {
+        Bounded::new(64 << 10)
     }
 
-    const fn calls() -> Within<1, 100> {
-        Within::new(2)
+    const fn calls() -> Bounded<1, 100> {
+        Bounded::new(2)
     }
 }
 
@@ -67,27 +68,27 @@ fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
     if hosts.is_empty() {
         return Err(de::Error::custom("it must list at least one host"));
     }
-    hosts.into_iter().map(|host| listed(&host).ok_or_else(|| no_host(&host))).collect()
+    hosts.into_iter().map(|host| normalize_host(&host).ok_or_else(|| invalid_host(&host))).collect()
 }
 
-fn no_host<E: de::Error>(host: &str) -> E {
+fn invalid_host<E: de::Error>(host: &str) -> E {
     de::Error::custom(format_args!(
         "{host:?} is no host: \"example.com\" or \"example.com:8080\" would be, without a scheme, path or *"
     ))
 }
 
-/// A host as URLs spell it.
-fn listed(host: &str) -> Option<String> {
+/// A host as URLs spell it. None if it is not a host with an optional port.
+fn normalize_host(host: &str) -> Option<String> {
     if host.contains(['/', '*', '@', '?', '#', '\\']) {
         return None;
     }
-    // A port that is another scheme's usual one must not get lost.
+    // An unknown scheme has no default port, so an explicit port is never dropped.
     let url = Url::parse(&format!("probe://{host}/")).ok()?;
     let name = Url::parse(&format!("http://{}/", url.host_str()?)).ok()?.host_str()?.to_owned();
     Some(url.port().map_or(name.clone(), |port| format!("{name}:{port}")))
 }
 
-/// A client that reaches nothing but what is listed. Cheap to clone; the clones share connections.
+/// A client that reaches listed hosts only. Cheap to clone; the clones share connections.
 #[derive(Clone)]
 pub(super) struct HttpClient(Client);
 
@@ -96,37 +97,37 @@ impl HttpClient {
         install_crypto();
         let client = Client::builder()
             .redirect(redirect::Policy::none())
-            // A proxy would resolve names by itself, past the check.
+            // A proxy would resolve names itself and bypass the check of addresses.
             .no_proxy()
             .http1_only()
-            .dns_resolver(Arc::new(PublicOnly(literals(&limits.hosts))))
+            .dns_resolver(Arc::new(PublicOnlyResolver(listed_addresses(&limits.hosts))))
             .build();
-        client.map(Self).map_err(|error| format!("http cannot be granted: {}", reason(&error)))
+        client.map(Self).map_err(|error| format!("http cannot be granted: {}", root_cause(&error)))
     }
 }
 
-/// The listed addresses that are no names.
-fn literals(hosts: &[String]) -> HashSet<IpAddr> {
+/// The listed hosts that are IP addresses.
+fn listed_addresses(hosts: &[String]) -> HashSet<IpAddr> {
     let urls = hosts.iter().filter_map(|host| Url::parse(&format!("http://{host}/")).ok());
     urls.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok()).collect()
 }
 
-/// Resolves names, and leaves out addresses of private networks that are not listed themselves.
-struct PublicOnly(HashSet<IpAddr>);
+/// Resolves names, and drops addresses in private networks unless they are listed themselves.
+struct PublicOnlyResolver(HashSet<IpAddr>);
 
-/// A name that leads where plugins must not go.
+/// All addresses of a name are in private networks.
 #[derive(Debug, thiserror::Error)]
 #[error("the name leads into a private network; list the address itself if that is meant")]
-struct Private;
+struct PrivateNetwork;
 
-impl Resolve for PublicOnly {
+impl Resolve for PublicOnlyResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let listed = self.0.clone();
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let open = |address: &SocketAddr| is_public(address.ip()) || listed.contains(&address.ip());
             let allowed: Vec<SocketAddr> = found.into_iter().filter(open).collect();
-            if allowed.is_empty() { Err(Private.into()) } else { Ok(Box::new(allowed.into_iter()) as Addrs) }
+            if allowed.is_empty() { Err(PrivateNetwork.into()) } else { Ok(Box::new(allowed.into_iter()) as Addrs) }
         })
     }
 }
@@ -138,11 +139,12 @@ fn is_public(address: IpAddr) -> bool {
             let first = address.segments()[0];
             match (address.to_ipv4_mapped(), &address.segments()) {
                 (Some(mapped), _) => is_public_v4(mapped),
-                // Translated to IPv4 on the way.
+                // NAT64: the last 32 bits are an IPv4 address.
                 (None, [0x64, 0xff9b, .., high, low]) => {
                     is_public_v4(Ipv4Addr::from((u32::from(*high) << 16) | u32::from(*low)))
                 }
-                // Only this part is given out; of it, some is for documents and for tunnels.
+                // Only 2000::/3 is global unicast. Within it, 2001::/32 (Teredo), 2001:db8::/32 (documentation) and
+                // 2002::/16 (6to4) are not public hosts.
                 _ => first & 0xe000 == 0x2000 && !matches!(address.segments(), [0x2001, 0 | 0xdb8, ..] | [0x2002, ..]),
             }
         }
@@ -161,36 +163,36 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_documentation())
 }
 
-/// Where one plugin may send requests, and how it may use that.
+/// The client and the limits of one plugin.
 #[derive(Clone)]
-pub(super) struct HttpGrant {
+pub(super) struct HttpResource {
     pub(super) client: HttpClient,
     pub(super) limits: HttpLimits,
 }
 
 /// One instance's access to other hosts.
 pub(crate) struct HttpAccess {
-    /// None: not granted, so that the plugin cannot even import it.
-    grant: Option<HttpGrant>,
+    /// None if the capability is not granted. The plugin cannot even import it then.
+    grant: Option<HttpResource>,
     calls_left: u32,
-    /// No call of a hook has begun yet: while an instance is configured nothing may wait.
+    /// Whether no hook has been called yet. An instance must not wait while it is configured.
     configuring: bool,
-    pub(super) waited: Waited,
+    pub(super) waited: WaitTime,
 }
 
 impl HttpAccess {
-    pub(super) fn new(grant: Option<HttpGrant>) -> Self {
-        Self { grant, calls_left: 0, configuring: true, waited: Waited::default() }
+    pub(super) fn new(grant: Option<HttpResource>) -> Self {
+        Self { grant, calls_left: 0, configuring: true, waited: WaitTime::default() }
     }
 
-    pub(super) fn renew(&mut self) {
+    pub(super) fn reset(&mut self) {
         self.configuring = false;
-        self.waited = Waited::default();
+        self.waited = WaitTime::default();
         self.calls_left = self.grant.as_ref().map_or(0, |grant| grant.limits.calls.get());
     }
 }
 
-impl HttpGrant {
+impl HttpResource {
     async fn send(&self, request: Request) -> Result<Response, Error> {
         let request = self.check(request)?;
         let within = Duration::from_millis(u64::from(self.limits.timeout_ms.get()));
@@ -198,7 +200,7 @@ impl HttpGrant {
         tokio::time::timeout(within, exchange).await.unwrap_or(Err(Error::Timeout))
     }
 
-    /// A request that may go out.
+    /// Checks a request against the rules and the listed hosts.
     fn check(&self, request: Request) -> Result<reqwest::Request, Error> {
         let invalid = |what: &str| Error::Invalid(what.to_owned());
         let url = Url::parse(&request.url).map_err(|error| Error::Invalid(format!("url: {error}")))?;
@@ -206,18 +208,21 @@ impl HttpGrant {
             return Err(invalid("url: neither http: nor https:"));
         }
         let host = url.host_str().unwrap_or_default();
-        // None if it is the scheme's usual one.
+        // The port is None if it is the scheme's default.
         let name = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let usual = url.port_or_known_default().map(|port| format!("{host}:{port}"));
         if !self.limits.hosts.iter().any(|listed| *listed == name || usual.as_ref() == Some(listed)) {
-            return Err(Error::NotAllowed(format!("{} is not among the plugin's hosts", clip(&name, REASON_BYTES))));
+            return Err(Error::NotAllowed(format!(
+                "{} is not among the plugin's hosts",
+                sanitize(&name, REASON_BYTES)
+            )));
         }
         let method = Method::from_bytes(request.method.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
         let mut checked = reqwest::Request::new(method.ok_or_else(|| invalid("method"))?, url);
         let mut headers = HeaderMap::new();
         for Header { name, value } in request.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("a header's name"))?;
-            if NOT_THE_PLUGINS.contains(&name.as_str()) {
+            if RESERVED_HEADERS.contains(&name.as_str()) {
                 return Err(Error::Invalid(format!("the header {name} is the gateway's to set")));
             }
             headers.append(name, HeaderValue::from_str(&value).map_err(|_| invalid("a header's value"))?);
@@ -230,10 +235,10 @@ impl HttpGrant {
     }
 }
 
-/// Sends it, and takes the response up to a size.
-async fn exchange(client: &Client, request: reqwest::Request, most: usize) -> Result<Response, Error> {
-    let mut response = client.execute(request).await.map_err(|error| failed(&error))?;
-    if response.content_length().is_some_and(|length| length > most as u64) {
+/// Sends a request, and reads a response of at most `max_bytes`.
+async fn exchange(client: &Client, request: reqwest::Request, max_bytes: usize) -> Result<Response, Error> {
+    let mut response = client.execute(request).await.map_err(|error| request_error(&error))?;
+    if response.content_length().is_some_and(|length| length > max_bytes as u64) {
         return Err(Error::TooLarge);
     }
     let status = response.status().as_u16();
@@ -242,8 +247,8 @@ async fn exchange(client: &Client, request: reqwest::Request, most: usize) -> Re
     };
     let headers: Vec<Header> = response.headers().iter().filter_map(text).collect();
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
-        if body.len() + chunk.len() > most {
+    while let Some(chunk) = response.chunk().await.map_err(|error| request_error(&error))? {
+        if body.len() + chunk.len() > max_bytes {
             return Err(Error::TooLarge);
         }
         body.extend_from_slice(&chunk);
@@ -251,19 +256,19 @@ async fn exchange(client: &Client, request: reqwest::Request, most: usize) -> Re
     Ok(Response { status, headers, body })
 }
 
-fn failed(error: &reqwest::Error) -> Error {
-    let reason = reason(error);
+fn request_error(error: &reqwest::Error) -> Error {
+    let reason = root_cause(error);
     if reason.contains("private network") { Error::NotAllowed(reason) } else { Error::Unavailable(reason) }
 }
 
-/// The innermost cause: the outer ones name the URL, which may hold secrets.
-fn reason(error: &reqwest::Error) -> String {
+/// The innermost cause. The outer ones name the URL, which may hold secrets.
+fn root_cause(error: &reqwest::Error) -> String {
     let mut cause = error.source();
     while let Some(deeper) = cause.and_then(|cause| cause.source()) {
         cause = Some(deeper);
     }
     let text = cause.map_or_else(|| "no connection".to_owned(), ToString::to_string);
-    clip(&text, REASON_BYTES).into_owned()
+    sanitize(&text, REASON_BYTES).into_owned()
 }
 
 impl Host for HttpAccess {
@@ -273,7 +278,7 @@ impl Host for HttpAccess {
         }
         let Some(grant) = &self.grant else { return Err(Error::NotAllowed("not granted".to_owned())) };
         self.calls_left = self.calls_left.checked_sub(1).ok_or(Error::Quota)?;
-        self.waited.during(grant.send(request)).await
+        self.waited.measure(grant.send(request)).await
     }
 }
 
@@ -283,20 +288,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_spelt_as_urls_spell_them() {
-        assert_eq!(listed("Moderation.Example.com").unwrap(), "moderation.example.com");
-        assert_eq!(listed("example.com:80").unwrap(), "example.com:80");
-        assert_eq!(listed("[::1]:8080").unwrap(), "[::1]:8080");
+    fn hosts_are_normalised_as_in_urls() {
+        assert_eq!(normalize_host("Moderation.Example.com").unwrap(), "moderation.example.com");
+        assert_eq!(normalize_host("example.com:80").unwrap(), "example.com:80");
+        assert_eq!(normalize_host("[::1]:8080").unwrap(), "[::1]:8080");
         for bad in ["https://example.com", "*.example.com", "example.com/path", "user@example.com", ""] {
-            assert!(listed(bad).is_none(), "{bad}");
+            assert!(normalize_host(bad).is_none(), "{bad}");
         }
     }
 
     #[test]
     fn a_request_goes_to_a_listed_host_and_port_or_nowhere() {
-        let hosts = ["api.example", "local.example:8080", "127.0.0.1:9"].map(|host| listed(host).unwrap()).to_vec();
+        let hosts =
+            ["api.example", "local.example:8080", "127.0.0.1:9"].map(|host| normalize_host(host).unwrap()).to_vec();
         let limits = HttpLimits { hosts, ..HttpLimits::default() };
-        let grant = HttpGrant { client: HttpClient::new(&limits).unwrap(), limits };
+        let grant = HttpResource { client: HttpClient::new(&limits).unwrap(), limits };
         let check = |url: &str, header: &str| {
             let headers = vec![Header { name: header.to_owned(), value: "x".to_owned() }];
             grant.check(Request { method: "POST".to_owned(), url: url.to_owned(), headers, body: vec![1] }).map(|_| ())
@@ -319,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn private_networks_are_told_apart() {
+    fn private_networks_are_recognised() {
         for private in [
             "127.0.0.1",
             "10.1.2.3",

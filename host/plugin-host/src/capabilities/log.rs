@@ -3,31 +3,31 @@
 use std::sync::Arc;
 
 use crate::bindings::host::log::{Host, Level};
-use crate::text::clip;
+use crate::text::sanitize;
 
-/// Bytes of a log line that are kept.
-pub(crate) const LINE_BYTES: usize = 4096;
+/// Bytes of a log line that are kept; the rest is cut off.
+pub(crate) const MAX_LINE_BYTES: usize = 4096;
 
-/// One instance's log lines, so many for each call.
+/// The number of lines that an instance may log in each call.
 pub(crate) struct LogBudget {
     plugin: Arc<str>,
     lines: u32,
     lines_left: u32,
     lines_dropped: u32,
-    /// A plugin that has logged too much may still say what it panics about.
-    last_words: bool,
+    /// Beyond the limit, one error line is still logged, so that the message of a panic is not lost.
+    error_line_left: bool,
 }
 
 impl LogBudget {
     pub(super) fn new(plugin: Arc<str>, lines: u32) -> Self {
-        Self { plugin, lines, lines_left: lines, lines_dropped: 0, last_words: true }
+        Self { plugin, lines, lines_left: lines, lines_dropped: 0, error_line_left: true }
     }
 
-    pub(super) fn renew(&mut self) {
-        (self.lines_left, self.last_words) = (self.lines, true);
+    pub(super) fn reset(&mut self) {
+        (self.lines_left, self.error_line_left) = (self.lines, true);
     }
 
-    /// Tells of lines that were dropped since this was last called.
+    /// Logs the number of lines that were dropped since the last report.
     pub(super) fn report_dropped(&mut self) {
         let dropped = std::mem::take(&mut self.lines_dropped);
         if dropped > 0 {
@@ -35,11 +35,11 @@ impl LogBudget {
         }
     }
 
-    fn spend(&mut self, level: Level) -> bool {
+    fn take_line(&mut self, level: Level) -> bool {
         if self.lines_left > 0 {
             self.lines_left -= 1;
-        } else if matches!(level, Level::Error) && self.last_words {
-            self.last_words = false;
+        } else if matches!(level, Level::Error) && self.error_line_left {
+            self.error_line_left = false;
         } else {
             self.lines_dropped = self.lines_dropped.saturating_add(1);
             return false;
@@ -50,10 +50,10 @@ impl LogBudget {
 
 impl Host for LogBudget {
     fn log(&mut self, level: Level, line: String) {
-        if !self.spend(level) {
+        if !self.take_line(level) {
             return;
         }
-        let line = clip(&line, LINE_BYTES);
+        let line = sanitize(&line, MAX_LINE_BYTES);
         let plugin = &*self.plugin;
         match level {
             Level::Error => tracing::error!(target: "plugin", plugin, "{line}"),

@@ -1,16 +1,16 @@
-//! What an operator may grant to a plugin by name. Each capability is a unit: its table in `plugins.toml` is validated
-//! once ([`Grants`]), it is linked once ([`link`]), and every instance has its own share of it
-//! ([`InstanceCapabilities`]).
+//! Capabilities: what an operator may grant to a plugin by name. Each capability is a unit. Its table in `plugins.toml`
+//! is validated once ([`Grants`]), it is linked once ([`add_to_linker`]), and its resources are shared by all instances
+//! of a plugin ([`GrantedResources`]). Each instance has quotas of its own ([`InstanceCapabilities`]).
 //!
-//! `log` is always there. `clock` and `random` answer at once. `kv` and `http` wait for others: a plugin that imports
-//! one of them runs on a fiber ([`waits`]), so that no thread waits with it.
+//! `log` is always granted. `clock` and `random` return at once. `kv` and `http` wait for others: a plugin that imports
+//! one of them runs on a fiber ([`may_wait`]), so that it does not block a thread while it waits.
 
 mod clock;
 mod http;
 mod kv;
 mod log;
 mod random;
-mod waited;
+mod wait_time;
 
 use std::sync::Arc;
 
@@ -19,19 +19,19 @@ use wasmtime::component::{Component, HasSelf, Linker};
 
 use self::clock::WallClock;
 pub(crate) use self::http::HttpLimits;
-use self::http::{HttpAccess, HttpClient, HttpGrant};
+use self::http::{HttpAccess, HttpClient, HttpResource};
 pub(crate) use self::kv::KvLimits;
-use self::kv::{KvAccess, KvGrant};
+use self::kv::{KvAccess, KvResource};
 pub use self::kv::{KvError, KvStore, MemoryKv, RedisKv};
-pub(crate) use self::log::LINE_BYTES;
 use self::log::LogBudget;
+pub(crate) use self::log::MAX_LINE_BYTES;
 use self::random::SystemRandom;
-use crate::bindings::{VERSION, host};
+use crate::bindings::{INTERFACE_VERSION, host};
 
-/// Everything that every plugin may import. The first holds types alone.
-const ALWAYS: [&str; 2] = ["arcyou:gateway/types@1.0.0", "arcyou:gateway/log@1.0.0"];
+/// Imports that need no grant. The first one holds only types.
+const ALWAYS_GRANTED: [&str; 2] = ["arcyou:gateway/types@1.0.0", "arcyou:gateway/log@1.0.0"];
 
-/// Something that plugins get only if their entry says so.
+/// A capability that a plugin has only if its entry grants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Capability {
@@ -53,14 +53,14 @@ impl Capability {
         }
     }
 
-    /// The capability that an import is, in the version that this gateway knows.
+    /// The capability that an import belongs to, in the supported version of the interface.
     pub(crate) fn of_import(import: &str) -> Option<Self> {
         let (name, version) = import.strip_prefix("arcyou:gateway/")?.split_once('@')?;
-        Self::ALL.into_iter().find(|capability| version == VERSION && capability.name() == name)
+        Self::ALL.into_iter().find(|capability| version == INTERFACE_VERSION && capability.name() == name)
     }
 }
 
-/// What one plugin is granted.
+/// The capabilities that are granted to one plugin, and their limits: configuration only.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Grants {
     names: Vec<Capability>,
@@ -69,7 +69,7 @@ pub(crate) struct Grants {
 }
 
 impl Grants {
-    /// From the entry's `grants` and its tables. What contradicts itself is an error that says what to write.
+    /// From the entry's `grants` and its tables. If they contradict each other, the error says what to write.
     pub(crate) fn new(names: Vec<Capability>, kv: Option<KvLimits>, http: Option<HttpLimits>) -> Result<Self, String> {
         for (capability, configured) in [(Capability::Kv, kv.is_some()), (Capability::Http, http.is_some())] {
             if configured && !names.contains(&capability) {
@@ -87,7 +87,7 @@ impl Grants {
         self.names.contains(&capability)
     }
 
-    /// What [`Grants::new`] makes the same of.
+    /// The arguments that [`Grants::new`] takes to build an equal value.
     pub(crate) fn parts(&self) -> (Vec<Capability>, Option<KvLimits>, Option<HttpLimits>) {
         let kv = self.has(Capability::Kv).then_some(self.kv);
         let http = self.has(Capability::Http).then(|| self.http.clone());
@@ -95,44 +95,44 @@ impl Grants {
     }
 }
 
-const NO_KV: &str = "kv is granted, and there is nowhere to keep values: with PUBSUB_MODE=sharded Redis is a cluster, over whose nodes \
+const NO_KV_STORE: &str = "kv is granted, and there is nowhere to keep values: with PUBSUB_MODE=sharded Redis is a cluster, over whose nodes \
     keys are spread; set PLUGIN_KV_URL to a Redis that is none";
 
-/// What capabilities reach for outside the gateway.
+/// The services that capabilities use outside the gateway.
 #[derive(Clone)]
 pub(crate) struct Services {
-    /// None if there is nowhere to keep values.
+    /// None if there is no store for values.
     pub(crate) kv: Option<Arc<dyn KvStore>>,
 }
 
 impl Services {
-    /// For messages that nobody sent: what a plugin counts meanwhile is not about anybody.
-    pub(crate) fn apart() -> Self {
+    /// For dry runs: values that a plugin stores meanwhile must not reach its real ones.
+    pub(crate) fn in_memory() -> Self {
         Self { kv: Some(Arc::new(MemoryKv::default())) }
     }
 }
 
-/// What the instances of one plugin share.
+/// The granted resources that all instances of one plugin share.
 #[derive(Clone, Default)]
-pub(crate) struct Granted {
-    kv: Option<KvGrant>,
-    http: Option<HttpGrant>,
+pub(crate) struct GrantedResources {
+    kv: Option<KvResource>,
+    http: Option<HttpResource>,
 }
 
-impl Granted {
-    /// For the plugin with this name. The error is the operator's.
+impl GrantedResources {
+    /// For the plugin with this name. The error is for the operator.
     pub(crate) fn new(plugin: &str, grants: &Grants, services: &Services) -> Result<Self, String> {
         let kv = match (grants.has(Capability::Kv), &services.kv) {
             (false, _) => None,
-            (true, Some(store)) => Some(KvGrant { store: store.clone(), plugin: plugin.into(), limits: grants.kv }),
-            (true, None) => return Err(NO_KV.to_owned()),
+            (true, Some(store)) => Some(KvResource { store: store.clone(), plugin: plugin.into(), limits: grants.kv }),
+            (true, None) => return Err(NO_KV_STORE.to_owned()),
         };
         let http = grants.has(Capability::Http).then(|| HttpClient::new(&grants.http)).transpose()?;
-        Ok(Self { kv, http: http.map(|client| HttpGrant { client, limits: grants.http.clone() }) })
+        Ok(Self { kv, http: http.map(|client| HttpResource { client, limits: grants.http.clone() }) })
     }
 }
 
-/// One instance's share: a unit for each capability.
+/// The capabilities of one instance.
 pub(crate) struct InstanceCapabilities {
     log: LogBudget,
     clock: WallClock,
@@ -142,8 +142,8 @@ pub(crate) struct InstanceCapabilities {
 }
 
 impl InstanceCapabilities {
-    /// For an instance that is about to be configured; it may log so many lines then, and in each call.
-    pub(crate) fn new(plugin: Arc<str>, log_lines: u32, granted: &Granted) -> Self {
+    /// For an instance that is about to be configured. It may log `log_lines` lines then, and in each call.
+    pub(crate) fn new(plugin: Arc<str>, log_lines: u32, granted: &GrantedResources) -> Self {
         Self {
             log: LogBudget::new(plugin, log_lines),
             clock: WallClock,
@@ -153,36 +153,35 @@ impl InstanceCapabilities {
         }
     }
 
-    /// A new call begins: it has all of its log lines.
-    pub(crate) fn begin(&mut self) {
-        self.log.renew();
+    /// Resets the quotas of capabilities that never wait.
+    pub(crate) fn begin_call(&mut self) {
+        self.log.reset();
     }
 
-    /// A new call begins that may wait: it has all of its quotas.
-    pub(crate) fn begin_waiting(&mut self) {
-        self.kv.renew();
-        self.http.renew();
+    /// Resets the quotas of capabilities that may wait.
+    pub(crate) fn begin_waiting_call(&mut self) {
+        self.kv.reset();
+        self.http.reset();
     }
 
-    /// The call is over.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end_call(&mut self) {
         self.log.report_dropped();
     }
 
-    /// What was waited since this was asked last, in milliseconds.
-    pub(crate) fn take_waited(&mut self) -> u32 {
+    /// Milliseconds waited since this was last taken.
+    pub(crate) fn take_wait_ms(&mut self) -> u32 {
         let waited = self.kv.waited.take() + self.http.waited.take();
         u32::try_from(waited.as_millis()).unwrap_or(u32::MAX)
     }
 }
 
-/// What a store carries must lead to its instance's share.
+/// The data of a store, which holds the capabilities of its instance.
 pub(crate) trait HasCapabilities: Send + 'static {
     fn capabilities(&mut self) -> &mut InstanceCapabilities;
 }
 
-/// Puts every capability into the linker. What a plugin is not granted it may not import, which is checked by name.
-pub(crate) fn link<T: HasCapabilities>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+/// Adds every capability to the linker, whether it is granted or not: ungranted imports are rejected by name before.
+pub(crate) fn add_to_linker<T: HasCapabilities>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     host::log::add_to_linker::<T, HasSelf<LogBudget>>(linker, |state| &mut state.capabilities().log)?;
     host::clock::add_to_linker::<T, HasSelf<WallClock>>(linker, |state| &mut state.capabilities().clock)?;
     host::random::add_to_linker::<T, HasSelf<SystemRandom>>(linker, |state| &mut state.capabilities().random)?;
@@ -190,22 +189,22 @@ pub(crate) fn link<T: HasCapabilities>(linker: &mut Linker<T>) -> wasmtime::Resu
     host::http::add_to_linker::<T, HasSelf<HttpAccess>>(linker, |state| &mut state.capabilities().http)
 }
 
-/// What a component imports, and whether that is granted.
+/// The imports of a component, each with whether it is granted.
 pub(crate) fn imports(component: &Component, grants: &Grants) -> Vec<(String, bool)> {
     let granted = |name: &str| {
-        ALWAYS.contains(&name) || Capability::of_import(name).is_some_and(|capability| grants.has(capability))
+        ALWAYS_GRANTED.contains(&name) || Capability::of_import(name).is_some_and(|capability| grants.has(capability))
     };
     let kind = component.component_type();
     kind.imports(component.engine()).map(|(name, _)| (name.to_owned(), granted(name))).collect()
 }
 
-/// The first import of a component that nobody grants.
-pub(crate) fn foreign_import(component: &Component, grants: &Grants) -> Option<String> {
+/// The first import of a component that is not granted.
+pub(crate) fn first_ungranted_import(component: &Component, grants: &Grants) -> Option<String> {
     imports(component, grants).into_iter().find(|(_, granted)| !granted).map(|(name, _)| name)
 }
 
-/// Whether a component may have to wait for somebody.
-pub(crate) fn waits(component: &Component) -> bool {
+/// Whether a component imports a capability that may wait.
+pub(crate) fn may_wait(component: &Component) -> bool {
     let kind = component.component_type();
     let mut imports = kind.imports(component.engine()).filter_map(|(name, _)| Capability::of_import(name));
     imports.any(|capability| matches!(capability, Capability::Kv | Capability::Http))

@@ -1,18 +1,18 @@
-//! `random`: numbers that nobody can guess.
+//! `random`: cryptographically secure random numbers.
 
 use wasmtime::{Error, Result};
 
 use crate::bindings::host::random::Host;
 
-/// Bytes of one call.
-const MOST: u32 = 64 << 10;
+/// Limit for one call.
+const MAX_BYTES: u32 = 64 << 10;
 
 pub(crate) struct SystemRandom;
 
 impl Host for SystemRandom {
     fn bytes(&mut self, length: u32) -> Result<Vec<u8>> {
-        if length > MOST {
-            return Err(Error::msg(format!("it asks for {length} random bytes at once; the limit is {MOST}")));
+        if length > MAX_BYTES {
+            return Err(Error::msg(format!("it asks for {length} random bytes at once; the limit is {MAX_BYTES}")));
         }
         let mut bytes = vec![0; length as usize];
         fill(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! A circuit breaker: a plugin that fails again and again is left alone for a while. Pure; the clock is an argument.
+//! A circuit breaker: a plugin that keeps failing is not called for a while. Pure; the time is an argument.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 
 use crate::manifest::BreakerConfig;
 
-/// However often trials fail, the next is not further away than this (or the cool-down, if that is longer).
+/// The longest time between probes, unless the configured cool-down is longer.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What stands when it is open.
+/// The state of an open breaker.
 #[derive(Debug, Clone, Copy)]
 struct Open {
-    next_trial: Instant,
+    next_probe: Instant,
     cool_down: Duration,
 }
 
-/// Where a breaker stands.
+/// The state of a breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BreakerState {
     /// The plugin is called.
     Closed,
-    /// The plugin is not called, or only to see whether it behaves again.
+    /// The plugin is not called, except for probes.
     Open,
 }
 
@@ -30,7 +30,7 @@ pub enum BreakerState {
 pub(crate) struct Breaker {
     config: BreakerConfig,
     failures: AtomicU32,
-    /// Mirrors `open`, so that the usual call takes no lock.
+    /// Mirrors `open`, so that a normal call takes no lock.
     is_open: AtomicBool,
     open: Mutex<Option<Open>>,
 }
@@ -52,25 +52,25 @@ impl Breaker {
         if self.is_open.load(Ordering::Acquire) { BreakerState::Open } else { BreakerState::Closed }
     }
 
-    /// Whether the plugin may be called now. When it is open, one caller for each cool-down may try.
+    /// Whether the plugin may be called now. While the breaker is open, one caller per cool-down may probe.
     pub(crate) fn permits(&self, now: Instant) -> bool {
         if !self.is_open.load(Ordering::Acquire) {
             return true;
         }
         match &mut *self.open() {
             None => true,
-            Some(open) if now >= open.next_trial => {
-                // As if it failed: when it goes well none of this matters, and a dry_run that never reports is not the
-                // last.
+            Some(open) if now >= open.next_probe => {
+                // Schedules the next probe as if this one failed. If it succeeds, the schedule does not matter; if it
+                // is never reported, the next probe still comes.
                 open.cool_down = (open.cool_down * 2).min(LONGEST.max(self.cool_down()));
-                open.next_trial = now + open.cool_down;
+                open.next_probe = now + open.cool_down;
                 true
             }
             Some(_) => false,
         }
     }
 
-    /// A call result well. Answers whether that closed the breaker.
+    /// Records a successful call. Returns whether it closed the breaker.
     pub(crate) fn succeeded(&self) -> bool {
         if self.failures.load(Ordering::Relaxed) == 0 {
             return false;
@@ -81,16 +81,16 @@ impl Breaker {
         closed
     }
 
-    /// A call failed. Answers whether that opened the breaker.
+    /// Records a failed call. Returns whether it opened the breaker.
     pub(crate) fn failed(&self, now: Instant) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let mut open = self.open();
-        // What was under way when it opened says nothing new.
+        // Calls that were running when the breaker opened do not count.
         if open.is_some() || failures < self.config.failures.get() {
             return false;
         }
         let cool_down = self.cool_down();
-        *open = Some(Open { next_trial: now + cool_down, cool_down });
+        *open = Some(Open { next_probe: now + cool_down, cool_down });
         self.is_open.store(true, Ordering::Release);
         true
     }
@@ -99,10 +99,10 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bounded::Within;
+    use crate::bounded::Bounded;
 
     fn breaker(failures: u32) -> Breaker {
-        Breaker::new(BreakerConfig { failures: Within::new(failures), cool_down_ms: Within::new(1000) })
+        Breaker::new(BreakerConfig { failures: Bounded::new(failures), cool_down_ms: Bounded::new(1000) })
     }
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -122,19 +122,19 @@ mod tests {
     }
 
     #[test]
-    fn closes_after_a_trial_that_goes_well() {
+    fn closes_after_a_successful_probe() {
         let (breaker, now) = (breaker(1), Instant::now());
         assert!(breaker.failed(now));
         assert!(!breaker.permits(now + SECOND / 2));
         assert!(breaker.permits(now + SECOND));
-        assert!(!breaker.permits(now + SECOND), "one dry_run at a time");
+        assert!(!breaker.permits(now + SECOND), "one probe at a time");
         assert!(breaker.succeeded());
         assert_eq!(breaker.state(), BreakerState::Closed);
         assert!(breaker.permits(now + SECOND) && breaker.permits(now + SECOND));
     }
 
     #[test]
-    fn waits_longer_after_each_failed_trial_within_a_bound() {
+    fn waits_longer_after_each_failed_probe_within_a_bound() {
         let (breaker, mut now) = (breaker(1), Instant::now());
         breaker.failed(now);
         for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_trial_is_not_the_last() {
+    fn a_probe_that_is_never_reported_is_not_the_last() {
         let (breaker, now) = (breaker(1), Instant::now());
         breaker.failed(now);
         assert!(breaker.permits(now + SECOND));

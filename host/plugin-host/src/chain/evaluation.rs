@@ -1,4 +1,4 @@
-//! From what plugins answer to what becomes of the message. Pure: no WebAssembly, no clock.
+//! The rules by which the results of hooks decide about a message. Pure: no WebAssembly, no clock.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -10,161 +10,166 @@ use arcyou_protocol::body::{Body, BodyLimits};
 use super::provenance::Provenance;
 use crate::bindings::{self, AnnotationResult, Hook, Judgement, Verdict};
 use crate::runtime::fault::{Fault, FaultKind};
-use crate::runtime::input::{HookInput, Note};
-use crate::text::{clip, is_token};
+use crate::runtime::input::{Annotation, HookInput};
+use crate::text::{is_token, sanitize};
 
-/// Bytes of a reason that people read.
+/// Bytes of a reason.
 const REASON_BYTES: usize = 1024;
-/// Bytes of an annotation's key, and of its value.
+/// Bytes of an annotation's key and of its value.
 const KEY_BYTES: usize = 64;
 const VALUE_BYTES: usize = 1024;
 /// Annotations of one judgement.
-const MAX_NOTES: usize = 32;
+const MAX_ANNOTATIONS: usize = 32;
 
-/// A verdict that keeps the rules.
+/// A verdict that follows the rules of its hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CheckedVerdict {
     Accept,
-    Reject(Refusal),
+    Reject(CheckedRejection),
     Replace(Body),
     Discard,
     Hold(String),
 }
 
-/// Why a plugin refuses a message.
+/// A rejection whose code and reason follow the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct CheckedRejection {
     pub(crate) code: String,
     pub(crate) reason: String,
     pub(crate) retry_after_ms: Option<u32>,
 }
 
-/// A plugin's answer that keeps the rules: the verdict, and the keys and values noted beside it.
+/// A judgement that follows the rules: the verdict, and the keys and values of its annotations.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Judged {
-    pub(crate) outcome: Outcome,
-    pub(crate) notes: Vec<(String, String)>,
+pub(crate) struct CheckedJudgement {
+    pub(crate) verdict: CheckedVerdict,
+    pub(crate) annotations: Vec<(String, String)>,
 }
 
-/// Believes nothing: an answer of impossible shape is the plugin's failure, long text is cut.
-pub(crate) fn check(hook: Hook, judgement: Judgement, limits: &BodyLimits) -> Result<Judged, Fault> {
+/// Checks a plugin's judgement, which is not trusted. An invalid one is a fault of the plugin; text that is too long is
+/// cut off.
+pub(crate) fn check_judgement(
+    hook: Hook,
+    judgement: Judgement,
+    limits: &BodyLimits,
+) -> Result<CheckedJudgement, Fault> {
     let Judgement { verdict, annotations } = judgement;
-    let outcome = match verdict {
-        Verdict::Accept => Outcome::Accept,
+    let verdict = match verdict {
+        Verdict::Accept => CheckedVerdict::Accept,
         Verdict::Reject(bindings::Rejection { code, reason, retry_after_ms }) => {
             if !is_token(&code) {
-                let code = clip(&code, KEY_BYTES);
+                let code = sanitize(&code, KEY_BYTES);
                 return Err(Fault::new(
                     FaultKind::InvalidVerdict,
                     format!("its code {code:?} is no token [a-z0-9_.-]"),
                 ));
             }
-            Outcome::Reject(Refusal { code, reason: clip(&reason, REASON_BYTES).into_owned(), retry_after_ms })
+            CheckedVerdict::Reject(CheckedRejection {
+                code,
+                reason: sanitize(&reason, REASON_BYTES).into_owned(),
+                retry_after_ms,
+            })
         }
         Verdict::Replace(_) if hook != Hook::Filter => {
             return Err(Fault::new(FaultKind::InvalidVerdict, "a validator must not replace the body"));
         }
         Verdict::Replace(text) => {
             let body = Body::parse(&text, limits);
-            Outcome::Replace(body.map_err(|error| Fault::new(FaultKind::InvalidReplacement, error.to_string()))?)
+            CheckedVerdict::Replace(body.map_err(|error| Fault::new(FaultKind::InvalidReplacement, error.to_string()))?)
         }
-        Verdict::Discard => Outcome::Discard,
-        Verdict::Hold(reason) => Outcome::Hold(clip(&reason, REASON_BYTES).into_owned()),
+        Verdict::Discard => CheckedVerdict::Discard,
+        Verdict::Hold(reason) => CheckedVerdict::Hold(sanitize(&reason, REASON_BYTES).into_owned()),
     };
-    Ok(Judged { outcome, notes: check_notes(annotations)? })
+    Ok(CheckedJudgement { verdict, annotations: check_annotations(annotations)? })
 }
 
-fn check_notes(annotations: Vec<AnnotationResult>) -> Result<Vec<(String, String)>, Fault> {
-    if annotations.len() > MAX_NOTES {
+fn check_annotations(annotations: Vec<AnnotationResult>) -> Result<Vec<(String, String)>, Fault> {
+    if annotations.len() > MAX_ANNOTATIONS {
         let count = annotations.len();
-        return Err(Fault::new(FaultKind::InvalidVerdict, format!("{count} annotations, {MAX_NOTES} are allowed")));
+        return Err(Fault::new(
+            FaultKind::InvalidVerdict,
+            format!("{count} annotations, {MAX_ANNOTATIONS} are allowed"),
+        ));
     }
-    let mut notes = Vec::with_capacity(annotations.len());
+    let mut checked = Vec::with_capacity(annotations.len());
     for AnnotationResult { key, value } in annotations {
         if key.is_empty() || key.len() > KEY_BYTES || key.contains(char::is_control) {
             return Err(Fault::new(FaultKind::InvalidVerdict, "an annotation's key has 1 to 64 bytes of plain text"));
         }
-        notes.push((key, clip(&value, VALUE_BYTES).into_owned()));
+        checked.push((key, sanitize(&value, VALUE_BYTES).into_owned()));
     }
-    Ok(notes)
+    Ok(checked)
 }
 
-/// One link of the chain.
+/// A plugin, as the evaluation sees it.
 pub(crate) trait Judge {
     fn provenance(&self) -> &Arc<Provenance>;
     fn has(&self, hook: Hook) -> bool;
-    /// The answer, and what the time is if it was just looked at.
-    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (Answer, Option<Instant>);
+    /// Calls a hook. Returns its result, and the current time if the clock was read.
+    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (HookResult, Option<Instant>);
 }
 
-/// What asking one plugin came to.
+/// The result of one hook of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Judged(Judged),
-    /// It failed or was not called, and the message goes on.
+pub(crate) enum HookResult {
+    Judged(CheckedJudgement),
+    /// No effect: the plugin failed, was not called or is only observed, and the message continues.
     Passed,
-    /// It failed or was not called, and the message does not stand.
+    /// The plugin failed or was not called, and its `on_error` rejects the message.
     Failed,
 }
 
-/// How the chain ended for a message, and by which plugin.
+/// What the chain decides about a message, and which plugin decided it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Disposition {
-    /// It is to be stored.
+    /// It is stored.
     #[default]
-    Stands,
+    Accepted,
     /// It is kept for review.
-    Held {
-        /// The plugin that holds it.
-        by: Arc<Provenance>,
-        reason: String,
-    },
-    /// The sender is acknowledged, and that is all.
-    Discarded {
-        /// The plugin that wanted it gone.
-        by: Arc<Provenance>,
-    },
-    /// A plugin refuses it.
+    Held { by: Arc<Provenance>, reason: String },
+    /// It is acknowledged to the sender and not stored.
+    Discarded { by: Arc<Provenance> },
+    /// A plugin rejects it.
     Rejected(Rejection),
-    /// A plugin failed, and its `on_error` refuses what it cannot judge.
+    /// A plugin failed or was not called, and its `on_error` rejects the message.
     Failed { by: Arc<Provenance> },
 }
 
-/// Why a plugin refuses a message or a join. The sender sees it.
+/// Why a plugin rejects a message or a join. The sender sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    /// The plugin, of which the sender sees the name.
+    /// The plugin. The sender sees its name.
     pub by: Arc<Provenance>,
-    /// The plugin's own token: `[a-z0-9_.-]`, 1 to 64 bytes.
+    /// The plugin's own code: `[a-z0-9_.-]`, 1 to 64 bytes.
     pub code: String,
-    /// A sentence for people; no control characters, at most 1 KiB.
+    /// A sentence for people, without control characters, at most 1 KiB.
     pub reason: String,
-    /// When trying again makes sense.
+    /// When a retry makes sense.
     pub retry_after_ms: Option<u32>,
 }
 
-/// A body in the place of the one that came.
+/// The body that replaces the sender's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
-    /// The plugin that replaced it last.
+    /// The last plugin that replaced it.
     pub by: Arc<Provenance>,
     pub body: Body,
 }
 
-/// What the whole chain came to.
+/// The result of the whole chain.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     pub disposition: Disposition,
     /// The last replacement, if there was one.
     pub replacement: Option<Replacement>,
-    pub(crate) notes: Vec<Note>,
+    pub(crate) annotations: Vec<Annotation>,
 }
 
 impl Disposition {
-    /// The plugin that ended the chain; none if the message stands.
+    /// The plugin that ended the chain. None if the message is accepted.
     pub fn by(&self) -> Option<&Arc<Provenance>> {
         match self {
-            Self::Stands => None,
+            Self::Accepted => None,
             Self::Held { by, .. } | Self::Discarded { by } | Self::Failed { by } => Some(by),
             Self::Rejected(rejection) => Some(&rejection.by),
         }
@@ -183,26 +188,26 @@ impl Decision {
         self.disposition.by().or(self.replacement.as_ref().map(|replacement| &replacement.by))
     }
 
-    /// What the plugins noted: the text of a JSON object with an object for each plugin, `{"plugin":{"key":"value"}}`.
-    pub fn annotations(&self) -> Option<String> {
-        if self.notes.is_empty() {
+    /// The annotations as JSON text, with an object for each plugin: `{"plugin":{"key":"value"}}`.
+    pub fn annotations_json(&self) -> Option<String> {
+        if self.annotations.is_empty() {
             return None;
         }
         let mut by_plugin: BTreeMap<&str, BTreeMap<&str, &str>> = BTreeMap::new();
-        for Note { plugin, key, value } in &self.notes {
+        for Annotation { plugin, key, value } in &self.annotations {
             by_plugin.entry(plugin).or_default().insert(key, value);
         }
         serde_json::to_string(&by_plugin).ok()
     }
 }
 
-/// In which order hooks judge a message: every validator sees it as it came; then the filters in their order, each on
-/// what the one before left; if one replaced the body, every validator sees the result.
-const MESSAGE: &[Hook] = &[Hook::Validate, Hook::Filter, Hook::Validate];
-const JOIN: &[Hook] = &[Hook::OnJoin];
+/// The order of hooks for a message. First every validator sees it as it was sent. Then the filters run in their order,
+/// each on the result of the one before. If one replaced the body, every validator sees the result.
+const MESSAGE_STAGES: &[Hook] = &[Hook::Validate, Hook::Filter, Hook::Validate];
+const JOIN_STAGES: &[Hook] = &[Hook::OnJoin];
 
-/// A judgement under way: whom to ask next, and what the answers come to. The first refusal, discard or hold ends it.
-/// Whoever drives it asks, at once or by waiting; the order is the same.
+/// A running evaluation: which judge comes next, and the decision so far. The first rejection, discard or hold ends it.
+/// The caller calls the judges, with or without waiting; the order is the same.
 pub(crate) struct Evaluation<'a, J> {
     judges: &'a [J],
     input: HookInput<'a>,
@@ -213,38 +218,38 @@ pub(crate) struct Evaluation<'a, J> {
     ended: bool,
 }
 
-/// Judges a message.
+/// Evaluates a message.
 #[cfg(test)]
-pub(crate) fn fold<J: Judge>(judges: &[J], message: &HookInput<'_>) -> Decision {
+pub(crate) fn evaluate<J: Judge>(judges: &[J], message: &HookInput<'_>) -> Decision {
     Evaluation::of_message(judges, message).run()
 }
 
 impl<'a, J: Judge> Evaluation<'a, J> {
-    /// Of a message on its way to the store.
+    /// The evaluation of a message.
     pub(crate) fn of_message(judges: &'a [J], input: &HookInput<'a>) -> Self {
-        Self::new(judges, input, MESSAGE)
+        Self::new(judges, input, MESSAGE_STAGES)
     }
 
-    /// Of a user who joins.
+    /// The evaluation of a join.
     pub(crate) fn of_join(judges: &'a [J], input: &HookInput<'a>) -> Self {
-        Self::new(judges, input, JOIN)
+        Self::new(judges, input, JOIN_STAGES)
     }
 
     fn new(judges: &'a [J], input: &HookInput<'a>, stages: &'static [Hook]) -> Self {
         Self { judges, input: *input, stages, stage: 0, next: 0, decision: Decision::default(), ended: false }
     }
 
-    /// Asks one after the other, at once.
+    /// Calls all judges, one after the other, without waiting.
     pub(crate) fn run(mut self) -> Decision {
-        while let Some((judge, hook)) = self.next() {
-            let (answer, now) = judge.judge(hook, &self.input());
-            self.hear(judge, answer, now);
+        while let Some((judge, hook)) = self.next_judge() {
+            let (result, now) = judge.judge(hook, &self.input());
+            self.apply(judge, result, now);
         }
-        self.decision()
+        self.into_decision()
     }
 
-    /// Whom to ask, and for what.
-    pub(crate) fn next(&mut self) -> Option<(&'a J, Hook)> {
+    /// The next judge and the hook to call.
+    pub(crate) fn next_judge(&mut self) -> Option<(&'a J, Hook)> {
         while !self.ended {
             let hook = *self.stages.get(self.stage)?;
             while let Some(judge) = self.judges.get(self.next) {
@@ -261,49 +266,49 @@ impl<'a, J: Judge> Evaluation<'a, J> {
         None
     }
 
-    /// The message as the next one is asked about it.
+    /// The input for the next judge.
     pub(crate) fn input(&self) -> HookInput<'_> {
         let replacement = self.decision.replacement.as_ref();
         let body = replacement.map_or(self.input.body, |replacement| replacement.body.as_str());
-        HookInput { body, notes: &self.decision.notes, ..self.input }
+        HookInput { body, annotations: &self.decision.annotations, ..self.input }
     }
 
-    /// Takes the answer of the one that was asked.
-    pub(crate) fn hear(&mut self, judge: &J, answer: Answer, now: Option<Instant>) {
+    /// Applies the result of the last judge.
+    pub(crate) fn apply(&mut self, judge: &J, result: HookResult, now: Option<Instant>) {
         self.input.now = now;
-        self.ended = self.decision.hear(judge, answer).is_break();
+        self.ended = self.decision.apply(judge, result).is_break();
     }
 
-    pub(crate) fn decision(self) -> Decision {
+    pub(crate) fn into_decision(self) -> Decision {
         self.decision
     }
 }
 
 impl Decision {
-    fn hear<J: Judge>(&mut self, judge: &J, answer: Answer) -> ControlFlow<()> {
+    fn apply<J: Judge>(&mut self, judge: &J, result: HookResult) -> ControlFlow<()> {
         let by = judge.provenance();
-        let judged = match answer {
-            Answer::Judged(judged) => judged,
-            Answer::Passed => return ControlFlow::Continue(()),
-            Answer::Failed => return self.end(Disposition::Failed { by: by.clone() }),
+        let judged = match result {
+            HookResult::Judged(judged) => judged,
+            HookResult::Passed => return ControlFlow::Continue(()),
+            HookResult::Failed => return self.end(Disposition::Failed { by: by.clone() }),
         };
-        for (key, value) in judged.notes {
-            // A validator that sees the message twice says its last word the second time.
-            self.notes.retain(|note| note.plugin != by.plugin || note.key != key);
-            self.notes.push(Note { plugin: by.plugin.clone(), key, value });
+        for (key, value) in judged.annotations {
+            // A validator may run twice. Its second annotation replaces the first.
+            self.annotations.retain(|annotation| annotation.plugin != by.plugin || annotation.key != key);
+            self.annotations.push(Annotation { plugin: by.plugin.clone(), key, value });
         }
         let by = by.clone();
-        match judged.outcome {
-            Outcome::Accept => ControlFlow::Continue(()),
-            Outcome::Replace(body) => {
+        match judged.verdict {
+            CheckedVerdict::Accept => ControlFlow::Continue(()),
+            CheckedVerdict::Replace(body) => {
                 self.replacement = Some(Replacement { by, body });
                 ControlFlow::Continue(())
             }
-            Outcome::Reject(Refusal { code, reason, retry_after_ms }) => {
+            CheckedVerdict::Reject(CheckedRejection { code, reason, retry_after_ms }) => {
                 self.end(Disposition::Rejected(Rejection { by, code, reason, retry_after_ms }))
             }
-            Outcome::Discard => self.end(Disposition::Discarded { by }),
-            Outcome::Hold(reason) => self.end(Disposition::Held { by, reason }),
+            CheckedVerdict::Discard => self.end(Disposition::Discarded { by }),
+            CheckedVerdict::Hold(reason) => self.end(Disposition::Held { by, reason }),
         }
     }
 
@@ -313,7 +318,5 @@ impl Decision {
     }
 }
 
-#[cfg(test)]
-mod table_tests;
 #[cfg(test)]
 mod tests;

@@ -1,69 +1,67 @@
-//! Who hears how a plugin's calls go, while somebody wants to: the version before stands by to take its place.
+//! Observation of a plugin's calls, while a new version is on probation.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::plugin::Plugin;
-
-/// How one call went.
+/// The result of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallResult {
     Answered,
     Failed,
-    /// It failed, and the breaker opened: the plugin will not be called for a while.
+    /// The call failed, and the breaker opened: the plugin will not be called for a while.
     FailedAndOpened,
 }
 
-/// Hears of each call of a plugin.
+/// Is notified of each call of a plugin.
 pub(crate) trait CallObserver: Send + Sync {
-    /// A call of `plugin` has ended.
-    fn called(&self, plugin: &Arc<Plugin>, result: CallResult, now: Instant);
+    /// A call has ended.
+    fn on_call(&self, result: CallResult, now: Instant);
 
-    /// Whether it wants to hear no more.
+    /// Whether the observation has expired.
     fn is_over(&self, now: Instant) -> bool;
 }
 
-/// A place for one observer.
+/// A slot for one observer.
 #[derive(Default)]
 pub(crate) struct ObserverSlot {
-    /// Mirrors `observer`, so that the usual call takes no lock.
-    is_taken: AtomicBool,
+    /// Mirrors `observer`, so that a normal call takes no lock.
+    is_occupied: AtomicBool,
     observer: Mutex<Option<Arc<dyn CallObserver>>>,
 }
 
 impl ObserverSlot {
     pub(crate) fn set(&self, observer: Arc<dyn CallObserver>) {
         *self.observer() = Some(observer);
-        self.is_taken.store(true, Ordering::Release);
+        self.is_occupied.store(true, Ordering::Release);
     }
 
-    pub(crate) fn is_taken(&self) -> bool {
-        self.is_taken.load(Ordering::Acquire)
+    pub(crate) fn is_occupied(&self) -> bool {
+        self.is_occupied.load(Ordering::Acquire)
     }
 
-    /// Ends the observation. Answers whether there was one: of several callers one ends it.
+    /// Ends the observation. Returns whether there was one: of several concurrent callers, one gets true.
     pub(crate) fn clear(&self) -> bool {
-        self.is_taken.store(false, Ordering::Release);
+        self.is_occupied.store(false, Ordering::Release);
         self.observer().take().is_some()
     }
 
-    /// Ends an observation whose time is over.
+    /// Ends an observation that has expired.
     pub(crate) fn expire(&self, now: Instant) {
         let over = |observer: &Arc<dyn CallObserver>| observer.is_over(now);
-        if self.is_taken() && self.observer().as_ref().is_some_and(over) {
+        if self.is_occupied() && self.observer().as_ref().is_some_and(over) {
             self.clear();
         }
     }
 
-    pub(crate) fn notify(&self, plugin: &Arc<Plugin>, result: CallResult, now: Instant) {
-        if !self.is_taken() {
+    pub(crate) fn notify(&self, result: CallResult, now: Instant) {
+        if !self.is_occupied() {
             return;
         }
-        // The lock is given back first: the observer may clear the slot.
+        // The lock is released first, since the observer may clear the slot.
         let observer = self.observer().clone();
         if let Some(observer) = observer {
-            observer.called(plugin, result, now);
+            observer.on_call(result, now);
         }
     }
 

@@ -1,4 +1,4 @@
-//! One plugin of the chain: its instances, its breaker, and what is counted about it.
+//! One plugin of the chain: its instances, its breakers and its counters.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,111 +9,121 @@ use arcyou_protocol::body::BodyLimits;
 
 use super::blocking::BlockingHint;
 use super::breaker::{Breaker, BreakerState};
-use super::counts::Counts;
-use super::evaluation::{Answer, Judge, Judged, Outcome, Refusal, check};
-use super::meters::{Meters, VERDICTS, verdict_index};
+use super::counters::PluginCounters;
+use super::evaluation::{CheckedJudgement, CheckedRejection, CheckedVerdict, HookResult, Judge, check_judgement};
 use super::observer::{CallResult, ObserverSlot};
+use super::plugin_metrics::{PluginMetrics, VERDICT_NAMES, verdict_index};
 use super::provenance::Provenance;
-use super::record::{Failure, Recorder, Recording, Subject};
+use super::record::{PluginRecorder, RecordedPlugin, Recorder};
 use super::status::PluginStatus;
 use crate::bindings::{AnnotationParam, Hook, Judgement, Message};
-use crate::capabilities::{Granted, Services};
+use crate::capabilities::{GrantedResources, Services};
 use crate::digest::hex;
 use crate::manifest::{BreakerConfig, Entry, Mode, OnError, Share};
 use crate::runtime::fault::{Fault, FaultKind};
-use crate::runtime::input::{HookInput, Note};
-use crate::runtime::instance::{Call, Pool, StartError, Template};
+use crate::runtime::input::{Annotation, HookInput};
+use crate::runtime::instance::{HookCall, Pool, StartError, Template};
 
-/// Tells the time; tests bring their own.
+/// Returns the current time. Tests replace it.
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
 
-/// A plugin that works.
+/// A plugin that has been loaded and started.
 pub(crate) struct Plugin {
     provenance: Arc<Provenance>,
     pool: Pool,
-    /// One for each hook: a filter that fails must not look well because the same plugin's validator works.
+    /// One for each hook, so that the success of a plugin's validator does not hide that its filter fails.
     breakers: [Breaker; 3],
-    meters: Meters,
+    metrics: PluginMetrics,
     body_limits: BodyLimits,
     clock: Clock,
-    counts: Counts<5>,
+    counters: PluginCounters<5>,
     blocking: BlockingHint,
     skipped: AtomicU64,
-    last_failure: Mutex<Option<Fault>>,
+    last_fault: Mutex<Option<Fault>>,
     observer: ObserverSlot,
-    /// Keeps what it fails on.
-    recording: Option<Recording>,
-    /// What it was made from: the file's digest and its entry.
-    origin: ([u8; 32], Entry),
+    /// Records the inputs of failed calls.
+    recorder: Option<PluginRecorder>,
+    origin: Origin,
+}
+
+/// What a plugin was made from. Two plugins of the same origin are the same.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Origin {
+    /// The digest of the file.
+    pub(crate) sha256: [u8; 32],
+    pub(crate) entry: Entry,
 }
 
 impl Plugin {
     pub(crate) fn new(
         pool: Pool,
-        origin: ([u8; 32], Entry),
+        origin: Origin,
         version: Option<Arc<str>>,
         body_limits: BodyLimits,
         clock: Clock,
     ) -> Self {
-        let name: Arc<str> = origin.1.name.as_str().into();
-        let provenance = Provenance { plugin: name.clone(), sha256: hex(&origin.0).into(), version };
+        let name: Arc<str> = origin.entry.name.as_str().into();
+        let provenance = Provenance { plugin: name.clone(), sha256: hex(&origin.sha256).into(), version };
         Self {
             provenance: Arc::new(provenance),
             pool,
-            breakers: Hook::ALL.map(|_| Breaker::new(origin.1.breaker)),
-            meters: Meters::new(&name),
+            breakers: Hook::ALL.map(|_| Breaker::new(origin.entry.breaker)),
+            metrics: PluginMetrics::new(&name),
             body_limits,
             clock,
-            counts: Counts::new(),
+            counters: PluginCounters::new(),
             blocking: BlockingHint::default(),
             skipped: AtomicU64::new(0),
-            last_failure: Mutex::new(None),
+            last_fault: Mutex::new(None),
             observer: ObserverSlot::default(),
-            recording: None,
+            recorder: None,
             origin,
         }
     }
 
-    /// The same, keeping what it fails on.
-    pub(crate) fn recorded(self, recorder: Option<&Recorder>, file: PathBuf) -> Self {
-        let recording = recorder.map(|recorder| Recording { recorder: recorder.clone(), file });
-        Self { recording, ..self }
+    /// The same plugin, with failed calls recorded.
+    pub(crate) fn with_recorder(self, recorder: Option<&Recorder>, file: PathBuf) -> Self {
+        let recorder = recorder.map(|recorder| PluginRecorder { recorder: recorder.clone(), file });
+        Self { recorder, ..self }
     }
 
     pub(crate) fn now(&self) -> Instant {
         (self.clock)()
     }
 
-    pub(crate) fn origin(&self) -> &([u8; 32], Entry) {
+    pub(crate) fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.origin.entry
     }
 
     pub(crate) fn provenance(&self) -> &Arc<Provenance> {
         &self.provenance
     }
 
-    /// Its name in the chain.
     pub(crate) fn name(&self) -> &str {
         &self.provenance.plugin
     }
 
-    /// What a record tells of it.
-    fn subject(&self) -> Subject<'_> {
-        Subject { provenance: &self.provenance, entry: &self.origin.1, body_limits: self.body_limits }
+    /// What a record contains of the plugin.
+    fn recorded_plugin(&self) -> RecordedPlugin<'_> {
+        RecordedPlugin { provenance: &self.provenance, entry: &self.origin.entry, body_limits: self.body_limits }
     }
 
     pub(crate) fn observer(&self) -> &ObserverSlot {
         &self.observer
     }
 
-    pub(crate) fn last_fault(&self) -> Option<Failure> {
-        let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().map(|fault| Failure { kind: fault.kind, text: fault.text.clone() })
+    pub(crate) fn last_fault(&self) -> Option<Fault> {
+        let last = self.last_fault.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
     }
 
-    /// Its kind and text.
+    /// The kind and the text of the last fault.
     pub(crate) fn last_failure(&self) -> Option<String> {
-        self.last_fault().map(|failure| format!("{}: {}", failure.kind.name(), failure.text))
+        self.last_fault().map(|fault| fault.to_string())
     }
 
     pub(crate) fn body_limits(&self) -> &BodyLimits {
@@ -124,51 +134,52 @@ impl Plugin {
         &self.pool
     }
 
-    /// The same code under another entry, to be tried apart from the chain: nothing of it is counted or kept, no
-    /// breaker opens, and what it keeps itself is kept for it alone.
-    pub(crate) fn sibling(&self, entry: Entry) -> Result<Self, StartError> {
-        let entry = Entry { breaker: BreakerConfig::NEVER, ..entry };
-        let granted = Granted::new(&entry.name, &entry.grants, &Services::apart()).map_err(StartError::Refused)?;
-        let sibling = metrics::with_local_recorder(&metrics::NoopRecorder, || self.made(entry, granted))?;
-        Ok(Self { recording: None, ..sibling })
+    /// The same code with another entry, for a dry run. Its metrics and faults are not recorded, its breakers never
+    /// open, and its values are stored apart.
+    pub(crate) fn dry_run_copy(&self, entry: Entry) -> Result<Self, StartError> {
+        let entry = Entry { breaker: BreakerConfig::NEVER_OPENS, ..entry };
+        let resources =
+            GrantedResources::new(&entry.name, &entry.grants, &Services::in_memory()).map_err(StartError::Config)?;
+        let copy = metrics::with_local_recorder(&metrics::NoopRecorder, || self.start_copy(entry, resources))?;
+        Ok(Self { recorder: None, ..copy })
     }
 
-    /// The same code under another entry, as a plugin of the chain.
-    pub(crate) fn stand_in(&self, entry: Entry) -> Result<Self, StartError> {
-        let granted = self.pool.template().granted.clone();
-        self.made(entry, granted)
+    /// The same code with another entry, as a plugin of the chain.
+    pub(crate) fn copy_with_entry(&self, entry: Entry) -> Result<Self, StartError> {
+        let resources = self.pool.template().resources.clone();
+        self.start_copy(entry, resources)
     }
 
-    fn made(&self, entry: Entry, granted: Granted) -> Result<Self, StartError> {
+    fn start_copy(&self, entry: Entry, resources: GrantedResources) -> Result<Self, StartError> {
         let (limits, config, plugin) = (entry.limits, entry.config.to_string(), entry.name.as_str().into());
-        let pool = Pool::start(Template { plugin, limits, config, granted, ..self.pool.template().clone() })?;
-        let (origin, version) = ((self.origin.0, entry), self.provenance.version.clone());
+        let pool = Pool::start(Template { plugin, limits, config, resources, ..self.pool.template().clone() })?;
+        let (origin, version) = (Origin { sha256: self.origin.sha256, entry }, self.provenance.version.clone());
         let plugin = Self::new(pool, origin, version, self.body_limits, self.clock.clone());
-        Ok(match &self.recording {
-            Some(Recording { recorder, file }) => plugin.recorded(Some(recorder), file.clone()),
+        Ok(match &self.recorder {
+            Some(PluginRecorder { recorder, file }) => plugin.with_recorder(Some(recorder), file.clone()),
             None => plugin,
         })
     }
 
     pub(crate) fn status(&self) -> PluginStatus {
-        let [verdicts, failures_by_kind] = self.counts.by_name(&VERDICTS);
-        let (instances, memory_bytes) = self.pool.alive();
+        let [verdicts, failures_by_kind] = self.counters.by_name(&VERDICT_NAMES);
+        let (instances, memory_bytes) = self.pool.live();
         PluginStatus {
             plugin: self.name().to_owned(),
             version: self.provenance.version.as_deref().map(str::to_owned),
             sha256: self.provenance.sha256.to_string(),
-            mode: self.origin.1.mode.name(),
+            mode: self.origin.entry.mode.name(),
             hooks: Hook::ALL.into_iter().filter(|hook| self.pool.has(*hook)).map(Hook::name).collect(),
             breaker: if self.is_open() { BreakerState::Open } else { BreakerState::Closed },
-            failures: self.counts.failures(),
+            failures: self.counters.failures(),
             last_failure: self.last_failure(),
             failures_by_kind,
             verdicts,
             skipped: self.skipped.load(Ordering::Relaxed),
             instances,
             memory_bytes,
-            instances_started: self.pool.started(),
-            watched: self.observer.is_taken(),
+            instances_started: self.pool.instances_started(),
+            watched: self.observer.is_occupied(),
             rolled_back: None,
         }
     }
@@ -177,82 +188,82 @@ impl Plugin {
         self.breakers.iter().any(|breaker| breaker.state() == BreakerState::Open)
     }
 
-    fn failed(&self, hook: Hook, fault: Fault, now: Instant) -> CallResult {
+    fn record_fault(&self, hook: Hook, fault: Fault, now: Instant) -> CallResult {
         let Fault { kind, text } = &fault;
         tracing::warn!(plugin = self.name(), hook = hook.name(), kind = kind.name(), "plugin failed: {text}");
-        self.meters.failures[*kind as usize].increment(1);
-        self.counts.failure(*kind);
+        self.metrics.failures[*kind as usize].increment(1);
+        self.counters.count_failure(*kind);
         let opened = self.breakers[hook as usize].failed(now);
-        // One that can be rolled back will not rest.
-        if opened && !self.observer.is_taken() {
+        // A plugin on probation is rolled back instead.
+        if opened && !self.observer.is_occupied() {
             tracing::error!(
                 plugin = self.name(),
                 hook = hook.name(),
                 "the plugin keeps failing and is left alone for a while"
             );
-            self.meters.breaker_open.set(1.0);
+            self.metrics.breaker_open.set(1.0);
         }
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+        *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
         if opened { CallResult::FailedAndOpened } else { CallResult::Failed }
     }
 
-    /// The answer of a plugin that has none.
-    fn on_error(&self) -> Answer {
-        match (self.origin.1.mode, self.origin.1.on_error) {
-            (Mode::Enforce, OnError::Reject) => Answer::Failed,
-            (Mode::Observe, _) | (_, OnError::Accept) => Answer::Passed,
+    /// The result of a plugin that failed or is not called.
+    fn on_error_result(&self) -> HookResult {
+        match (self.origin.entry.mode, self.origin.entry.on_error) {
+            (Mode::Enforce, OnError::Reject) => HookResult::Failed,
+            (Mode::Observe, _) | (_, OnError::Accept) => HookResult::Passed,
         }
     }
 
-    /// The answer of a plugin that is not called.
-    fn skipped(&self) -> Answer {
-        self.meters.skipped.increment(1);
+    /// The result of a plugin that is not called.
+    fn skip(&self) -> HookResult {
+        self.metrics.skipped.increment(1);
         self.skipped.fetch_add(1, Ordering::Relaxed);
-        self.on_error()
+        self.on_error_result()
     }
 
-    /// Whether this message is any of its business.
-    fn is_for(&self, input: &HookInput<'_>) -> bool {
-        let entry = &self.origin.1;
+    /// Whether the plugin is responsible for this message.
+    fn applies_to(&self, input: &HookInput<'_>) -> bool {
+        let entry = &self.origin.entry;
         let shared = match &entry.share {
             Share::All => true,
-            Share::Canary(plugin, percent) => percent.takes(plugin, input.conversation),
-            Share::Rest(percent) => !percent.takes(self.name(), input.conversation),
+            Share::Canary(plugin, percent) => percent.includes(plugin, input.conversation),
+            Share::Rest(percent) => !percent.includes(self.name(), input.conversation),
         };
-        shared && entry.when.holds(self.name(), input)
+        shared && entry.when.matches(self.name(), input)
     }
 
-    /// How long it may take now: its own limits, or what is left of the chain's if that is less.
-    fn allowed(&self, now: Instant, input: &HookInput<'_>) -> TimeBudget {
-        let limits = &self.origin.1.limits;
+    /// The time that a call may take: the plugin's own limits, or the rest of the chain's time if that is less.
+    fn time_budget(&self, now: Instant, input: &HookInput<'_>) -> TimeBudget {
+        let limits = &self.origin.entry.limits;
         let (own, own_wall) = (limits.deadline_ms.get(), limits.wall_ms.get());
-        let left = input.until.map(|until| until.saturating_duration_since(now).as_millis());
+        let left = input.deadline.map(|until| until.saturating_duration_since(now).as_millis());
         let left = left.and_then(|left| u32::try_from(left).ok()).unwrap_or(u32::MAX);
-        let is_short = left < if self.waits() { own_wall } else { own };
-        TimeBudget { ms: own.min(left), wall_ms: own_wall.min(left), is_short }
+        let is_shortened = left < if self.may_wait() { own_wall } else { own };
+        TimeBudget { ms: own.min(left), wall_ms: own_wall.min(left), is_shortened }
     }
 
-    /// A verdict that keeps the rules. Of a plugin that is only observed, it is told and has no effect.
-    fn answer(&self, hook: Hook, judged: Judged, input: &HookInput<'_>) -> Answer {
-        if self.origin.1.mode == Mode::Enforce {
-            return Answer::Judged(judged);
+    /// The effect of a valid judgement. That of a plugin that is only observed is logged and has no effect.
+    fn effective_result(&self, hook: Hook, judged: CheckedJudgement, input: &HookInput<'_>) -> HookResult {
+        if self.origin.entry.mode == Mode::Enforce {
+            return HookResult::Judged(judged);
         }
-        let verdict = VERDICTS[verdict_index(&judged.outcome)];
+        let verdict = VERDICT_NAMES[verdict_index(&judged.verdict)];
         let plugin = self.name();
-        match judged.outcome {
-            Outcome::Accept => {}
-            Outcome::Reject(Refusal { code, reason, .. }) => {
+        match judged.verdict {
+            CheckedVerdict::Accept => {}
+            CheckedVerdict::Reject(CheckedRejection { code, reason, .. }) => {
                 tracing::info!(plugin, hook = hook.name(), verdict, code, reason, "observed");
             }
-            Outcome::Hold(reason) => tracing::info!(plugin, hook = hook.name(), verdict, reason, "observed"),
-            Outcome::Discard => tracing::info!(plugin, hook = hook.name(), verdict, "observed"),
-            Outcome::Replace(body) => {
+            CheckedVerdict::Hold(reason) => tracing::info!(plugin, hook = hook.name(), verdict, reason, "observed"),
+            CheckedVerdict::Discard => tracing::info!(plugin, hook = hook.name(), verdict, "observed"),
+            CheckedVerdict::Replace(body) => {
                 tracing::info!(plugin, hook = hook.name(), verdict, "observed");
-                // What people write is for the log only when somebody asks for it.
+                // Messages are private: their text is logged only at debug level.
                 tracing::debug!(plugin, from = input.body, to = body.as_str(), "observed replacement");
             }
         }
-        Answer::Passed
+        HookResult::Passed
     }
 }
 
@@ -265,117 +276,118 @@ impl Judge for Arc<Plugin> {
         self.pool.has(hook)
     }
 
-    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (Answer, Option<Instant>) {
-        match self.turn(hook, input) {
-            Ok(turn) => {
+    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (HookResult, Option<Instant>) {
+        match self.permit_call(hook, input) {
+            Ok(permit) => {
                 let annotations = annotations(input);
-                let call = call(hook, input, &annotations, turn.within);
-                let called = self.blocking.call(|| self.pool.judge(call));
-                self.conclude(hook, input, &turn, called)
+                let call = call(hook, input, &annotations, permit.within);
+                let called = self.blocking.run(|| self.pool.judge(call));
+                self.finish_call(hook, input, &permit, called)
             }
-            Err(answer) => (answer, input.now),
+            Err(result) => (result, input.now),
         }
     }
 }
 
 impl Plugin {
-    /// Whether it may have to wait, so that it is asked by [`Plugin::judge_on_fiber`].
-    pub(crate) fn waits(&self) -> bool {
-        self.pool.waits()
+    /// Whether the plugin may have to wait, so that it must be called by [`Plugin::judge_on_fiber`].
+    pub(crate) fn may_wait(&self) -> bool {
+        self.pool.may_wait()
     }
 
-    /// Asks a plugin that may have to wait.
-    pub(crate) async fn judge_on_fiber(
-        self: &Arc<Self>,
-        hook: Hook,
-        input: &HookInput<'_>,
-    ) -> (Answer, Option<Instant>) {
-        let turn = match self.turn(hook, input) {
-            Ok(turn) => turn,
-            Err(answer) => return (answer, input.now),
+    /// Calls a hook of a plugin that may have to wait.
+    pub(crate) async fn judge_on_fiber(&self, hook: Hook, input: &HookInput<'_>) -> (HookResult, Option<Instant>) {
+        let permit = match self.permit_call(hook, input) {
+            Ok(permit) => permit,
+            Err(result) => return (result, input.now),
         };
         let annotations = annotations(input);
-        let called = self.pool.judge_on_fiber(call(hook, input, &annotations, turn.within)).await;
-        self.conclude(hook, input, &turn, called)
+        let called = self.pool.judge_on_fiber(call(hook, input, &annotations, permit.within)).await;
+        self.finish_call(hook, input, &permit, called)
     }
 
-    /// Whether it is asked now; the error is the answer if it is not.
-    fn turn(&self, hook: Hook, input: &HookInput<'_>) -> Result<PermittedCall, Answer> {
-        if !self.is_for(input) {
-            return Err(Answer::Passed);
+    /// Decides whether the plugin is called now. If it is not, the error is the result.
+    fn permit_call(&self, hook: Hook, input: &HookInput<'_>) -> Result<CallPermit, HookResult> {
+        if !self.applies_to(input) {
+            return Err(HookResult::Passed);
         }
         let started = input.now.unwrap_or_else(|| self.now());
-        let within = self.allowed(started, input);
+        let within = self.time_budget(started, input);
         if within.ms == 0 || !self.breakers[hook as usize].permits(started) {
-            return Err(self.skipped());
+            return Err(self.skip());
         }
-        Ok(PermittedCall { started, within })
+        Ok(CallPermit { started, within })
     }
 
-    /// What its answer means, and what is counted about it.
-    fn conclude(
-        self: &Arc<Self>,
+    /// Records a finished call, and returns its result.
+    fn finish_call(
+        &self,
         hook: Hook,
         input: &HookInput<'_>,
-        turn: &PermittedCall,
+        permit: &CallPermit,
         called: Result<Judgement, Fault>,
-    ) -> (Answer, Option<Instant>) {
-        let judged = called.and_then(|judgement| check(hook, judgement, &self.body_limits));
+    ) -> (HookResult, Option<Instant>) {
+        let judged = called.and_then(|judgement| check_judgement(hook, judgement, &self.body_limits));
         let ended = self.now();
-        let took = ended.saturating_duration_since(turn.started);
-        self.meters.seconds[hook as usize].record(took);
-        self.blocking.note(took);
-        let answer = match judged {
+        let took = ended.saturating_duration_since(permit.started);
+        self.metrics.seconds[hook as usize].record(took);
+        self.blocking.record(took);
+        let result = match judged {
             Ok(judged) => {
-                self.meters.verdicts[hook as usize][verdict_index(&judged.outcome)].increment(1);
-                self.counts.verdict(verdict_index(&judged.outcome));
-                self.observer.notify(self, CallResult::Answered, ended);
+                self.metrics.verdicts[hook as usize][verdict_index(&judged.verdict)].increment(1);
+                self.counters.count_verdict(verdict_index(&judged.verdict));
+                self.observer.notify(CallResult::Answered, ended);
                 if self.breakers[hook as usize].succeeded() {
                     tracing::info!(plugin = self.name(), hook = hook.name(), "the plugin behaves again");
-                    self.meters.breaker_open.set(if self.is_open() { 1.0 } else { 0.0 });
+                    self.metrics.breaker_open.set(if self.is_open() { 1.0 } else { 0.0 });
                 }
-                self.answer(hook, judged, input)
+                self.effective_result(hook, judged, input)
             }
-            // The plugins before it took the time: that is not its failure.
-            Err(fault) if fault.kind == FaultKind::Deadline && turn.within.is_short => {
-                let within_ms = turn.within.wall_ms;
+            // The plugins before used up the time, so this is not a fault of this plugin.
+            Err(fault) if fault.kind == FaultKind::Deadline && permit.within.is_shortened => {
+                let within_ms = permit.within.wall_ms;
                 tracing::warn!(plugin = self.name(), hook = hook.name(), within_ms, "the chain's time is up");
-                self.skipped()
+                self.skip()
             }
             Err(fault) => {
-                if let Some(recording) = &self.recording {
-                    recording.keep(&self.subject(), hook, input, &fault);
+                if let Some(recorder) = &self.recorder {
+                    recorder.record(&self.recorded_plugin(), hook, input, &fault);
                 }
-                let result = self.failed(hook, fault, ended);
-                self.observer.notify(self, result, ended);
-                self.on_error()
+                let call_result = self.record_fault(hook, fault, ended);
+                self.observer.notify(call_result, ended);
+                self.on_error_result()
             }
         };
-        (answer, Some(ended))
+        (result, Some(ended))
     }
 }
 
-/// A call that is about to be made.
-struct PermittedCall {
+/// A permitted call: when it starts, and how long it may take.
+struct CallPermit {
     started: Instant,
     within: TimeBudget,
 }
 
-/// How long a call may take, in milliseconds.
+/// The time limits of a call, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct TimeBudget {
     ms: u32,
-    /// By the clock on the wall.
+    /// In wall-clock time.
     wall_ms: u32,
-    /// Less than the plugin's own limit, because of the plugins before it.
-    is_short: bool,
+    /// Whether the plugins before left less than the plugin's own limit.
+    is_shortened: bool,
 }
 
 fn annotations<'a>(input: &HookInput<'a>) -> Vec<AnnotationParam<'a>> {
-    input.notes.iter().map(|Note { key, value, .. }| AnnotationParam { key, value }).collect()
+    input.annotations.iter().map(|Annotation { key, value, .. }| AnnotationParam { key, value }).collect()
 }
 
-fn call<'a>(hook: Hook, input: &HookInput<'a>, annotations: &'a [AnnotationParam<'a>], within: TimeBudget) -> Call<'a> {
+fn call<'a>(
+    hook: Hook,
+    input: &HookInput<'a>,
+    annotations: &'a [AnnotationParam<'a>],
+    within: TimeBudget,
+) -> HookCall<'a> {
     let message = Message {
         conversation_id: input.conversation,
         sender_id: input.sender,
@@ -383,5 +395,5 @@ fn call<'a>(hook: Hook, input: &HookInput<'a>, annotations: &'a [AnnotationParam
         body: input.body,
         annotations,
     };
-    Call { hook, message, within_ms: within.ms, wall_ms: within.wall_ms }
+    HookCall { hook, message, deadline_ms: within.ms, wall_ms: within.wall_ms }
 }

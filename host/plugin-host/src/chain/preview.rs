@@ -1,22 +1,22 @@
-//! What would become of a message.
+//! The outcome that a message would have, for authors of plugins.
 
 use super::evaluation::{Decision, Disposition, Rejection};
 
-/// What would become of a message.
+/// The outcome that a message would have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Preview {
     /// `stored`, `held`, `discarded`, `rejected` or `failed`.
     pub outcome: &'static str,
-    /// The plugin that decided that, or else the last one that replaced the body.
+    /// The plugin that ended the chain, or else the last one that replaced the body.
     pub plugin: Option<String>,
     pub code: Option<String>,
-    /// Why it is held or rejected.
+    /// Why the message is held or rejected.
     pub reason: Option<String>,
-    /// When trying again makes sense.
+    /// When a retry makes sense.
     pub retry_after_ms: Option<u32>,
-    /// The text of the body, if a plugin replaced it.
+    /// The body's JSON text, if a plugin replaced it.
     pub body: Option<String>,
-    /// What the plugins noted: the text of a JSON object with an object for each plugin.
+    /// The annotations as JSON text, with an object for each plugin.
     pub annotations: Option<String>,
 }
 
@@ -25,12 +25,12 @@ impl From<Decision> for Preview {
         let mut preview = Self {
             outcome: "stored",
             plugin: decision.by().map(|by| by.plugin.to_string()),
-            annotations: decision.annotations(),
+            annotations: decision.annotations_json(),
             body: decision.replacement.map(|replacement| replacement.body.as_str().to_owned()),
             ..Self::default()
         };
         match decision.disposition {
-            Disposition::Stands => {}
+            Disposition::Accepted => {}
             Disposition::Held { reason, .. } => (preview.outcome, preview.reason) = ("held", Some(reason)),
             Disposition::Discarded { .. } => preview.outcome = "discarded",
             Disposition::Failed { .. } => preview.outcome = "failed",

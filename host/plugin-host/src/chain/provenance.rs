@@ -1,14 +1,14 @@
-//! Which plugin it was: its name, its version and its file's digest.
+//! The identity of a plugin: its name, its version and its file's digest.
 
 use std::sync::Arc;
 
-/// Which plugin decided something, exactly.
+/// Identifies the plugin that decided something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provenance {
     /// Its name in the chain.
     pub plugin: Arc<str>,
-    /// The digest of its file, in hexadecimal digits.
+    /// The digest of its file, in hexadecimal.
     pub sha256: Arc<str>,
-    /// What its author calls this version, if the file says.
+    /// The author's version, if the file contains one.
     pub version: Option<Arc<str>>,
 }

@@ -1,5 +1,5 @@
-//! What a plugin failed on, kept so that its author can see it fail again: the message, how the plugin was configured,
-//! and which file it was. Written beside the message's path, into a private directory, as much as fits and no more.
+//! Records of failed calls, so that an author can reproduce them: the message, the plugin's configuration and its file.
+//! A separate thread writes them to a private directory, within limits.
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,23 +19,24 @@ use super::provenance::Provenance;
 use crate::bindings::Hook;
 use crate::capabilities::{Capability, Grants, HttpLimits, KvLimits};
 use crate::manifest::Entry;
-use crate::private_dir::private_dir;
-use crate::runtime::fault::{Fault, FaultKind};
-use crate::runtime::input::{HookInput, Note};
+use crate::private_dir::create_private_dir;
+use crate::runtime::fault::Fault;
+use crate::runtime::input::{Annotation, HookInput};
 use crate::runtime::limits::{Isolation, Limits};
 
-/// Records that are kept, and their bytes; older ones make way.
-const MAX_FILES: usize = 100;
+/// Limits for the number of records and their bytes. The oldest ones are deleted.
+const MAX_RECORDS: usize = 100;
 const MAX_BYTES: u64 = 16 << 20;
-/// Records that wait to be written; more are dropped.
-const QUEUE: usize = 16;
-/// Of one plugin: so many at once, then one each time this has passed. What fails all the time fails alike.
+/// Records that wait to be written. More are dropped.
+const QUEUE_LENGTH: usize = 16;
+/// Rate limit for one plugin: a burst, then one record per period. A plugin that fails constantly usually fails in the
+/// same way.
 const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(4);
-const EVERY: Duration = Duration::from_secs(30);
-/// How a record's name ends.
+const REFILL_PERIOD: Duration = Duration::from_secs(30);
+/// The end of a record's file name.
 const SUFFIX: &str = ".record.json";
 
-/// Where records are kept, as the XDG base directory specification has it.
+/// The directory for records, according to the XDG base directory specification.
 pub fn default_records_dir() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
@@ -44,24 +45,24 @@ pub fn default_records_dir() -> Option<PathBuf> {
 
 /// The plugin that a record is about.
 #[derive(Clone, Copy)]
-pub(crate) struct Subject<'a> {
+pub(crate) struct RecordedPlugin<'a> {
     pub(crate) provenance: &'a Provenance,
     pub(crate) entry: &'a Entry,
     pub(crate) body_limits: BodyLimits,
 }
 
-/// One failure, with all that it takes to see it again.
+/// One failed call, with everything that is needed to reproduce it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
     pub(crate) plugin: String,
     pub(crate) version: Option<String>,
     pub(crate) sha256: String,
-    /// Where the file was.
+    /// The path of the plugin's file.
     pub(crate) file: PathBuf,
-    pub(crate) failure: Failure,
+    pub(crate) failure: Fault,
     pub(crate) hook: String,
-    pub(crate) message: Message,
+    pub(crate) message: RecordedMessage,
     pub(crate) config: Json,
     pub(crate) limits: Limits,
     pub(crate) isolation: Isolation,
@@ -76,16 +77,9 @@ pub(crate) struct Record {
     pub(crate) max_body_depth: usize,
 }
 
-/// What went wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Failure {
-    pub(crate) kind: FaultKind,
-    pub(crate) text: String,
-}
-
 /// The message as the plugin saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Message {
+pub(crate) struct RecordedMessage {
     conversation_id: String,
     sender_id: String,
     sender_role: String,
@@ -95,24 +89,25 @@ pub(crate) struct Message {
 }
 
 impl Record {
-    fn new(subject: &Subject<'_>, file: PathBuf, hook: Hook, input: &HookInput<'_>, fault: &Fault) -> Self {
-        let Subject { provenance: by, entry, body_limits: BodyLimits { max_bytes, max_depth } } = *subject;
+    fn new(plugin: &RecordedPlugin<'_>, file: PathBuf, hook: Hook, input: &HookInput<'_>, fault: &Fault) -> Self {
+        let RecordedPlugin { provenance: by, entry, body_limits: BodyLimits { max_bytes, max_depth } } = *plugin;
         let Entry { limits, isolation, config, grants, .. } = entry;
         let (grants, kv, http) = grants.parts();
-        let note = |note: &Note| (note.plugin.to_string(), note.key.clone(), note.value.clone());
+        let annotation =
+            |annotation: &Annotation| (annotation.plugin.to_string(), annotation.key.clone(), annotation.value.clone());
         Self {
             plugin: by.plugin.to_string(),
             version: by.version.as_deref().map(str::to_owned),
             sha256: by.sha256.to_string(),
             file,
-            failure: Failure { kind: fault.kind, text: fault.text.clone() },
+            failure: fault.clone(),
             hook: hook.name().to_owned(),
-            message: Message {
+            message: RecordedMessage {
                 conversation_id: input.conversation.to_owned(),
                 sender_id: input.sender.to_owned(),
                 sender_role: input.role.to_owned(),
                 body: input.body.to_owned(),
-                annotations: input.notes.iter().map(note).collect(),
+                annotations: input.annotations.iter().map(annotation).collect(),
             },
             config: config.clone(),
             limits: *limits,
@@ -125,7 +120,7 @@ impl Record {
         }
     }
 
-    /// The plugin as it was configured. The error is that of a record that somebody changed.
+    /// The plugin's configuration. Fails if somebody changed the record into a contradiction.
     pub(crate) fn entry(&self, file: &str) -> Result<Entry, String> {
         Ok(Entry {
             name: self.plugin.clone(),
@@ -146,62 +141,62 @@ impl Record {
     }
 }
 
-impl Message {
-    pub(crate) fn notes(&self) -> Vec<Note> {
-        let note = |(plugin, key, value): &(String, String, String)| Note {
+impl RecordedMessage {
+    pub(crate) fn annotations(&self) -> Vec<Annotation> {
+        let annotation = |(plugin, key, value): &(String, String, String)| Annotation {
             plugin: plugin.as_str().into(),
             key: key.clone(),
             value: value.clone(),
         };
-        self.annotations.iter().map(note).collect()
+        self.annotations.iter().map(annotation).collect()
     }
 
-    /// `notes` are [`Message::notes`].
-    pub(crate) fn input<'a>(&'a self, notes: &'a [Note]) -> HookInput<'a> {
+    /// The input of the hook. `annotations` are [`RecordedMessage::annotations`].
+    pub(crate) fn input<'a>(&'a self, annotations: &'a [Annotation]) -> HookInput<'a> {
         let Self { conversation_id, sender_id, sender_role, body, annotations: _ } = self;
         HookInput {
             conversation: conversation_id,
             sender: sender_id,
             role: sender_role,
             body,
-            notes,
-            until: None,
+            annotations,
+            deadline: None,
             now: None,
         }
     }
 }
 
-/// Takes records to the directory. Clones share it.
+/// Sends records to the thread that writes them. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Recorder(SyncSender<Record>);
 
 impl Recorder {
-    /// Opens the directory, or makes it, and the thread that writes there until every clone is gone.
+    /// Opens or creates the directory, and starts the thread that writes to it until every clone is dropped.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        private_dir(dir)?;
-        let (sender, records) = sync_channel(QUEUE);
+        create_private_dir(dir)?;
+        let (sender, records) = sync_channel(QUEUE_LENGTH);
         let dir = dir.to_owned();
-        thread::Builder::new().name("plugin-records".into()).spawn(move || write(&dir, &records))?;
+        thread::Builder::new().name("plugin-records".into()).spawn(move || write_records(&dir, &records))?;
         Ok(Self(sender))
     }
 }
 
-/// What a plugin needs to have its failures kept.
-pub(crate) struct Recording {
+/// Records the failed calls of one plugin.
+pub(crate) struct PluginRecorder {
     pub(crate) recorder: Recorder,
     pub(crate) file: PathBuf,
 }
 
-impl Recording {
-    pub(crate) fn keep(&self, subject: &Subject<'_>, hook: Hook, input: &HookInput<'_>, fault: &Fault) {
-        let record = Record::new(subject, self.file.clone(), hook, input, fault);
+impl PluginRecorder {
+    pub(crate) fn record(&self, plugin: &RecordedPlugin<'_>, hook: Hook, input: &HookInput<'_>, fault: &Fault) {
+        let record = Record::new(plugin, self.file.clone(), hook, input, fault);
         if self.recorder.0.try_send(record).is_err() {
             metrics::counter!("arcyou_plugin_records_dropped_total").increment(1);
         }
     }
 }
 
-fn write(dir: &Path, records: &Receiver<Record>) {
+fn write_records(dir: &Path, records: &Receiver<Record>) {
     let mut limiters: HashMap<String, DefaultDirectRateLimiter> = HashMap::new();
     while let Ok(record) = records.recv() {
         let limiter = limiters.entry(record.plugin.clone()).or_insert_with(limiter);
@@ -209,7 +204,7 @@ fn write(dir: &Path, records: &Receiver<Record>) {
             metrics::counter!("arcyou_plugin_records_dropped_total").increment(1);
             continue;
         }
-        let written = make_room(dir).and_then(|()| put(dir, &record));
+        let written = make_room(dir).and_then(|()| write_record(dir, &record));
         match written {
             Ok(path) => {
                 tracing::warn!(plugin = record.plugin, file = %path.display(), "what the plugin failed on is kept")
@@ -220,12 +215,12 @@ fn write(dir: &Path, records: &Receiver<Record>) {
 }
 
 fn limiter() -> DefaultDirectRateLimiter {
-    let quota = Quota::with_period(EVERY).unwrap_or_else(|| Quota::per_minute(NonZeroU32::MIN));
+    let quota = Quota::with_period(REFILL_PERIOD).unwrap_or_else(|| Quota::per_minute(NonZeroU32::MIN));
     RateLimiter::direct(quota.allow_burst(BURST))
 }
 
-/// The file appears whole or not at all, and nobody else can read it.
-fn put(dir: &Path, record: &Record) -> io::Result<PathBuf> {
+/// Writes the file atomically and readable for this user only.
+fn write_record(dir: &Path, record: &Record) -> io::Result<PathBuf> {
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     serde_json::to_writer_pretty(&mut file, record)?;
     file.write_all(b"\n")?;
@@ -235,7 +230,7 @@ fn put(dir: &Path, record: &Record) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Removes the oldest records until one more has its place.
+/// Deletes the oldest records until there is room for one more.
 fn make_room(dir: &Path) -> io::Result<()> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)?.flatten() {
@@ -247,7 +242,7 @@ fn make_room(dir: &Path) -> io::Result<()> {
     let mut bytes: u64 = found.iter().map(|(_, bytes)| bytes).sum();
     let count = found.len();
     for (at, (path, size)) in found.into_iter().enumerate() {
-        if count - at < MAX_FILES && bytes <= MAX_BYTES {
+        if count - at < MAX_RECORDS && bytes <= MAX_BYTES {
             break;
         }
         fs::remove_file(path)?;
@@ -262,15 +257,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_records_make_way_and_other_files_stay() {
+    fn the_oldest_records_are_deleted_and_other_files_stay() {
         let dir = tempfile::tempdir().unwrap();
         let count = || fs::read_dir(dir.path()).unwrap().count();
         fs::write(dir.path().join("mine.txt"), "").unwrap();
-        for n in 0..MAX_FILES + 3 {
+        for n in 0..MAX_RECORDS + 3 {
             fs::write(dir.path().join(format!("{n:020}{SUFFIX}")), "{}").unwrap();
         }
         make_room(dir.path()).unwrap();
-        assert_eq!(count(), 1 + MAX_FILES - 1);
+        assert_eq!(count(), 1 + MAX_RECORDS - 1);
         assert!(!dir.path().join(format!("{:020}{SUFFIX}", 3)).exists());
         fs::File::create(dir.path().join(format!("{:020}{SUFFIX}", 9))).unwrap().set_len(MAX_BYTES + 1).unwrap();
         make_room(dir.path()).unwrap();

@@ -1,53 +1,53 @@
-//! What operators are shown of one plugin.
+//! The status of one plugin, for operators.
 
 use std::collections::BTreeMap;
 
 use super::breaker::BreakerState;
 
-/// How a plugin is doing, for `/ready`.
+/// The status of a plugin, as `/ready` shows it.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct PluginStatus {
     pub plugin: String,
-    /// What its author calls this version, if the file says.
+    /// The author's version, if the file contains one.
     pub version: Option<String>,
-    /// The digest of its file, in hexadecimal digits.
+    /// The digest of its file, in hexadecimal.
     pub sha256: String,
-    /// Whether its verdict counts.
+    /// Whether its verdicts have an effect.
     pub mode: &'static str,
-    /// The hooks that it implements, by their names.
+    /// The names of the hooks that it implements.
     pub hooks: Vec<&'static str>,
-    /// Open as soon as one of its hooks is not called.
+    /// Open if any of its hooks is not called.
     pub breaker: BreakerState,
-    /// Its failures since it was loaded.
+    /// Failed calls since it was loaded.
     pub failures: u64,
-    /// The kind and the text of the last one.
+    /// The kind and the text of the last fault.
     pub last_failure: Option<String>,
-    /// Those failures by kind.
+    /// Failed calls by kind.
     pub failures_by_kind: BTreeMap<&'static str, u64>,
-    /// Its verdicts since it was loaded, each hook's.
+    /// Verdicts of all hooks since it was loaded.
     pub verdicts: BTreeMap<&'static str, u64>,
-    /// Calls that were not made, because it rests or the chain's time was up.
+    /// Calls that were not made, because the breaker was open or the chain's time was up.
     pub skipped: u64,
-    /// Instances that there are now.
+    /// Instances that exist now.
     pub instances: usize,
-    /// Bytes of memory that they hold.
+    /// Bytes of the memory of those instances.
     pub memory_bytes: usize,
     /// Instances started since it was loaded.
     pub instances_started: u64,
-    /// Whether it is new, and the version before is kept in case it fails.
+    /// Whether it is on probation: it is new, and the version before is kept in case it fails.
     pub watched: bool,
-    /// The version that it stands in for, since that one failed.
+    /// The failed version that it replaces.
     pub rolled_back: Option<RolledBack>,
 }
 
-/// A version that failed, in whose place the one before runs.
+/// A version that failed and was replaced by the version before.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct RolledBack {
-    /// The digest of its file, in hexadecimal digits.
+    /// The digest of its file, in hexadecimal.
     pub sha256: String,
-    /// What its author calls it, if the file says.
+    /// The author's version, if the file contains one.
     pub version: Option<String>,
     pub reason: String,
-    /// When, in UTC, as RFC 3339.
+    /// The time in UTC, as RFC 3339.
     pub at: String,
 }

@@ -1,4 +1,4 @@
-//! The plugins that a gateway runs: loaded once, and again whenever their files change.
+//! The plugins that a gateway runs. They are loaded once, and again whenever their files change.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,27 +14,27 @@ use crate::chain::status::PluginStatus;
 use crate::loading::compiler;
 use crate::loading::loader::{LoadError, Loader};
 
-/// What the plugin host needs to know.
+/// The options of a [`PluginHost`].
 #[derive(Clone)]
 pub struct Options {
-    /// Where the plugins are; none: no plugins at all.
+    /// The plugins directory. None: there are no plugins.
     pub dir: Option<PathBuf>,
-    /// A private directory for compiled code, made if it is missing; none: plugins are compiled at each start.
+    /// A private directory for compiled code, created if it is missing. None: plugins are compiled at each start.
     pub cache_dir: Option<PathBuf>,
-    /// A private directory for what plugins fail on, made if it is missing; none: nothing is kept.
+    /// A private directory for records of failed calls, created if it is missing. None: nothing is recorded.
     pub records_dir: Option<PathBuf>,
-    /// What a replaced body may be at most.
+    /// Limits for bodies that plugins return.
     pub body_limits: BodyLimits,
-    /// For circuit breakers and timing.
+    /// The clock for circuit breakers and time limits.
     pub clock: Clock,
-    /// Where plugins keep what they are granted to keep; none: a plugin that is granted that is refused.
+    /// The store for plugins' values. None: plugins that are granted `kv` are rejected.
     pub kv: Option<Arc<dyn KvStore>>,
-    /// How long the compiler may take for one file.
+    /// The time limit for compiling one file.
     pub compile_within: Duration,
 }
 
 impl Options {
-    /// With the usual clock, and plugins' values kept in this process.
+    /// Options with the system's clock, and values kept in this process.
     pub fn new(dir: Option<&Path>, cache_dir: Option<&Path>, body_limits: BodyLimits) -> Self {
         let clock: Clock = Arc::new(Instant::now);
         Self {
@@ -43,13 +43,13 @@ impl Options {
             records_dir: None,
             body_limits,
             clock,
-            compile_within: compiler::COMPILE_WITHIN,
+            compile_within: compiler::DEFAULT_COMPILE_TIMEOUT,
             kv: Some(Arc::new(MemoryKv::default())),
         }
     }
 }
 
-/// The plugins that are loaded. Loading compiles code, which takes seconds: not on a thread that serves sockets.
+/// The loaded plugins. Loading compiles code, which takes seconds: it must not run on a thread that serves sockets.
 pub struct PluginHost {
     dir: Option<PathBuf>,
     loader: Loader,
@@ -60,37 +60,37 @@ pub struct PluginHost {
 }
 
 impl PluginHost {
-    /// Loads the plugins. A metrics recorder must be installed before, or the plugins' counters go nowhere.
+    /// Loads the plugins. A metrics recorder must be installed before, or the plugins' metrics are lost.
     pub fn new(options: Options) -> Result<Self, LoadError> {
         let Options { dir, cache_dir, records_dir, body_limits, clock, compile_within, kv } = options;
-        let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?.keeping(kv);
-        let loader = loader.compiling_within(compile_within).recording(records_dir.as_deref());
+        let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?.with_kv_store(kv);
+        let loader = loader.with_compile_timeout(compile_within).with_records_dir(records_dir.as_deref());
         let chain = dir.as_deref().map(|dir| loader.load(dir, &[])).transpose()?.unwrap_or_default();
         let versions = Arc::<Versions>::default();
         versions.install(chain, clock());
         Ok(Self { dir, loader, clock, versions, reloading: Mutex::new(()) })
     }
 
-    /// The chain as it is now; a message goes through one chain from end to end.
+    /// The current chain. A message goes through one chain from start to end.
     pub fn chain(&self) -> Arc<Chain> {
         self.versions.chain()
     }
 
-    /// Reads the directory again. All plugins work, and the new chain takes the old one's place at once; or one does
-    /// not, and the old chain goes on. A plugin whose file and configuration are the same goes on as it is; one that
-    /// changed is watched, and goes back to the version before when it fails too often.
+    /// Reads the directory again. If all plugins load, the new chain replaces the old one at once; otherwise the old
+    /// chain stays. A plugin whose file and entry are unchanged is reused. A changed one is on probation, and is rolled
+    /// back if it fails too often.
     pub fn reload(&self) -> Result<(), LoadError> {
         let Some(dir) = &self.dir else { return Ok(()) };
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = self.loader.load(dir, &self.versions.known());
+        let loaded = self.loader.load(dir, &self.versions.loaded_plugins());
         let result = if loaded.is_ok() { "loaded" } else { "refused" };
         metrics::counter!("arcyou_plugin_reloads_total", "result" => result).increment(1);
         self.versions.install(loaded?, (self.clock)());
         Ok(())
     }
 
-    /// The same, told in the log.
-    pub(crate) fn reload_and_tell(&self) -> Result<(), LoadError> {
+    /// Reloads, and logs the result.
+    pub(crate) fn reload_and_log(&self) -> Result<(), LoadError> {
         let result = self.reload();
         match &result {
             Ok(()) => tracing::info!(plugins = self.chain().len(), "plugins reloaded"),
@@ -104,7 +104,7 @@ impl PluginHost {
         self.dir.as_deref()
     }
 
-    /// How each plugin is doing, in the chain's order.
+    /// The status of each plugin, in the chain's order.
     pub fn status(&self) -> Vec<PluginStatus> {
         let mut rolled_back = self.versions.rolled_back();
         let mut plugins = self.chain().status();
@@ -112,7 +112,7 @@ impl PluginHost {
         plugins
     }
 
-    /// Lets go of versions that are kept no longer: to be called now and then.
+    /// Drops versions that are kept no longer. To be called periodically.
     pub fn expire(&self) {
         self.versions.expire((self.clock)());
     }

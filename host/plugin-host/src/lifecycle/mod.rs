@@ -1,5 +1,6 @@
-//! Plugins over time: the [`host`] reloads them when their files change ([`watch`]) or on a signal ([`supervise`]),
-//! puts one chain in the place of another ([`versions`]), and a version that fails back ([`rollback`]).
+//! Plugins over time. The [`host`] loads them. [`supervise`] reloads them when their files change ([`watch`]) or on
+//! `SIGHUP`, and reports their state. [`versions`] replaces one chain by another, and returns to the version before
+//! when a new one fails; the rules for that are in [`rollback`].
 
 pub(crate) mod host;
 pub(crate) mod rollback;

@@ -1,27 +1,26 @@
-//! Whether a new version of a plugin does so badly that the one before must take its place again. Pure; the clock is an
-//! argument.
+//! The rules for rolling back a new version of a plugin. Pure; the time is an argument.
 
 use std::time::{Duration, Instant};
 
 use crate::chain::observer::CallResult;
 use crate::manifest::RollbackConfig;
 
-/// What is known of a new version after a call.
+/// The state of a new version after a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbationStatus {
-    Watching,
-    /// It has done well for as long as it is watched.
+    OnProbation,
+    /// The version was good for the whole probation.
     Proven,
-    /// The version before must take its place: so many failures in so many calls.
+    /// The version must be rolled back.
     Failed {
-        /// Failures among the calls.
+        /// Failed calls.
         failures: u32,
-        /// The calls that were counted.
+        /// All calls that were counted.
         calls: u32,
     },
 }
 
-/// The first time of a new version.
+/// The probation of a new version.
 #[derive(Debug, Clone)]
 pub(crate) struct Probation {
     config: RollbackConfig,
@@ -36,25 +35,25 @@ impl Probation {
         Self { config, until, calls: 0, failures: 0 }
     }
 
-    /// Whether the time is over.
+    /// Whether the probation has ended.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         now >= self.until
     }
 
-    /// Judges after each call. A version that the breaker would put to rest is as bad as one that fails too often.
-    pub(crate) fn called(&mut self, result: CallResult, now: Instant) -> ProbationStatus {
+    /// Records a call, and returns the new state. A version whose breaker opens is as bad as one that fails too often.
+    pub(crate) fn record(&mut self, result: CallResult, now: Instant) -> ProbationStatus {
         if self.is_over(now) {
             return ProbationStatus::Proven;
         }
         self.calls += 1;
         self.failures += u32::from(result != CallResult::Answered);
-        if result == CallResult::FailedAndOpened || u64::from(self.failures) > self.config.allowed() {
+        if result == CallResult::FailedAndOpened || u64::from(self.failures) > self.config.allowed_failures() {
             return ProbationStatus::Failed { failures: self.failures, calls: self.calls };
         }
         if self.calls >= self.config.calls.get() {
             (self.calls, self.failures) = (0, 0);
         }
-        ProbationStatus::Watching
+        ProbationStatus::OnProbation
     }
 }
 
@@ -63,20 +62,21 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bounded::Within;
+    use crate::bounded::Bounded;
 
     fn config(calls: u32, failures_percent: u32) -> RollbackConfig {
         RollbackConfig {
-            calls: Within::new(calls),
-            failures_percent: Within::new(failures_percent),
+            calls: Bounded::new(calls),
+            failures_percent: Bounded::new(failures_percent),
             ..RollbackConfig::default()
         }
     }
 
     proptest! {
-        /// It ends at the first call that makes one failure too many among the calls counted together, and at no other.
+        /// The version fails exactly at the first call with one failure too many among the calls that are counted
+        /// together.
         #[test]
-        fn a_version_goes_exactly_when_it_fails_too_often(
+        fn a_version_fails_exactly_when_it_has_one_failure_too_many(
             calls in 1_u32..30, percent in 0_u32..=100, outcomes in prop::collection::vec(any::<bool>(), 0..200)
         ) {
             let now = Instant::now();
@@ -85,36 +85,39 @@ mod tests {
             for block in outcomes.chunks(calls as usize) {
                 for (at, well) in block.iter().enumerate() {
                     let failures = block[..=at].iter().filter(|well| !**well).count();
-                    let status = probation.called(if *well { CallResult::Answered } else { CallResult::Failed }, now);
+                    let status = probation.record(if *well { CallResult::Answered } else { CallResult::Failed }, now);
                     if failures > allowed {
                         let (failures, calls) = (failures as u32, at as u32 + 1);
                         prop_assert_eq!(status, ProbationStatus::Failed { failures, calls });
                         return Ok(());
                     }
-                    prop_assert_eq!(status, ProbationStatus::Watching);
+                    prop_assert_eq!(status, ProbationStatus::OnProbation);
                 }
             }
         }
     }
 
     #[test]
-    fn a_version_that_would_rest_goes_at_once() {
+    fn a_version_whose_breaker_opens_fails_at_once() {
         let now = Instant::now();
         let mut probation = Probation::new(config(100, 50), now);
-        assert_eq!(probation.called(CallResult::Failed, now), ProbationStatus::Watching);
+        assert_eq!(probation.record(CallResult::Failed, now), ProbationStatus::OnProbation);
         assert_eq!(
-            probation.called(CallResult::FailedAndOpened, now),
+            probation.record(CallResult::FailedAndOpened, now),
             ProbationStatus::Failed { failures: 2, calls: 2 }
         );
     }
 
     #[test]
-    fn what_has_done_well_for_long_enough_is_proven() {
+    fn a_version_is_proven_when_its_probation_ends() {
         let now = Instant::now();
         let mut probation = Probation::new(config(100, 0), now);
-        assert_eq!(probation.called(CallResult::Answered, now + Duration::from_secs(599)), ProbationStatus::Watching);
         assert_eq!(
-            probation.called(CallResult::FailedAndOpened, now + Duration::from_secs(600)),
+            probation.record(CallResult::Answered, now + Duration::from_secs(599)),
+            ProbationStatus::OnProbation
+        );
+        assert_eq!(
+            probation.record(CallResult::FailedAndOpened, now + Duration::from_secs(600)),
             ProbationStatus::Proven
         );
     }

@@ -1,4 +1,4 @@
-//! What operators see of the plugins while the gateway runs, and reloading when their files change or on `SIGHUP`.
+//! Keeps the plugins up to date while the gateway runs, and shows operators their state.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,62 +14,62 @@ use crate::chain::breaker::BreakerState;
 use crate::chain::status::PluginStatus;
 use crate::loading::loader::LoadError;
 
-/// How the last reload result, if it was refused.
-type RefusedReload = Arc<Mutex<Option<String>>>;
+/// The error of the last reload, if it failed.
+type LastReloadError = Arc<Mutex<Option<String>>>;
 
-/// Reloads the plugins when their files change or on `SIGHUP`, and keeps `part` up to date: down while a plugin is not
-/// called because it failed too often, while a version stands in for one that failed, or while the files are not what
-/// is running because they were refused. Ends with `ends`.
-pub async fn supervise(host: Arc<PluginHost>, part: Part, ends: CancellationToken) {
-    let refused = RefusedReload::default();
+/// Reloads the plugins when their files change or on `SIGHUP`, and keeps `part` up to date. It is down while a plugin
+/// is not called because it failed too often, while a plugin is rolled back, or while the last reload failed, so that
+/// the files differ from what is running. Returns after `shutdown`.
+pub async fn supervise(host: Arc<PluginHost>, part: Part, shutdown: CancellationToken) {
+    let refused = LastReloadError::default();
     let noted = refused.clone();
-    let watch = host.watch(move |result| note(&noted, &result));
+    let watch = host.watch(move |result| remember(&noted, &result));
     if let Err(error) = &watch {
         tracing::warn!(%error, "the plugins directory cannot be watched: changes need a SIGHUP");
     }
-    let hang_ups = on_hang_up(host.clone(), refused.clone());
-    let hang_ups = tokio::spawn(ends.clone().run_until_cancelled_owned(hang_ups));
+    let hang_ups = reload_on_sighup(host.clone(), refused.clone());
+    let hang_ups = tokio::spawn(shutdown.clone().run_until_cancelled_owned(hang_ups));
     let mut gauges = Gauges::default();
     loop {
         host.expire();
         let plugins = host.status();
-        gauges.show(&plugins);
+        gauges.update(&plugins);
         let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let refused = refused.map(|error| format!("the changed files are refused: {error}"));
-        match refused.into_iter().chain(plugins.iter().filter_map(trouble)).reduce(|all, next| format!("{all}; {next}"))
+        match refused.into_iter().chain(plugins.iter().filter_map(problem)).reduce(|all, next| format!("{all}; {next}"))
         {
             None => part.up(),
             Some(reason) => part.down(reason),
         }
-        if ends.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
+        if shutdown.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
             break;
         }
     }
     let _ = hang_ups.await;
 }
 
-fn note(refused: &RefusedReload, result: &Result<(), LoadError>) {
+fn remember(refused: &LastReloadError, result: &Result<(), LoadError>) {
     let error = result.as_ref().err().map(ToString::to_string);
     *refused.lock().unwrap_or_else(PoisonError::into_inner) = error;
 }
 
-/// For those who change files where no change is noticed, such as on a network's file system.
-async fn on_hang_up(host: Arc<PluginHost>, refused: RefusedReload) {
+/// For file systems that do not report changes, such as network file systems.
+async fn reload_on_sighup(host: Arc<PluginHost>, refused: LastReloadError) {
     let mut hang_ups = match signal(SignalKind::hangup()) {
         Ok(hang_ups) => hang_ups,
         Err(error) => return tracing::warn!(%error, "SIGHUP cannot be heard"),
     };
     while hang_ups.recv().await.is_some() {
         let (host, refused) = (host.clone(), refused.clone());
-        let reload = move || note(&refused, &host.reload_and_tell());
+        let reload = move || remember(&refused, &host.reload_and_log());
         if let Err(error) = tokio::task::spawn_blocking(reload).await {
             tracing::error!(%error, "the plugins were not reloaded");
         }
     }
 }
 
-/// What is wrong with a plugin.
-fn trouble(status: &PluginStatus) -> Option<String> {
+/// What is wrong with a plugin, if anything.
+fn problem(status: &PluginStatus) -> Option<String> {
     let plugin = &status.plugin;
     let resting = (status.breaker == BreakerState::Open)
         .then(|| format!("{plugin} is not called: {}", status.last_failure.as_deref().unwrap_or_default()));
@@ -78,23 +78,23 @@ fn trouble(status: &PluginStatus) -> Option<String> {
     back.into_iter().chain(resting).reduce(|all, next| format!("{all}; {next}"))
 }
 
-/// What is measured now and then, of each plugin that there is or was.
+/// Gauges that are set periodically, for each plugin that exists or existed.
 #[derive(Default)]
 struct Gauges(BTreeSet<String>);
 
 impl Gauges {
-    fn show(&mut self, plugins: &[PluginStatus]) {
+    fn update(&mut self, plugins: &[PluginStatus]) {
         for name in &self.0 {
-            show(name, plugins.iter().find(|status| status.plugin == *name));
+            set_gauges(name, plugins.iter().find(|status| status.plugin == *name));
         }
         for status in plugins.iter().filter(|status| !self.0.contains(&status.plugin)) {
-            show(&status.plugin, Some(status));
+            set_gauges(&status.plugin, Some(status));
         }
         self.0.extend(plugins.iter().map(|status| status.plugin.clone()));
     }
 }
 
-fn show(plugin: &str, status: Option<&PluginStatus>) {
+fn set_gauges(plugin: &str, status: Option<&PluginStatus>) {
     let plugin = || plugin.to_owned();
     gauge!("arcyou_plugin_instances", "plugin" => plugin()).set(status.map_or(0.0, |status| status.instances as f64));
     gauge!("arcyou_plugin_memory_bytes", "plugin" => plugin())

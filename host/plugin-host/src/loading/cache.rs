@@ -1,4 +1,4 @@
-//! Compiled plugins, kept between runs in a directory that nobody else can write.
+//! The cache of compiled plugins, in a directory that only this user can write.
 
 use std::fs;
 use std::hash::{Hash, Hasher};
@@ -11,28 +11,29 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::digest::hex;
-use crate::private_dir::private_dir;
+use crate::private_dir::create_private_dir;
 
-/// What was not used for so long is deleted.
-const KEEP: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Entries that were not used for this long are deleted.
+const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Where compiled plugins are kept, as the XDG base directory specification has it.
+/// The cache directory, according to the XDG base directory specification.
 pub fn default_cache_dir() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let cache = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))?;
     Some(cache.join("arcyou-gateway"))
 }
 
-/// A directory of compiled code. What stands in it is run as it is, so nothing is read from one that others can write.
+/// A directory of compiled code. Its files are executed without further checks, so a directory that others can write is
+/// rejected.
 #[derive(Debug)]
 pub(crate) struct Cache {
     dir: PathBuf,
 }
 
 impl Cache {
-    /// Opens the directory, or makes it. The error says why it cannot be trusted.
+    /// Opens or creates the directory. Fails if it is not private.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        private_dir(dir)?;
+        create_private_dir(dir)?;
         let cache = Self { dir: dir.to_owned() };
         cache.prune();
         Ok(cache)
@@ -42,14 +43,14 @@ impl Cache {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
             let used = entry.metadata().and_then(|metadata| metadata.modified());
-            let old = used.is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|age| age > KEEP));
+            let old = used.is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|age| age > MAX_AGE));
             if old && entry.path().extension().is_some_and(|extension| extension == "compiled") {
                 let _ = fs::remove_file(entry.path());
             }
         }
     }
 
-    /// The code for this WebAssembly, which was checked when it was compiled. `None` if it is not there, or damaged.
+    /// The compiled code for this WebAssembly. None if it is missing or damaged.
     pub(crate) fn get(&self, engine: &Engine, wasm: &[u8]) -> Option<Component> {
         let path = self.path(engine, wasm);
         let stored = fs::read(&path).ok()?;
@@ -60,13 +61,13 @@ impl Cache {
         if let Ok(file) = fs::File::open(&path) {
             let _ = file.set_modified(SystemTime::now());
         }
-        // SAFETY: only this user can write the directory (see `open`), this is what `put` wrote (its sum fits), and the
-        // name binds it to this engine's version and settings.
+        // SAFETY: only this user can write the directory (see `open`), `put` wrote this code (its digest matches), and
+        // the file's name binds it to this engine's version and settings.
         #[allow(unsafe_code)]
         unsafe { Component::deserialize(engine, code) }.ok()
     }
 
-    /// Keeps compiled code. The file appears whole or not at all.
+    /// Stores compiled code. The file is written atomically.
     pub(crate) fn put(&self, engine: &Engine, wasm: &[u8], component: &Component) -> io::Result<()> {
         let code = component.serialize().map_err(io::Error::other)?;
         let mut file = tempfile::NamedTempFile::new_in(&self.dir)?;
@@ -92,7 +93,7 @@ impl Hasher for Digester {
         self.0.update(bytes);
     }
 
-    /// Never asked for: the digest is.
+    /// Not used: `path` takes the digest instead.
     fn finish(&self) -> u64 {
         0
     }
@@ -105,11 +106,11 @@ mod tests {
 
     use super::*;
 
-    /// The smallest component: its header.
+    /// The smallest component: only a header.
     const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     #[test]
-    fn keeps_code_and_notices_damage() {
+    fn stores_code_and_detects_damage() {
         let (dir, engine) = (tempfile::tempdir().unwrap(), Engine::default());
         let cache = Cache::open(&dir.path().join("new/cache")).unwrap();
         assert!(cache.get(&engine, EMPTY).is_none());
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_directory_that_others_can_write() {
+    fn rejects_a_directory_that_others_can_write() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Cache::open(dir.path()).is_ok());
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();

@@ -1,4 +1,4 @@
-//! Cases that stand beside a plugin's file: it must judge them as they say before it may judge messages.
+//! Cases beside a plugin's file: the plugin must pass them before it is used.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,92 +11,92 @@ use arcyou_protocol::body::Body;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::bounded::Within;
-use crate::chain::dry_run::{Attempt, DryRun, Sample};
+use crate::bounded::Bounded;
+use crate::chain::dry_run::{DryRun, DryRunResult, SampleMessage};
 use crate::chain::plugin::Plugin;
 use crate::chain::preview::Preview;
 use crate::manifest::Entry;
 use crate::runtime::limits::Limits;
 
 /// Bytes of a case file.
-const MAX_FILE: u64 = 1 << 20;
-/// For one call, where the plugin has less: a pause of a busy machine must not refuse a version.
-const PATIENCE_MS: Within<1, 10_000> = Within::new(5_000);
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The minimum deadline of a call: a pause of a busy machine must not reject a version.
+const MIN_DEADLINE_MS: Bounded<1, 10_000> = Bounded::new(5_000);
 
-/// Cases that do not hold.
+/// A case file that a plugin does not pass, or that cannot be read.
 #[derive(Debug)]
 pub struct CaseFailure {
     file: PathBuf,
-    what: String,
+    reason: String,
 }
 
 impl fmt::Display for CaseFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file.display(), self.what)
+        write!(f, "{}: {}", self.file.display(), self.reason)
     }
 }
 
 /// The case file of a `.wasm` file: `name.cases.toml` or `name.cases.jsonl` beside `name.wasm`.
-pub(crate) fn beside(wasm: &Path) -> Option<PathBuf> {
+pub(crate) fn case_file_of(wasm: &Path) -> Option<PathBuf> {
     ["cases.toml", "cases.jsonl"].map(|name| wasm.with_extension(name)).into_iter().find(|file| file.exists())
 }
 
-/// Reads a case file. The error says what to change where.
+/// Reads a case file. The error says what to change, and where.
 pub(crate) fn read(file: &Path) -> Result<CaseFile, CaseFailure> {
-    let failure = |what: String| CaseFailure { file: file.to_owned(), what };
+    let failure = |reason: String| CaseFailure { file: file.to_owned(), reason };
     let text = || match fs::metadata(file)?.len() {
-        0..=MAX_FILE => fs::read_to_string(file),
-        _ => Err(io::Error::other(format!("it is larger than {MAX_FILE} bytes"))),
+        0..=MAX_FILE_BYTES => fs::read_to_string(file),
+        _ => Err(io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes"))),
     };
     let text = text().map_err(|error| failure(error.to_string()))?;
     CaseFile::parse(&text).map_err(|error| failure(error.to_string()))
 }
 
-/// Holds a plugin to the cases beside its file, if there are any. The first that it does not hold is the error.
-pub(crate) fn hold_beside(wasm: &Path, plugin: &Plugin) -> Result<(), CaseFailure> {
-    let Some(file) = beside(wasm) else { return Ok(()) };
+/// Runs the cases beside a plugin's file, if there are any. Fails at the first case that does not pass.
+pub(crate) fn run_cases_beside(wasm: &Path, plugin: &Plugin) -> Result<(), CaseFailure> {
+    let Some(file) = case_file_of(wasm) else { return Ok(()) };
     let cases = read(&file)?;
     for case in cases.cases() {
-        // What it logs meanwhile is not about a message of anybody's.
-        let span = tracing::info_span!("case", plugin = plugin.origin().1.name, line = case.line());
-        let held = span.in_scope(|| hold(plugin, &cases, case));
-        held.map_err(|mismatch| CaseFailure { file: file.clone(), what: mismatch.to_string() })?;
+        // The span marks the plugin's log lines as not being about a real message.
+        let span = tracing::info_span!("case", plugin = plugin.entry().name, line = case.line());
+        let held = span.in_scope(|| run_case(plugin, &cases, case));
+        held.map_err(|mismatch| CaseFailure { file: file.clone(), reason: mismatch.to_string() })?;
     }
     Ok(())
 }
 
-/// Judges one case by an instance of its own, so that no case depends on another.
-pub(crate) fn hold(plugin: &Plugin, file: &CaseFile, case: &Case) -> Result<(), Mismatch> {
+/// Runs one case with an instance of its own, so that no case depends on another.
+pub(crate) fn run_case(plugin: &Plugin, file: &CaseFile, case: &Case) -> Result<(), Mismatch> {
     let unjudged = |why: String| Mismatch::unjudged(case, why);
-    let entry = &plugin.origin().1;
+    let entry = plugin.entry();
     let sample = sample(plugin, case).map_err(unjudged)?;
     let dry_run = DryRun::new(plugin, entry_for(entry, file.config(case, &entry.config)));
     let dry_run = dry_run.map_err(|error| unjudged(error.into_fault().text))?;
-    case.compare(&got(&entry.name, dry_run.attempt(&sample)))
+    case.compare(&to_got(&entry.name, dry_run.run(&sample)))
 }
 
-/// The plugin as it is configured, but asked about everything, and with more time.
+/// The plugin's entry, but without conditions and with more time.
 fn entry_for(entry: &Entry, config: Value) -> Entry {
-    let deadline_ms = Within::new(entry.limits.deadline_ms.get().max(PATIENCE_MS.get()));
+    let deadline_ms = Bounded::new(entry.limits.deadline_ms.get().max(MIN_DEADLINE_MS.get()));
     let limits = Limits { deadline_ms, ..entry.limits };
     Entry { name: entry.name.clone(), limits, grants: entry.grants.clone(), config, ..Entry::unlisted(&entry.file) }
 }
 
-fn sample(plugin: &Plugin, case: &Case) -> Result<Sample, String> {
+fn sample(plugin: &Plugin, case: &Case) -> Result<SampleMessage, String> {
     let id = |what: &str, text: Option<&str>, otherwise: Uuid| {
         text.map_or(Ok(otherwise), |text| text.parse().map_err(|_| format!("its {what} {text:?} is no UUID")))
     };
-    Ok(Sample {
-        conversation: id("conversation_id", case.conversation_id(), Sample::CONVERSATION)?,
-        sender: id("sender_id", case.sender_id(), Sample::SENDER)?,
-        role: case.sender_role().unwrap_or(Sample::ROLE).to_owned(),
+    Ok(SampleMessage {
+        conversation: id("conversation_id", case.conversation_id(), SampleMessage::CONVERSATION)?,
+        sender: id("sender_id", case.sender_id(), SampleMessage::SENDER)?,
+        role: case.sender_role().unwrap_or(SampleMessage::ROLE).to_owned(),
         body: Body::parse(&case.body().to_string(), plugin.body_limits()).map_err(|error| error.to_string())?,
     })
 }
 
-/// What an attempt is in the words of a case file.
-pub(crate) fn got(plugin: &str, attempt: Attempt) -> Got {
-    let Preview { outcome, plugin: _, code, reason, retry_after_ms, body, annotations } = attempt.preview;
+/// A dry run's result in the terms of a case file.
+pub(crate) fn to_got(plugin: &str, result: DryRunResult) -> Got {
+    let Preview { outcome, plugin: _, code, reason, retry_after_ms, body, annotations } = result.preview;
     let body: Option<Value> = body.and_then(|text| serde_json::from_str(&text).ok());
     let verdict = match outcome {
         "held" => VerdictKind::Hold,
@@ -109,5 +109,5 @@ pub(crate) fn got(plugin: &str, attempt: Attempt) -> Got {
     let mut by_plugin: BTreeMap<String, BTreeMap<String, String>> =
         annotations.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let annotations = by_plugin.remove(plugin).unwrap_or_default();
-    Got { verdict, code, reason: reason.or(attempt.failure), retry_after_ms, body, annotations }
+    Got { verdict, code, reason: reason.or(result.failure), retry_after_ms, body, annotations }
 }

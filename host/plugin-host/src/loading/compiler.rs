@@ -1,4 +1,4 @@
-//! From the bytes of a file to compiled code, within a time.
+//! Compiles the bytes of a file, with a time limit.
 
 use std::collections::HashSet;
 use std::panic::catch_unwind;
@@ -14,70 +14,70 @@ use wit_component::ComponentEncoder;
 use super::cache::Cache;
 use crate::digest::digest;
 
-/// For one file, unless told otherwise: a plugin with a Python interpreter in it takes a tenth of it.
-pub(crate) const COMPILE_WITHIN: Duration = Duration::from_secs(120);
+/// The default time limit for one file. A plugin that contains a Python interpreter needs a tenth of it.
+pub(crate) const DEFAULT_COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Compiles, and keeps what it compiled.
+/// Compiles plugins and caches the result.
 pub(crate) struct Compiler {
     shared: Arc<Shared>,
-    /// What takes longer is refused. A compiler cannot be interrupted: it goes on by itself, and what comes of it is
-    /// kept.
-    pub(crate) within: Duration,
+    /// The time limit. A compilation cannot be interrupted: after the limit it continues in its thread, and its result
+    /// is cached.
+    pub(crate) timeout: Duration,
 }
 
 struct Shared {
     engine: Engine,
     cache: Option<Cache>,
-    /// The digests of files that are being compiled by nobody who waits.
-    late: Mutex<HashSet<[u8; 32]>>,
+    /// The digests of files whose compilation exceeded the limit and still runs.
+    overdue: Mutex<HashSet<[u8; 32]>>,
 }
 
 impl Compiler {
     pub(crate) fn new(engine: Engine, cache: Option<Cache>) -> Self {
-        Self { shared: Arc::new(Shared { engine, cache, late: Mutex::default() }), within: COMPILE_WITHIN }
+        Self { shared: Arc::new(Shared { engine, cache, overdue: Mutex::default() }), timeout: DEFAULT_COMPILE_TIMEOUT }
     }
 
-    /// What was compiled before.
-    pub(crate) fn kept(&self, wasm: &[u8]) -> Option<Component> {
+    /// Compiled code from the cache.
+    pub(crate) fn cached(&self, wasm: &[u8]) -> Option<Component> {
         self.shared.cache.as_ref().and_then(|cache| cache.get(&self.shared.engine, wasm))
     }
 
     /// Compiles now. The error is for people.
     pub(crate) fn compile(&self, wasm: &[u8]) -> Result<Component, String> {
         let digest = digest(wasm);
-        if self.shared.late().contains(&digest) {
+        if self.shared.overdue().contains(&digest) {
             return Err("it takes too long to compile, and the compiler is still at it".to_owned());
         }
         let (done, result) = sync_channel(1);
         let (shared, wasm) = (self.shared.clone(), wasm.to_vec());
         let compile = move || {
-            let made = shared.make(&wasm);
-            // The one who waited may be gone; what is late is late no longer.
+            let made = shared.compile(&wasm);
+            // The caller may have given up. In that case this file is overdue no longer.
             let _ = done.send(made);
-            shared.late().remove(&digest);
+            shared.overdue().remove(&digest);
         };
         let compiling = thread::Builder::new().name("plugin-compile".into()).spawn(compile);
         let compiling = compiling.map_err(|error| format!("it cannot be compiled now: {error}"))?;
-        match result.recv_timeout(self.within) {
+        match result.recv_timeout(self.timeout) {
             Ok(made) => made,
             Err(RecvTimeoutError::Disconnected) => Err("it is damaged: the compiler gives up".to_owned()),
             Err(RecvTimeoutError::Timeout) => {
-                self.shared.late().insert(digest);
+                self.shared.overdue().insert(digest);
                 if compiling.is_finished() {
-                    self.shared.late().remove(&digest);
+                    self.shared.overdue().remove(&digest);
                 }
-                Err(format!("it takes longer than {:?} to compile", self.within))
+                Err(format!("it takes longer than {:?} to compile", self.timeout))
             }
         }
     }
 }
 
 impl Shared {
-    fn late(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
-        self.late.lock().unwrap_or_else(PoisonError::into_inner)
+    fn overdue(&self) -> std::sync::MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.overdue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn make(&self, wasm: &[u8]) -> Result<Component, String> {
+    fn compile(&self, wasm: &[u8]) -> Result<Component, String> {
         let wrapped = match wasm.get(..8) {
             Some(b"\0asm\x01\0\0\0") => Some(self.wrap(wasm)?),
             Some([0, b'a', b's', b'm', ..]) => None,
@@ -93,11 +93,11 @@ impl Shared {
         Ok(component)
     }
 
-    /// A component around a plain core module, which must carry the interface's description as the SDK puts it there.
+    /// Wraps a core module into a component. The module must contain the interface's description, which the SDK embeds.
     fn wrap(&self, module: &[u8]) -> Result<Vec<u8>, String> {
         let wrong = |error: String| format!("the module is no plugin: {error}");
         Module::validate(&self.engine, module).map_err(|error| wrong(format!("{error:#}")))?;
-        // The encoder is made for what compilers write: it panics on some damaged modules, and nobody has tried all.
+        // The encoder expects compilers' output, and panics on some damaged modules.
         let encode = || ComponentEncoder::default().validate(true).module(module)?.encode();
         match catch_unwind(encode) {
             Ok(encoded) => encoded.map_err(|error| wrong(format!("{error:#}"))),

@@ -1,4 +1,4 @@
-//! From a directory to plugins that work: read, wrap, compile, start once.
+//! Loads the plugins of a directory: read, compile, start, run the cases.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -14,73 +14,67 @@ use super::cache::Cache;
 use super::cases::{self, CaseFailure};
 use super::compiler::Compiler;
 use super::version::version;
-use crate::bindings::{Hook, VERSION};
-use crate::capabilities::{Capability, Granted, Grants, KvStore, Services, foreign_import, imports};
+use crate::bindings::{Hook, INTERFACE_VERSION};
+use crate::capabilities::{Capability, GrantedResources, Grants, KvStore, Services, first_ungranted_import, imports};
 use crate::chain::pipeline::Chain;
-use crate::chain::plugin::{Clock, Plugin};
+use crate::chain::plugin::{Clock, Origin, Plugin};
 use crate::chain::record::Recorder;
 use crate::digest::{digest, hex};
-use crate::manifest::{self, AllowList, Entry, Plan};
+use crate::manifest::{self, AllowList, Entry, Manifest};
 use crate::runtime::engine::{engine, metered_engine};
 use crate::runtime::exports::{Exports, exports};
 use crate::runtime::instance::{InstanceState, Pool, StartError, Template, linker};
 use crate::runtime::ticker::Ticker;
 
-/// Bytes of a `.wasm` file: a JavaScript plugin with its engine has a fifth of it.
-const MAX_WASM: u64 = 64 << 20;
+/// Bytes of a `.wasm` file. A JavaScript plugin with its engine has a fifth of it.
+const MAX_WASM_BYTES: u64 = 64 << 20;
 /// Bytes of `plugins.toml`.
-const MAX_MANIFEST: u64 = 1 << 20;
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// Why the plugins of a directory cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The engine itself does not start.
+    /// The engine does not start.
     #[error("the plugin engine does not start: {0}")]
     Engine(String),
     /// A file or directory cannot be read.
     #[error("{}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    /// `plugins.toml` makes no sense.
+    /// `plugins.toml` is invalid.
     #[error("plugins.toml: {0}")]
     Manifest(String),
-    /// A file is no WebAssembly, or damaged.
+    /// A file is not WebAssembly, or is damaged.
     #[error("plugin {plugin}: {reason}")]
-    Invalid {
-        plugin: String,
-        /// What is wrong with its file.
-        reason: String,
-    },
-    /// A plugin wants what nobody grants.
+    Invalid { plugin: String, reason: String },
+    /// A plugin imports something that is not granted.
     #[error("plugin {plugin}: it imports `{import}`, which is not granted; {}", remedy(import))]
     Import { plugin: String, import: String },
     /// A capability cannot be granted on this machine.
     #[error("plugin {plugin}: {reason}")]
     Grant { plugin: String, reason: String },
-    /// A component without any hook that the gateway calls.
-    #[error("plugin {plugin}: it exports none of the hooks validate, filter, on-join of `arcyou:gateway@{}`", VERSION)]
+    /// A component exports no hook that the gateway calls.
+    #[error(
+        "plugin {plugin}: it exports none of the hooks validate, filter, on-join of `arcyou:gateway@{}`",
+        INTERFACE_VERSION
+    )]
     NoHook { plugin: String },
-    /// A component that was built for another version of the interface.
+    /// A component was built for another version of the interface.
     #[error(
         "plugin {plugin}: it exports `{export}`, and this gateway knows only `arcyou:gateway@{}`: configure, validate, filter, \
          on-join; build it with the SDK of this gateway, or run the gateway that it was built for",
-        VERSION
+        INTERFACE_VERSION
     )]
     Version { plugin: String, export: String },
-    /// A plugin refuses its configuration, in its own words.
+    /// A plugin refuses its configuration; the reason is its own.
     #[error("plugin {plugin} refuses its configuration: {reason}")]
     Config { plugin: String, reason: String },
-    /// A plugin does not do what the cases beside its file want.
+    /// A plugin does not pass the cases beside its file.
     #[error("plugin {plugin}: the cases in {failure}")]
     Cases { plugin: String, failure: CaseFailure },
-    /// A file that is not on the list of those that are allowed.
+    /// A file is not on the list of allowed files.
     #[error("plugin {plugin}: {file} is not allowed: its SHA-256 {sha256} is not in `allowed_sha256` of plugins.toml")]
-    NotAllowed {
-        plugin: String,
-        file: String,
-        /// The file's digest.
-        sha256: String,
-    },
+    NotAllowed { plugin: String, file: String, sha256: String },
     /// A plugin does not start.
     #[error("plugin {plugin} does not start: {reason}")]
     Start { plugin: String, reason: String },
@@ -92,22 +86,22 @@ fn remedy(import: &str) -> String {
         Some(capability) => format!("add to its entry in plugins.toml: grants = [\"{}\"]", capability.name()),
         None => {
             format!(
-                "of `arcyou:gateway@{VERSION}` it may import log, and clock, random, kv and http if they are granted"
+                "of `arcyou:gateway@{INTERFACE_VERSION}` it may import log, and clock, random, kv and http if they are granted"
             )
         }
     }
 }
 
-/// A file as it presents itself.
+/// What can be read from a file without running it.
 #[derive(Debug)]
 pub(crate) struct Inspection {
     pub(crate) bytes: usize,
-    /// Each with whether it is granted.
+    /// The imports, each with whether it is granted.
     pub(crate) imports: Vec<(String, bool)>,
     pub(crate) exports: Vec<String>,
 }
 
-/// Everything that plugins are made with.
+/// Loads plugins, with everything that they share.
 pub(crate) struct Loader {
     compiler: Compiler,
     ticker: Ticker,
@@ -123,12 +117,12 @@ impl Loader {
         Self::with(engine(), cache_dir, body_limits, clock)
     }
 
-    /// The same with other values than those of this process.
-    pub(crate) fn keeping(self, kv: Option<Arc<dyn KvStore>>) -> Self {
+    /// The same loader with another store for plugins' values.
+    pub(crate) fn with_kv_store(self, kv: Option<Arc<dyn KvStore>>) -> Self {
         Self { services: Services { kv }, ..self }
     }
 
-    /// For authors: its plugins tell how many instructions they took, and are slower.
+    /// For authors: plugins count their instructions, and are slower.
     pub(crate) fn metered(cache_dir: Option<&Path>, body_limits: BodyLimits, clock: Clock) -> Result<Self, LoadError> {
         Self::with(metered_engine(), cache_dir, body_limits, clock)
     }
@@ -151,11 +145,11 @@ impl Loader {
             }
         });
         let compiler = Compiler::new(engine, cache);
-        Ok(Self { compiler, ticker, linker, recorder: None, body_limits, clock, services: Services::apart() })
+        Ok(Self { compiler, ticker, linker, recorder: None, body_limits, clock, services: Services::in_memory() })
     }
 
-    /// The same, keeping in this directory what plugins fail on.
-    pub(crate) fn recording(mut self, dir: Option<&Path>) -> Self {
+    /// The same loader, which records failed calls in this directory.
+    pub(crate) fn with_records_dir(mut self, dir: Option<&Path>) -> Self {
         self.recorder = dir.and_then(|dir| match Recorder::open(dir) {
             Ok(recorder) => Some(recorder),
             Err(error) => {
@@ -166,67 +160,67 @@ impl Loader {
         self
     }
 
-    pub(crate) fn compiling_within(mut self, time: Duration) -> Self {
-        self.compiler.within = time;
+    pub(crate) fn with_compile_timeout(mut self, time: Duration) -> Self {
+        self.compiler.timeout = time;
         self
     }
 
-    /// The chain of a directory. Plugins of `running` whose file and entry have not changed go on.
+    /// Loads the chain of a directory. Plugins of `running` whose file and entry have not changed are reused.
     pub(crate) fn load(&self, dir: &Path, running: &[Arc<Plugin>]) -> Result<Chain, LoadError> {
-        let text = match read(&dir.join(manifest::FILE_NAME), MAX_MANIFEST) {
+        let text = match read(&dir.join(manifest::FILE_NAME), MAX_MANIFEST_BYTES) {
             Ok(bytes) => Some(String::from_utf8(bytes).map_err(|error| LoadError::Manifest(error.to_string()))?),
             Err(LoadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let Plan { entries, chain, allowed } =
-            manifest::plan(text.as_deref(), wasm_files(dir)?).map_err(LoadError::Manifest)?;
+        let Manifest { entries, chain, allowed } =
+            manifest::parse(text.as_deref(), wasm_files(dir)?).map_err(LoadError::Manifest)?;
         let mut plugins = Vec::with_capacity(entries.len());
         for entry in entries.into_iter().filter(|entry| entry.enabled) {
-            let wasm = read(&dir.join(&entry.file), MAX_WASM)?;
-            let origin = (digest(&wasm), entry);
-            admit(allowed.as_ref(), &origin)?;
+            let wasm = read(&dir.join(&entry.file), MAX_WASM_BYTES)?;
+            let origin = Origin { sha256: digest(&wasm), entry };
+            check_allowed(allowed.as_ref(), &origin)?;
             let plugin = match running.iter().find(|plugin| *plugin.origin() == origin) {
                 Some(plugin) => plugin.clone(),
                 None => {
-                    let file = dir.join(&origin.1.file);
-                    Arc::new(self.start(&wasm, origin)?.recorded(self.recorder.as_ref(), file))
+                    let file = dir.join(&origin.entry.file);
+                    Arc::new(self.start_plugin(&wasm, origin)?.with_recorder(self.recorder.as_ref(), file))
                 }
             };
-            let entry = &plugin.origin().1;
+            let entry = plugin.entry();
             if entry.cases {
                 let failure = |failure| LoadError::Cases { plugin: entry.name.clone(), failure };
-                cases::hold_beside(&dir.join(&entry.file), &plugin).map_err(failure)?;
+                cases::run_cases_beside(&dir.join(&entry.file), &plugin).map_err(failure)?;
             }
             plugins.push(plugin);
         }
         Ok(Chain::new(plugins, chain))
     }
 
-    /// One file, wherever it is.
+    /// Loads a single file, which need not be in the plugins directory.
     pub(crate) fn load_file(&self, path: &Path, entry: Entry) -> Result<Plugin, LoadError> {
-        let wasm = read(path, MAX_WASM)?;
-        let origin = (digest(&wasm), entry);
-        self.start(&wasm, origin)
+        let wasm = read(path, MAX_WASM_BYTES)?;
+        let origin = Origin { sha256: digest(&wasm), entry };
+        self.start_plugin(&wasm, origin)
     }
 
-    /// What can be told about a file without running it.
+    /// Reads what a file contains, without running it.
     pub(crate) fn inspect(&self, path: &Path, grants: &Grants) -> Result<Inspection, LoadError> {
-        let wasm = read(path, MAX_WASM)?;
+        let wasm = read(path, MAX_WASM_BYTES)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let component = self.component(&wasm, &name);
+        let component = self.load_component(&wasm, &name);
         let component = component.map_err(|reason| LoadError::Invalid { plugin: name.into_owned(), reason })?;
         Ok(Inspection { bytes: wasm.len(), imports: imports(&component, grants), exports: exports(&component) })
     }
 
-    fn start(&self, wasm: &[u8], origin: ([u8; 32], Entry)) -> Result<Plugin, LoadError> {
-        let entry = &origin.1;
+    fn start_plugin(&self, wasm: &[u8], origin: Origin) -> Result<Plugin, LoadError> {
+        let entry = &origin.entry;
         let plugin = || entry.name.clone();
         let invalid = |reason: String| LoadError::Invalid { plugin: plugin(), reason };
-        let component = self.component(wasm, &entry.name).map_err(invalid)?;
+        let component = self.load_component(wasm, &entry.name).map_err(invalid)?;
         if let Some(export) = unknown_export(&component) {
             return Err(LoadError::Version { plugin: plugin(), export });
         }
-        if let Some(import) = foreign_import(&component, &entry.grants) {
+        if let Some(import) = first_ungranted_import(&component, &entry.grants) {
             return Err(LoadError::Import { plugin: plugin(), import });
         }
         let pre = self.linker.instantiate_pre(&component).map_err(|error| invalid(format!("{error:#}")))?;
@@ -235,7 +229,7 @@ impl Loader {
             return Err(LoadError::NoHook { plugin: plugin() });
         }
         let config = entry.config.to_string();
-        let granted = Granted::new(&entry.name, &entry.grants, &self.services)
+        let resources = GrantedResources::new(&entry.name, &entry.grants, &self.services)
             .map_err(|reason| LoadError::Grant { plugin: plugin(), reason })?;
         let template = Template {
             plugin: entry.name.as_str().into(),
@@ -244,19 +238,19 @@ impl Loader {
             ticker: self.ticker.clone(),
             limits: entry.limits,
             isolation: entry.isolation,
-            granted,
+            resources,
             config,
         };
         let pool = Pool::start(template).map_err(|error| match error {
-            StartError::Refused(reason) => LoadError::Config { plugin: plugin(), reason },
-            StartError::Broken(fault) => LoadError::Start { plugin: plugin(), reason: fault.text },
+            StartError::Config(reason) => LoadError::Config { plugin: plugin(), reason },
+            StartError::Fault(fault) => LoadError::Start { plugin: plugin(), reason: fault.text },
         })?;
         Ok(Plugin::new(pool, origin, version(wasm), self.body_limits, self.clock.clone()))
     }
 
-    /// Compiled code: from the cache, or made now.
-    fn component(&self, wasm: &[u8], name: &str) -> Result<Component, String> {
-        if let Some(component) = self.compiler.kept(wasm) {
+    /// Compiled code, from the cache or compiled now.
+    fn load_component(&self, wasm: &[u8], name: &str) -> Result<Component, String> {
+        if let Some(component) = self.compiler.cached(wasm) {
             return Ok(component);
         }
         tracing::info!(plugin = name, bytes = wasm.len(), "compiling the plugin");
@@ -264,30 +258,30 @@ impl Loader {
     }
 }
 
-/// The first interface of the gateway's package that a component exports and this gateway would never call: to leave it
-/// out silently would be to run half of a plugin.
+/// The first interface of the gateway's package that a component exports and that this gateway does not know. Ignoring
+/// it would mean running only half of a plugin.
 fn unknown_export(component: &Component) -> Option<String> {
     let known = |interface: &str| {
         let (name, version) = interface.split_once('@').unwrap_or((interface, ""));
         let hook = Hook::ALL.iter().any(|hook| hook.name() == name);
-        version == VERSION && (hook || matches!(name, "configure" | "types"))
+        version == INTERFACE_VERSION && (hook || matches!(name, "configure" | "types"))
     };
     let unknown = |name: &String| name.strip_prefix("arcyou:gateway/").is_some_and(|interface| !known(interface));
     exports(component).into_iter().find(unknown)
 }
 
-/// Whether a file may be a plugin at all. Asked before anything looks into it.
-fn admit(allowed: Option<&AllowList>, (digest, entry): &([u8; 32], Entry)) -> Result<(), LoadError> {
-    let sha256 = hex(digest);
+/// Checks that a file is allowed, before anything parses it.
+fn check_allowed(allowed: Option<&AllowList>, origin: &Origin) -> Result<(), LoadError> {
+    let sha256 = hex(&origin.sha256);
     match allowed {
-        Some(allowed) if !allowed.holds(&sha256) => {
-            Err(LoadError::NotAllowed { plugin: entry.name.clone(), file: entry.file.clone(), sha256 })
+        Some(allowed) if !allowed.contains(&sha256) => {
+            Err(LoadError::NotAllowed { plugin: origin.entry.name.clone(), file: origin.entry.file.clone(), sha256 })
         }
         _ => Ok(()),
     }
 }
 
-/// The `.wasm` files of a directory. Hidden ones are somebody's half-written copies.
+/// The `.wasm` files of a directory, except hidden ones, which may be incomplete copies.
 pub(crate) fn wasm_files(dir: &Path) -> Result<Vec<String>, LoadError> {
     let failed = |source| LoadError::Read { path: dir.to_owned(), source };
     let mut files = Vec::new();

@@ -1,6 +1,6 @@
-//! From a directory to plugins that work: the [`loader`] reads the manifest and the files, whose [`version`] it tells,
-//! takes compiled code from the [`cache`] or has it made by the [`compiler`], starts each plugin and holds it to its
-//! [`cases`].
+//! Loading: from a directory to a chain of running plugins. For each file, the [`loader`] reads its entry and its
+//! bytes, takes compiled code from the [`cache`] or has the [`compiler`] compile it, reads the author's [`version`],
+//! starts the plugin, and runs the [`cases`] beside the file.
 
 pub(crate) mod cache;
 pub(crate) mod cases;

@@ -1,23 +1,23 @@
-//! What an author calls a version of a plugin.
+//! The author's version of a plugin.
 
 use std::sync::Arc;
 
 use wasmparser::{Parser, Payload};
 
-use crate::text::clip;
+use crate::text::sanitize;
 
 /// Bytes of a version that are kept.
 const VERSION_BYTES: usize = 64;
 
-/// What the custom section `version` of a module or component says, as the tool conventions of WebAssembly have it. The
-/// SDK puts the crate's version there.
+/// The content of the custom section `version` of a module or component, according to WebAssembly's tool conventions.
+/// The SDK writes the crate's version there.
 pub(crate) fn version(wasm: &[u8]) -> Option<Arc<str>> {
     let sections = Parser::new(0).parse_all(wasm).map_while(Result::ok);
     let mut versions = sections.filter_map(|payload| match payload {
         Payload::CustomSection(section) if section.name() == "version" => std::str::from_utf8(section.data()).ok(),
         _ => None,
     });
-    versions.next().map(|text| clip(text, VERSION_BYTES).trim().into())
+    versions.next().map(|text| sanitize(text, VERSION_BYTES).trim().into())
 }
 
 #[cfg(test)]

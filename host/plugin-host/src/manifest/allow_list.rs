@@ -1,16 +1,16 @@
-//! Which files may be plugins at all.
+//! The list of files that may be plugins.
 
 use std::collections::HashSet;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// `allowed_sha256` in the table `[chain]`: the digests of the files that may be plugins. One list for all, so that a
-/// file that nobody lists, a canary or a renamed one is held to it like any other.
+/// `allowed_sha256` in the table `[chain]`: the digests of the files that may be plugins. One list applies to all
+/// files, including those that `plugins.toml` does not mention, canaries and renamed ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AllowList(HashSet<String>);
 
 impl AllowList {
-    pub(crate) fn holds(&self, sha256: &str) -> bool {
+    pub(crate) fn contains(&self, sha256: &str) -> bool {
         self.0.contains(sha256)
     }
 }
@@ -32,11 +32,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_are_digests() {
+    fn digests_are_validated() {
         let list = |text: &str| toml::from_str::<std::collections::BTreeMap<String, AllowList>>(text);
         let digest = "AB".repeat(32);
         let allowed = list(&format!("x = [\"{digest}\"]")).unwrap();
-        assert!(allowed["x"].holds(&digest.to_lowercase()) && !allowed["x"].holds(&"ac".repeat(32)));
+        assert!(allowed["x"].contains(&digest.to_lowercase()) && !allowed["x"].contains(&"ac".repeat(32)));
         assert!(list("x = [\"abc\"]").unwrap_err().to_string().contains("\"abc\" is no SHA-256"));
     }
 }

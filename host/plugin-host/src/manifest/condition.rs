@@ -1,4 +1,4 @@
-//! The table `[plugin.when]`: which messages a plugin is asked about at all, told without a call. Pure.
+//! The table `[plugin.when]`: which messages a plugin is called for, decided without a call. Pure.
 
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Deserializer, de};
@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::runtime::input::HookInput;
 
-/// Bytes of a compiled pattern: a bounded part of the memory of a gateway, and of the time that matching takes.
+/// Limit for a compiled pattern, which bounds the memory it takes and the time that matching takes.
 const PATTERN_BYTES: usize = 1 << 20;
 
-/// All that is set must hold. Nothing set: every message.
+/// Every field that is set must match. With no field set, every message matches.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Condition {
@@ -20,26 +20,26 @@ pub(crate) struct Condition {
     /// The conversation's id begins with one of these; empty: any.
     #[serde(deserialize_with = "prefixes")]
     conversations: Vec<String>,
-    /// The body's JSON text is at least so long, in bytes …
+    /// The minimum length of the body's JSON text, in bytes.
     min_body_bytes: Option<usize>,
-    /// … and at most so long.
+    /// The maximum length of the body's JSON text, in bytes.
     max_body_bytes: Option<usize>,
-    /// The body's JSON text, as the plugin before left it, has a match.
+    /// The body's JSON text, as the plugins before left it, has a match.
     body_matches: Option<Pattern>,
-    /// This share of the conversations, always the same ones.
+    /// A share of the conversations, which is always the same.
     percent: Option<Percent>,
 }
 
 impl Condition {
-    /// Whether `plugin` is to be asked.
-    pub(crate) fn holds(&self, plugin: &str, input: &HookInput<'_>) -> bool {
+    /// Whether `plugin` is called for this input.
+    pub(crate) fn matches(&self, plugin: &str, input: &HookInput<'_>) -> bool {
         let Self { roles, except_roles, conversations, min_body_bytes, max_body_bytes, body_matches, percent } = self;
         (roles.is_empty() || roles.iter().any(|role| role == input.role))
             && except_roles.iter().all(|role| role != input.role)
             && (conversations.is_empty() || conversations.iter().any(|prefix| input.conversation.starts_with(prefix)))
             && min_body_bytes.is_none_or(|min| input.body.len() >= min)
             && max_body_bytes.is_none_or(|max| input.body.len() <= max)
-            && percent.is_none_or(|percent| percent.takes(plugin, input.conversation))
+            && percent.is_none_or(|percent| percent.includes(plugin, input.conversation))
             && body_matches.as_ref().is_none_or(|pattern| pattern.0.is_match(input.body))
     }
 }
@@ -49,9 +49,9 @@ impl Condition {
 pub(crate) struct Percent(f64);
 
 impl Percent {
-    /// Whether a conversation belongs to the share that is drawn for `salt`: the same answer on every gateway, at any
-    /// time. A larger share holds every smaller one.
-    pub(crate) fn takes(self, salt: &str, conversation: &str) -> bool {
+    /// Whether a conversation belongs to the share that `salt` selects. The result is the same on every gateway and at
+    /// any time. A larger share includes every smaller one.
+    pub(crate) fn includes(self, salt: &str, conversation: &str) -> bool {
         let digest = Sha256::new().chain_update(salt).chain_update([0]).chain_update(conversation).finalize();
         let drawn = digest.iter().take(4).fold(0_u32, |number, &byte| number << 8 | u32::from(byte));
         f64::from(drawn) < self.0 / 100.0 * (f64::from(u32::MAX) + 1.0)
@@ -69,7 +69,7 @@ impl<'de> Deserialize<'de> for Percent {
     }
 }
 
-/// A regular expression; its text is what it is known by.
+/// A regular expression. Two patterns are equal if their texts are.
 #[derive(Debug, Clone)]
 struct Pattern(Regex);
 
@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-/// Beginnings of ids, in their usual spelling.
+/// Prefixes of UUIDs in lower case with hyphens.
 fn prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let prefixes = Vec::<String>::deserialize(deserializer)?;
     let is_prefix = |text: &String| {
@@ -114,17 +114,17 @@ mod tests {
         sender: "",
         role: "member",
         body: r#"{"text":"Hello"}"#,
-        notes: &[],
-        until: None,
+        annotations: &[],
+        deadline: None,
         now: None,
     };
 
     fn holds(condition: &str) -> bool {
-        toml::from_str::<Condition>(condition).unwrap().holds("p", &INPUT)
+        toml::from_str::<Condition>(condition).unwrap().matches("p", &INPUT)
     }
 
     #[test]
-    fn each_part_can_keep_a_message_away() {
+    fn every_field_can_exclude_a_message() {
         for condition in [
             "",
             "roles = [\"guest\", \"member\"]",
@@ -151,10 +151,11 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_about_as_large_as_it_says_and_grows_by_conversations_only() {
+    fn a_share_has_about_its_size_and_a_larger_one_includes_it() {
         let ids: Vec<String> = (0..10_000_u128).map(|n| uuid::Uuid::from_u128(n).to_string()).collect();
-        let taken =
-            |percent: f64, salt: &str| -> Vec<bool> { ids.iter().map(|id| Percent(percent).takes(salt, id)).collect() };
+        let taken = |percent: f64, salt: &str| -> Vec<bool> {
+            ids.iter().map(|id| Percent(percent).includes(salt, id)).collect()
+        };
         let (five, six, other) = (taken(5.0, "a"), taken(6.0, "a"), taken(5.0, "b"));
         let count = |taken: &[bool]| taken.iter().filter(|taken| **taken).count();
         assert!((400..600).contains(&count(&five)), "{}", count(&five));
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_values_are_refused() {
+    fn invalid_values_are_rejected() {
         for condition in
             ["percent = 101", "percent = -1", "body_matches = '('", "conversations = [\"8F14\"]", "colour = \"red\""]
         {

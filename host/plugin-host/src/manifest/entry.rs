@@ -1,4 +1,4 @@
-//! One plugin as it is configured.
+//! The configuration of one plugin.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -8,25 +8,25 @@ use super::failure_policy::{BreakerConfig, RollbackConfig};
 use crate::capabilities::Grants;
 use crate::runtime::limits::{Isolation, Limits};
 
-/// What becomes of a message whose plugin failed or is not called.
+/// What happens to a message if the plugin fails or is not called.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OnError {
-    /// It is refused, with the plugin's name.
+    /// The message is rejected, and the sender is told the plugin's name.
     #[default]
     Reject,
-    /// It goes on as if the plugin had accepted it.
+    /// The message continues as if the plugin had accepted it.
     Accept,
 }
 
-/// Whether a plugin's verdict counts.
+/// Whether a plugin's verdicts have an effect.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
-    /// It does.
+    /// Verdicts have an effect.
     #[default]
     Enforce,
-    /// It is counted and logged, and the message goes on as it was.
+    /// Verdicts are only counted and logged. The message continues unchanged.
     Observe,
 }
 
@@ -39,35 +39,35 @@ impl Mode {
     }
 }
 
-/// Where a plugin stands among the others.
+/// A plugin's position in the chain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) order: i32,
-    /// Plugins that come later, whatever the numbers say.
+    /// Plugins that come later, regardless of `order`.
     pub(crate) before: Vec<String>,
-    /// Plugins that come earlier, whatever the numbers say.
+    /// Plugins that come earlier, regardless of `order`.
     pub(crate) after: Vec<String>,
 }
 
-/// Which conversations a version of a plugin is for, while another version is tried on some.
+/// The conversations that a version of a plugin is responsible for, while another version is a canary.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum Share {
-    /// There is no other version.
+    /// All conversations: there is no canary.
     #[default]
     All,
-    /// The new version, on so many of the conversations of the plugin with this name.
+    /// The canary: it has this share of the conversations of the plugin with this name.
     Canary(String, Percent),
-    /// The old version, on the others.
+    /// The plugin itself: it has the conversations outside the canary's share.
     Rest(Percent),
 }
 
-/// One plugin as it is configured. Two equal entries over the same file are the same plugin.
+/// The configuration of one plugin. Two equal entries for the same file are the same plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) file: String,
     pub(crate) enabled: bool,
-    /// Whether the cases that stand beside the file must hold before it is loaded.
+    /// Whether the cases beside the file must pass before it is loaded.
     pub(crate) cases: bool,
     pub(crate) position: Position,
     pub(crate) when: Condition,
@@ -83,14 +83,14 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// A file that `plugins.toml` does not mention.
+    /// The defaults for a file that `plugins.toml` does not mention.
     pub(crate) fn unlisted(file: &str) -> Self {
         Self {
             name: file.strip_suffix(".wasm").unwrap_or(file).to_owned(),
             file: file.to_owned(),
             enabled: true,
             cases: true,
-            // After all that are listed.
+            // After all plugins that are listed.
             position: Position { order: i32::MAX, ..Position::default() },
             when: Condition::default(),
             share: Share::default(),

@@ -1,12 +1,11 @@
-//! In which order plugins stand: by number, then as they are written, moved only as far as `before` and `after` ask.
-//! Pure.
+//! The order of plugins: by `order`, then as listed, changed only as far as `before` and `after` require. Pure.
 
 use std::collections::{HashMap, HashSet};
 
 use super::entry::Entry;
 
-/// Puts entries in their order. The error names what cannot be.
-pub(super) fn in_order(mut entries: Vec<Entry>) -> Result<Vec<Entry>, String> {
+/// Sorts entries. Fails if `before` and `after` contradict each other or name an unknown plugin.
+pub(super) fn sorted(mut entries: Vec<Entry>) -> Result<Vec<Entry>, String> {
     entries.sort_by_key(|entry| entry.position.order);
     let mut predecessors = predecessors(&entries)?;
     let mut ordered = Vec::with_capacity(entries.len());
@@ -24,7 +23,7 @@ pub(super) fn in_order(mut entries: Vec<Entry>) -> Result<Vec<Entry>, String> {
     Ok(ordered)
 }
 
-/// For each name those that must stand before it.
+/// For each plugin, the names of those that must come before it.
 fn predecessors(entries: &[Entry]) -> Result<HashMap<String, HashSet<String>>, String> {
     let known: HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
     let mut predecessors: HashMap<String, HashSet<String>> = HashMap::new();

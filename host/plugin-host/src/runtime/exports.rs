@@ -1,39 +1,39 @@
-//! A component's hooks: where they are, and how they are called, at once or on a fiber.
+//! The hooks that a component exports, and calls to them, directly or on a fiber.
 
 use wasmtime::Store;
 use wasmtime::component::{Component, Instance, InstancePre};
 
-use crate::bindings::bindings::exports::arcyou::gateway::{configure, filter, on_join, validate};
-use crate::bindings::fiber::exports::arcyou::gateway as waiting;
+use crate::bindings::direct::exports::arcyou::gateway::{configure, filter, on_join, validate};
+use crate::bindings::fiber::exports::arcyou::gateway as on_fiber;
 use crate::bindings::{Hook, Judgement, Message, Rejection, Verdict};
-use crate::capabilities::waits;
+use crate::capabilities::may_wait;
 
-/// What a component exports.
+/// The names of a component's exports.
 pub(crate) fn exports(component: &Component) -> Vec<String> {
     component.component_type().exports(component.engine()).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Where a component's hooks are; looked up once. What it does not export, it does not implement.
+/// The indices of a component's hooks, looked up once. A hook that is not exported is not implemented.
 #[derive(Clone)]
 pub(crate) struct Exports {
     configure: Option<configure::GuestIndices>,
     validate: Option<validate::GuestIndices>,
     filter: Option<filter::GuestIndices>,
     on_join: Option<on_join::GuestIndices>,
-    /// The same once more, for a plugin that may have to wait.
-    waiting: Option<Waiting>,
+    /// The same hooks, called on a fiber. None if the plugin never waits.
+    fiber: Option<FiberExports>,
 }
 
 #[derive(Clone)]
-struct Waiting {
-    configure: Option<waiting::configure::GuestIndices>,
-    validate: Option<waiting::validate::GuestIndices>,
-    filter: Option<waiting::filter::GuestIndices>,
-    on_join: Option<waiting::on_join::GuestIndices>,
+struct FiberExports {
+    configure: Option<on_fiber::configure::GuestIndices>,
+    validate: Option<on_fiber::validate::GuestIndices>,
+    filter: Option<on_fiber::filter::GuestIndices>,
+    on_join: Option<on_fiber::on_join::GuestIndices>,
 }
 
 /// The indices of an interface, if it is exported.
-macro_rules! found {
+macro_rules! find_indices {
     ($pre:ident, $interface:literal, $module:path) => {{
         use $module as interface;
         let exported = $pre.component().get_export_index(None, concat!("arcyou:gateway/", $interface, "@1.0.0"));
@@ -42,22 +42,22 @@ macro_rules! found {
 }
 
 /// The functions of an interface in one instance, if it is exported.
-macro_rules! loaded {
+macro_rules! load_functions {
     ($indices:expr, $store:ident, $instance:ident) => {
         $indices.as_ref().map(|found| found.load(&mut *$store, $instance)).transpose()?
     };
 }
 
 impl Exports {
-    /// The error says which interface has another shape than it should.
+    /// Fails if an exported interface has the wrong type; the error names it.
     pub(crate) fn find<T: Send + 'static>(pre: &InstancePre<T>) -> wasmtime::Result<Self> {
-        let waiting = if waits(pre.component()) { Some(Waiting::find(pre)?) } else { None };
+        let fiber = if may_wait(pre.component()) { Some(FiberExports::find(pre)?) } else { None };
         Ok(Self {
-            configure: found!(pre, "configure", configure),
-            validate: found!(pre, "validate", validate),
-            filter: found!(pre, "filter", filter),
-            on_join: found!(pre, "on-join", on_join),
-            waiting,
+            configure: find_indices!(pre, "configure", configure),
+            validate: find_indices!(pre, "validate", validate),
+            filter: find_indices!(pre, "filter", filter),
+            on_join: find_indices!(pre, "on-join", on_join),
+            fiber,
         })
     }
 
@@ -69,78 +69,78 @@ impl Exports {
         }
     }
 
-    /// Whether the plugin may have to wait, so that it is called on a fiber.
-    pub(crate) fn waits(&self) -> bool {
-        self.waiting.is_some()
+    /// Whether the plugin may have to wait. It is called on a fiber then.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.fiber.is_some()
     }
 
-    /// The functions of one instance; their types are checked here.
+    /// The functions of one instance. Their types are checked here.
     pub(crate) fn load<T: Send + 'static>(
         &self,
         store: &mut Store<T>,
         instance: &Instance,
     ) -> wasmtime::Result<Functions> {
-        Ok(match &self.waiting {
-            None => Functions::AtOnce(AtOnce {
-                configure: loaded!(self.configure, store, instance),
-                validate: loaded!(self.validate, store, instance),
-                filter: loaded!(self.filter, store, instance),
-                on_join: loaded!(self.on_join, store, instance),
+        Ok(match &self.fiber {
+            None => Functions::Direct(Direct {
+                configure: load_functions!(self.configure, store, instance),
+                validate: load_functions!(self.validate, store, instance),
+                filter: load_functions!(self.filter, store, instance),
+                on_join: load_functions!(self.on_join, store, instance),
             }),
-            Some(waiting) => Functions::OnFiber(OnFiber {
-                configure: loaded!(waiting.configure, store, instance),
-                validate: loaded!(waiting.validate, store, instance),
-                filter: loaded!(waiting.filter, store, instance),
-                on_join: loaded!(waiting.on_join, store, instance),
+            Some(fiber) => Functions::OnFiber(OnFiber {
+                configure: load_functions!(fiber.configure, store, instance),
+                validate: load_functions!(fiber.validate, store, instance),
+                filter: load_functions!(fiber.filter, store, instance),
+                on_join: load_functions!(fiber.on_join, store, instance),
             }),
         })
     }
 }
 
-impl Waiting {
+impl FiberExports {
     fn find<T: Send + 'static>(pre: &InstancePre<T>) -> wasmtime::Result<Self> {
         Ok(Self {
-            configure: found!(pre, "configure", waiting::configure),
-            validate: found!(pre, "validate", waiting::validate),
-            filter: found!(pre, "filter", waiting::filter),
-            on_join: found!(pre, "on-join", waiting::on_join),
+            configure: find_indices!(pre, "configure", on_fiber::configure),
+            validate: find_indices!(pre, "validate", on_fiber::validate),
+            filter: find_indices!(pre, "filter", on_fiber::filter),
+            on_join: find_indices!(pre, "on-join", on_fiber::on_join),
         })
     }
 }
 
-/// What can be called on one instance.
+/// The functions of one instance.
 pub(crate) enum Functions {
-    AtOnce(AtOnce),
+    Direct(Direct),
     OnFiber(OnFiber),
 }
 
-/// For a plugin that never waits.
-pub(crate) struct AtOnce {
+/// The functions of a plugin that never waits.
+pub(crate) struct Direct {
     configure: Option<configure::Guest>,
     validate: Option<validate::Guest>,
     filter: Option<filter::Guest>,
     on_join: Option<on_join::Guest>,
 }
 
-/// For a plugin that may have to wait.
+/// The functions of a plugin that may have to wait.
 pub(crate) struct OnFiber {
-    configure: Option<waiting::configure::Guest>,
-    validate: Option<waiting::validate::Guest>,
-    filter: Option<waiting::filter::Guest>,
-    on_join: Option<waiting::on_join::Guest>,
+    configure: Option<on_fiber::configure::Guest>,
+    validate: Option<on_fiber::validate::Guest>,
+    filter: Option<on_fiber::filter::Guest>,
+    on_join: Option<on_fiber::on_join::Guest>,
 }
 
 fn not_implemented() -> wasmtime::Error {
     wasmtime::Error::msg("the plugin does not implement this hook")
 }
 
-/// A decision about a join as the judgement that it is.
-fn judgement(refusal: Option<Rejection>) -> Judgement {
+/// A judgement for the decision about a join.
+fn join_judgement(refusal: Option<Rejection>) -> Judgement {
     Judgement { verdict: refusal.map_or(Verdict::Accept, Verdict::Reject), annotations: Vec::new() }
 }
 
-impl AtOnce {
-    /// The inner error is the plugin's own.
+impl Direct {
+    /// The inner error is the plugin's own: it refuses its configuration.
     pub(crate) fn configure<T: Send + 'static>(
         &self,
         store: &mut Store<T>,
@@ -149,7 +149,7 @@ impl AtOnce {
         self.configure.as_ref().map_or(Ok(Ok(())), |guest| guest.call_configure(store, config))
     }
 
-    /// Of a message to the hook `on-join`, only the conversation and the user count.
+    /// Calls a hook. `on-join` uses only the conversation, the user and the role of `message`.
     pub(crate) fn judge<T: Send + 'static>(
         &self,
         store: &mut Store<T>,
@@ -163,7 +163,7 @@ impl AtOnce {
                 let Message { conversation_id, sender_id: user_id, sender_role: role, .. } = message;
                 let join = on_join::Join { conversation_id, user_id, role };
                 let decision = self.on_join.as_ref().ok_or_else(not_implemented)?.call_on_join(store, join)?;
-                Ok(judgement(match decision {
+                Ok(join_judgement(match decision {
                     on_join::Decision::Allow => None,
                     on_join::Decision::Refuse(rejection) => Some(rejection),
                 }))
@@ -173,7 +173,7 @@ impl AtOnce {
 }
 
 impl OnFiber {
-    /// As [`AtOnce::configure`].
+    /// See [`Direct::configure`].
     pub(crate) async fn configure<T: Send + 'static>(
         &self,
         store: &mut Store<T>,
@@ -185,7 +185,7 @@ impl OnFiber {
         }
     }
 
-    /// As [`AtOnce::judge`].
+    /// See [`Direct::judge`].
     pub(crate) async fn judge<T: Send + 'static>(
         &self,
         store: &mut Store<T>,
@@ -197,11 +197,11 @@ impl OnFiber {
             Hook::Filter => self.filter.as_ref().ok_or_else(not_implemented)?.call_filter(store, message).await,
             Hook::OnJoin => {
                 let Message { conversation_id, sender_id: user_id, sender_role: role, .. } = message;
-                let join = waiting::on_join::Join { conversation_id, user_id, role };
+                let join = on_fiber::on_join::Join { conversation_id, user_id, role };
                 let decision = self.on_join.as_ref().ok_or_else(not_implemented)?.call_on_join(store, join).await?;
-                Ok(judgement(match decision {
-                    waiting::on_join::Decision::Allow => None,
-                    waiting::on_join::Decision::Refuse(rejection) => Some(rejection),
+                Ok(join_judgement(match decision {
+                    on_fiber::on_join::Decision::Allow => None,
+                    on_fiber::on_join::Decision::Refuse(rejection) => Some(rejection),
                 }))
             }
         }

@@ -1,28 +1,30 @@
-//! What can go wrong with a plugin while it judges a message.
+//! Faults: failed calls of a plugin.
+
+use std::fmt;
 
 use wasmtime::Trap;
 
-use super::memory::OverMemory;
+use super::memory::MemoryLimitExceeded;
 
-/// The kind of a plugin's failure, as metrics and logs name it.
+/// The kind of a fault, as metrics and logs name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FaultKind {
-    /// It took longer than it may.
+    /// The call exceeded its time limit.
     Deadline,
-    /// It wanted more memory than it may have.
+    /// The plugin exceeded its memory limit.
     Memory,
-    /// It result deeper than the stack is.
+    /// The plugin exhausted its stack.
     Stack,
-    /// It panicked or did something impossible.
+    /// The plugin panicked or executed an invalid operation.
     Trap,
-    /// Its answer is too large.
+    /// The judgement is too large.
     Output,
-    /// Its answer breaks the rules of the interface: text that is no UTF-8, a pointer out of bounds.
+    /// The judgement violates the interface: text that is not UTF-8, or a pointer out of bounds.
     Abi,
-    /// Its replacement is no body.
+    /// The replacement is not a valid body.
     InvalidReplacement,
-    /// Its verdict is none that this hook may give.
+    /// The hook may not return this verdict, or the verdict breaks its rules.
     InvalidVerdict,
     /// A new instance did not start.
     Start,
@@ -56,11 +58,17 @@ impl FaultKind {
     }
 }
 
-/// One failure.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One failed call.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
     pub(crate) text: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.name(), self.text)
+    }
 }
 
 impl Fault {
@@ -68,10 +76,10 @@ impl Fault {
         Self { kind, text: text.into() }
     }
 
-    /// What a failed call means.
-    pub(crate) fn of_call(error: &wasmtime::Error) -> Self {
+    /// Classifies the error of a call.
+    pub(crate) fn from_call_error(error: &wasmtime::Error) -> Self {
         let text = error.root_cause().to_string();
-        let kind = if error.downcast_ref::<OverMemory>().is_some() {
+        let kind = if error.downcast_ref::<MemoryLimitExceeded>().is_some() {
             FaultKind::Memory
         } else if let Some(trap) = error.downcast_ref::<Trap>() {
             match trap {
@@ -80,7 +88,7 @@ impl Fault {
                 _ => FaultKind::Trap,
             }
         } else if text.starts_with("too much data is being copied") {
-            // The type is private to wasmtime; a test holds the phrase.
+            // The error's type is private to wasmtime. A test checks this phrase.
             return Self::new(FaultKind::Output, "it hands over more than its output limit");
         } else {
             FaultKind::Abi
@@ -88,8 +96,8 @@ impl Fault {
         Self::new(kind, text)
     }
 
-    /// The same failure, of an instance that was about to start.
-    pub(crate) fn at_start(self) -> Self {
+    /// The same fault, for an instance that could not be started.
+    pub(crate) fn into_start_fault(self) -> Self {
         Self::new(FaultKind::Start, format!("a new instance does not start: {}", self.text))
     }
 }

@@ -1,28 +1,28 @@
-//! What a hook is asked about.
+//! The input of a hook.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What a plugin noted about a message.
+/// A key and a value that a plugin attached to a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Note {
+pub(crate) struct Annotation {
     pub(crate) plugin: Arc<str>,
     pub(crate) key: String,
     pub(crate) value: String,
 }
 
-/// A message as one plugin is asked about it.
+/// A message as it is passed to one hook of one plugin.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HookInput<'a> {
     pub(crate) conversation: &'a str,
     pub(crate) sender: &'a str,
     pub(crate) role: &'a str,
-    /// As the plugin before left it.
+    /// The body, as the plugins before left it.
     pub(crate) body: &'a str,
-    /// What the plugins before noted.
-    pub(crate) notes: &'a [Note],
-    /// When all plugins must be done; none: whenever.
-    pub(crate) until: Option<Instant>,
-    /// The time, if it was just looked at.
+    /// The annotations of the plugins before.
+    pub(crate) annotations: &'a [Annotation],
+    /// When the whole chain must be done. None: no limit.
+    pub(crate) deadline: Option<Instant>,
+    /// The current time, if the caller has just read the clock. Reading it costs as much as a short call.
     pub(crate) now: Option<Instant>,
 }

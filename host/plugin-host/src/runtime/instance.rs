@@ -1,4 +1,5 @@
-//! Instances of one plugin, kept warm: each is used by one call at a time, and thrown away at its first fault.
+//! The pool of warm instances of one plugin. Each instance serves one call at a time, and is dropped after its first
+//! fault.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +17,10 @@ use super::limits::{Isolation, Limits};
 use super::memory::{LiveInstances, MemoryLimit};
 use super::ticker::{Ticker, ticks};
 use crate::bindings::{Hook, Judgement, Message};
-use crate::capabilities::{self, Granted, HasCapabilities, InstanceCapabilities, LINE_BYTES};
-use crate::text::clip;
+use crate::capabilities::{self, GrantedResources, HasCapabilities, InstanceCapabilities, MAX_LINE_BYTES};
+use crate::text::sanitize;
 
-/// What a store carries for its instance.
+/// The data of an instance's store.
 pub(crate) struct InstanceState {
     memory: MemoryLimit,
     capabilities: InstanceCapabilities,
@@ -31,36 +32,36 @@ impl HasCapabilities for InstanceState {
     }
 }
 
-/// The linker with all that may be granted, and nothing else.
+/// A linker with every capability, and nothing else.
 pub(crate) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<InstanceState>> {
     let mut linker = Linker::new(engine);
-    capabilities::link(&mut linker)?;
+    capabilities::add_to_linker(&mut linker)?;
     Ok(linker)
 }
 
-/// Why a plugin has no instance.
+/// Why an instance could not be started.
 #[derive(Debug)]
 pub(crate) enum StartError {
     /// The plugin refuses its configuration, in its own words.
-    Refused(String),
-    /// It does not run at all.
-    Broken(Fault),
+    Config(String),
+    /// The plugin does not start.
+    Fault(Fault),
 }
 
 impl StartError {
-    fn broken(error: &wasmtime::Error) -> Self {
-        Self::Broken(Fault::of_call(error))
+    fn from_call_error(error: &wasmtime::Error) -> Self {
+        Self::Fault(Fault::from_call_error(error))
     }
 
     pub(crate) fn into_fault(self) -> Fault {
         match self {
-            Self::Refused(text) => Fault::new(FaultKind::Start, format!("it refuses its configuration: {text}")),
-            Self::Broken(fault) => fault.at_start(),
+            Self::Config(text) => Fault::new(FaultKind::Start, format!("it refuses its configuration: {text}")),
+            Self::Fault(fault) => fault.into_start_fault(),
         }
     }
 }
 
-/// What every instance of a plugin is made from.
+/// Everything that an instance of a plugin is made from.
 #[derive(Clone)]
 pub(crate) struct Template {
     pub(crate) plugin: Arc<str>,
@@ -69,41 +70,41 @@ pub(crate) struct Template {
     pub(crate) ticker: Ticker,
     pub(crate) limits: Limits,
     pub(crate) isolation: Isolation,
-    pub(crate) granted: Granted,
+    pub(crate) resources: GrantedResources,
     /// The text of a JSON object.
     pub(crate) config: String,
 }
 
 impl Template {
-    /// A configured instance, counted in `live`.
+    /// Starts and configures an instance, which `live` counts.
     pub(crate) fn instantiate(&self, live: &Arc<LiveInstances>) -> Result<Box<Instance>, StartError> {
         let limits = &self.limits;
         let memory = MemoryLimit::new(limits.memory_bytes(), live.clone());
-        let capabilities = InstanceCapabilities::new(self.plugin.clone(), limits.log_lines.get(), &self.granted);
+        let capabilities = InstanceCapabilities::new(self.plugin.clone(), limits.log_lines.get(), &self.resources);
         let state = InstanceState { memory, capabilities };
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits.output_bytes.get() as usize);
         store.set_epoch_deadline(ticks(limits.startup_ms.get()));
         self.ticker.run_for(ticks(limits.startup_ms.get()));
-        // Only counted, and only by an engine that counts; others say that they do not.
+        // Fuel is counted, not limited. An engine that does not count it returns an error, which is ignored.
         let _ = store.set_fuel(u64::MAX);
-        let broken = |error: wasmtime::Error| StartError::broken(&error);
-        let (functions, configured) = if self.exports.waits() {
-            store.epoch_deadline_callback(|mut store| match store.data_mut().capabilities.take_waited() {
+        let broken = |error: wasmtime::Error| StartError::from_call_error(&error);
+        let (functions, configured) = if self.exports.may_wait() {
+            store.epoch_deadline_callback(|mut store| match store.data_mut().capabilities.take_wait_ms() {
                 0 => Err(Trap::Interrupt.into()),
-                // Time counts while others are waited for, and should not.
+                // The epoch advances while the plugin waits for others. That time is given back.
                 waited => Ok(UpdateDeadline::Continue(ticks(waited))),
             });
-            // Nothing waits before the first call, so that this ends at once.
+            // Capabilities do not wait before the first call, so this future completes at once.
             let started = self.start_on_fiber(&mut store).now_or_never();
             started.unwrap_or_else(|| Err(wasmtime::Error::msg("it waits while it starts"))).map_err(broken)?
         } else {
             self.start(&mut store).map_err(broken)?
         };
-        configured.map_err(|text| StartError::Refused(clip(&text, LINE_BYTES).into_owned()))?;
+        configured.map_err(|text| StartError::Config(sanitize(&text, MAX_LINE_BYTES).into_owned()))?;
         let used = store.data().memory.used;
-        // Memory never shrinks. What configuration takes is not growth; half of what is left is.
+        // Memory never shrinks. An instance is recycled when it has grown by half of what configuration left free.
         let recycle_above = used + (limits.memory_bytes().saturating_sub(used)) / 2;
         Ok(Box::new(Instance { store, functions, calls: 0, recycle_above }))
     }
@@ -112,7 +113,7 @@ impl Template {
         let instance = self.pre.instantiate(&mut *store)?;
         let functions = self.exports.load(store, &instance)?;
         let configured = match &functions {
-            Functions::AtOnce(functions) => functions.configure(store, &self.config)?,
+            Functions::Direct(functions) => functions.configure(store, &self.config)?,
             Functions::OnFiber(_) => return Err(wasmtime::Error::msg("it needs a fiber")),
         };
         Ok((functions, configured))
@@ -125,14 +126,14 @@ impl Template {
         let instance = self.pre.instantiate_async(&mut *store).await?;
         let functions = self.exports.load(store, &instance)?;
         let configured = match &functions {
-            Functions::AtOnce(functions) => functions.configure(store, &self.config)?,
+            Functions::Direct(functions) => functions.configure(store, &self.config)?,
             Functions::OnFiber(functions) => functions.configure(store, &self.config).await?,
         };
         Ok((functions, configured))
     }
 }
 
-/// One instance and the store that it lives in.
+/// One instance and its store.
 pub(crate) struct Instance {
     store: Store<InstanceState>,
     functions: Functions,
@@ -141,72 +142,72 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// After an error the instance must be dropped: it was left in the middle of something.
-    fn judge(&mut self, ticker: &Ticker, call: Call<'_>) -> wasmtime::Result<Judgement> {
-        self.begin(call.within_ms);
-        ticker.run_for(ticks(call.within_ms));
+    /// After an error the instance must be dropped, since the call was interrupted in the middle.
+    fn judge(&mut self, ticker: &Ticker, call: HookCall<'_>) -> wasmtime::Result<Judgement> {
+        self.begin(call.deadline_ms);
+        ticker.run_for(ticks(call.deadline_ms));
         let answer = match &self.functions {
-            Functions::AtOnce(functions) => functions.judge(&mut self.store, call.hook, call.message),
+            Functions::Direct(functions) => functions.judge(&mut self.store, call.hook, call.message),
             Functions::OnFiber(_) => Err(wasmtime::Error::msg("it needs a fiber")),
         };
         self.end();
         answer
     }
 
-    /// The same on a fiber, which waits as any future does. An instance whose call is dropped must be dropped too.
-    async fn judge_on_fiber(&mut self, ticker: &Ticker, call: Call<'_>) -> wasmtime::Result<Judgement> {
-        self.begin(call.within_ms);
-        // What it waits is added to its deadline, each time with a tick to spare.
-        ticker.run_for(ticks(call.within_ms) + 2 * u64::from(call.wall_ms));
-        self.store.data_mut().capabilities.begin_waiting();
+    /// The same on a fiber. If this future is dropped, the instance must be dropped too.
+    async fn judge_on_fiber(&mut self, ticker: &Ticker, call: HookCall<'_>) -> wasmtime::Result<Judgement> {
+        self.begin(call.deadline_ms);
+        // The time that the call waits is added to its deadline, each time with a tick to spare.
+        ticker.run_for(ticks(call.deadline_ms) + 2 * u64::from(call.wall_ms));
+        self.store.data_mut().capabilities.begin_waiting_call();
         let answer = match &self.functions {
-            Functions::AtOnce(functions) => functions.judge(&mut self.store, call.hook, call.message),
+            Functions::Direct(functions) => functions.judge(&mut self.store, call.hook, call.message),
             Functions::OnFiber(functions) => functions.judge(&mut self.store, call.hook, call.message).await,
         };
         self.end();
         answer
     }
 
-    fn begin(&mut self, within_ms: u32) {
+    fn begin(&mut self, deadline_ms: u32) {
         self.calls = self.calls.saturating_add(1);
-        self.store.set_epoch_deadline(ticks(within_ms));
-        self.store.data_mut().capabilities.begin();
+        self.store.set_epoch_deadline(ticks(deadline_ms));
+        self.store.data_mut().capabilities.begin_call();
     }
 
     fn end(&mut self) {
-        self.store.data_mut().capabilities.end();
+        self.store.data_mut().capabilities.end_call();
     }
 
-    fn is_worn(&self, limits: &Limits) -> bool {
+    fn should_recycle(&self, limits: &Limits) -> bool {
         self.calls >= limits.calls_per_instance.get() || self.store.data().memory.used > self.recycle_above
     }
 }
 
-/// What an instance is asked, and how long it may take.
-pub(crate) struct Call<'a> {
+/// The hook to call, its input, and the time limits of the call.
+pub(crate) struct HookCall<'a> {
     pub(crate) hook: Hook,
     pub(crate) message: Message<'a>,
-    pub(crate) within_ms: u32,
-    /// By the clock on the wall, for a plugin that may have to wait.
+    pub(crate) deadline_ms: u32,
+    /// The limit in wall-clock time, for a plugin that may have to wait.
     pub(crate) wall_ms: u32,
 }
 
-/// What an instance has used.
+/// The resources that an instance has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ResourceUse {
-    /// Instructions since it began, configuration included; none if its engine does not count them.
+pub(crate) struct ResourceUsage {
+    /// Instructions since the start, including configuration. None if the engine does not count them.
     pub(crate) fuel: Option<u64>,
     /// Bytes of linear memory, which never shrinks.
     pub(crate) memory: usize,
 }
 
-/// The warm instances of one plugin. As many calls as there are threads may run at once; only so many instances stay.
+/// The instances of one plugin. Any number of calls may run at once, but only `limits.instances` instances stay warm.
 pub(crate) struct Pool {
     template: Template,
     #[allow(clippy::vec_box, reason = "each call takes one out and puts it back: a pointer moves, and not all of it")]
     idle: Mutex<Vec<Box<Instance>>>,
     started: AtomicU64,
-    /// One for each call on a fiber that there may be at once.
+    /// One permit for each concurrent call on a fiber.
     fibers: Semaphore,
     live: Arc<LiveInstances>,
 }
@@ -220,71 +221,70 @@ impl Pool {
         Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1), fibers, live })
     }
 
-    /// Whether calls may have to wait, so that they are made by [`Pool::judge_on_fiber`].
-    pub(crate) fn waits(&self) -> bool {
-        self.template.exports.waits()
+    /// Whether calls may have to wait, so that they must use [`Pool::judge_on_fiber`].
+    pub(crate) fn may_wait(&self) -> bool {
+        self.template.exports.may_wait()
     }
 
     pub(crate) fn has(&self, hook: Hook) -> bool {
         self.template.exports.has(hook)
     }
 
-    /// How many instances there ever were.
-    pub(crate) fn started(&self) -> u64 {
+    /// The number of instances ever started.
+    pub(crate) fn instances_started(&self) -> u64 {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// The instances that there are now, and the bytes of memory that they hold.
-    pub(crate) fn alive(&self) -> (usize, usize) {
+    /// The number of instances that exist now, and the bytes of their memory.
+    pub(crate) fn live(&self) -> (usize, usize) {
         (self.live.instances.load(Ordering::Relaxed), self.live.bytes.load(Ordering::Relaxed))
     }
 
-    /// Lets go of the warm instances; whoever calls again starts new ones.
+    /// Drops the warm instances. Later calls start new ones.
     pub(crate) fn drain(&self) {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         drop(idle);
     }
 
-    /// What its instances are made from.
     pub(crate) fn template(&self) -> &Template {
         &self.template
     }
 
-    /// What the instance that was used last has used; none if it failed, since then it is gone.
-    pub(crate) fn used(&self) -> Option<ResourceUse> {
+    /// The usage of the instance that was called last. None if that call failed, since the instance is gone then.
+    pub(crate) fn last_usage(&self) -> Option<ResourceUsage> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.last().map(|instance| &instance.store).map(|store| ResourceUse {
+        idle.last().map(|instance| &instance.store).map(|store| ResourceUsage {
             fuel: store.get_fuel().ok().map(|left| u64::MAX - left),
             memory: store.data().memory.used,
         })
     }
 
-    /// One call on some instance.
-    pub(crate) fn judge(&self, call: Call<'_>) -> Result<Judgement, Fault> {
-        let mut instance = self.take()?;
+    /// Calls a hook of any instance.
+    pub(crate) fn judge(&self, call: HookCall<'_>) -> Result<Judgement, Fault> {
+        let mut instance = self.acquire()?;
         let judged = instance.judge(&self.template.ticker, call);
-        let judgement = judged.map_err(|error| Fault::of_call(&error))?;
-        self.put_back(instance);
+        let judgement = judged.map_err(|error| Fault::from_call_error(&error))?;
+        self.release(instance);
         Ok(judgement)
     }
 
-    /// One call on some instance that may have to wait for others. It takes no thread while it waits.
-    pub(crate) async fn judge_on_fiber(&self, call: Call<'_>) -> Result<Judgement, Fault> {
+    /// Calls a hook of any instance on a fiber. It does not occupy a thread while the plugin waits.
+    pub(crate) async fn judge_on_fiber(&self, call: HookCall<'_>) -> Result<Judgement, Fault> {
         let within = Duration::from_millis(u64::from(call.wall_ms));
         let called = async {
-            // Never closed.
+            // The semaphore is never closed.
             let _fiber = self.fibers.acquire().await;
-            let mut instance = self.take()?;
+            let mut instance = self.acquire()?;
             let judged = instance.judge_on_fiber(&self.template.ticker, call).await;
-            Ok((judged.map_err(|error| Fault::of_call(&error))?, instance))
+            Ok((judged.map_err(|error| Fault::from_call_error(&error))?, instance))
         };
         let over = |_| Err(Fault::new(FaultKind::Deadline, "it waited longer than its wall-clock limit"));
         let (judgement, instance) = timeout(within, called).await.unwrap_or_else(over)?;
-        self.put_back(instance);
+        self.release(instance);
         Ok(judgement)
     }
 
-    fn take(&self) -> Result<Box<Instance>, Fault> {
+    fn acquire(&self) -> Result<Box<Instance>, Fault> {
         let warm = match self.template.isolation {
             Isolation::Warm => self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop(),
             Isolation::Fresh => None,
@@ -298,9 +298,9 @@ impl Pool {
         )
     }
 
-    fn put_back(&self, instance: Box<Instance>) {
+    fn release(&self, instance: Box<Instance>) {
         let limits = &self.template.limits;
-        if self.template.isolation == Isolation::Warm && !instance.is_worn(limits) {
+        if self.template.isolation == Isolation::Warm && !instance.should_recycle(limits) {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if idle.len() < limits.instances.get() as usize {
                 idle.push(instance);

@@ -1,18 +1,18 @@
-//! Memory of instances: bounded for each, counted for all of a plugin.
+//! Memory of instances: limited for each instance, counted for each plugin.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wasmtime::ResourceLimiter;
 
-/// The instances that a plugin has at this moment, those that are in the middle of a call included, and their memory.
+/// The instances that a plugin has now, including those in a call, and their memory.
 #[derive(Debug, Default)]
 pub(crate) struct LiveInstances {
     pub(crate) instances: AtomicUsize,
     pub(crate) bytes: AtomicUsize,
 }
 
-/// Bounds an instance's memory, and remembers how much it has.
+/// Limits an instance's memory, and tracks how much it uses.
 #[derive(Debug)]
 pub(crate) struct MemoryLimit {
     pub(crate) max: usize,
@@ -21,7 +21,7 @@ pub(crate) struct MemoryLimit {
 }
 
 impl MemoryLimit {
-    /// Of an instance that is about to start; counted in `live` as long as it lives.
+    /// For an instance that is about to start. `live` counts it until this is dropped.
     pub(crate) fn new(max: usize, live: Arc<LiveInstances>) -> Self {
         live.instances.fetch_add(1, Ordering::Relaxed);
         Self { max, used: 0, live }
@@ -35,23 +35,23 @@ impl Drop for MemoryLimit {
     }
 }
 
-/// The error of a plugin that wants more memory than it may have.
+/// A plugin asked for more memory than its limit.
 #[derive(Debug, thiserror::Error)]
 #[error("it wants {wanted} bytes of memory and may have {max}")]
-pub(crate) struct OverMemory {
+pub(crate) struct MemoryLimitExceeded {
     wanted: usize,
     max: usize,
 }
 
-/// Entries of a function table; the largest honest plugins stay below a tenth of it.
-const MAX_TABLE: usize = 100_000;
+/// Elements of a function table. The largest known plugins need less than a tenth of it.
+const MAX_TABLE_ELEMENTS: usize = 100_000;
 
 impl ResourceLimiter for MemoryLimit {
-    // An error gives a readable cause; `Ok(false)` would let the guest abort with an anonymous trap.
+    // An error gives a readable cause. With `Ok(false)` the guest would abort with an anonymous trap.
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let wanted = self.used.saturating_sub(current).saturating_add(desired);
         if wanted > self.max {
-            return Err(OverMemory { wanted, max: self.max }.into());
+            return Err(MemoryLimitExceeded { wanted, max: self.max }.into());
         }
         self.live.bytes.fetch_add(wanted.saturating_sub(self.used), Ordering::Relaxed);
         self.used = wanted;
@@ -59,6 +59,6 @@ impl ResourceLimiter for MemoryLimit {
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE)
+        Ok(desired <= MAX_TABLE_ELEMENTS)
     }
 }

@@ -1,5 +1,6 @@
-//! Running plugins: the [`engine`], [`instance`]s within their [`limits`] and their [`memory`], time counted by a
-//! [`ticker`], hooks called through their [`exports`] with an [`input`], and the [`fault`]s that come of it.
+//! Runs plugins. The [`engine`] executes them and the [`ticker`] measures their time. An [`instance`] is started within
+//! [`limits`], its [`memory`] included. A call passes an [`input`] to one of its [`exports`], and returns a judgement or
+//! a [`fault`].
 
 pub(crate) mod engine;
 pub(crate) mod exports;

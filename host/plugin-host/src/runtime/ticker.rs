@@ -1,4 +1,5 @@
-//! The clock that interrupts plugins: epochs of one millisecond, counted only while somebody may be in a plugin.
+//! The clock that interrupts plugins. It increments the engine's epoch every millisecond, and stops while no plugin is
+//! running.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,15 +8,15 @@ use std::time::Duration;
 
 use wasmtime::{Engine, EngineWeak};
 
-/// One tick of the epoch.
 const TICK: Duration = Duration::from_millis(1);
-/// So many ticks more than was asked for: then a busy gateway need not ask at each call, nor wake a clock that stands
-/// still.
-const SPARE: u64 = 100;
-/// A clock that stands still looks so often whether there is an engine still.
-const LOOK: Duration = Duration::from_secs(1);
+/// Extra ticks beyond what a caller asks for. A busy gateway then rarely has to extend the time, nor to wake a stopped
+/// clock.
+const SPARE_TICKS: u64 = 100;
+/// How often a stopped clock checks whether its engine still exists.
+const ENGINE_CHECK: Duration = Duration::from_secs(1);
 
-/// The epoch ticks after which a call is over time. One more than the time itself, since the first tick may be near.
+/// The number of epoch ticks after which a call has run out of time. One more than the milliseconds, since the first
+/// tick may come at once.
 pub(crate) fn ticks(ms: u32) -> u64 {
     u64::from(ms) + 1
 }
@@ -23,59 +24,58 @@ pub(crate) fn ticks(ms: u32) -> u64 {
 /// An engine's clock. Its thread ends with the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct Ticker {
-    time: Arc<Time>,
+    state: Arc<TickerState>,
     thread: Thread,
 }
 
-/// Whoever wants more of the clock says so, and then looks whether it stands still; the clock says that it stands
-/// still, and then looks whether somebody wants more: in one order of all four, one sees the other.
+/// A caller first raises `until`, and then checks `is_stopped`. The clock first sets `is_stopped`, and then checks
+/// `until`. All four are sequentially consistent, so at least one of the two sees the other's write.
 #[derive(Debug, Default)]
-struct Time {
-    /// Ticks so far, each counted after the engine counted it.
+struct TickerState {
+    /// Ticks so far. Each is counted after the engine counted it.
     now: AtomicU64,
-    /// The tick before which the clock does not stop.
+    /// The tick before which the clock must not stop.
     until: AtomicU64,
-    stands_still: AtomicBool,
+    is_stopped: AtomicBool,
 }
 
 impl Ticker {
-    /// Starts the clock of an engine.
     pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
-        let (time, engine) = (Arc::<Time>::default(), engine.weak());
-        let counted = time.clone();
+        let (state, engine) = (Arc::<TickerState>::default(), engine.weak());
+        let counted = state.clone();
         let thread = thread::Builder::new().name("plugin-epoch".into()).spawn(move || run(&engine, &counted))?;
-        Ok(Self { time, thread: thread.thread().clone() })
+        Ok(Self { state, thread: thread.thread().clone() })
     }
 
-    /// Keeps the clock going for so many ticks from now on: a deadline that is no further away, and is set already,
-    /// will be reached. While calls are frequent this only reads.
+    /// Keeps the clock running for `ticks` from now on, so that a deadline within them is reached; the caller must have
+    /// set that deadline already. While calls are frequent, this only reads.
     pub(crate) fn run_for(&self, ticks: u64) {
         // The engine may be one tick ahead.
-        let until = self.time.now.load(Ordering::SeqCst) + 1 + ticks;
-        if self.time.until.load(Ordering::SeqCst) >= until {
+        let until = self.state.now.load(Ordering::SeqCst) + 1 + ticks;
+        if self.state.until.load(Ordering::SeqCst) >= until {
             return;
         }
-        self.time.until.fetch_max(until + SPARE, Ordering::SeqCst);
-        if self.time.stands_still.load(Ordering::SeqCst) {
+        self.state.until.fetch_max(until + SPARE_TICKS, Ordering::SeqCst);
+        if self.state.is_stopped.load(Ordering::SeqCst) {
             self.thread.unpark();
         }
     }
 }
 
-fn run(weak: &EngineWeak, time: &Time) {
+fn run(weak: &EngineWeak, state: &TickerState) {
     while let Some(engine) = weak.upgrade() {
         engine.increment_epoch();
         drop(engine);
-        let now = time.now.fetch_add(1, Ordering::SeqCst) + 1;
-        if now < time.until.load(Ordering::SeqCst) {
+        let now = state.now.fetch_add(1, Ordering::SeqCst) + 1;
+        if now < state.until.load(Ordering::SeqCst) {
             thread::sleep(TICK);
             continue;
         }
-        time.stands_still.store(true, Ordering::SeqCst);
-        while time.until.load(Ordering::SeqCst) <= now && weak.upgrade().is_some() {
-            thread::park_timeout(LOOK);
+        state.is_stopped.store(true, Ordering::SeqCst);
+        while state.until.load(Ordering::SeqCst) <= now && weak.upgrade().is_some() {
+            thread::park_timeout(ENGINE_CHECK);
         }
-        time.stands_still.store(false, Ordering::SeqCst);
+        state.is_stopped.store(false, Ordering::SeqCst);
     }
 }
 
@@ -84,14 +84,14 @@ fn run(weak: &EngineWeak, time: &Time) {
 mod tests {
     use super::*;
 
-    /// A loop in WebAssembly ends by its deadline, whether the clock ran before or stood still.
+    /// A loop in WebAssembly ends at its deadline, whether the clock was running or stopped before.
     #[test]
-    fn a_clock_that_stood_still_goes_on_with_the_next_call() {
+    fn a_stopped_clock_restarts_with_the_next_call() {
         let engine = Engine::new(wasmtime::Config::new().epoch_interruption(true)).unwrap();
         let ticker = Ticker::start(&engine).unwrap();
         let module = wasmtime::Module::new(&engine, SPIN).unwrap();
-        for stood_still in [false, true] {
-            while stood_still && !ticker.time.stands_still.load(Ordering::SeqCst) {
+        for was_stopped in [false, true] {
+            while was_stopped && !ticker.state.is_stopped.load(Ordering::SeqCst) {
                 thread::yield_now();
             }
             let mut store = wasmtime::Store::new(&engine, ());

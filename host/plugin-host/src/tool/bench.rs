@@ -1,4 +1,4 @@
-//! `plugin bench`: what a plugin costs, in time, instructions and memory.
+//! `plugin bench`: the cost of a plugin in time, instructions and memory.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -6,23 +6,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 
-use super::lines::Lines;
-use super::subject::{Found, SampleArgs, Subject, grouped, kib, loader, metered_loader, say};
-use crate::chain::dry_run::{DryRun, Sample};
+use super::args::{PluginArgs, PluginFile, SampleArgs, loader, metered_loader};
+use super::output::{group_digits, kib, print_field};
+use super::plugin_log::PluginLog;
+use crate::chain::dry_run::{DryRun, SampleMessage};
 use crate::chain::plugin::Plugin;
 
-/// Parts of the measurement; the middle one of them counts, so that a pause of the machine does not.
+/// Rounds of the measurement. The median counts, so that a pause of the machine does not.
 const ROUNDS: usize = 50;
-/// New instances to start.
+/// Instances that are started for the measurement.
 const STARTS: usize = 200;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    subject: Subject,
+    plugin: PluginArgs,
     #[command(flatten)]
-    letter: SampleArgs,
+    sample: SampleArgs,
     /// How long to measure warm calls
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
@@ -34,47 +35,54 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let sample = options.letter.read()?;
-    let found = options.subject.find()?;
-    let lines = Lines::collect()?;
+    let sample = options.sample.read()?;
+    let plugin_file = options.plugin.resolve()?;
+    let plugin_log = PluginLog::capture()?;
     let started = Instant::now();
-    let plugin = found.load(&loader()?)?;
+    let plugin = plugin_file.load(&loader()?)?;
     let loaded = started.elapsed();
-    let dry_run = dry_run(&plugin, &found)?;
-    if let Some(failure) = dry_run.attempt(&sample).failure {
-        lines.take().iter().for_each(|line| say("log", line));
+    let dry_run = dry_run(&plugin, &plugin_file)?;
+    if let Some(failure) = dry_run.run(&sample).failure {
+        plugin_log.take().iter().for_each(|line| print_field("log", line));
         bail!("the plugin fails: {failure}");
     }
     let (warm, messages) = warm(&dry_run, &sample, Duration::from_secs_f64(options.seconds))?;
-    say("outcome", dry_run.preview(&sample).outcome);
-    say(
+    print_field("outcome", dry_run.preview(&sample).outcome);
+    print_field(
         "warm",
         format_args!(
             "{} ns a message, hooks {} ({} messages)",
-            grouped(warm),
+            group_digits(warm),
             dry_run.plugin().status().hooks.join(" and "),
-            grouped(messages)
+            group_digits(messages)
         ),
     );
-    say("start", format_args!("{} ns for a new instance, configuration included", grouped(start(&plugin)?)));
-    say("load", format_args!("{:.1} ms, compiled or from the cache", loaded.as_secs_f64() * 1e3));
-    say("fuel", fuel(&found, &sample)?);
-    say("instances", format_args!("{} started", dry_run.plugin().status().instances_started));
-    if let Some(used) = dry_run.plugin().pool().used() {
-        say(
+    print_field(
+        "start",
+        format_args!("{} ns for a new instance, configuration included", group_digits(start(&plugin)?)),
+    );
+    print_field("load", format_args!("{:.1} ms, compiled or from the cache", loaded.as_secs_f64() * 1e3));
+    print_field("fuel", fuel(&plugin_file, &sample)?);
+    print_field("instances", format_args!("{} started", dry_run.plugin().status().instances_started));
+    if let Some(usage) = dry_run.plugin().pool().last_usage() {
+        print_field(
             "memory",
-            format_args!("{} of {}, after all of them", kib(used.memory), kib(found.entry.limits.memory_bytes())),
+            format_args!(
+                "{} of {}, after all of them",
+                kib(usage.memory),
+                kib(plugin_file.entry.limits.memory_bytes())
+            ),
         );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn dry_run(plugin: &Plugin, found: &Found) -> anyhow::Result<DryRun> {
-    DryRun::new(plugin, found.entry.clone()).map_err(|error| anyhow!(error.into_fault().text))
+fn dry_run(plugin: &Plugin, plugin_file: &PluginFile) -> anyhow::Result<DryRun> {
+    DryRun::new(plugin, plugin_file.entry.clone()).map_err(|error| anyhow!(error.into_fault().text))
 }
 
-/// Nanoseconds of a message by a warm instance, and how many there were.
-fn warm(dry_run: &DryRun, sample: &Sample, time: Duration) -> anyhow::Result<(u64, u64)> {
+/// The median nanoseconds of a message on a warm instance, and the number of messages.
+fn warm(dry_run: &DryRun, sample: &SampleMessage, time: Duration) -> anyhow::Result<(u64, u64)> {
     let (mut rounds, mut messages) = (Vec::with_capacity(ROUNDS), 0);
     for _ in 0..ROUNDS {
         let (started, mut count) = (Instant::now(), 0_u32);
@@ -95,7 +103,7 @@ fn warm(dry_run: &DryRun, sample: &Sample, time: Duration) -> anyhow::Result<(u6
     Ok((middle(rounds), messages))
 }
 
-/// Nanoseconds of a new instance.
+/// The median nanoseconds for starting an instance.
 fn start(plugin: &Plugin) -> anyhow::Result<u64> {
     let mut times = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
@@ -111,18 +119,18 @@ fn middle(mut times: Vec<u64>) -> u64 {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Instructions of the second and the third message of an instance: the first one sets things up.
-fn fuel(found: &Found, sample: &Sample) -> anyhow::Result<String> {
-    let plugin = found.load(&metered_loader()?)?;
-    let dry_run = dry_run(&plugin, found)?;
-    let total = || dry_run.attempt(sample).used.and_then(|used| used.fuel);
+/// The instructions of the second and the third message of an instance. The first one includes setup.
+fn fuel(plugin_file: &PluginFile, sample: &SampleMessage) -> anyhow::Result<String> {
+    let plugin = plugin_file.load(&metered_loader()?)?;
+    let dry_run = dry_run(&plugin, plugin_file)?;
+    let total = || dry_run.run(sample).usage.and_then(|usage| usage.fuel);
     let (Some(first), Some(second), Some(third)) = (total(), total(), total()) else {
         bail!("the plugin fails when its instructions are counted");
     };
     let (second, third) = (third - second, second - first);
     Ok(if second == third {
-        format!("{} a message", grouped(second))
+        format!("{} a message", group_digits(second))
     } else {
-        format!("{} to {} a message", grouped(second.min(third)), grouped(second.max(third)))
+        format!("{} to {} a message", group_digits(second.min(third)), group_digits(second.max(third)))
     })
 }

@@ -1,4 +1,4 @@
-//! Plugins to `.wasm` files: crates with whichever toolchain is there, those in other languages by their own
+//! Builds plugins to `.wasm` files: crates with any suitable toolchain, plugins in other languages with their own
 //! `build.sh`.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const MANIFEST: &str = "plugins.toml";
-/// What builds a plugin that is no crate: called with the file to write.
+/// The script that builds a plugin that is not a crate. Its argument is the path of the file to write.
 const SCRIPT: &str = "build.sh";
 const TARGET: &str = "wasm32-unknown-unknown";
 
@@ -18,22 +18,22 @@ const TARGET: &str = "wasm32-unknown-unknown";
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// No compiler on this machine knows the target.
+    /// No compiler on this machine supports the target.
     #[error(
         "no Rust toolchain for {TARGET} is installed. One of these installs it:\n  \
          rustup target add {TARGET}\n  apt-get install rustc-web cargo-web rust-web-src   (Debian, beside a rustup toolchain)"
     )]
     NoToolchain,
-    /// A command does not even start.
+    /// A command cannot be started.
     #[error("{command} does not run: {source}")]
     Run { command: String, source: io::Error },
-    /// The compiler says no; what it says stands on standard error.
+    /// A command failed; its output is on standard error.
     #[error("{command} failed in {}", dir.display())]
     Failed { command: String, dir: PathBuf },
-    /// A plugin's own script is content, and there is no component.
+    /// A plugin's script succeeded but wrote no file.
     #[error("{SCRIPT} in {} wrote no file: it should write the component to the path that is its argument", dir.display())]
     NoFile { dir: PathBuf },
-    /// A crate's directory is none.
+    /// A directory is not a crate.
     #[error("{} is not a crate: {reason}", path.display())]
     NotACrate { path: PathBuf, reason: String },
     /// A file cannot be written.
@@ -41,7 +41,7 @@ pub enum BuildError {
     Write { path: PathBuf, source: io::Error },
 }
 
-/// The plugins in a folder: those of its subfolders that are one, in the order of their names.
+/// The subfolders that are plugins, sorted by name.
 fn plugins_in(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut plugins: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_plugin(path)).collect();
@@ -49,10 +49,10 @@ fn plugins_in(dir: &Path) -> Vec<PathBuf> {
     plugins
 }
 
-/// Builds plugins and puts `<name>.wasm` into `out`, with their cases as `<name>.cases.toml`; answers the files. Each
-/// of `dirs` is a plugin, or a folder of plugins, whose `plugins.toml` goes to `out` too. A plugin is a crate, or a
-/// folder with a `build.sh`, which gives it its name. Intermediate files of crates go to `target/plugins-build` in
-/// their workspace. A file that did not change is left alone, so that nobody reloads it.
+/// Builds plugins to `<name>.wasm` in `out`, with their cases as `<name>.cases.toml`, and returns the files. Each of
+/// `dirs` is a plugin or a folder of plugins, whose `plugins.toml` is copied too. A plugin is a crate, or a folder with
+/// a `build.sh`, which has the folder's name. Intermediate files of crates go to `target/plugins-build` in their
+/// workspace. Unchanged files are not written, so that no gateway reloads them.
 pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let out = &absolute(out)?;
     let mut workspaces: BTreeMap<PathBuf, Vec<(PathBuf, String)>> = BTreeMap::new();
@@ -86,7 +86,7 @@ pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
     Ok(files)
 }
 
-/// Runs a plugin's own script. What it says stands on standard error, as what compilers say does.
+/// Runs a plugin's own script. Its output goes to standard error, as compilers' output does.
 fn build_by_script(dir: &Path, out: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let dir = &dir.canonicalize().map_err(|source| BuildError::Write { path: dir.to_owned(), source })?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -101,7 +101,7 @@ fn build_by_script(dir: &Path, out: &Path) -> Result<Vec<PathBuf>, BuildError> {
     place_plugin(&built, dir, &name, out)
 }
 
-/// Puts a plugin into `out`, with the cases from its folder.
+/// Copies a plugin to `out`, with the cases from its folder.
 fn place_plugin(built: &Path, dir: &Path, name: &str, out: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let mut files = vec![place(built, out, &format!("{name}.wasm"))?];
     for kind in ["cases.toml", "cases.jsonl"].into_iter().filter(|kind| dir.join(kind).is_file()) {
@@ -110,7 +110,7 @@ fn place_plugin(built: &Path, dir: &Path, name: &str, out: &Path) -> Result<Vec<
     Ok(files)
 }
 
-/// Copies a file to `out` if it differs from what is there; whole or not at all, since a gateway may be watching.
+/// Copies a file to `out` if it differs. The copy is atomic, since a gateway may watch the directory.
 fn place(source: &Path, out: &Path, name: &str) -> Result<PathBuf, BuildError> {
     let file = out.join(name);
     let copy = || {
@@ -134,12 +134,12 @@ fn is_crate(dir: &Path) -> bool {
     dir.join("Cargo.toml").is_file()
 }
 
-/// A compiler that makes WebAssembly, and how to call it.
+/// A compiler for WebAssembly, and how to call it.
 #[derive(Debug, PartialEq, Eq)]
 enum Toolchain {
-    /// It has the target's standard library.
+    /// A toolchain that includes the target's standard library.
     Complete { cargo: OsString, rustc: OsString },
-    /// Debian's, which has the library's source instead; the linker is the rustup toolchain's.
+    /// Debian's toolchain, which includes the library's source; the linker comes from the rustup toolchain.
     FromSource { linker_dir: Option<PathBuf> },
 }
 
@@ -178,7 +178,7 @@ impl Toolchain {
             }
             Self::FromSource { linker_dir } => {
                 let mut command = Command::new(DEBIAN_CARGO);
-                // The standard library is built with the plugin, which needs unstable flags.
+                // The standard library is built together with the plugin, which needs unstable flags.
                 command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
                 let path = env::var_os("PATH").unwrap_or_default();
                 let dirs = linker_dir.iter().cloned().chain(env::split_paths(&path));
@@ -188,7 +188,7 @@ impl Toolchain {
                 command
             }
         };
-        // What was meant for the gateway's own build must not reach the plugins'.
+        // Settings for the gateway's own build must not reach the plugins' build.
         for name in
             ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET"]
         {
@@ -215,13 +215,13 @@ fn run(mut command: Command, what: &str, dir: &Path) -> Result<(), BuildError> {
     }
 }
 
-/// What a compiler prints, if there is such a compiler.
+/// The output of a compiler, if it can be run.
 fn printed(rustc: &OsString, dir: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new(rustc).current_dir(dir).args(arguments).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Where a compiler keeps the standard library of a target, or of the machine itself.
+/// The directory of a compiler's standard library for a target, or for the host.
 fn library(rustc: &OsString, dir: &Path, target: Option<&str>) -> Option<PathBuf> {
     let mut arguments = vec!["--print", "target-libdir"];
     arguments.extend(target.iter().flat_map(|target| ["--target", target]));
@@ -236,7 +236,7 @@ fn absolute(path: &Path) -> Result<PathBuf, BuildError> {
     std::path::absolute(path).map_err(|source| BuildError::Write { path: path.to_owned(), source })
 }
 
-/// The directory of the workspace that a crate belongs to.
+/// The root of the workspace that a crate belongs to.
 fn workspace(dir: &Path) -> Result<PathBuf, BuildError> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let arguments = ["locate-project", "--workspace", "--message-format", "plain"];
@@ -244,7 +244,7 @@ fn workspace(dir: &Path) -> Result<PathBuf, BuildError> {
     root.ok_or_else(|| BuildError::NotACrate { path: dir.to_owned(), reason: "cargo finds no workspace".into() })
 }
 
-/// The package's name, from its `Cargo.toml`.
+/// The package's name in its `Cargo.toml`.
 fn crate_name(dir: &Path) -> Result<String, BuildError> {
     let wrong = |reason: String| BuildError::NotACrate { path: dir.to_owned(), reason };
     let text = fs::read_to_string(dir.join("Cargo.toml")).map_err(|error| wrong(error.to_string()))?;
@@ -284,7 +284,7 @@ mod tests {
         assert!(matches!(built("exit 3"), Err(BuildError::Failed { .. })));
         let nothing = built("true").unwrap_err().to_string();
         assert!(nothing.contains("of-my-own") && nothing.contains("argument"), "{nothing}");
-        // Nothing half-done is left, and what was there stays.
+        // No partial file is left, and existing files stay.
         assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
     }
 

@@ -1,40 +1,41 @@
-//! `plugin check`: what a plugin is, and whether a gateway would load it.
+//! `plugin check`: a plugin's properties, and whether a gateway would load it.
 
 use std::process::ExitCode;
 
-use super::lines::Lines;
-use super::subject::{Found, Subject, kib, loader, say};
+use super::args::{PluginArgs, PluginFile, loader};
+use super::output::{kib, print_field};
+use super::plugin_log::PluginLog;
 use crate::loading::cases;
 use crate::loading::loader::{Inspection, Loader};
 use crate::runtime::limits::Limits;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    subject: Subject,
+    plugin: PluginArgs,
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let found = options.subject.find()?;
-    let lines = Lines::collect()?;
+    let plugin_file = options.plugin.resolve()?;
+    let plugin_log = PluginLog::capture()?;
     let loader = loader()?;
-    let Inspection { bytes, imports, exports } = loader.inspect(&found.wasm, &found.entry.grants)?;
-    say("file", format_args!("{}, {}", found.wasm.display(), kib(bytes)));
+    let Inspection { bytes, imports, exports } = loader.inspect(&plugin_file.wasm, &plugin_file.entry.grants)?;
+    print_field("file", format_args!("{}, {}", plugin_file.wasm.display(), kib(bytes)));
     for export in exports {
-        say("exports", export);
+        print_field("exports", export);
     }
     for (import, granted) in imports {
-        say("imports", format_args!("{import}: {}", if granted { "granted" } else { "NOT GRANTED" }));
+        print_field("imports", format_args!("{import}: {}", if granted { "granted" } else { "NOT GRANTED" }));
     }
-    limits(&found.entry.limits);
-    say("config", &found.entry.config);
-    let loads = loads(&found, &loader);
-    lines.take().iter().for_each(|line| say("log", line));
+    limits(&plugin_file.entry.limits);
+    print_field("config", &plugin_file.entry.config);
+    let loads = loads(&plugin_file, &loader);
+    plugin_log.take().iter().for_each(|line| print_field("log", line));
     Ok(match loads {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            say("loads", format_args!("NO: {reason}"));
+            print_field("loads", format_args!("NO: {reason}"));
             ExitCode::FAILURE
         }
     })
@@ -54,7 +55,7 @@ fn limits(limits: &Limits) {
         ..
     } = limits;
     let (deadline, startup, memory) = (deadline_ms.get(), startup_ms.get(), memory_mib.get());
-    say(
+    print_field(
         "limits",
         format_args!(
             "{deadline} ms a call, {startup} ms to start, {memory} MiB, {} of output",
@@ -62,29 +63,29 @@ fn limits(limits: &Limits) {
         ),
     );
     let (lines, instances, calls) = (log_lines.get(), instances.get(), calls_per_instance.get());
-    say("", format_args!("{lines} log lines a call, {instances} warm instances, {calls} calls each"));
+    print_field("", format_args!("{lines} log lines a call, {instances} warm instances, {calls} calls each"));
     let (wall, waiting) = (wall_ms.get(), waiting.get());
-    say("", format_args!("where it waits, for kv or http: {wall} ms by the clock, {waiting} calls at once"));
+    print_field("", format_args!("where it waits, for kv or http: {wall} ms by the clock, {waiting} calls at once"));
 }
 
-/// What the gateway does at its start, one step after the other.
-fn loads(found: &Found, loader: &Loader) -> Result<(), String> {
-    let plugin = found.load(loader).map_err(|error| error.to_string())?;
+/// Loads the plugin in the same steps as a gateway.
+fn loads(plugin_file: &PluginFile, loader: &Loader) -> Result<(), String> {
+    let plugin = plugin_file.load(loader).map_err(|error| error.to_string())?;
     if let Some(version) = &plugin.provenance().version {
-        say("version", version);
+        print_field("version", version);
     }
-    say("hooks", plugin.status().hooks.join(", "));
-    if let Some(used) = plugin.pool().used() {
-        say("starts", format_args!("with {} of memory", kib(used.memory)));
+    print_field("hooks", plugin.status().hooks.join(", "));
+    if let Some(usage) = plugin.pool().last_usage() {
+        print_field("starts", format_args!("with {} of memory", kib(usage.memory)));
     }
-    match cases::beside(&found.wasm) {
-        Some(file) if found.entry.cases => {
-            cases::hold_beside(&found.wasm, &plugin).map_err(|failure| failure.to_string())?;
-            say("cases", format_args!("{}: all hold", file.display()));
+    match cases::case_file_of(&plugin_file.wasm) {
+        Some(file) if plugin_file.entry.cases => {
+            cases::run_cases_beside(&plugin_file.wasm, &plugin).map_err(|failure| failure.to_string())?;
+            print_field("cases", format_args!("{}: all hold", file.display()));
         }
-        Some(_) => say("cases", "switched off in plugins.toml"),
-        None => say("cases", "none"),
+        Some(_) => print_field("cases", "switched off in plugins.toml"),
+        None => print_field("cases", "none"),
     }
-    say("loads", "yes");
+    print_field("loads", "yes");
     Ok(())
 }

@@ -1,18 +1,20 @@
-//! `arcyou-gateway plugin …`: what authors of plugins do, from an empty folder to a file for the plugins directory.
+//! `arcyou-gateway plugin …`: the commands for authors of plugins.
 //!
-//! [`new`] writes one, with the SDK ([`sdk`]) in it; the others take a [`subject`], its folder or a `.wasm` file, and
-//! try it by the gateway's own code.
+//! [`new`] writes a new plugin with the [`sdk`] beside it. [`build`] compiles plugins. [`check`], [`test`], [`run`],
+//! [`bench`] and [`replay`] load a plugin with the gateway's own code; their common arguments are in [`args`], what the
+//! plugin logs in [`plugin_log`], and the lines that they print in [`output`]. [`status`] queries a running gateway.
 
+mod args;
 mod bench;
 pub mod build;
 mod check;
-mod lines;
 mod new;
+mod output;
+mod plugin_log;
 mod replay;
 mod run;
 mod sdk;
 mod status;
-mod subject;
 mod test;
 
 use std::path::PathBuf;
@@ -21,41 +23,41 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 
-/// What can be done with plugins.
+/// The subcommands of `plugin`.
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
-    /// Write a new plugin that builds as it stands, with cases
+    /// Write a new plugin that builds without changes, with cases
     New(new::Options),
     /// Build plugins: crates, and folders with a build.sh, to .wasm files
     Build {
         /// Plugins, or folders of them
         #[arg(default_value = ".")]
         dirs: Vec<PathBuf>,
-        /// Where the .wasm files go, each plugin's cases beside its own
+        /// Where the .wasm files go, each with its plugin's cases beside it
         #[arg(long, default_value = "target/plugins")]
         out: PathBuf,
     },
-    /// Judge the messages of a case file, and say where the verdicts are not as they should be
+    /// Judge the messages of a case file, and report verdicts that differ
     Test(test::Options),
     /// Judge one message: verdict, log, time, instructions, memory
     Run(run::Options),
-    /// Say what a plugin is: hooks, imports, limits, and whether a gateway would load it
+    /// Show a plugin's hooks, imports and limits, and whether a gateway would load it
     Check(check::Options),
     /// Measure what a plugin costs
     Bench(bench::Options),
-    /// See a failure again that a gateway kept
+    /// Reproduce a failure that a gateway recorded
     Replay(replay::Options),
-    /// Ask a running gateway how its plugins are doing; fails if one of them does not work
+    /// Show the status of a running gateway's plugins; fails if one of them does not work
     Status(status::Options),
-    /// Write out the SDK that belongs to this gateway
+    /// Write the SDK that belongs to this gateway to a folder
     Sdk {
-        /// Where to; an SDK that stands there is brought up to date
+        /// The folder; an SDK in it is updated
         dir: PathBuf,
     },
 }
 
 impl PluginCommand {
-    /// Does it. Blocks its thread for as long as compilers take.
+    /// Executes the command. Blocks its thread for as long as compilers take.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::New(options) => new::run(&options),
@@ -64,9 +66,9 @@ impl PluginCommand {
                 anyhow::ensure!(
                     !files.is_empty(),
                     "there is no plugin in {}: neither a crate nor a build.sh",
-                    subject::shown(&dirs)
+                    output::join_paths(&dirs)
                 );
-                files.iter().for_each(|file| subject::report(file.display()));
+                files.iter().for_each(|file| output::print_line(file.display()));
                 Ok(ExitCode::SUCCESS)
             }
             Self::Test(options) => test::run(&options),
@@ -77,7 +79,7 @@ impl PluginCommand {
             Self::Status(options) => status::run(&options),
             Self::Sdk { dir } => {
                 sdk::write(&dir)?;
-                subject::report(dir.display());
+                output::print_line(dir.display());
                 Ok(ExitCode::SUCCESS)
             }
         }

@@ -1,22 +1,23 @@
-//! `plugin new`: a crate, or a folder in another language, that builds as it stands.
+//! `plugin new`: writes a crate, or a folder in another language, that builds without changes.
 
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 
+use super::output::print_line;
 use super::sdk;
-use super::subject::report;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Its name, or a path that ends with it
+    /// The plugin's name, or a path that ends with it
     name: PathBuf,
-    /// Use the SDK in this folder, which is written there if it is not; otherwise the crate gets one of its own
+    /// Use the SDK in this folder, which is written there if it is missing; by default the plugin gets an SDK of its
+    /// own
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
-    /// What it is written in
+    /// The plugin's language
     #[arg(long, value_enum, default_value_t = Language::Rust)]
     language: Language,
 }
@@ -29,7 +30,7 @@ enum Language {
     Python,
 }
 
-/// A plugin of the repository, whose way to be built is every plugin's in its language.
+/// A file of a plugin in the repository: every plugin in that language is built in the same way.
 macro_rules! shipped {
     ($file:literal) => {
         include_str!(concat!("../../../../plugins/", $file))
@@ -37,7 +38,7 @@ macro_rules! shipped {
 }
 
 impl Language {
-    /// File and template.
+    /// The files, each with its template.
     const fn files(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Rust => &[
@@ -67,12 +68,12 @@ impl Language {
         }
     }
 
-    /// Where the rule is.
+    /// The file that contains the plugin's rule.
     const fn rule(self) -> &'static str {
         self.files()[if matches!(self, Self::Rust) { 1 } else { 0 }].0
     }
 
-    /// The template, filled in. What is shipped says the same of itself.
+    /// Fills in a template. Files of the repository's plugins contain those plugins' names, which are replaced too.
     fn fill(self, template: &str, name: &str, sdk: &str) -> String {
         let text = template.replace("{{name}}", name).replace("{{type}}", &type_name(name)).replace("{{sdk}}", sdk);
         match self {
@@ -85,10 +86,10 @@ impl Language {
     }
 }
 
-/// Crates that the plugin's own would hide, or that cargo does not take.
+/// Names of crates that the plugin would hide, or that cargo does not accept.
 const TAKEN: [&str; 9] =
     ["arcyou-plugin-cases", "arcyou-plugin-sdk", "alloc", "core", "proc-macro", "serde", "serde-json", "std", "test"];
-/// Words that cannot name a crate. `r#` would be no help in a file's name.
+/// Keywords, which cannot name a crate. `r#` does not help in a file's name.
 const KEYWORDS: &str = "abstract as async await become box break const continue crate do dyn else enum extern false final fn \
     for gen if impl in let loop macro match mod move mut override priv pub ref return self static struct super trait true try \
     type typeof unsafe unsized use virtual where while yield";
@@ -114,14 +115,14 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let sdk = sdk.display().to_string();
     for (file, template) in options.language.files() {
-        sdk::put(&dir.join(file), options.language.fill(template, name, &sdk))?;
+        sdk::write_file(&dir.join(file), options.language.fill(template, name, &sdk))?;
     }
-    report(format_args!(
+    print_line(format_args!(
         "{}: the rule is in {}, what it must do in cases.toml. Next:",
         dir.display(),
         options.language.rule()
     ));
-    report(format_args!("  cd {} && arcyou-gateway plugin test", dir.display()));
+    print_line(format_args!("  cd {} && arcyou-gateway plugin test", dir.display()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -138,11 +139,11 @@ fn check(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `no-shouting` as `NoShouting`.
+/// Converts `no-shouting` to `NoShouting`.
 fn type_name(name: &str) -> String {
     let word = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
     let name: String = name.split(['-', '_']).filter(|part| !part.is_empty()).map(word).collect();
-    // What the template's own code calls something else.
+    // Names that the template's code uses for something else.
     if ["Config", "Filter", "Message", "Plugin", "Result", "Self", "String", "Vec", "Verdict"].contains(&name.as_str())
     {
         name + "Rule"
@@ -151,7 +152,7 @@ fn type_name(name: &str) -> String {
     }
 }
 
-/// The way from one absolute path to another.
+/// The relative path from one absolute path to another.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let same = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
     let up = from.components().skip(same).map(|_| Component::ParentDir);

@@ -1,4 +1,4 @@
-//! `plugin replay`: a failure that a gateway kept, once more, by the code that the gateway runs.
+//! `plugin replay`: reproduces a failure that a gateway recorded, with the gateway's own code.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,22 +8,22 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::lines::Lines;
-use super::subject::say;
+use super::output::print_field;
+use super::plugin_log::PluginLog;
 use crate::chain::dry_run::DryRun;
-use crate::chain::record::{Failure, Record};
+use crate::chain::record::Record;
 use crate::loading::cache::default_cache_dir;
 use crate::loading::loader::Loader;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// A record, as a gateway keeps it in PLUGIN_RECORDS_DIR
+    /// A record, as a gateway writes it to PLUGIN_RECORDS_DIR
     record: PathBuf,
-    /// Another version than the one that failed
+    /// Use this version instead of the one that failed
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
-    /// Ask one instance so often, at most: for failures that need more than one message
+    /// The maximum number of calls to one instance: some failures need more than one message
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     times: u32,
 }
@@ -32,40 +32,36 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let record = read(&options.record)?;
     let wasm = options.plugin.as_ref().unwrap_or(&record.file);
     let hook = record.hook().with_context(|| format!("this gateway has no hook {}", record.hook))?;
-    let lines = Lines::collect()?;
+    let plugin_log = PluginLog::capture()?;
     let loader = Loader::new(default_cache_dir().as_deref(), record.body_limits(), Arc::new(Instant::now))?;
     let file = wasm.file_name().unwrap_or_default().to_string_lossy();
     let entry = record.entry(&file).map_err(anyhow::Error::msg)?;
     let plugin = loader.load_file(wasm, entry.clone())?;
     let dry_run = DryRun::new(&plugin, entry).map_err(|error| anyhow::anyhow!(error.into_fault().text))?;
-    lines.take();
-    say("plugin", format_args!("{} {}", record.plugin, wasm.display()));
+    plugin_log.take();
+    print_field("plugin", format_args!("{} {}", record.plugin, wasm.display()));
     if *plugin.provenance().sha256 != *record.sha256 {
-        say("note", format_args!("not the version that failed, whose SHA-256 is {}", record.sha256));
+        print_field("note", format_args!("not the version that failed, whose SHA-256 is {}", record.sha256));
     }
-    say("kept", told(&record.failure));
-    let notes = record.message.notes();
-    let input = record.message.input(&notes);
+    print_field("kept", &record.failure);
+    let annotations = record.message.annotations();
+    let input = record.message.input(&annotations);
     let (mut asked, mut failure) = (0, None);
     let started = Instant::now();
     while asked < options.times && failure.is_none() {
         asked += 1;
-        failure = dry_run.ask(hook, &input);
+        failure = dry_run.call_hook(hook, &input);
     }
-    let took = started.elapsed() / asked;
-    lines.take().iter().for_each(|line| say("log", line));
-    say("time", format_args!("{:.3} ms a call, {asked} made", took.as_secs_f64() * 1e3));
+    let elapsed = started.elapsed() / asked;
+    plugin_log.take().iter().for_each(|line| print_field("log", line));
+    print_field("time", format_args!("{:.3} ms a call, {asked} made", elapsed.as_secs_f64() * 1e3));
     let same = failure.as_ref().is_some_and(|failure| failure.kind == record.failure.kind);
     match &failure {
-        None => say("now", "it does not fail"),
-        Some(failure) => say("now", told(failure)),
+        None => print_field("now", "it does not fail"),
+        Some(failure) => print_field("now", failure),
     }
-    say("same", if same { "yes" } else { "NO" });
+    print_field("same", if same { "yes" } else { "NO" });
     Ok(if same { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn told(failure: &Failure) -> String {
-    format!("{}: {}", failure.kind.name(), failure.text)
 }
 
 fn read(path: &Path) -> anyhow::Result<Record> {

@@ -1,52 +1,53 @@
-//! `plugin run`: one message, and all that there is to know about its judgement.
+//! `plugin run`: judges one message, and reports everything about the call.
 
 use std::process::ExitCode;
 
-use super::lines::Lines;
-use super::subject::{SampleArgs, Subject, grouped, kib, metered_loader, say};
-use crate::chain::dry_run::{Attempt, DryRun};
+use super::args::{PluginArgs, SampleArgs, metered_loader};
+use super::output::{group_digits, kib, print_field};
+use super::plugin_log::PluginLog;
+use crate::chain::dry_run::{DryRun, DryRunResult};
 use crate::chain::preview::Preview;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    subject: Subject,
+    plugin: PluginArgs,
     #[command(flatten)]
-    letter: SampleArgs,
+    sample: SampleArgs,
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let sample = options.letter.read()?;
-    let found = options.subject.find()?;
-    let lines = Lines::collect()?;
-    let plugin = found.load(&metered_loader()?)?;
+    let sample = options.sample.read()?;
+    let plugin_file = options.plugin.resolve()?;
+    let plugin_log = PluginLog::capture()?;
+    let plugin = plugin_file.load(&metered_loader()?)?;
     let dry_run =
-        DryRun::new(&plugin, found.entry.clone()).map_err(|error| anyhow::anyhow!(error.into_fault().text))?;
-    lines.take();
-    let attempt = dry_run.attempt(&sample);
-    report(&attempt, &lines.take(), found.entry.limits.memory_bytes());
-    Ok(if attempt.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        DryRun::new(&plugin, plugin_file.entry.clone()).map_err(|error| anyhow::anyhow!(error.into_fault().text))?;
+    plugin_log.take();
+    let result = dry_run.run(&sample);
+    print_result(&result, &plugin_log.take(), plugin_file.entry.limits.memory_bytes());
+    Ok(if result.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn report(attempt: &Attempt, lines: &[String], memory: usize) {
-    let Attempt { preview, failure, took, used } = attempt;
+fn print_result(result: &DryRunResult, lines: &[String], memory: usize) {
+    let DryRunResult { preview, failure, elapsed, usage } = result;
     let Preview { outcome, plugin: _, code, reason, retry_after_ms, body, annotations } = preview;
-    say("outcome", outcome);
+    print_field("outcome", outcome);
     let told = [("code", code), ("reason", reason), ("body", body), ("annotations", annotations), ("failure", failure)];
     for (what, text) in told {
-        text.iter().for_each(|text| say(what, text));
+        text.iter().for_each(|text| print_field(what, text));
     }
-    retry_after_ms.iter().for_each(|wait| say("retry after", format_args!("{wait} ms")));
-    lines.iter().for_each(|line| say("log", line));
-    say(
+    retry_after_ms.iter().for_each(|wait| print_field("retry after", format_args!("{wait} ms")));
+    lines.iter().for_each(|line| print_field("log", line));
+    print_field(
         "time",
-        format_args!("{:.3} ms, for the first message of an instance, with metering", took.as_secs_f64() * 1e3),
+        format_args!("{:.3} ms, for the first message of an instance, with metering", elapsed.as_secs_f64() * 1e3),
     );
-    if let Some(used) = used {
-        used.fuel
-            .iter()
-            .for_each(|fuel| say("fuel", format_args!("{}, start and configuration included", grouped(*fuel))));
-        say("memory", format_args!("{} of {}", kib(used.memory), kib(memory)));
+    if let Some(usage) = usage {
+        usage.fuel.iter().for_each(|fuel| {
+            print_field("fuel", format_args!("{}, start and configuration included", group_digits(*fuel)))
+        });
+        print_field("memory", format_args!("{} of {}", kib(usage.memory), kib(memory)));
     }
 }

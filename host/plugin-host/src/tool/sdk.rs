@@ -1,4 +1,4 @@
-//! The SDK that belongs to this gateway: its sources are in the binary, so that a plugin needs no copy of the
+//! The SDK that belongs to this gateway. The binary contains its sources, so that authors need no copy of the
 //! repository.
 
 use std::fs;
@@ -9,12 +9,12 @@ use include_dir::{Dir, include_dir};
 use toml::{Table, Value};
 
 static SOURCES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../plugin-sdk");
-/// What the SDK's manifests inherit from.
+/// The workspace that the SDK's manifests inherit from.
 const WORKSPACE: &str = include_str!("../../../../Cargo.toml");
 const MANIFEST: &str = "Cargo.toml";
 const NAME: &str = "arcyou-plugin-sdk";
 
-/// Writes it to `dir`, which must be new, empty, or hold an SDK already.
+/// Writes the SDK to `dir`, which must be new, empty, or contain an SDK already.
 pub(super) fn write(dir: &Path) -> anyhow::Result<()> {
     if !is_empty(dir) && !is_sdk(dir) {
         bail!("{} is not empty, and what it holds is no SDK", dir.display());
@@ -22,7 +22,7 @@ pub(super) fn write(dir: &Path) -> anyhow::Result<()> {
     write_folder(&SOURCES, dir)
 }
 
-/// Whether there is an SDK.
+/// Whether a directory contains an SDK.
 pub(super) fn is_sdk(dir: &Path) -> bool {
     let manifest = fs::read_to_string(dir.join(MANIFEST)).ok().and_then(|text| text.parse::<Table>().ok());
     manifest.is_some_and(|table| {
@@ -30,7 +30,7 @@ pub(super) fn is_sdk(dir: &Path) -> bool {
     })
 }
 
-/// Whether there is nothing, or nothing in it.
+/// Whether a directory is missing or empty.
 pub(super) fn is_empty(dir: &Path) -> bool {
     match fs::read_dir(dir) {
         Ok(mut entries) => entries.next().is_none(),
@@ -46,19 +46,19 @@ fn write_folder(folder: &Dir<'_>, out: &Path) -> anyhow::Result<()> {
             Some(manifest) if name == MANIFEST => standalone(manifest)?.into_bytes(),
             _ => file.contents().to_vec(),
         };
-        put(&path, content)?;
+        write_file(&path, content)?;
     }
     folder.dirs().try_for_each(|folder| write_folder(folder, out))
 }
 
-/// Writes a file, and the folders above it.
-pub(super) fn put(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
+/// Writes a file, and creates the folders above it.
+pub(super) fn write_file(path: &Path, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
     let dir = path.parent().unwrap_or(path);
     let written = fs::create_dir_all(dir).and_then(|()| fs::write(path, content));
     written.with_context(|| format!("{} cannot be written", path.display()))
 }
 
-/// A manifest that inherits nothing, as `cargo package` would make it.
+/// A manifest that inherits nothing, as `cargo package` writes it.
 fn standalone(manifest: &str) -> anyhow::Result<String> {
     let workspace: Table = WORKSPACE.parse()?;
     let workspace = workspace.get("workspace").and_then(Value::as_table).context("there is no workspace")?;
@@ -84,13 +84,13 @@ fn inherits(value: &Value) -> bool {
     value.get("workspace").and_then(Value::as_bool) == Some(true)
 }
 
-/// A dependency as the workspace has it, with what the member adds.
+/// The workspace's dependency, with the member's additions.
 fn resolved(whole: Value, own: &Value) -> Value {
     let mut whole = match whole {
         Value::Table(table) => table,
         version => Table::from_iter([("version".to_owned(), version)]),
     };
-    // What lies in the SDK's folder is written out with it.
+    // Crates in the SDK's folder are written out with it.
     if let Some(Value::String(path)) = whole.get_mut("path")
         && let Some(inside) = path.strip_prefix("plugin-sdk/")
     {

@@ -1,4 +1,4 @@
-//! `plugin status`: how the plugins of a running gateway are doing, asked of its admin address.
+//! `plugin status`: the status of a running gateway's plugins, read from its admin address.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,27 +18,27 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// An answer takes no longer; a gateway that is that busy has other worries.
+/// Limit for the whole exchange.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// Bytes of an answer.
+/// Bytes of the response.
 const MAX_ANSWER: usize = 8 << 20;
-/// How much of a text a table shows.
+/// The width of a text in the table.
 const TEXT_WIDTH: usize = 70;
 
-/// What the command line says.
+/// The arguments of the command.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// The gateway's admin address
     #[arg(long, env = "ADMIN_ADDR", value_name = "ADDR", default_value = "127.0.0.1:9090")]
     admin: SocketAddr,
-    /// Everything there is, as JSON
+    /// Print everything as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What a table shows of a plugin.
+/// The fields of a plugin's status that the table shows.
 #[derive(Deserialize)]
-struct Shown {
+struct PluginRow {
     plugin: String,
     version: Option<String>,
     sha256: String,
@@ -50,26 +50,26 @@ struct Shown {
     instances: usize,
     memory_bytes: usize,
     watched: bool,
-    rolled_back: Option<Back>,
+    rolled_back: Option<RolledBackRow>,
 }
 
 #[derive(Deserialize)]
-struct Back {
+struct RolledBackRow {
     sha256: String,
     reason: String,
 }
 
-/// The plugins stand, or do not: the exit code says whether all of them work.
+/// Prints the status. The exit code says whether all plugins work.
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let Options { admin, json } = *options;
-    let asked = tokio::runtime::Handle::current().block_on(timeout(ANSWER_WITHIN, ask(admin)));
+    let response = tokio::runtime::Handle::current().block_on(timeout(ANSWER_WITHIN, query(admin)));
     let shown = || format!("the gateway's admin address {admin} (ADMIN_ADDR, --admin)");
     let answer =
-        asked.unwrap_or_else(|_| bail!("no answer within {} s", ANSWER_WITHIN.as_secs())).with_context(shown)?;
-    let plugins: Vec<Shown> = Deserialize::deserialize(&answer["plugins"]).with_context(shown)?;
-    let printed = if json { print(&serde_json::to_string_pretty(&answer)?) } else { tell(&plugins) };
+        response.unwrap_or_else(|_| bail!("no answer within {} s", ANSWER_WITHIN.as_secs())).with_context(shown)?;
+    let plugins: Vec<PluginRow> = Deserialize::deserialize(&answer["plugins"]).with_context(shown)?;
+    let printed = if json { print(&serde_json::to_string_pretty(&answer)?) } else { print_table(&plugins) };
     match printed.map_err(anyhow::Error::from) {
-        // Whoever reads has read enough.
+        // The reader has closed the pipe, which is not an error.
         Err(error) if is_broken_pipe(&error) => {}
         outcome => outcome?,
     }
@@ -77,7 +77,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn ask(admin: SocketAddr) -> anyhow::Result<Value> {
+async fn query(admin: SocketAddr) -> anyhow::Result<Value> {
     let stream = TcpStream::connect(admin).await.context("it cannot be reached")?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
@@ -92,38 +92,38 @@ async fn ask(admin: SocketAddr) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&body.to_bytes())?)
 }
 
-fn tell(plugins: &[Shown]) -> io::Result<()> {
+fn print_table(plugins: &[PluginRow]) -> io::Result<()> {
     if plugins.is_empty() {
         return print("no plugins");
     }
     let head = ["PLUGIN", "VERSION", "SHA256", "MODE", "STATE", "CALLS", "FAILED", "INSTANCES", "MEMORY", "NOTE"];
-    print(&table(head, plugins.iter().map(line).collect()))
+    print(&table(head, plugins.iter().map(row).collect()))
 }
 
-fn line(shown: &Shown) -> [String; 10] {
-    let answered: u64 = shown.verdicts.values().sum();
-    let state = match (&shown.rolled_back, shown.breaker.as_str(), shown.watched) {
+fn row(plugin: &PluginRow) -> [String; 10] {
+    let answered: u64 = plugin.verdicts.values().sum();
+    let state = match (&plugin.rolled_back, plugin.breaker.as_str(), plugin.watched) {
         (_, "open", _) => "not called",
         (Some(_), ..) => "rolled back",
         (None, _, true) => "new",
         (None, _, false) => "works",
     };
-    let back = shown.rolled_back.as_ref().map(|back| format!("{} is refused: {}", short(&back.sha256), back.reason));
+    let back = plugin.rolled_back.as_ref().map(|back| format!("{} is refused: {}", short(&back.sha256), back.reason));
     [
-        plain(&shown.plugin),
-        plain(shown.version.as_deref().unwrap_or("-")),
-        short(&shown.sha256).to_owned(),
-        plain(&shown.mode),
+        plain(&plugin.plugin),
+        plain(plugin.version.as_deref().unwrap_or("-")),
+        short(&plugin.sha256).to_owned(),
+        plain(&plugin.mode),
         state.to_owned(),
-        (answered + shown.failures).to_string(),
-        shown.failures.to_string(),
-        shown.instances.to_string(),
-        format!("{} KiB", shown.memory_bytes.div_ceil(1024)),
-        clipped(back.as_deref().or(shown.last_failure.as_deref()).unwrap_or_default(), TEXT_WIDTH),
+        (answered + plugin.failures).to_string(),
+        plugin.failures.to_string(),
+        plugin.instances.to_string(),
+        format!("{} KiB", plugin.memory_bytes.div_ceil(1024)),
+        clipped(back.as_deref().or(plugin.last_failure.as_deref()).unwrap_or_default(), TEXT_WIDTH),
     ]
 }
 
-/// As much of a digest as people compare.
+/// The beginning of a digest, enough for people to compare.
 fn short(sha256: &str) -> &str {
     sha256.get(..12).unwrap_or(sha256)
 }

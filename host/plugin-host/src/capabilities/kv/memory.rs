@@ -1,4 +1,4 @@
-//! Values in this process: for `dev`, for the command line, and for messages that nobody sent.
+//! Values in this process: for `dev`, for the command line, and for dry runs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,27 +6,27 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use super::{KvError, KvStore};
+use super::store::{KvError, KvStore};
 
-/// Keys of all plugins together; then the expired ones are looked for.
-const MOST: usize = 100_000;
+/// Limit for the keys of all plugins together. Expired keys are removed when it is reached.
+const MAX_KEYS: usize = 100_000;
 
-/// Values that end with the process.
+/// Values that are lost when the process ends.
 #[derive(Debug, Default)]
-pub struct MemoryKv(Mutex<HashMap<String, Kept>>);
+pub struct MemoryKv(Mutex<HashMap<String, StoredValue>>);
 
 #[derive(Debug)]
-struct Kept {
+struct StoredValue {
     value: Vec<u8>,
-    until: Instant,
+    expires_at: Instant,
 }
 
 impl MemoryKv {
-    /// Works on what has not expired.
-    fn with<T>(&self, key: &str, work: impl FnOnce(&mut HashMap<String, Kept>, Instant) -> T) -> T {
+    /// Calls `work` with the entries, after removing `key` if it has expired.
+    fn with_live_entries<T>(&self, key: &str, work: impl FnOnce(&mut HashMap<String, StoredValue>, Instant) -> T) -> T {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if kept.get(key).is_some_and(|kept| kept.until <= now) {
+        if kept.get(key).is_some_and(|kept| kept.expires_at <= now) {
             kept.remove(key);
         }
         work(&mut kept, now)
@@ -34,38 +34,38 @@ impl MemoryKv {
 }
 
 fn insert(
-    kept: &mut HashMap<String, Kept>,
+    kept: &mut HashMap<String, StoredValue>,
     key: &str,
     value: Vec<u8>,
     now: Instant,
     ttl: Duration,
 ) -> Result<(), KvError> {
-    if kept.len() >= MOST && !kept.contains_key(key) {
-        kept.retain(|_, kept| kept.until > now);
-        if kept.len() >= MOST {
-            return Err(KvError::Unavailable(format!("{MOST} keys are kept already")));
+    if kept.len() >= MAX_KEYS && !kept.contains_key(key) {
+        kept.retain(|_, kept| kept.expires_at > now);
+        if kept.len() >= MAX_KEYS {
+            return Err(KvError::Unavailable(format!("{MAX_KEYS} keys are kept already")));
         }
     }
-    kept.insert(key.to_owned(), Kept { value, until: now + ttl });
+    kept.insert(key.to_owned(), StoredValue { value, expires_at: now + ttl });
     Ok(())
 }
 
 #[async_trait]
 impl KvStore for MemoryKv {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
-        Ok(self.with(key, |kept, _| kept.get(key).map(|kept| kept.value.clone())))
+        Ok(self.with_live_entries(key, |kept, _| kept.get(key).map(|kept| kept.value.clone())))
     }
 
     async fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), KvError> {
-        self.with(key, |kept, now| insert(kept, key, value.to_owned(), now, ttl))
+        self.with_live_entries(key, |kept, now| insert(kept, key, value.to_owned(), now, ttl))
     }
 
     async fn delete(&self, key: &str) -> Result<bool, KvError> {
-        Ok(self.with(key, |kept, _| kept.remove(key).is_some()))
+        Ok(self.with_live_entries(key, |kept, _| kept.remove(key).is_some()))
     }
 
     async fn increment(&self, key: &str, by: i64, ttl: Duration) -> Result<i64, KvError> {
-        self.with(key, |kept, now| {
+        self.with_live_entries(key, |kept, now| {
             let Some(found) = kept.get_mut(key) else {
                 return insert(kept, key, by.to_string().into_bytes(), now, ttl).map(|()| by);
             };

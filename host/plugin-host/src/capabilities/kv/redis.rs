@@ -1,4 +1,4 @@
-//! Values in Redis, where all gateways see them.
+//! Values in Redis, which all gateways share.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use arcyou_platform::bus::{RedisAnswer, RedisLink, RedisUrl, RedisUrlError};
 use async_trait::async_trait;
 use redis::{FromRedisValue, Pipeline, RedisError};
 
-use super::{KvError, KvStore};
+use super::store::{KvError, KvStore};
 
-/// For Redis to answer. A plugin waits for it, and a sender waits for the plugin.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a reply of Redis may take. A plugin waits for it, and a sender waits for the plugin.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Values in one Redis (not in a Redis Cluster, whose keys are spread over nodes).
+/// Values in a single Redis. A Redis Cluster does not work, since it spreads keys over nodes.
 pub struct RedisKv(RedisLink);
 
 impl RedisKv {
-    /// Connects when it is first needed, and again whenever it has to.
+    /// Connects on first use, and reconnects when necessary.
     pub fn new(url: &RedisUrl) -> Result<Self, RedisUrlError> {
-        RedisLink::new(url, "plugins' values", PATIENCE).map(Self)
+        RedisLink::new(url, "plugins' values", REPLY_TIMEOUT).map(Self)
     }
 
-    async fn ask<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, KvError> {
+    async fn query<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, KvError> {
         self.0.ask(pipeline).await.map_err(|error| match error {
-            RedisAnswer::Refused(error) if is_about_numbers(&error) => KvError::NotANumber,
+            RedisAnswer::Refused(error) if is_number_error(&error) => KvError::NotANumber,
             RedisAnswer::Refused(error) => KvError::Unavailable(error.to_string()),
             RedisAnswer::Away(reason) => KvError::Unavailable(reason),
         })
     }
 }
 
-/// Redis has no code of its own for that.
-fn is_about_numbers(error: &RedisError) -> bool {
+/// Redis has no error code for this case, so the error's text must tell.
+fn is_number_error(error: &RedisError) -> bool {
     let errors = error.clone().into_server_errors();
     let texts = errors.iter().flat_map(|errors| errors.iter()).filter_map(|(_, error)| error.details());
     texts.into_iter().any(|text| text.contains("not an integer") || text.contains("would overflow"))
@@ -43,24 +43,25 @@ fn ms(ttl: Duration) -> u64 {
 #[async_trait]
 impl KvStore for RedisKv {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
-        let (found,) = self.ask(redis::pipe().cmd("GET").arg(key)).await?;
+        let (found,) = self.query(redis::pipe().cmd("GET").arg(key)).await?;
         Ok(found)
     }
 
     async fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), KvError> {
-        self.ask(redis::pipe().cmd("SET").arg(key).arg(value).arg("PX").arg(ms(ttl)).ignore()).await
+        self.query(redis::pipe().cmd("SET").arg(key).arg(value).arg("PX").arg(ms(ttl)).ignore()).await
     }
 
     async fn delete(&self, key: &str) -> Result<bool, KvError> {
-        let (found,): (u64,) = self.ask(redis::pipe().cmd("DEL").arg(key)).await?;
+        let (found,): (u64,) = self.query(redis::pipe().cmd("DEL").arg(key)).await?;
         Ok(found > 0)
     }
 
-    // The first command makes the key with its time to live unless it is there, the second one leaves that time alone.
+    // The first command creates the key with its time to live if it does not exist. The second one does not change the
+    // time to live.
     async fn increment(&self, key: &str, by: i64, ttl: Duration) -> Result<i64, KvError> {
         let mut pipeline = redis::pipe();
         pipeline.atomic().cmd("SET").arg(key).arg(0).arg("PX").arg(ms(ttl)).arg("NX").ignore();
-        let (sum,) = self.ask(pipeline.cmd("INCRBY").arg(key).arg(by)).await?;
+        let (sum,) = self.query(pipeline.cmd("INCRBY").arg(key).arg(by)).await?;
         Ok(sum)
     }
 }

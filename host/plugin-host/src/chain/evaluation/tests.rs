@@ -1,6 +1,8 @@
-//! The fold against a model, and the checks on what plugins answer.
+//! The evaluation against a model, and the checks of plugins' judgements.
 
 #![allow(clippy::unwrap_used)]
+
+mod table;
 
 use std::sync::Mutex;
 
@@ -18,14 +20,14 @@ fn body(text: &str) -> Body {
 #[derive(Debug, Clone)]
 enum Act {
     Accept,
-    Note,
+    Annotate,
     Reject,
     Replace(u8),
     Discard,
     Hold,
     Pass,
     Fail,
-    /// Accepts the original and refuses whatever came out of a filter.
+    /// Accepts the original body and rejects any replacement.
     RejectReplaced,
 }
 
@@ -47,7 +49,7 @@ impl Judge for Scripted {
         self.act(hook).is_some()
     }
 
-    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (Answer, Option<Instant>) {
+    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (HookResult, Option<Instant>) {
         self.calls.lock().unwrap().push((self.index, hook, input.body.to_owned()));
         (answer(self.act(hook).unwrap(), input.body), None)
     }
@@ -67,28 +69,28 @@ fn provenance(plugin: &str) -> Arc<Provenance> {
     Arc::new(Provenance { plugin: plugin.into(), sha256: "00".into(), version: None })
 }
 
-fn refusal() -> Refusal {
-    Refusal { code: "no".into(), reason: "because".into(), retry_after_ms: Some(1) }
+fn rejection() -> CheckedRejection {
+    CheckedRejection { code: "no".into(), reason: "because".into(), retry_after_ms: Some(1) }
 }
 
-fn answer(act: &Act, seen: &str) -> Answer {
-    let outcome = match act {
-        Act::Accept | Act::Note => Outcome::Accept,
-        Act::RejectReplaced if seen == "{}" => Outcome::Accept,
-        Act::Reject | Act::RejectReplaced => Outcome::Reject(refusal()),
-        Act::Replace(n) => Outcome::Replace(body(&format!("{{\"n\":{n}}}"))),
-        Act::Discard => Outcome::Discard,
-        Act::Hold => Outcome::Hold("look".into()),
-        Act::Pass => return Answer::Passed,
-        Act::Fail => return Answer::Failed,
+fn answer(act: &Act, seen: &str) -> HookResult {
+    let verdict = match act {
+        Act::Accept | Act::Annotate => CheckedVerdict::Accept,
+        Act::RejectReplaced if seen == "{}" => CheckedVerdict::Accept,
+        Act::Reject | Act::RejectReplaced => CheckedVerdict::Reject(rejection()),
+        Act::Replace(n) => CheckedVerdict::Replace(body(&format!("{{\"n\":{n}}}"))),
+        Act::Discard => CheckedVerdict::Discard,
+        Act::Hold => CheckedVerdict::Hold("look".into()),
+        Act::Pass => return HookResult::Passed,
+        Act::Fail => return HookResult::Failed,
     };
-    let notes = if matches!(act, Act::Note) { vec![("seen".into(), seen.into())] } else { vec![] };
-    Answer::Judged(Judged { outcome, notes })
+    let annotations = if matches!(act, Act::Annotate) { vec![("seen".into(), seen.into())] } else { vec![] };
+    HookResult::Judged(CheckedJudgement { verdict, annotations })
 }
 
 fn act(filter: bool) -> impl Strategy<Value = Option<Act>> {
     let common = prop_oneof![
-        6 => Just(Act::Accept), 3 => Just(Act::Note), 1 => Just(Act::Reject), 1 => Just(Act::Discard),
+        6 => Just(Act::Accept), 3 => Just(Act::Annotate), 1 => Just(Act::Reject), 1 => Just(Act::Discard),
         1 => Just(Act::Hold), 1 => Just(Act::Pass), 1 => Just(Act::Fail)
     ];
     let own = if filter { any::<u8>().prop_map(Act::Replace).boxed() } else { Just(Act::RejectReplaced).boxed() };
@@ -106,7 +108,7 @@ fn chain() -> impl Strategy<Value = Vec<Scripted>> {
     })
 }
 
-/// The rules once more, as plainly as can be: the list of calls that must happen, and how it ends.
+/// The rules once more, as plainly as possible: the list of calls that must happen, and the result.
 fn model(chain: &[Scripted]) -> (Vec<(usize, Hook, String)>, Disposition, Option<usize>) {
     let (mut calls, mut seen, mut decided) = (Vec::new(), "{}".to_owned(), None);
     for pass in 0..3 {
@@ -119,36 +121,49 @@ fn model(chain: &[Scripted]) -> (Vec<(usize, Hook, String)>, Disposition, Option
             calls.push((plugin.index, hook, seen.clone()));
             let by = plugin.provenance.clone();
             let disposition = match answer(act, &seen) {
-                Answer::Passed => continue,
-                Answer::Failed => Disposition::Failed { by },
-                Answer::Judged(Judged { outcome: Outcome::Accept, .. }) => continue,
-                Answer::Judged(Judged { outcome: Outcome::Replace(body), .. }) => {
+                HookResult::Passed => continue,
+                HookResult::Failed => Disposition::Failed { by },
+                HookResult::Judged(CheckedJudgement { verdict: CheckedVerdict::Accept, .. }) => continue,
+                HookResult::Judged(CheckedJudgement { verdict: CheckedVerdict::Replace(body), .. }) => {
                     body.as_str().clone_into(&mut seen);
                     decided = Some(plugin.index);
                     continue;
                 }
-                Answer::Judged(Judged {
-                    outcome: Outcome::Reject(Refusal { code, reason, retry_after_ms }), ..
+                HookResult::Judged(CheckedJudgement {
+                    verdict: CheckedVerdict::Reject(CheckedRejection { code, reason, retry_after_ms }),
+                    ..
                 }) => Disposition::Rejected(Rejection { by, code, reason, retry_after_ms }),
-                Answer::Judged(Judged { outcome: Outcome::Discard, .. }) => Disposition::Discarded { by },
-                Answer::Judged(Judged { outcome: Outcome::Hold(reason), .. }) => Disposition::Held { by, reason },
+                HookResult::Judged(CheckedJudgement { verdict: CheckedVerdict::Discard, .. }) => {
+                    Disposition::Discarded { by }
+                }
+                HookResult::Judged(CheckedJudgement { verdict: CheckedVerdict::Hold(reason), .. }) => {
+                    Disposition::Held { by, reason }
+                }
             };
             return (calls, disposition, Some(plugin.index));
         }
     }
-    (calls, Disposition::Stands, decided)
+    (calls, Disposition::Accepted, decided)
 }
 
 fn judge(chain: &[Scripted]) -> Decision {
-    fold(
+    evaluate(
         chain,
-        &HookInput { conversation: "c", sender: "s", role: "member", body: "{}", notes: &[], until: None, now: None },
+        &HookInput {
+            conversation: "c",
+            sender: "s",
+            role: "member",
+            body: "{}",
+            annotations: &[],
+            deadline: None,
+            now: None,
+        },
     )
 }
 
 proptest! {
     #[test]
-    fn the_fold_keeps_the_rules(chain in chain()) {
+    fn the_evaluation_follows_the_rules(chain in chain()) {
         let decision = judge(&chain);
         let (calls, disposition, decided) = model(&chain);
         if let Some(first) = chain.first() {
@@ -156,29 +171,29 @@ proptest! {
         }
         prop_assert_eq!(&decision.disposition, &disposition);
         prop_assert_eq!(decision.by(), decided.map(|index| &chain[index].provenance));
-        // What stands was accepted, as it is, by every validator that did not fail.
+        // A body that is stored was accepted by every validator that did not fail.
         let last = decision.replacement.as_ref().map_or("{}", |replacement| replacement.body.as_str());
-        if decision.disposition == Disposition::Stands {
+        if decision.disposition == Disposition::Accepted {
             for plugin in chain.iter().filter(|plugin| plugin.has(Hook::Validate)) {
                 prop_assert!(calls.contains(&(plugin.index, Hook::Validate, last.to_owned())));
             }
         }
-        // Each plugin says a thing once, and last about what it saw last.
-        for (at, note) in decision.notes.iter().enumerate() {
-            prop_assert!(!decision.notes[at + 1..].iter().any(|later| later.plugin == note.plugin && later.key == note.key));
+        // Each plugin has one annotation per key.
+        for (at, note) in decision.annotations.iter().enumerate() {
+            prop_assert!(!decision.annotations[at + 1..].iter().any(|later| later.plugin == note.plugin && later.key == note.key));
         }
     }
 
     #[test]
-    fn no_answer_is_believed_blindly(code in any::<String>(), reason in any::<String>(), key in any::<String>()) {
+    fn judgements_are_always_checked(code in any::<String>(), reason in any::<String>(), key in any::<String>()) {
         let rejection = bindings::Rejection { code, reason: reason.repeat(20), retry_after_ms: None };
-        if let Ok(judged) = check(Hook::Filter, judgement(Verdict::Reject(rejection)), &LIMITS) {
-            let Outcome::Reject(refusal) = judged.outcome else { panic!("it was a refusal") };
-            prop_assert!(refusal.reason.len() <= 1024 && !refusal.reason.contains(char::is_control));
-            prop_assert!(refusal.code.is_ascii() && refusal.code.len() <= 64);
+        if let Ok(judged) = check_judgement(Hook::Filter, judgement(Verdict::Reject(rejection)), &LIMITS) {
+            let CheckedVerdict::Reject(rejection) = judged.verdict else { panic!("it was a rejection") };
+            prop_assert!(rejection.reason.len() <= 1024 && !rejection.reason.contains(char::is_control));
+            prop_assert!(rejection.code.is_ascii() && rejection.code.len() <= 64);
         }
         let note = AnnotationResult { key, value: reason };
-        let _ = check(Hook::Validate, Judgement { verdict: Verdict::Accept, annotations: vec![note] }, &LIMITS);
+        let _ = check_judgement(Hook::Validate, Judgement { verdict: Verdict::Accept, annotations: vec![note] }, &LIMITS);
     }
 }
 
@@ -187,11 +202,11 @@ fn judgement(verdict: Verdict) -> Judgement {
 }
 
 fn fault(hook: Hook, judgement: Judgement) -> FaultKind {
-    check(hook, judgement, &LIMITS).unwrap_err().kind
+    check_judgement(hook, judgement, &LIMITS).unwrap_err().kind
 }
 
 #[test]
-fn impossible_answers_are_failures() {
+fn invalid_judgements_are_faults() {
     let replace = |text: &str| judgement(Verdict::Replace(text.to_owned()));
     assert_eq!(fault(Hook::Validate, replace("{}")), FaultKind::InvalidVerdict);
     for garbage in [
@@ -211,20 +226,20 @@ fn impossible_answers_are_failures() {
     assert_eq!(fault(Hook::Filter, notes(33, "k")), FaultKind::InvalidVerdict);
     assert_eq!(fault(Hook::Filter, notes(1, "")), FaultKind::InvalidVerdict);
     assert_eq!(fault(Hook::Filter, notes(1, "a\0")), FaultKind::InvalidVerdict);
-    assert!(check(Hook::Filter, notes(32, "k"), &LIMITS).is_ok());
+    assert!(check_judgement(Hook::Filter, notes(32, "k"), &LIMITS).is_ok());
 }
 
 #[test]
 fn a_replacement_is_made_canonical() {
-    let judged = check(Hook::Filter, judgement(Verdict::Replace(" { \"a\" : 1 } ".into())), &LIMITS).unwrap();
-    assert_eq!(judged.outcome, Outcome::Replace(body("{\"a\":1}")));
+    let judged = check_judgement(Hook::Filter, judgement(Verdict::Replace(" { \"a\" : 1 } ".into())), &LIMITS).unwrap();
+    assert_eq!(judged.verdict, CheckedVerdict::Replace(body("{\"a\":1}")));
 }
 
 #[test]
 fn annotations_are_an_object_for_each_plugin() {
-    let note = |plugin: &str, key: &str| Note { plugin: plugin.into(), key: key.into(), value: "v\"".into() };
-    let notes = vec![note("b", "x"), note("a", "x"), note("a", "y")];
-    let decision = Decision { notes, ..Decision::default() };
-    assert_eq!(decision.annotations().as_deref(), Some(r#"{"a":{"x":"v\"","y":"v\""},"b":{"x":"v\""}}"#));
-    assert_eq!(Decision::default().annotations(), None);
+    let note = |plugin: &str, key: &str| Annotation { plugin: plugin.into(), key: key.into(), value: "v\"".into() };
+    let annotations = vec![note("b", "x"), note("a", "x"), note("a", "y")];
+    let decision = Decision { annotations, ..Decision::default() };
+    assert_eq!(decision.annotations_json().as_deref(), Some(r#"{"a":{"x":"v\"","y":"v\""},"b":{"x":"v\""}}"#));
+    assert_eq!(Decision::default().annotations_json(), None);
 }

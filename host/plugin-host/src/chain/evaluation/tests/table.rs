@@ -1,38 +1,41 @@
-//! The table of all combinations in the SDK's guide is what the fold does, and it is whole.
+//! The table of all combinations in the SDK's guide matches the evaluation, and it is complete.
 
 #![allow(clippy::unwrap_used)]
 
 use std::cell::RefCell;
 
-use super::*;
+use super::super::*;
 
 const CAME: &str = "{}";
 const REPLACED: &str = "{\"n\":1}";
 
-type Worded = (&'static str, fn() -> Answer);
+type NamedResult = (&'static str, fn() -> HookResult);
 
-/// What a plugin may answer, each with the word that the table has for it.
-const ANSWERS: [Worded; 8] = [
-    ("go on", || judged(Outcome::Accept, vec![])),
-    ("go on", || judged(Outcome::Accept, vec![("key".into(), "value".into())])),
-    ("go on", || Answer::Passed),
+/// Every result of a hook, with the table's word for it.
+const ANSWERS: [NamedResult; 8] = [
+    ("go on", || judged(CheckedVerdict::Accept, vec![])),
+    ("go on", || judged(CheckedVerdict::Accept, vec![("key".into(), "value".into())])),
+    ("go on", || HookResult::Passed),
     ("reject", || {
-        judged(Outcome::Reject(Refusal { code: "c".into(), reason: "r".into(), retry_after_ms: None }), vec![])
+        judged(
+            CheckedVerdict::Reject(CheckedRejection { code: "c".into(), reason: "r".into(), retry_after_ms: None }),
+            vec![],
+        )
     }),
-    ("discard", || judged(Outcome::Discard, vec![])),
-    ("hold", || judged(Outcome::Hold("look".into()), vec![])),
-    ("fail", || Answer::Failed),
+    ("discard", || judged(CheckedVerdict::Discard, vec![])),
+    ("hold", || judged(CheckedVerdict::Hold("look".into()), vec![])),
+    ("fail", || HookResult::Failed),
     ("replace", || {
         let limits = BodyLimits { max_bytes: 100, max_depth: 3 };
-        judged(Outcome::Replace(Body::parse(REPLACED, &limits).unwrap()), vec![])
+        judged(CheckedVerdict::Replace(Body::parse(REPLACED, &limits).unwrap()), vec![])
     }),
 ];
 
-fn judged(outcome: Outcome, notes: Vec<(String, String)>) -> Answer {
-    Answer::Judged(Judged { outcome, notes })
+fn judged(verdict: CheckedVerdict, annotations: Vec<(String, String)>) -> HookResult {
+    HookResult::Judged(CheckedJudgement { verdict, annotations })
 }
 
-/// A validator or a filter; a validator has a second answer for a replaced body.
+/// A validator or a filter. A validator has a second result for a replaced body.
 struct Plugin<'a> {
     provenance: Arc<Provenance>,
     hook: Hook,
@@ -49,26 +52,26 @@ impl Judge for Plugin<'_> {
         self.hook == hook
     }
 
-    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (Answer, Option<Instant>) {
+    fn judge(&self, hook: Hook, input: &HookInput<'_>) -> (HookResult, Option<Instant>) {
         self.asked.borrow_mut().push((hook, input.body.to_owned()));
         (ANSWERS[self.answers[usize::from(input.body == REPLACED)]].1(), None)
     }
 }
 
-/// The rows of the table, without its head.
+/// The rows of the table, without its header.
 fn rows() -> Vec<[&'static str; 5]> {
-    let guide = include_str!("../../../../../plugin-sdk/README.md");
+    let guide = include_str!("../../../../../../plugin-sdk/README.md");
     let table = guide.lines().skip_while(|line| !line.starts_with("| validators, first |")).skip(2);
     let cells =
         |line: &'static str| -> Vec<&'static str> { line.trim_matches('|').split('|').map(str::trim).collect() };
     table.take_while(|line| line.starts_with('|')).map(|line| cells(line).try_into().unwrap()).collect()
 }
 
-/// What became of it, in the words of the table.
-fn told(decision: &Decision) -> [String; 2] {
+/// The decision, in the words of the table.
+fn describe(decision: &Decision) -> [String; 2] {
     let body = if decision.replacement.is_some() { "as replaced" } else { "as it came" };
     let outcome = match &decision.disposition {
-        Disposition::Stands => format!("stored {body}"),
+        Disposition::Accepted => format!("stored {body}"),
         Disposition::Held { .. } => format!("held {body}"),
         Disposition::Discarded { .. } => "discarded".to_owned(),
         Disposition::Rejected(_) => "rejected".to_owned(),
@@ -100,11 +103,11 @@ fn the_guides_table_is_what_happens_in_every_combination() {
                     sender: "s",
                     role: "member",
                     body: CAME,
-                    notes: &[],
-                    until: None,
+                    annotations: &[],
+                    deadline: None,
                     now: None,
                 };
-                let decision = fold(&chain, &input);
+                let decision = evaluate(&chain, &input);
                 let answers = [first, filter, second].map(|answer| ANSWERS[answer].0);
                 let fits = |row: &[&str; 5]| {
                     let [cells @ .., _, _] = row;
@@ -114,7 +117,7 @@ fn the_guides_table_is_what_happens_in_every_combination() {
                 assert_eq!(fitting.len(), 1, "{answers:?}");
                 let row = rows[fitting[0]];
                 used.insert(fitting[0]);
-                assert_eq!(told(&decision), [row[3], row[4]], "{answers:?}");
+                assert_eq!(describe(&decision), [row[3], row[4]], "{answers:?}");
                 let calls = [(Hook::Validate, CAME), (Hook::Filter, CAME), (Hook::Validate, REPLACED)];
                 let expected = calls.into_iter().zip(row).filter(|(_, cell)| *cell != "not asked");
                 let expected: Vec<_> = expected.map(|((hook, body), _)| (hook, body.to_owned())).collect();
@@ -122,5 +125,5 @@ fn the_guides_table_is_what_happens_in_every_combination() {
             }
         }
     }
-    assert_eq!(used.len(), rows.len(), "a row that nothing leads to");
+    assert_eq!(used.len(), rows.len(), "a row that no combination matches");
 }

@@ -1,27 +1,27 @@
-//! What is counted about one plugin.
+//! The metrics of one plugin.
 
 use metrics::{Counter, Gauge, Histogram};
 
-use super::evaluation::Outcome;
+use super::evaluation::CheckedVerdict;
 use crate::bindings::Hook;
 use crate::runtime::fault::FaultKind;
 
-/// What a verdict is called, by its [`verdict_index`].
-pub(crate) const VERDICTS: [&str; 5] = ["accept", "reject", "replace", "discard", "hold"];
+/// The names of verdicts, in the order of [`verdict_index`].
+pub(crate) const VERDICT_NAMES: [&str; 5] = ["accept", "reject", "replace", "discard", "hold"];
 
-/// Where a verdict is counted.
-pub(crate) fn verdict_index(outcome: &Outcome) -> usize {
-    match outcome {
-        Outcome::Accept => 0,
-        Outcome::Reject(_) => 1,
-        Outcome::Replace(_) => 2,
-        Outcome::Discard => 3,
-        Outcome::Hold(_) => 4,
+/// The index at which a verdict is counted.
+pub(crate) fn verdict_index(verdict: &CheckedVerdict) -> usize {
+    match verdict {
+        CheckedVerdict::Accept => 0,
+        CheckedVerdict::Reject(_) => 1,
+        CheckedVerdict::Replace(_) => 2,
+        CheckedVerdict::Discard => 3,
+        CheckedVerdict::Hold(_) => 4,
     }
 }
 
-/// Looked up once: finding a metric by its labels costs as much as a call.
-pub(crate) struct Meters {
+/// The metrics are looked up once, since finding one by its labels costs as much as a call.
+pub(crate) struct PluginMetrics {
     pub(crate) verdicts: [[Counter; 5]; 3],
     pub(crate) seconds: [Histogram; 3],
     pub(crate) failures: [Counter; 9],
@@ -29,12 +29,12 @@ pub(crate) struct Meters {
     pub(crate) breaker_open: Gauge,
 }
 
-impl Meters {
+impl PluginMetrics {
     pub(crate) fn new(plugin: &str) -> Self {
         let plugin = || plugin.to_owned();
-        let meters = Self {
+        let plugin_metrics = Self {
             verdicts: Hook::ALL.map(|hook| {
-                VERDICTS.map(|verdict| {
+                VERDICT_NAMES.map(|verdict| {
                     metrics::counter!("arcyou_plugin_verdicts_total", "plugin" => plugin(), "hook" => hook.name(), "verdict" => verdict)
                 })
             }),
@@ -47,7 +47,7 @@ impl Meters {
             skipped: metrics::counter!("arcyou_plugin_skipped_total", "plugin" => plugin()),
             breaker_open: metrics::gauge!("arcyou_plugin_breaker_open", "plugin" => plugin()),
         };
-        meters.breaker_open.set(0.0);
-        meters
+        plugin_metrics.breaker_open.set(0.0);
+        plugin_metrics
     }
 }

@@ -1,4 +1,4 @@
-//! What plugins log while they are tried.
+//! Collects the log lines of plugins.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,26 +9,26 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// The lines so far, in their order, each with its level.
+/// The lines so far, in order, each with its level.
 #[derive(Clone, Default)]
-pub(super) struct Lines(Arc<Mutex<Vec<String>>>);
+pub(super) struct PluginLog(Arc<Mutex<Vec<String>>>);
 
-impl Lines {
-    /// From now on collects what plugins log, on whatever thread. Nothing else is logged then: the tools say what
-    /// matters.
-    pub(super) fn collect() -> anyhow::Result<Self> {
+impl PluginLog {
+    /// Collects the log lines of plugins on all threads from now on. All other log lines are dropped, since the
+    /// commands report everything themselves.
+    pub(super) fn capture() -> anyhow::Result<Self> {
         let lines = Self::default();
         tracing_subscriber::registry().with(lines.clone()).try_init().context("the log is taken")?;
         Ok(lines)
     }
 
-    /// The lines since the last time.
+    /// Removes and returns the lines so far.
     pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl<S: Subscriber> Layer<S> for Lines {
+impl<S: Subscriber> Layer<S> for PluginLog {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         if event.metadata().target() == "plugin" {
             let mut line = Line(format!("{:5}", event.metadata().level()));

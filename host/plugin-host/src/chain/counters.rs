@@ -1,17 +1,17 @@
-//! What is counted about a plugin for its status; the metrics count the same for longer than a version lives.
+//! The counters of one version of a plugin, for its status. Metrics count the same across versions.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::runtime::fault::FaultKind;
 
-/// Since the plugin was loaded.
-pub(crate) struct Counts<const VERDICTS: usize> {
+/// Counts since the plugin was loaded.
+pub(crate) struct PluginCounters<const VERDICTS: usize> {
     verdicts: [AtomicU64; VERDICTS],
     failures: [AtomicU64; FaultKind::ALL.len()],
 }
 
-impl<const VERDICTS: usize> Counts<VERDICTS> {
+impl<const VERDICTS: usize> PluginCounters<VERDICTS> {
     pub(crate) fn new() -> Self {
         Self {
             verdicts: [const { AtomicU64::new(0) }; VERDICTS],
@@ -19,11 +19,11 @@ impl<const VERDICTS: usize> Counts<VERDICTS> {
         }
     }
 
-    pub(crate) fn verdict(&self, index: usize) {
+    pub(crate) fn count_verdict(&self, index: usize) {
         self.verdicts[index].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn failure(&self, kind: FaultKind) {
+    pub(crate) fn count_failure(&self, kind: FaultKind) {
         self.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
@@ -31,7 +31,7 @@ impl<const VERDICTS: usize> Counts<VERDICTS> {
         self.failures.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
-    /// What has happened at all, by the names of verdicts and of kinds of failure.
+    /// All counts above zero, by the names of verdicts and of kinds of fault.
     pub(crate) fn by_name(&self, verdicts: &[&'static str; VERDICTS]) -> [BTreeMap<&'static str, u64>; 2] {
         let counted = |(name, count): (&'static str, &AtomicU64)| {
             Some((name, count.load(Ordering::Relaxed))).filter(|(_, count)| *count > 0)
