@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::World;
+use crate::support::alone::alone;
 use crate::support::client::Client;
 use crate::support::hostile::{DEEDS, Deed, File, files};
 use crate::support::plugins::{built, directory};
@@ -63,6 +64,11 @@ fn each_deed_harms_one_message() {
 
 #[test]
 fn each_file_is_refused_and_the_plugins_that_run_go_on() {
+    // The compiler goes on with what takes it too long, and with a bomb until the memory is used up.
+    alone("hostile::each_file_is_refused_and_the_plugins_that_run_go_on", refuse_each_file);
+}
+
+fn refuse_each_file() {
     let dir = directory(&["misbehaving"], "");
     let path: &Path = dir.variable().1.as_ref();
     // What is compiled late stays out of the cache of others.

@@ -2,6 +2,7 @@
 //! its own, gateways and workers on free ports, and a WebSocket client that awaits what it expects.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod alone;
 pub mod client;
 pub mod gateway;
 pub mod guests;
