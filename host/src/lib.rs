@@ -12,36 +12,50 @@
 //!
 //! Frames are in `arcyou_protocol`, plugins in `arcyou_plugin_host`, what the worker shares in `arcyou_platform`.
 
-/// What plugins kept from being stored, noted for operators.
-pub mod audit;
-/// From a token to the user for whom it speaks.
-pub mod auth;
-/// A command becomes one that a participant may carry out …
-pub mod authorize;
-/// Group commit.
-pub mod batch;
-/// What was committed, on its way to sockets.
-pub mod fanout;
-/// The inbound line, top to bottom.
-pub mod ingress;
-/// … and one that every plugin let through.
-pub mod screen;
 /// From a process to sockets: listeners, handshake, background tasks, drain.
 pub mod server;
+
 /// One connection: requests in, replies and events out.
 pub mod session;
+
+/// From a token to the user for whom it speaks.
+pub mod auth;
+
+/// The inbound line, top to bottom.
+pub mod ingress;
+
+/// A command becomes one that a participant may carry out …
+pub mod authorize;
+
+/// … and one that every plugin let through.
+pub mod screen;
+
+/// Group commit.
+pub mod batch;
+
 /// All SQL of the gateway.
 pub mod store;
+
 /// The hint to workers after a commit.
 pub mod wake;
 
+/// What was committed, on its way to sockets.
+pub mod fanout;
+
+/// What plugins kept from being stored, noted for operators.
+pub mod audit;
+
 /// Routes for operators.
 pub mod admin;
-/// The environment, read.
-pub mod config;
-/// `arcyou-gateway dev`.
-pub mod dev;
+
 /// `arcyou-gateway held …`.
 pub mod held;
+
 /// `arcyou-gateway migrate`.
 pub mod migrate;
+
+/// `arcyou-gateway dev`.
+pub mod dev;
+
+/// The environment, read.
+pub mod config;

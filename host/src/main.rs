@@ -20,7 +20,10 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A chat gateway: JSON over WebSocket, sandboxed plugins, PostgreSQL with an outbox, Redis Pub/Sub.
 #[derive(Parser)]
-#[command(version, after_help = "Configuration comes from the environment; the README lists every variable.")]
+#[command(
+    version,
+    after_help = "Configuration comes from the environment; docs/configuration.md lists every variable."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

@@ -44,6 +44,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Which connections become sockets.
 #[derive(Debug, Clone)]
 pub struct AcceptLimits {
+    /// Sockets at once.
     pub max_connections: usize,
     /// Pages that browsers may connect from.
     pub origins: Origins,

@@ -1,4 +1,4 @@
-//! A client that does what the README tells clients to do, and writes a log: it reconnects, resumes after the last
+//! A client that does what the documentation tells clients to do, and writes a log: it reconnects, resumes after the last
 //! `seq` that it has, and sends again with the same idempotency key until an answer is final.
 
 mod hearing;

@@ -26,7 +26,7 @@ async fn pgbouncer_restarting_costs_nobody_a_message() {
             restarting.restart().unwrap();
         });
         for number in 0..10 {
-            // What the README tells a client to do: the same key again, until there is an answer that is final.
+            // What the documentation tells a client to do: the same key again, until there is an answer that is final.
             loop {
                 let reply = a.request(keyed(number)).await;
                 if reply["success"] == true {

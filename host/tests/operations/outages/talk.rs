@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::support::client::Client;
 use crate::support::{World, count};
 
-/// The longest that the README lets a client wait for an answer.
+/// The longest that the documentation lets a client wait for an answer.
 const LONGEST: Duration = Duration::from_secs(40);
 /// Conversations, each with one who gives keys and one who does not.
 const PAIRS: usize = 3;
@@ -83,7 +83,7 @@ async fn talk(
             let asked = Instant::now();
             let reply = client.request(request.clone()).await;
             assert!(asked.elapsed() < LONGEST, "{reply} after {:?}", asked.elapsed());
-            // What the README tells a client to do: the same key again, until there is an answer that is final.
+            // What the documentation tells a client to do: the same key again, until there is an answer that is final.
             if !keyed || reply["success"] == true {
                 break reply;
             }
