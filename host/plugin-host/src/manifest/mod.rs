@@ -173,7 +173,10 @@ pub(crate) fn parse(manifest: Option<&str>, mut files: Vec<String>) -> Result<Ma
     let mut names = HashSet::new();
     for entry in &entries {
         if !is_name(&entry.name) {
-            return Err(format!("{:?} is no name for a plugin: rename it, or give it a name here", entry.file));
+            return Err(format!(
+                "{:?} is not a valid name for a plugin: rename the file, or give the plugin a name here",
+                entry.file
+            ));
         }
         if !names.insert(&entry.name) {
             return Err(format!("there are two plugins named {:?}", entry.name));

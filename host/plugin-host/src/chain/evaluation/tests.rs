@@ -180,7 +180,8 @@ proptest! {
         }
         // Each plugin has one annotation per key.
         for (at, note) in decision.annotations.iter().enumerate() {
-            prop_assert!(!decision.annotations[at + 1..].iter().any(|later| later.plugin == note.plugin && later.key == note.key));
+            let is_same = |later: &Annotation| later.plugin == note.plugin && later.key == note.key;
+            prop_assert!(!decision.annotations[at + 1..].iter().any(is_same));
         }
     }
 
