@@ -495,9 +495,12 @@ mod tests {
             match parse(&frame.to_string(), &FrameLimits { body: BodyLimits { max_bytes: 100_000, max_depth: 8 } }) {
                 Ok(parsed) => {
                     prop_assert_eq!(parsed.echo.reference.as_deref(), Some(&*reference.to_string()));
-                    let Operation::User(UserOperation::Command(command)) = parsed.operation else { panic!("not a send") };
+                    let Operation::User(UserOperation::Command(command)) = parsed.operation else {
+                        panic!("not a send")
+                    };
                     let Command { idempotency_key, action: Action::Send { body }, .. } = command;
-                    prop_assert_eq!(serde_json::from_str::<serde_json::Value>(body.as_str()).unwrap(), serde_json::json!({"text": text}));
+                    let body: serde_json::Value = serde_json::from_str(body.as_str()).unwrap();
+                    prop_assert_eq!(body, serde_json::json!({"text": text}));
                     prop_assert_eq!(idempotency_key.as_deref(), Some(&*key));
                 }
                 Err(error) => prop_assert!(text.contains('\0') && error.code == ErrorCode::UnstorableText),

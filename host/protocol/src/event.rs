@@ -123,7 +123,8 @@ mod tests {
         let frame = backfill_frame(CONVERSATION, r#"{"id":1,"body":{"text":"é\"\n"}}"#);
         assert_eq!(
             parsed(&frame),
-            json!({"op": "event", "type": "message.created", "source": "backfill", "message": {"id": 1, "body": {"text": "é\"\n"}},
+            json!({"op": "event", "type": "message.created", "source": "backfill",
+                "message": {"id": 1, "body": {"text": "é\"\n"}},
                 "conversation_id": CONVERSATION, "conversationId": CONVERSATION})
         );
     }

@@ -244,12 +244,18 @@ mod tests {
         let stored = Reply::Send { status: SendStatus::Stored(ids), duplicate: false };
         assert_eq!(
             stored.encode(&echo()).as_str(),
-            r#"{"op":"send","success":true,"status":"stored","message_id":1,"seq":2,"created_at":"2026-01-02T03:04:05.678Z","temp_id":"t-1","ref":7}"#
+            concat!(
+                r#"{"op":"send","success":true,"status":"stored","message_id":1,"seq":2,"#,
+                r#""created_at":"2026-01-02T03:04:05.678Z","temp_id":"t-1","ref":7}"#
+            )
         );
         let held = Reply::Send { status: SendStatus::Held, duplicate: true };
         assert_eq!(
             held.encode(&Echo::default()).as_str(),
-            r#"{"op":"send","success":true,"status":"held","message_id":null,"seq":null,"created_at":null,"duplicate":true}"#
+            concat!(
+                r#"{"op":"send","success":true,"status":"held","message_id":null,"seq":null,"created_at":null,"#,
+                r#""duplicate":true}"#
+            )
         );
         let user = Uuid::nil();
         assert_eq!(
@@ -268,7 +274,10 @@ mod tests {
         failure.retry_after_ms = Some(5);
         assert_eq!(
             failure.encode("send", &echo()).as_str(),
-            r#"{"op":"send","success":false,"code":"rejected","error":"no","plugin":"word-filter","reject_code":"words","retry_after_ms":5,"temp_id":"t-1","ref":7}"#
+            concat!(
+                r#"{"op":"send","success":false,"code":"rejected","error":"no","plugin":"word-filter","#,
+                r#""reject_code":"words","retry_after_ms":5,"temp_id":"t-1","ref":7}"#
+            )
         );
     }
 }

@@ -193,9 +193,11 @@ mod tests {
 
     #[test]
     fn every_string_is_looked_into_or_only_some() {
-        let body = json!({"text": "010-1234-5678 a@b.example", "deep": [{"note": "02-123-4567"}], "n": 1_012_345_678, "z": 1.5});
+        let deep = json!([{"note": "02-123-4567"}]);
+        let body = json!({"text": "010-1234-5678 a@b.example", "deep": deep, "n": 1_012_345_678, "z": 1.5});
         let verdict = filter(json!({}), body.clone());
-        let masked = json!({"text": "***-****-**** *@*.*******", "deep": [{"note": "**-***-****"}], "n": 1_012_345_678, "z": 1.5});
+        let deep = json!([{"note": "**-***-****"}]);
+        let masked = json!({"text": "***-****-**** *@*.*******", "deep": deep, "n": 1_012_345_678, "z": 1.5});
         assert_eq!(verdict.replacement(), Some(masked));
         let notes: Vec<_> = verdict.annotations().iter().map(|note| (note.key.as_str(), note.value.as_str())).collect();
         assert_eq!(notes, [("masked_mails", "1"), ("masked_phones", "2")]);

@@ -94,6 +94,7 @@ fn is_folded(c: char) -> bool {
 
 /// Letters and digits of scripts that separate words with spaces; not those of Korean, Japanese and Chinese.
 fn is_spaced(c: char) -> bool {
-    !matches!(c, '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{a4cf}' | '\u{a960}'..='\u{a97f}' | '\u{ac00}'..='\u{d7ff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..)
-        && (c.is_alphanumeric() || is_combining_mark(c))
+    let is_hangul = matches!(c, '\u{1100}'..='\u{11ff}' | '\u{a960}'..='\u{a97f}' | '\u{ac00}'..='\u{d7ff}');
+    let is_cjk = matches!(c, '\u{2e80}'..='\u{a4cf}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..);
+    !is_hangul && !is_cjk && (c.is_alphanumeric() || is_combining_mark(c))
 }

@@ -193,8 +193,8 @@ proptest! {
             prop_assert!(rejection.reason.len() <= 1024 && !rejection.reason.contains(char::is_control));
             prop_assert!(rejection.code.is_ascii() && rejection.code.len() <= 64);
         }
-        let note = AnnotationResult { key, value: reason };
-        let _ = check_judgement(Hook::Validate, Judgement { verdict: Verdict::Accept, annotations: vec![note] }, &LIMITS);
+        let annotations = vec![AnnotationResult { key, value: reason }];
+        let _ = check_judgement(Hook::Validate, Judgement { verdict: Verdict::Accept, annotations }, &LIMITS);
     }
 }
 
