@@ -1,4 +1,4 @@
-//! A message's body: parsed once, made canonical, bounded.
+//! A message's body: parsed once, made canonical, within limits.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -6,28 +6,28 @@ use std::fmt::{self, Write as _};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// What a body may be at most.
+/// Limits for a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyLimits {
     /// Bytes of the canonical text.
     pub max_bytes: usize,
-    /// Objects and arrays inside one another, the outermost object included.
+    /// Nesting levels of objects and arrays, including the outermost object.
     pub max_depth: usize,
 }
 
 impl Default for BodyLimits {
     fn default() -> Self {
-        // Deep enough for any document that people write, shallow enough for every reader's stack.
+        // Deep enough for documents that people write, and shallow enough for every reader's stack.
         Self { max_bytes: 32 * 1024, max_depth: 32 }
     }
 }
 
-/// The canonical text of a JSON object: no white space, no key twice, every number finite as a double, nothing that
-/// PostgreSQL's `jsonb` cannot hold. Plugins, the database and readers all see this same value.
+/// The canonical text of a JSON object: no white space, no duplicate keys, every number finite as a double, nothing
+/// that PostgreSQL's `jsonb` cannot hold. Plugins, the database and readers all see this same value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body(Box<str>);
 
-/// Why a text is no body. Each says what to change.
+/// Why a text is not a body. Each error says what to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
     /// Not JSON at all.
@@ -36,13 +36,13 @@ pub enum BodyError {
     /// JSON, but not an object.
     #[error("the body must be a JSON object")]
     NotAnObject,
-    /// Over [`BodyLimits::max_bytes`].
+    /// Larger than [`BodyLimits::max_bytes`].
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
-    /// Over [`BodyLimits::max_depth`].
+    /// Deeper than [`BodyLimits::max_depth`].
     #[error("the body is nested deeper than {0} levels")]
     TooDeep(usize),
-    /// The same key twice in one object: readers would disagree which one counts.
+    /// The same key twice in one object: readers would disagree about which one counts.
     #[error("the body has the key {0:?} twice in one object")]
     DuplicateKey(String),
     /// A number that a double cannot hold.
@@ -54,13 +54,14 @@ pub enum BodyError {
 }
 
 impl Body {
-    /// Reads and canonicalises `text`. Keys keep their order.
+    /// Parses `text` and makes it canonical. Keys keep their order.
     pub fn parse(text: &str, limits: &BodyLimits) -> Result<Self, BodyError> {
         if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
             return Err(BodyError::NotAnObject);
         }
         let writer = Writer { limits, fault: Cell::new(None) };
-        // Escapes such as \u0041 shrink, so the text may be longer than its canonical form, but not without bound.
+        // Escapes such as \u0041 become shorter, so the text may be longer than its canonical form. The buffer must
+        // still have a limit.
         let mut out = String::with_capacity(text.len().min(limits.max_bytes));
         let mut source = serde_json::Deserializer::from_str(text);
         let parsed =
@@ -79,7 +80,7 @@ impl Body {
     }
 }
 
-/// serde_json keeps the kind of a syntax error to itself; its text is all there is. Tests hold both phrases.
+/// serde_json does not expose the kind of a syntax error, only its text. Tests check both phrases.
 fn classify(error: &serde_json::Error) -> BodyError {
     let text = error.to_string();
     if text.starts_with("number out of range") {
@@ -91,7 +92,7 @@ fn classify(error: &serde_json::Error) -> BodyError {
     }
 }
 
-/// What one parse shares: the limits, and the fault that ended it.
+/// The state of one parse: the limits, and the error that ended it.
 struct Writer<'l> {
     limits: &'l BodyLimits,
     fault: Cell<Option<BodyError>>,
@@ -256,9 +257,15 @@ mod tests {
         assert_eq!(parse(&deep), Err(BodyError::TooDeep(4)));
     }
 
+    /// A pattern for small objects, some of them malformed.
+    const OBJECTS: &str = concat!(
+        r#"\{("[a-c]{1,2}":(-?[0-9]{1,30}(\.[0-9]{1,5})?|"#,
+        r#""[^"\\\x00-\x1f]{0,5}"|\[null,true\]|\{\}),?){0,4}\}"#
+    );
+
     proptest! {
         #[test]
-        fn parsing_again_changes_nothing(text in r#"\{("[a-c]{1,2}":(-?[0-9]{1,30}(\.[0-9]{1,5})?|"[^"\\\x00-\x1f]{0,5}"|\[null,true\]|\{\}),?){0,4}\}"#) {
+        fn parsing_again_changes_nothing(text in OBJECTS) {
             if let Ok(once) = parse(&text) {
                 prop_assert_eq!(parse(&once).unwrap(), once);
             }

@@ -1,4 +1,4 @@
-//! What a client says: bytes in, [`ClientFrame`] or a refusal out.
+//! Requests of clients: text in, [`ClientFrame`] or [`FrameError`] out.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,30 +11,29 @@ use crate::body::{Body, BodyError, BodyLimits};
 use crate::code::ErrorCode;
 use crate::text::Text;
 
-/// `ref` and `temp_id` may be this long at most, in bytes of JSON.
+/// Limit for `ref` and `temp_id`, in bytes of JSON.
 const MAX_ECHO_BYTES: usize = 256;
 const MAX_KEY_BYTES: usize = 128;
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 const DEFAULT_HISTORY: u32 = 50;
 const MAX_HISTORY: u32 = 200;
 
-/// Limits that a frame is held to.
+/// Limits for a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameLimits {
-    /// Bounds of a `send`'s body.
+    /// Limits for the body of a `send`.
     pub body: BodyLimits,
 }
 
-/// A frame that can be acted upon.
+/// A valid request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientFrame {
     /// What the reply repeats.
     pub echo: Echo,
-    /// What is asked for.
     pub operation: Operation,
 }
 
-/// What a reply repeats, so that a client can tell which request it answers. Raw JSON: a string or a number each.
+/// The values that a reply repeats, so that a client can match it to its request. Raw JSON: a string or a number each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Echo {
     /// The request's `ref`.
@@ -44,20 +43,20 @@ pub struct Echo {
 }
 
 wire_enum! {
-    /// The requests' names, as their field `op` spells them.
+    /// The names of the requests, as in their field `op`.
     Op: &'static str {
-        /// Says who the socket speaks for.
+        /// Authenticates the socket.
         Auth = "auth",
-        /// Asks for an answer, and nothing else.
+        /// Does nothing; always answered.
         Ping = "ping",
-        /// Asks for a conversation's events.
+        /// Subscribes to a conversation's events.
         Join = "join",
-        /// Asks for no more of them.
+        /// Unsubscribes from a conversation's events.
         Leave = "leave",
         /// Stores a message.
         /// Stores a message.
         Send = "send",
-        /// Moves the reader's mark.
+        /// Marks messages as read.
         Ack = "ack",
         /// Reads stored messages.
         /// Reads stored messages.
@@ -65,35 +64,35 @@ wire_enum! {
     }
 }
 
-/// A request that can be acted upon.
+/// A valid request, without the values to repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// Who this socket speaks for.
+    /// Authenticates the socket.
     Auth {
         /// A JWT, or in development a user's UUID.
         token: String,
     },
-    /// A no-op that is always answered: for clients that cannot ping otherwise, as in browsers.
+    /// A no-op that is always answered, for clients that cannot send WebSocket pings, such as browsers.
     Ping,
-    /// What a user asks for: the connection must speak for one.
+    /// A request that needs an authenticated socket.
     User(UserOperation),
 }
 
-/// What a user may ask for.
+/// The requests of an authenticated user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserOperation {
-    /// Hear a conversation's events from now on, or from where an earlier socket stopped.
+    /// Subscribe to a conversation's events, from now on or from where an earlier socket stopped.
     Join {
         conversation: Uuid,
-        /// Messages that the client has already.
+        /// The last message that the client has.
         resume: Option<ResumeFrom>,
     },
-    /// Hear a conversation's events no longer.
+    /// Unsubscribe from a conversation's events.
     Leave {
         conversation: Uuid,
     },
     Command(Command),
-    /// Move the reader's mark.
+    /// Mark messages as read.
     Ack {
         conversation: Uuid,
         /// The newest message that was read.
@@ -102,25 +101,24 @@ pub enum UserOperation {
     History {
         conversation: Uuid,
         from: HistoryFrom,
-        /// How many messages at most.
+        /// The maximum number of messages.
         limit: u32,
     },
 }
 
-/// A change of a conversation that somebody asks for, whoever carries the request.
+/// A change of a conversation, independent of how the request arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
     pub conversation: Uuid,
-    /// Makes a repeat recognisable: the same sender, conversation and key is carried out once.
+    /// Identifies a retry: for the same sender, conversation and key, the change is made once.
     pub idempotency_key: Option<Box<str>>,
-    /// What is to be changed.
     pub action: Action,
 }
 
 /// The kinds of change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Store a message and tell the conversation.
+    /// Store a message and publish it to the conversation.
     Send { body: Body },
 }
 
@@ -159,16 +157,16 @@ impl Action {
 /// The last message that a resuming client has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResumeFrom {
-    /// By place in the conversation.
+    /// By its position in the conversation.
     Seq(i64),
-    /// By message id; 0 is before the first.
+    /// By its id; 0 is before the first message.
     Id(i64),
 }
 
-/// Which end a page of history starts at.
+/// Where a page of history starts, and its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HistoryFrom {
-    /// The newest, newest first.
+    /// At the newest message, newest first.
     Newest,
     /// Below this `seq`, newest first.
     Before(i64),
@@ -176,10 +174,10 @@ pub enum HistoryFrom {
     After(i64),
 }
 
-/// A frame that cannot be acted upon.
+/// An invalid request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameError {
-    /// The request's `op` if it is one that exists; `error` otherwise.
+    /// The request's `op` if it is known, otherwise `error`.
     pub op: &'static str,
     /// What the reply repeats.
     pub echo: Echo,
@@ -188,7 +186,7 @@ pub struct FrameError {
     pub text: String,
 }
 
-/// Reads one text frame.
+/// Parses one text frame.
 pub fn parse(text: &str, limits: &FrameLimits) -> Result<ClientFrame, FrameError> {
     let frame_error = |code, text: &str| FrameError { op: "error", echo: Echo::default(), code, text: text.to_owned() };
     let fields: Fields<'_> = match serde_json::from_str(text) {
@@ -215,7 +213,7 @@ fn fail<T>(code: ErrorCode, text: impl Into<String>) -> Result<T, FieldError> {
     Err(FieldError { code, text: text.into() })
 }
 
-/// The fields of a frame, unread. A repeated field counts as the last one says; unknown ones are ignored.
+/// The fields of a frame, not parsed yet. Of a repeated field, the last value counts. Unknown fields are ignored.
 struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Fields<'de> {
@@ -242,7 +240,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 
 impl<'a> Fields<'a> {
     fn operation(&self, echo: &mut Echo, op: &mut &'static str, limits: &FrameLimits) -> Result<Operation, FieldError> {
-        // Both echoes first: a refusal must be told apart just as a success.
+        // Both echoes come first, since failures repeat them too.
         let reference = self.echo("ref").map(|raw| echo.reference = raw);
         let temp_id = self.echo("temp_id").map(|raw| echo.temp_id = raw);
         let name: String = self.required("op")?;
@@ -330,7 +328,7 @@ impl<'a> Fields<'a> {
         let Some(raw) = self.raw(name) else { return Ok(None) };
         let text = raw.get();
         let fits = match text.as_bytes().first() {
-            // A string is read once, so that what is repeated is valid.
+            // A string is decoded once to make sure that it is valid.
             Some(b'"') => serde_json::from_str::<String>(text).is_ok(),
             Some(b'-' | b'0'..=b'9') => true,
             _ => false,
@@ -354,7 +352,7 @@ impl<'a> Fields<'a> {
         match serde_json::from_str(raw.get()) {
             Ok(value) => Ok(Some(value)),
             Err(error) => {
-                // The position inside the field would only mislead.
+                // The position within the field would only mislead.
                 let text = error.to_string();
                 let text = text.split(" at line ").next().unwrap_or_default();
                 fail(ErrorCode::InvalidField, format!("{name}: {text}"))
@@ -497,9 +495,12 @@ mod tests {
             match parse(&frame.to_string(), &FrameLimits { body: BodyLimits { max_bytes: 100_000, max_depth: 8 } }) {
                 Ok(parsed) => {
                     prop_assert_eq!(parsed.echo.reference.as_deref(), Some(&*reference.to_string()));
-                    let Operation::User(UserOperation::Command(command)) = parsed.operation else { panic!("not a send") };
+                    let Operation::User(UserOperation::Command(command)) = parsed.operation else {
+                        panic!("not a send")
+                    };
                     let Command { idempotency_key, action: Action::Send { body }, .. } = command;
-                    prop_assert_eq!(serde_json::from_str::<serde_json::Value>(body.as_str()).unwrap(), serde_json::json!({"text": text}));
+                    let body: serde_json::Value = serde_json::from_str(body.as_str()).unwrap();
+                    prop_assert_eq!(body, serde_json::json!({"text": text}));
                     prop_assert_eq!(idempotency_key.as_deref(), Some(&*key));
                 }
                 Err(error) => prop_assert!(text.contains('\0') && error.code == ErrorCode::UnstorableText),

@@ -1,4 +1,4 @@
-//! The frames that nobody asked for, each written once, whatever the number of sockets.
+//! Frames that clients get without a request. Each is written once, for any number of sockets.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use crate::text::Text;
 
-/// The frame that shows a message as it happens; `message` is its object's JSON text.
+/// The frame for a new message; `message` is the JSON text of its object.
 pub fn live_frame(conversation: Uuid, message: &str) -> String {
     message_frame("live", conversation, message)
 }
 
-/// The frame that shows a message that was read from the store for a client that resumes.
+/// The frame for a stored message that a resuming client missed.
 pub fn backfill_frame(conversation: Uuid, message: &str) -> String {
     message_frame("backfill", conversation, message)
 }
@@ -40,8 +40,8 @@ fn message_frame(source: &str, conversation: Uuid, message: &str) -> String {
     frame
 }
 
-/// The frame of any other event: the fields of an object payload stand beside those of the frame, which win; a payload
-/// that is no object stands under `payload`.
+/// The frame for any other event. The fields of a payload that is an object are added to those of the frame; on a
+/// conflict, the frame's fields win. Any other payload is added as `payload`.
 pub fn event_frame(id: i64, kind: &str, conversation: Uuid, payload: &str) -> String {
     let mut buffer = Uuid::encode_buffer();
     let conversation: &str = conversation.hyphenated().encode_lower(&mut buffer);
@@ -74,11 +74,11 @@ pub fn event_frame(id: i64, kind: &str, conversation: Uuid, payload: &str) -> St
 const RESERVED: [&str; 6] = ["op", "type", "source", "event_id", "conversation_id", "conversationId"];
 
 fn push_string(frame: &mut String, text: &str) {
-    // Writing a string into memory cannot fail.
+    // Serialising a string into memory cannot fail.
     frame.push_str(&serde_json::to_string(text).unwrap_or_default());
 }
 
-/// An object's fields in their order, undecoded.
+/// An object's fields in order, not parsed yet.
 struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
@@ -123,7 +123,8 @@ mod tests {
         let frame = backfill_frame(CONVERSATION, r#"{"id":1,"body":{"text":"é\"\n"}}"#);
         assert_eq!(
             parsed(&frame),
-            json!({"op": "event", "type": "message.created", "source": "backfill", "message": {"id": 1, "body": {"text": "é\"\n"}},
+            json!({"op": "event", "type": "message.created", "source": "backfill",
+                "message": {"id": 1, "body": {"text": "é\"\n"}},
                 "conversation_id": CONVERSATION, "conversationId": CONVERSATION})
         );
     }

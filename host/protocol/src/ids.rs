@@ -1,9 +1,9 @@
-//! What a stored message is known by.
+//! The ids of stored messages.
 
-/// A message's place in its conversation: 1, 2, 3 … without holes, in the order of commits. 0 is before the first.
+/// A message's position in its conversation: 1, 2, 3 … without gaps, in the order of commits. 0 is before the first.
 pub type Seq = i64;
 
-/// What a stored message is known by.
+/// The ids of a stored message.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct StoredIds {
     /// `messages.id`.
@@ -11,6 +11,6 @@ pub struct StoredIds {
     pub id: i64,
     /// `messages.seq`.
     pub seq: Seq,
-    /// When, in UTC, as RFC 3339 text.
+    /// The time in UTC, as RFC 3339 text.
     pub created_at: String,
 }

@@ -1,8 +1,8 @@
-//! The wire: what clients may say, what they are told in reply, and the events that they hear. Pure: no socket, no
-//! database, no clock.
+//! The wire protocol: clients' requests, the gateway's replies, and events. Pure: no socket, no database, no clock.
 //!
-//! A request is read by [`parse`]; its [`body`] is made canonical. A [`Reply`] or a [`Failure`] (with its
-//! [`ErrorCode`]) answers it. [`event`] writes the frames that nobody asked for, and a [`CloseCode`] is the last word.
+//! [`parse`] reads a request into an [`Operation`]; a message's [`body`] is made canonical. A [`Reply`], or a
+//! [`Failure`] with its [`ErrorCode`], answers the request. [`event`] writes the frames that clients get without a
+//! request. A [`CloseCode`] says why a socket is closed.
 
 #[macro_use]
 mod wire_enum;

@@ -1,4 +1,4 @@
-//! What a client is told in reply. Events have a file of their own.
+//! Replies and failures. Events are in `event`.
 
 use std::sync::Arc;
 
@@ -11,34 +11,33 @@ use crate::client::{Echo, Op};
 use crate::code::ErrorCode;
 use crate::ids::{Seq, StoredIds};
 
-/// The answer to a request that was carried out.
+/// The reply to a request that succeeded.
 #[derive(Debug)]
 pub enum Reply {
-    /// The socket speaks for this user.
+    /// The socket is authenticated.
     Auth {
         user: Uuid,
     },
-    /// The gateway is there.
+    /// The gateway is alive.
     Ping,
-    /// The socket hears the conversation.
+    /// The socket is subscribed to the conversation.
     Join {
         conversation: Uuid,
-        /// The newest message's `seq`.
+        /// The `seq` of the newest message.
         last_seq: Seq,
         last_read_id: i64,
         role: String,
-        /// Whether every message after the client's last one follows; none if the client did not ask.
+        /// Whether every message after the client's last one follows. None if the client did not ask to resume.
         resumed: Option<bool>,
     },
-    /// The socket does not hear the conversation any more.
+    /// The socket is unsubscribed from the conversation.
     Leave {
         conversation: Uuid,
     },
     /// The message was accepted.
     Send {
-        /// What became of it.
         status: SendStatus,
-        /// Whether an earlier send with the same key did it.
+        /// Whether an earlier send with the same key was accepted already.
         duplicate: bool,
     },
     Ack {
@@ -48,50 +47,50 @@ pub enum Reply {
     /// A page of messages.
     History {
         conversation: Uuid,
-        /// JSON texts, in the order asked for.
+        /// The messages' JSON texts, in the requested order.
         messages: Vec<String>,
-        /// Whether there are more in that direction.
+        /// Whether there are more messages in that direction.
         has_more: bool,
     },
 }
 
-/// What became of an accepted message.
+/// What happened to an accepted message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendStatus {
-    /// Stored, and on its way to the conversation.
+    /// Stored, and about to be published.
     Stored(StoredIds),
     Held,
     Discarded,
 }
 
-/// The answer to a request that was not carried out.
+/// The reply to a request that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub code: ErrorCode,
-    /// A sentence for people. Says what to do; never SQL, paths or internals.
+    /// A sentence for people that says what to do. It never contains SQL, paths or internals.
     pub text: String,
-    /// When trying again makes sense, in milliseconds.
+    /// When a retry makes sense, in milliseconds.
     pub retry_after_ms: Option<u64>,
-    /// The plugin that refused or failed.
+    /// The plugin that rejected the request or failed.
     pub plugin: Option<Arc<str>>,
-    /// The plugin's own token.
+    /// The plugin's own code.
     pub reject_code: Option<String>,
-    /// The conversation, where no request names it.
+    /// The conversation, if the failure does not answer a request that names it.
     pub conversation: Option<Uuid>,
 }
 
 impl Failure {
-    /// A failure with nothing beside its code and text.
+    /// A failure with only a code and a text.
     pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
         Self { code, text: text.into(), retry_after_ms: None, plugin: None, reject_code: None, conversation: None }
     }
 
-    /// A fault of the gateway's own; the log has the cause.
+    /// An internal failure of the gateway. The log has the cause.
     pub fn internal() -> Self {
         Self::new(ErrorCode::Internal, "the gateway failed; its operator finds the cause in its log")
     }
 
-    /// The frame that tells it; `op` is the request's, or `error`.
+    /// The frame of this failure; `op` is the request's, or `error`.
     pub fn encode(&self, op: &str, echo: &Echo) -> String {
         Framed { op, success: false, fields: self, echo }.encode()
     }
@@ -117,7 +116,7 @@ impl Fields for Failure {
 }
 
 impl Reply {
-    /// The frame that tells it.
+    /// The frame of this reply.
     pub fn encode(&self, echo: &Echo) -> String {
         Framed { op: self.op().value(), success: true, fields: self, echo }.encode()
     }
@@ -173,18 +172,18 @@ impl Fields for Reply {
     }
 }
 
-/// Both spellings, as the events have them.
+/// Both spellings of the field, as in events.
 fn write_conversation_id<M: SerializeMap>(map: &mut M, conversation: &Uuid) -> Result<(), M::Error> {
     map.serialize_entry("conversation_id", conversation)?;
     map.serialize_entry("conversationId", conversation)
 }
 
-/// What a frame has beside `op`, `success` and what it repeats.
+/// The fields of a frame beside `op`, `success` and the repeated values.
 trait Fields {
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error>;
 }
 
-/// A whole frame.
+/// A complete frame.
 struct Framed<'a, F> {
     op: &'a str,
     success: bool,
@@ -209,7 +208,7 @@ impl<F: Fields> Serialize for Framed<'_, F> {
 
 impl<F: Fields> Framed<'_, F> {
     fn encode(&self) -> String {
-        // Maps with text keys and finite numbers always serialise; an empty frame would be a bug that a test shows.
+        // Maps with text keys and finite numbers always serialise. A test would show the empty frame of a bug.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
@@ -245,12 +244,18 @@ mod tests {
         let stored = Reply::Send { status: SendStatus::Stored(ids), duplicate: false };
         assert_eq!(
             stored.encode(&echo()).as_str(),
-            r#"{"op":"send","success":true,"status":"stored","message_id":1,"seq":2,"created_at":"2026-01-02T03:04:05.678Z","temp_id":"t-1","ref":7}"#
+            concat!(
+                r#"{"op":"send","success":true,"status":"stored","message_id":1,"seq":2,"#,
+                r#""created_at":"2026-01-02T03:04:05.678Z","temp_id":"t-1","ref":7}"#
+            )
         );
         let held = Reply::Send { status: SendStatus::Held, duplicate: true };
         assert_eq!(
             held.encode(&Echo::default()).as_str(),
-            r#"{"op":"send","success":true,"status":"held","message_id":null,"seq":null,"created_at":null,"duplicate":true}"#
+            concat!(
+                r#"{"op":"send","success":true,"status":"held","message_id":null,"seq":null,"created_at":null,"#,
+                r#""duplicate":true}"#
+            )
         );
         let user = Uuid::nil();
         assert_eq!(
@@ -269,7 +274,10 @@ mod tests {
         failure.retry_after_ms = Some(5);
         assert_eq!(
             failure.encode("send", &echo()).as_str(),
-            r#"{"op":"send","success":false,"code":"rejected","error":"no","plugin":"word-filter","reject_code":"words","retry_after_ms":5,"temp_id":"t-1","ref":7}"#
+            concat!(
+                r#"{"op":"send","success":false,"code":"rejected","error":"no","plugin":"word-filter","#,
+                r#""reject_code":"words","retry_after_ms":5,"temp_id":"t-1","ref":7}"#
+            )
         );
     }
 }

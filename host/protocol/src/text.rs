@@ -4,6 +4,6 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-/// A string that is borrowed from its source where it has no escapes.
+/// A string that is borrowed from the source if it has no escapes.
 #[derive(Deserialize)]
 pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);

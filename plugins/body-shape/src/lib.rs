@@ -1,18 +1,18 @@
-//! Lets through only bodies of the expected shape: a `text` of a certain length, and no fields that nobody knows.
+//! Accepts only bodies of the expected shape: a `text` of a certain length, and no unknown fields.
 
 use arcyou_plugin_sdk::{Message, Plugin, Validate, Verdict};
 use serde_json::{Map, Value};
 
-/// What stands under `[plugin.config]`.
+/// The table `[plugin.config]`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Config {
-    /// Shortest and longest text, in Unicode scalar values: `한` counts one, like `a`.
+    /// The minimum and the maximum length of the text, in Unicode scalar values: `한` counts as one, like `a`.
     min_chars: usize,
     max_chars: usize,
-    /// Fields that may stand beside `text`.
+    /// Fields that are allowed beside `text`.
     fields: Vec<String>,
-    /// Whether any other field may stand there too.
+    /// Whether any other field is allowed too.
     allow_unknown: bool,
 }
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_in_the_configuration_are_named() {
+    fn mistakes_in_the_configuration_are_reported() {
         let error = |config| try_plugin::<BodyShape>(config).err().unwrap_or_default();
         assert!(error(json!({"max_char": 3})).contains("max_char"));
         assert!(error(json!({"min_chars": 3, "max_chars": 2})).contains("above"));

@@ -1,7 +1,7 @@
-//! Refuses a user who writes or joins too much or says the same thing again and again, whichever gateways the messages
-//! go through.
+//! Rejects messages and joins of a user who writes or joins too often, or repeats the same text. It counts across all
+//! gateways.
 //!
-//! Needs `grants = ["kv"]`. Counts stand in windows: a user may write `messages` times in each `seconds`, in all
+//! Needs `grants = ["kv"]`. Counts are kept in windows. A user may write `messages` times in each `seconds`, in all
 //! conversations together, and the same text `repeats` times in each `repeat_seconds` in one conversation.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -9,23 +9,23 @@ use std::time::Duration;
 
 use arcyou_plugin_sdk::{Admission, Filter, Join, Message, OnJoin, Plugin, Verdict, kv, warn};
 
-/// What stands under `[plugin.config]`.
+/// The table `[plugin.config]`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Messages of one user in each window.
+    /// Messages of one user in each window of `seconds`.
     messages: u32,
-    /// The window.
+    /// The window for messages and joins.
     seconds: u32,
-    /// The same text by one user in one conversation, in each window of its own.
+    /// Repetitions of the same text by one user in one conversation, in each window of `repeat_seconds`.
     repeats: u32,
-    /// That window.
+    /// The window for repetitions.
     repeat_seconds: u32,
     /// Joins of one user in each window of `seconds`.
     joins: u32,
-    /// Roles that may do as they like.
+    /// Roles that are not limited.
     exempt_roles: Vec<String>,
-    /// Whether messages stand while nothing can be counted; otherwise they are refused then.
+    /// Whether messages are accepted while nothing can be counted; otherwise they are rejected.
     accept_uncounted: bool,
 }
 
@@ -58,8 +58,8 @@ impl Plugin for FloodGuard {
     }
 }
 
-/// A filter, though it changes nothing: a validator would be asked, and count, twice about what another filter
-/// rewrites.
+/// This is a filter although it changes nothing. A validator would be called, and count, twice for a message that
+/// another filter changes.
 impl Filter for FloodGuard {
     fn filter(&self, message: &Message) -> Verdict {
         if self.0.exempt_roles.iter().any(|role| role == message.sender_role()) {
@@ -119,7 +119,7 @@ impl FloodGuard {
     }
 }
 
-/// The same for texts that differ in case, spaces and punctuation alone, but not for those without letters.
+/// A hash that ignores case, spaces and punctuation, except in texts without letters or digits.
 fn fingerprint(text: &str) -> u64 {
     let letters: String = text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
     let mut hasher = DefaultHasher::new();
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// The code of the refusal, if there is one.
+    /// The code of the rejection, if there is one.
     fn say(plugin: &FloodGuard, text: &str) -> Option<String> {
         plugin.filter(&message(json!({"text": text}))).code().map(str::to_owned)
     }

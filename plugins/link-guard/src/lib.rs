@@ -1,38 +1,38 @@
-//! Lets through only links that lead to welcome domains, and none that is not what it seems.
+//! Accepts only links to allowed domains, and no disguised ones.
 //!
-//! Judged is the host that a client would ask for a preview, whatever the text makes of it: upper case,
-//! percent-encoding, other alphabets, `user@` before it, a port or a dot behind it.
+//! It checks the host that a client would contact for a preview, however the text spells it: in upper case,
+//! percent-encoded, in other alphabets, with `user@` before it, or with a port or a dot behind it.
 
 use arcyou_plugin_sdk::links::{self, Link};
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict};
 use url::Host;
 
-/// What stands under `[plugin.config]`.
+/// The table `[plugin.config]`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Config {
-    /// Domains, each with all below it. If there are any, only links to these pass.
+    /// Allowed domains, with their subdomains. If the list is empty, every domain is allowed.
     allow: Vec<String>,
-    /// Domains, each with all below it, to which no link leads, whatever `allow` says.
+    /// Denied domains, with their subdomains. This list takes precedence over `allow`.
     deny: Vec<String>,
-    /// What links may begin with. `javascript:`, `data:` and the like are links too.
+    /// Allowed schemes. `javascript:`, `data:` and the like count as links too.
     schemes: Vec<String>,
-    /// Whether links may lead to IP addresses and to names of a local network: `localhost`, `intranet`, `nas.local`.
+    /// Whether links to IP addresses and to names of a local network are allowed: `localhost`, `intranet`, `nas.local`.
     private_hosts: bool,
-    /// Whether `example.com` is a link without `https://` before it, as most clients have it.
+    /// Whether `example.com` without `https://` is a link, as it is for most clients.
     bare_domains: bool,
-    /// What becomes of a message with a link that does not pass.
+    /// What happens to a message with a link that is not allowed.
     action: Action,
-    /// Top-level fields to look into; all if there are none.
+    /// Top-level fields to search; if empty, all fields.
     fields: Vec<String>,
 }
 
 #[derive(serde::Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Action {
-    /// It is refused.
+    /// The message is rejected.
     Reject,
-    /// It goes on without the link.
+    /// The link is removed from the message.
     Strip,
 }
 
@@ -44,7 +44,7 @@ impl Default for Config {
     }
 }
 
-/// Domains as the network knows them: in lower case, other alphabets as `xn--`.
+/// Domains as in DNS: in lower case, other alphabets as `xn--`.
 struct Domains(Vec<String>);
 
 impl Domains {
@@ -56,7 +56,7 @@ impl Domains {
         listed.iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// `a.example.com` is below `example.com`, `badexample.com` is not.
+    /// `a.example.com` is a subdomain of `example.com`; `badexample.com` is not.
     fn hold(&self, host: &str) -> bool {
         self.0.iter().any(|domain| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
     }
@@ -85,7 +85,7 @@ impl Plugin for LinkGuard {
 }
 
 impl LinkGuard {
-    /// Why a link does not pass: a token and a sentence.
+    /// Why a link is not allowed: a code and a sentence.
     fn refusal(&self, link: &Link) -> Option<(&'static str, String)> {
         let Link { scheme, hosts, bare, .. } = link;
         if *bare && !self.config.bare_domains {
@@ -103,7 +103,7 @@ impl LinkGuard {
         if link.disguised {
             return Some(("link_disguised", format!("a link to {host} pretends to lead elsewhere")));
         }
-        // A name that is listed is welcome, local or not.
+        // A listed name is allowed even if it is local.
         if self.allow.hold(host) || link.doubtful {
             return None;
         }
@@ -113,7 +113,7 @@ impl LinkGuard {
         (!self.config.allow.is_empty()).then(|| ("link_not_allowed", format!("links to {host} are not allowed here")))
     }
 
-    /// The text without the links that do not pass; why goes to `refused`.
+    /// The text without the links that are not allowed. Their reasons are added to `refused`.
     fn strip(&self, text: &str, refused: &mut Vec<(&'static str, String)>) -> Option<String> {
         let (mut stripped, mut copied) = (String::new(), 0);
         for link in links::find(text) {
@@ -213,7 +213,7 @@ mod tests {
                 assert_eq!(judge(config.clone(), text), "link_denied", "{listed}: {text}");
             }
         }
-        // A letter that only looks the same is another name.
+        // A letter that only looks the same makes another name.
         assert_eq!(judge(json!({"allow": ["apple.example"]}), "https://аpple.example"), "link_not_allowed");
     }
 
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_in_the_configuration_are_named() {
+    fn mistakes_in_the_configuration_are_reported() {
         let error = |config| try_plugin::<LinkGuard>(config).err().unwrap_or_default();
         assert!(error(json!({"denied": []})).contains("denied"));
         for (key, value) in

@@ -1,6 +1,6 @@
-//! Masks what says who somebody is: mail addresses, phone numbers, Korean resident registration numbers, card numbers.
-//! Each of their letters and digits becomes an asterisk; what stands between them, and the rest of the body, stays.
-//! It guards against slips, not against people who mean to tell: digits in words or in other scripts are not found.
+//! Masks personal data: mail addresses, phone numbers, Korean resident registration numbers, card numbers. Each of
+//! their letters and digits becomes an asterisk; separators and the rest of the body stay. It protects against
+//! accidents, not against intent: digits that are spelt out or in other scripts are not found.
 
 mod find;
 
@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict};
 use find::{Finder, Kind};
 
-/// What stands under `[plugin.config]`.
+/// The table `[plugin.config]`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Config {
-    /// What is masked.
+    /// The kinds of data to mask.
     mask: BTreeSet<Kind>,
-    /// Top-level fields to look into; all if there are none.
+    /// Top-level fields to search; if empty, all fields.
     fields: Vec<String>,
 }
 
@@ -39,11 +39,11 @@ impl Plugin for PiiMask {
 }
 
 impl PiiMask {
-    /// The text with its finds masked; how many there are is added to `counts`.
+    /// The text with personal data masked. The number of finds is added to `counts`.
     fn mask(&self, text: &str, counts: &mut BTreeMap<Kind, usize>) -> Option<String> {
         let mut masked = text.to_owned();
         for kind in &self.config.mask {
-            // Backwards, so that the places of those to come hold; in what is masked already, nothing is found.
+            // Backwards, so that earlier positions stay valid. Masked text contains nothing more to find.
             for at in self.finder.find(*kind, &masked).into_iter().rev() {
                 let star = |c: char| if c.is_alphanumeric() { '*' } else { c };
                 let stars: String = masked[at.clone()].chars().map(star).collect();
@@ -76,7 +76,7 @@ mod tests {
         plugin::<PiiMask>(config).filter(&message(body))
     }
 
-    /// The text that is left.
+    /// The text after masking.
     fn mask(text: &str) -> String {
         let verdict = filter(json!({}), json!({"text": text}));
         verdict.replacement().map_or(text.to_owned(), |body| body["text"].as_str().unwrap_or_default().to_owned())
@@ -193,9 +193,11 @@ mod tests {
 
     #[test]
     fn every_string_is_looked_into_or_only_some() {
-        let body = json!({"text": "010-1234-5678 a@b.example", "deep": [{"note": "02-123-4567"}], "n": 1_012_345_678, "z": 1.5});
+        let deep = json!([{"note": "02-123-4567"}]);
+        let body = json!({"text": "010-1234-5678 a@b.example", "deep": deep, "n": 1_012_345_678, "z": 1.5});
         let verdict = filter(json!({}), body.clone());
-        let masked = json!({"text": "***-****-**** *@*.*******", "deep": [{"note": "**-***-****"}], "n": 1_012_345_678, "z": 1.5});
+        let deep = json!([{"note": "**-***-****"}]);
+        let masked = json!({"text": "***-****-**** *@*.*******", "deep": deep, "n": 1_012_345_678, "z": 1.5});
         assert_eq!(verdict.replacement(), Some(masked));
         let notes: Vec<_> = verdict.annotations().iter().map(|note| (note.key.as_str(), note.value.as_str())).collect();
         assert_eq!(notes, [("masked_mails", "1"), ("masked_phones", "2")]);
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_in_the_configuration_are_named() {
+    fn mistakes_in_the_configuration_are_reported() {
         let error = |config| try_plugin::<PiiMask>(config).err().unwrap_or_default();
         assert!(error(json!({"masks": []})).contains("masks"));
         assert!(error(json!({"mask": ["phones"]})).contains("phones"));

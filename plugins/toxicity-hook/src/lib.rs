@@ -1,40 +1,40 @@
-//! Asks a moderation service about each message, over HTTP.
+//! Sends each message to a moderation service over HTTP.
 //!
 //! Needs `grants = ["http"]` and the service's host under `[plugin.http]`. The service gets `POST {"text": …}` and
-//! answers `{"score": 0.93}`, from 0 (harmless) to 1; `score_at` says where the number stands in another service's
-//! answer.
+//! responds with `{"score": 0.93}`, from 0 (harmless) to 1. For another service, `score_at` says where the number is in
+//! the response.
 
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict, http, warn};
 use serde::Deserialize;
 
-/// What stands under `[plugin.config]`.
+/// The table `[plugin.config]`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the service is.
+    /// The URL of the service.
     url: String,
-    /// Sent as `authorization`, if it is there: `Bearer …`.
+    /// The value of the header `authorization`, if it is needed: `Bearer …`.
     #[serde(default)]
     authorization: Option<String>,
-    /// The fields on the way to the number, with dots between them.
+    /// The path of fields to the number, separated by dots.
     #[serde(default = "Config::score_at")]
     score_at: String,
-    /// From here on a message is refused.
+    /// The score from which a message is rejected.
     #[serde(default = "Config::reject_from")]
     reject_from: f64,
-    /// From here on it is held for review.
+    /// The score from which a message is held for review.
     #[serde(default = "Config::hold_from")]
     hold_from: f64,
-    /// What becomes of messages while the service does not answer.
+    /// What happens to messages while the service does not respond.
     #[serde(default)]
     unanswered: Unanswered,
 }
 
-/// What becomes of messages that nobody has judged.
+/// What happens to messages without a score.
 #[derive(Deserialize, Clone, Copy, Default)]
 #[serde(rename_all = "lowercase")]
 enum Unanswered {
-    /// They stand, and carry a note that nobody has looked.
+    /// They are accepted, with an annotation that the score is unknown.
     #[default]
     Accept,
     /// They are held for review.
@@ -120,7 +120,7 @@ impl ToxicityHook {
     }
 }
 
-/// What the service is asked.
+/// The request to the service.
 #[derive(serde::Serialize)]
 struct Question<'a> {
     text: &'a str,
@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// The verdict on a message that the service answers with this status and body.
+    /// The verdict on a message for which the service responds with this status and body.
     fn judge(config: Value, status: u16, answer: &str) -> Verdict {
         let body = answer.as_bytes().to_vec();
         answer_http(move |request| {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_text_is_not_sent_and_slips_are_named() {
+    fn a_message_without_text_is_not_sent_and_mistakes_are_reported() {
         answer_http(|_| panic!("nobody should ask"));
         let plugin: ToxicityHook = plugin(json!({"url": "https://moderation.example.com/score"}));
         assert!(plugin.filter(&message(json!({"image": "x"}))).is_accept());

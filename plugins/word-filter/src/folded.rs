@@ -1,12 +1,12 @@
-//! Text as words are compared in it, without losing where each piece stands in the original.
+//! Text in a normal form for comparing words, with the positions in the original.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
-/// A text of which every spelling of a word is the same: composed, and in one case. ASCII keeps its case, which a
-/// search has no trouble with, so that most texts need no copy.
+/// The normal form of a text: composed, and in one case. ASCII keeps its case, which the search ignores, so that most
+/// texts need no copy.
 pub(crate) fn fold(original: &str) -> Cow<'_, str> {
     if original.chars().all(is_folded) {
         return Cow::Borrowed(original);
@@ -16,13 +16,13 @@ pub(crate) fn fold(original: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// Such a text, and where each piece of it comes from.
+/// A text in normal form, with the origin of each piece.
 #[derive(Default)]
 pub(crate) struct Folded {
     pub(crate) text: String,
-    /// Where each piece begins in `text`; at last where `text` ends.
+    /// The start of each piece in `text`; the last entry is the end of `text`.
     begins: Vec<usize>,
-    /// The character of the original (as people count them) that each piece is made from: its start and end.
+    /// The range of the user-perceived character in the original that each piece comes from.
     places: Vec<(usize, usize)>,
 }
 
@@ -42,8 +42,8 @@ impl Folded {
         self.text.push(c);
     }
 
-    /// The characters of the original that a match covers. None if it begins or ends inside one, or inside a
-    /// word where only whole ones count.
+    /// The characters of the original that a match covers. None if it begins or ends inside one, or inside a word where
+    /// only whole words count.
     pub(crate) fn places(&self, found: Range<usize>, inside_words: bool) -> Option<&[(usize, usize)]> {
         let whole = |at: usize| {
             let (before, after) = self.text.split_at(at);
@@ -54,7 +54,7 @@ impl Folded {
     }
 }
 
-/// Each character of the folded text, with the start and the end of the character of the original that it comes from.
+/// Calls `each` for every character of the normal form, with the range of the original character that it comes from.
 fn fold_each(original: &str, mut each: impl FnMut(char, (usize, usize))) {
     let mut chars = original.char_indices().peekable();
     while let Some((start, first)) = chars.next() {
@@ -65,20 +65,20 @@ fn fold_each(original: &str, mut each: impl FnMut(char, (usize, usize))) {
             each(first, (start, end));
             continue;
         }
-        // Upper case first: it unites what lower case alone keeps apart, ς and σ, ß and ss. Left out is what hides
-        // inside words: soft hyphens, zero-width spaces and joiners.
+        // Upper case comes first: it unites characters that lower case alone keeps apart, ς and σ, ß and ss. Characters
+        // that hide inside words are dropped: soft hyphens, zero-width spaces and joiners.
         (original[start..end].nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase))
             .filter(|c| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'))
             .for_each(|c| each(c, (start, end)));
     }
 }
 
-/// Accents and the later letters of a decomposed Korean syllable: they belong to the character before.
+/// Accents, and the later letters of a decomposed Korean syllable. They belong to the character before.
 fn continues(c: char) -> bool {
     c >= '\u{300}' && (is_combining_mark(c) || matches!(c, '\u{1160}'..='\u{11ff}'))
 }
 
-/// Korean letters that stand alone and are read as one syllable when a vowel follows a consonant: ㅂㅏ is 바.
+/// Separate Korean consonants, which form a syllable with a vowel that follows: ㅂㅏ is 바.
 fn is_jamo_consonant(c: char) -> bool {
     matches!(c, '\u{3131}'..='\u{314e}')
 }
@@ -87,13 +87,14 @@ fn is_jamo_vowel(c: char) -> bool {
     matches!(c, '\u{314f}'..='\u{3163}')
 }
 
-/// Stays as it is: ASCII, and the usual characters of Korean, Japanese and Chinese, unless an accent follows.
+/// Unchanged characters: ASCII, and the usual characters of Korean, Japanese and Chinese, unless an accent follows.
 fn is_folded(c: char) -> bool {
     c.is_ascii() || matches!(c, '가'..='힣' | 'ぁ'..='ゖ' | 'ァ'..='ー' | '\u{4e00}'..='\u{9fff}')
 }
 
-/// Letters and digits of scripts that put spaces between words, so not those of Korean, Japanese and Chinese.
+/// Letters and digits of scripts that separate words with spaces; not those of Korean, Japanese and Chinese.
 fn is_spaced(c: char) -> bool {
-    !matches!(c, '\u{1100}'..='\u{11ff}' | '\u{2e80}'..='\u{a4cf}' | '\u{a960}'..='\u{a97f}' | '\u{ac00}'..='\u{d7ff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..)
-        && (c.is_alphanumeric() || is_combining_mark(c))
+    let is_hangul = matches!(c, '\u{1100}'..='\u{11ff}' | '\u{a960}'..='\u{a97f}' | '\u{ac00}'..='\u{d7ff}');
+    let is_cjk = matches!(c, '\u{2e80}'..='\u{a4cf}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..);
+    !is_hangul && !is_cjk && (c.is_alphanumeric() || is_combining_mark(c))
 }

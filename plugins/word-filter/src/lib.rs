@@ -1,4 +1,4 @@
-//! Masks or refuses words of a list, in any case and in any Unicode spelling; the rest of the text stays as it was.
+//! Masks or rejects listed words, in any case and in any Unicode spelling. The rest of the text stays unchanged.
 
 mod folded;
 
@@ -8,19 +8,19 @@ use aho_corasick::AhoCorasick;
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict};
 use folded::{Folded, fold};
 
-/// What stands under `[plugin.config]`.
+/// The table `[plugin.config]`.
 #[derive(serde::Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Words that become asterisks.
+    /// Words to replace with asterisks.
     mask: Vec<String>,
-    /// Words that refuse the message.
+    /// Words for which the message is rejected.
     reject: Vec<String>,
-    /// Then `ass` is found in `class` too. In Korean, Japanese and Chinese words are found everywhere in any case.
+    /// Whether words are found inside other words: `ass` in `class`. In Korean, Japanese and Chinese they always are.
     inside_words: bool,
 }
 
-/// The plugin: its words, ready to be found.
+/// The plugin, with an index of its words.
 pub struct WordFilter {
     config: Config,
     words: AhoCorasick,
@@ -42,7 +42,7 @@ impl Plugin for WordFilter {
 impl Filter for WordFilter {
     fn filter(&self, message: &Message) -> Verdict {
         let Some(text) = message.text("text") else { return Verdict::accept() };
-        // Most texts hold none of the words, and need not be taken apart to know where.
+        // Most texts contain none of the words, and need no positions.
         if !self.words.is_match(fold(&text).as_ref()) {
             return Verdict::accept();
         }
@@ -82,7 +82,7 @@ mod tests {
         plugin::<WordFilter>(config).filter(&message(json!({"text": text, "n": 1})))
     }
 
-    /// The text that comes out of a filter that masks these words.
+    /// The text after a filter has masked these words.
     fn mask(words: &[&str], text: &str) -> String {
         let verdict = filter(json!({"mask": words}), text);
         let body = verdict.replacement().unwrap_or_else(|| json!({"text": text}));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_in_the_configuration_are_named() {
+    fn mistakes_in_the_configuration_are_reported() {
         assert!(try_plugin::<WordFilter>(json!({"masks": []})).is_err_and(|error| error.contains("masks")));
         assert!(try_plugin::<WordFilter>(json!({"mask": ["\u{200b}"]})).is_err_and(|error| error.contains("empty")));
     }

@@ -29,7 +29,7 @@ const RESERVED_HEADERS: [&str; 8] =
 pub(crate) struct HttpLimits {
     /// `host` (at the scheme's default port) or `host:port`. An address in a private network is reachable only if it is
     /// listed here itself.
-    #[serde(deserialize_with = "hosts")]
+    #[serde(deserialize_with = "deserialize_hosts")]
     hosts: Vec<String>,
     /// Limit for one request, including its response.
     #[serde(default = "HttpLimits::timeout_ms")]
@@ -63,7 +63,7 @@ impl Default for HttpLimits {
     }
 }
 
-fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+fn deserialize_hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let hosts = Vec::<String>::deserialize(deserializer)?;
     if hosts.is_empty() {
         return Err(de::Error::custom("it must list at least one host"));
@@ -73,7 +73,7 @@ fn hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::E
 
 fn invalid_host<E: de::Error>(host: &str) -> E {
     de::Error::custom(format_args!(
-        "{host:?} is no host: \"example.com\" or \"example.com:8080\" would be, without a scheme, path or *"
+        "{host:?} is not a host: write \"example.com\" or \"example.com:8080\", without a scheme, path or *"
     ))
 }
 
@@ -117,7 +117,7 @@ struct PublicOnlyResolver(HashSet<IpAddr>);
 
 /// All addresses of a name are in private networks.
 #[derive(Debug, thiserror::Error)]
-#[error("the name leads into a private network; list the address itself if that is meant")]
+#[error("the name resolves to a private network; list the address itself to allow it")]
 struct PrivateNetwork;
 
 impl Resolve for PublicOnlyResolver {
@@ -125,8 +125,8 @@ impl Resolve for PublicOnlyResolver {
         let listed = self.0.clone();
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let open = |address: &SocketAddr| is_public(address.ip()) || listed.contains(&address.ip());
-            let allowed: Vec<SocketAddr> = found.into_iter().filter(open).collect();
+            let is_allowed = |address: &SocketAddr| is_public(address.ip()) || listed.contains(&address.ip());
+            let allowed: Vec<SocketAddr> = found.into_iter().filter(is_allowed).collect();
             if allowed.is_empty() { Err(PrivateNetwork.into()) } else { Ok(Box::new(allowed.into_iter()) as Addrs) }
         })
     }
@@ -173,7 +173,7 @@ pub(super) struct HttpResource {
 /// One instance's access to other hosts.
 pub(crate) struct HttpAccess {
     /// None if the capability is not granted. The plugin cannot even import it then.
-    grant: Option<HttpResource>,
+    resource: Option<HttpResource>,
     calls_left: u32,
     /// Whether no hook has been called yet. An instance must not wait while it is configured.
     configuring: bool,
@@ -181,23 +181,23 @@ pub(crate) struct HttpAccess {
 }
 
 impl HttpAccess {
-    pub(super) fn new(grant: Option<HttpResource>) -> Self {
-        Self { grant, calls_left: 0, configuring: true, waited: WaitTime::default() }
+    pub(super) fn new(resource: Option<HttpResource>) -> Self {
+        Self { resource, calls_left: 0, configuring: true, waited: WaitTime::default() }
     }
 
     pub(super) fn reset(&mut self) {
         self.configuring = false;
         self.waited = WaitTime::default();
-        self.calls_left = self.grant.as_ref().map_or(0, |grant| grant.limits.calls.get());
+        self.calls_left = self.resource.as_ref().map_or(0, |resource| resource.limits.calls.get());
     }
 }
 
 impl HttpResource {
     async fn send(&self, request: Request) -> Result<Response, Error> {
         let request = self.check(request)?;
-        let within = Duration::from_millis(u64::from(self.limits.timeout_ms.get()));
+        let timeout = Duration::from_millis(u64::from(self.limits.timeout_ms.get()));
         let exchange = exchange(&self.client.0, request, self.limits.response_bytes.get() as usize);
-        tokio::time::timeout(within, exchange).await.unwrap_or(Err(Error::Timeout))
+        tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(Error::Timeout))
     }
 
     /// Checks a request against the rules and the listed hosts.
@@ -210,8 +210,8 @@ impl HttpResource {
         let host = url.host_str().unwrap_or_default();
         // The port is None if it is the scheme's default.
         let name = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let usual = url.port_or_known_default().map(|port| format!("{host}:{port}"));
-        if !self.limits.hosts.iter().any(|listed| *listed == name || usual.as_ref() == Some(listed)) {
+        let with_default_port = url.port_or_known_default().map(|port| format!("{host}:{port}"));
+        if !self.limits.hosts.iter().any(|listed| *listed == name || with_default_port.as_ref() == Some(listed)) {
             return Err(Error::NotAllowed(format!(
                 "{} is not among the plugin's hosts",
                 sanitize(&name, REASON_BYTES)
@@ -276,9 +276,9 @@ impl Host for HttpAccess {
         if self.configuring {
             return Err(Error::Unavailable("the plugin is being configured".to_owned()));
         }
-        let Some(grant) = &self.grant else { return Err(Error::NotAllowed("not granted".to_owned())) };
+        let Some(resource) = &self.resource else { return Err(Error::NotAllowed("not granted".to_owned())) };
         self.calls_left = self.calls_left.checked_sub(1).ok_or(Error::Quota)?;
-        self.waited.measure(grant.send(request)).await
+        self.waited.measure(resource.send(request)).await
     }
 }
 
@@ -302,10 +302,12 @@ mod tests {
         let hosts =
             ["api.example", "local.example:8080", "127.0.0.1:9"].map(|host| normalize_host(host).unwrap()).to_vec();
         let limits = HttpLimits { hosts, ..HttpLimits::default() };
-        let grant = HttpResource { client: HttpClient::new(&limits).unwrap(), limits };
+        let resource = HttpResource { client: HttpClient::new(&limits).unwrap(), limits };
         let check = |url: &str, header: &str| {
             let headers = vec![Header { name: header.to_owned(), value: "x".to_owned() }];
-            grant.check(Request { method: "POST".to_owned(), url: url.to_owned(), headers, body: vec![1] }).map(|_| ())
+            resource
+                .check(Request { method: "POST".to_owned(), url: url.to_owned(), headers, body: vec![1] })
+                .map(|_| ())
         };
         for url in ["https://api.example/x", "http://API.example:80/", "http://local.example:8080/", "http://127.1:9/"]
         {

@@ -95,8 +95,8 @@ impl Grants {
     }
 }
 
-const NO_KV_STORE: &str = "kv is granted, and there is nowhere to keep values: with PUBSUB_MODE=sharded Redis is a cluster, over whose nodes \
-    keys are spread; set PLUGIN_KV_URL to a Redis that is none";
+const NO_KV_STORE: &str = "kv is granted, and there is nowhere to keep values: with PUBSUB_MODE=sharded Redis is a \
+    cluster, over whose nodes keys are spread; set PLUGIN_KV_URL to a Redis that is none";
 
 /// The services that capabilities use outside the gateway.
 #[derive(Clone)]

@@ -35,15 +35,18 @@ impl PluginMetrics {
         let plugin_metrics = Self {
             verdicts: Hook::ALL.map(|hook| {
                 VERDICT_NAMES.map(|verdict| {
-                    metrics::counter!("arcyou_plugin_verdicts_total", "plugin" => plugin(), "hook" => hook.name(), "verdict" => verdict)
+                    let hook = hook.name();
+                    metrics::counter!(
+                        "arcyou_plugin_verdicts_total", "plugin" => plugin(), "hook" => hook, "verdict" => verdict
+                    )
                 })
             }),
-            seconds: Hook::ALL.map(|hook| {
-                metrics::histogram!("arcyou_plugin_call_seconds", "plugin" => plugin(), "hook" => hook.name())
-            }),
-            failures: FaultKind::ALL.map(|kind| {
-                metrics::counter!("arcyou_plugin_failures_total", "plugin" => plugin(), "kind" => kind.name())
-            }),
+            seconds: Hook::ALL.map(
+                |hook| metrics::histogram!("arcyou_plugin_call_seconds", "plugin" => plugin(), "hook" => hook.name()),
+            ),
+            failures: FaultKind::ALL.map(
+                |kind| metrics::counter!("arcyou_plugin_failures_total", "plugin" => plugin(), "kind" => kind.name()),
+            ),
             skipped: metrics::counter!("arcyou_plugin_skipped_total", "plugin" => plugin()),
             breaker_open: metrics::gauge!("arcyou_plugin_breaker_open", "plugin" => plugin()),
         };

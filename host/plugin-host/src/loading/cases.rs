@@ -59,8 +59,8 @@ pub(crate) fn run_cases_beside(wasm: &Path, plugin: &Plugin) -> Result<(), CaseF
     for case in cases.cases() {
         // The span marks the plugin's log lines as not being about a real message.
         let span = tracing::info_span!("case", plugin = plugin.entry().name, line = case.line());
-        let held = span.in_scope(|| run_case(plugin, &cases, case));
-        held.map_err(|mismatch| CaseFailure { file: file.clone(), reason: mismatch.to_string() })?;
+        let result = span.in_scope(|| run_case(plugin, &cases, case));
+        result.map_err(|mismatch| CaseFailure { file: file.clone(), reason: mismatch.to_string() })?;
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ fn entry_for(entry: &Entry, config: Value) -> Entry {
 
 fn sample(plugin: &Plugin, case: &Case) -> Result<SampleMessage, String> {
     let id = |what: &str, text: Option<&str>, otherwise: Uuid| {
-        text.map_or(Ok(otherwise), |text| text.parse().map_err(|_| format!("its {what} {text:?} is no UUID")))
+        text.map_or(Ok(otherwise), |text| text.parse().map_err(|_| format!("its {what} {text:?} is not a UUID")))
     };
     Ok(SampleMessage {
         conversation: id("conversation_id", case.conversation_id(), SampleMessage::CONVERSATION)?,

@@ -61,8 +61,8 @@ pub enum LoadError {
     NoHook { plugin: String },
     /// A component was built for another version of the interface.
     #[error(
-        "plugin {plugin}: it exports `{export}`, and this gateway knows only `arcyou:gateway@{}`: configure, validate, filter, \
-         on-join; build it with the SDK of this gateway, or run the gateway that it was built for",
+        "plugin {plugin}: it exports `{export}`, and this gateway knows only `arcyou:gateway@{}`: configure, validate, \
+         filter, on-join; build it with the SDK of this gateway, or run the gateway that it was built for",
         INTERFACE_VERSION
     )]
     Version { plugin: String, export: String },
@@ -86,7 +86,8 @@ fn remedy(import: &str) -> String {
         Some(capability) => format!("add to its entry in plugins.toml: grants = [\"{}\"]", capability.name()),
         None => {
             format!(
-                "of `arcyou:gateway@{INTERFACE_VERSION}` it may import log, and clock, random, kv and http if they are granted"
+                "of `arcyou:gateway@{INTERFACE_VERSION}` it may import log, and clock, random, kv and http if they are \
+                 granted"
             )
         }
     }

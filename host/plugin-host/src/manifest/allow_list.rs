@@ -21,7 +21,9 @@ impl<'de> Deserialize<'de> for AllowList {
         let is_digest = |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         match digests.iter().find(|text| !is_digest(text)) {
             None => Ok(Self(digests.iter().map(|text| text.to_ascii_lowercase()).collect())),
-            Some(other) => Err(de::Error::custom(format_args!("{other:?} is no SHA-256: 64 hexadecimal digits"))),
+            Some(other) => {
+                Err(de::Error::custom(format_args!("{other:?} is not a SHA-256 digest: 64 hexadecimal digits")))
+            }
         }
     }
 }
@@ -37,6 +39,6 @@ mod tests {
         let digest = "AB".repeat(32);
         let allowed = list(&format!("x = [\"{digest}\"]")).unwrap();
         assert!(allowed["x"].contains(&digest.to_lowercase()) && !allowed["x"].contains(&"ac".repeat(32)));
-        assert!(list("x = [\"abc\"]").unwrap_err().to_string().contains("\"abc\" is no SHA-256"));
+        assert!(list("x = [\"abc\"]").unwrap_err().to_string().contains("\"abc\" is not a SHA-256 digest"));
     }
 }

@@ -98,9 +98,9 @@ fn prefixes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D
     };
     match prefixes.iter().find(|text| !is_prefix(text)) {
         None => Ok(prefixes),
-        Some(other) => Err(de::Error::custom(format_args!(
-            "{other:?} is no lower-case, hyphenated UUID, nor the beginning of one"
-        ))),
+        Some(other) => {
+            Err(de::Error::custom(format_args!("{other:?} is not the beginning of a UUID in lower case with hyphens")))
+        }
     }
 }
 

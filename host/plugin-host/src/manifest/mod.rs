@@ -173,7 +173,10 @@ pub(crate) fn parse(manifest: Option<&str>, mut files: Vec<String>) -> Result<Ma
     let mut names = HashSet::new();
     for entry in &entries {
         if !is_name(&entry.name) {
-            return Err(format!("{:?} is no name for a plugin: rename it, or give it a name here", entry.file));
+            return Err(format!(
+                "{:?} is not a valid name for a plugin: rename the file, or give the plugin a name here",
+                entry.file
+            ));
         }
         if !names.insert(&entry.name) {
             return Err(format!("there are two plugins named {:?}", entry.name));
@@ -281,7 +284,8 @@ mod tests {
         let Manifest { entries, .. } = parse(
             Some(
                 "[[plugin]]\nname = \"a\"\non_error = \"accept\"\n[plugin.limits]\nmemory_mib = 3\n[plugin.breaker]\n\
-                 failures = 2\n[plugin.config]\nwords = [\"x\", 1, 1.5, true, 1979-05-27]\n[plugin.config.deep]\nn = 1\n",
+                 failures = 2\n[plugin.config]\nwords = [\"x\", 1, 1.5, true, 1979-05-27]\n\
+                 [plugin.config.deep]\nn = 1\n",
             ),
             Vec::new(),
         )
@@ -339,7 +343,8 @@ mod tests {
 
     #[test]
     fn a_canary_follows_its_plugin_and_has_the_same_settings() {
-        let manifest = "[[plugin]]\nname = \"a\"\non_error = \"accept\"\n[plugin.canary]\nfile = \"a2.wasm\"\npercent = 5\n\
+        let manifest = "[[plugin]]\nname = \"a\"\non_error = \"accept\"\n[plugin.canary]\nfile = \"a2.wasm\"\n\
+            percent = 5\n\
             [plugin.config]\nx = 1\n[[plugin]]\nname = \"b\"\n";
         let Manifest { entries, .. } = parse(Some(manifest), Vec::new()).unwrap();
         let shown: Vec<(&str, &str)> = entries.iter().map(|entry| (entry.name.as_str(), entry.file.as_str())).collect();

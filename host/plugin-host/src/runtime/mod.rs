@@ -1,6 +1,6 @@
-//! Runs plugins. The [`engine`] executes them and the [`ticker`] measures their time. An [`instance`] is started within
-//! [`limits`], its [`memory`] included. A call passes an [`input`] to one of its [`exports`], and returns a judgement or
-//! a [`fault`].
+//! Runs plugins. The [`engine`] executes them, and the [`ticker`] measures their time. An [`instance`] is started
+//! within [`limits`], its [`memory`] included. A call passes an [`input`] to one of its [`exports`], and returns a
+//! judgement or a [`fault`].
 
 pub(crate) mod engine;
 pub(crate) mod exports;

@@ -66,7 +66,7 @@ impl PluginArgs {
             (None, None) => Entry::unlisted(&file),
         };
         if !manifest::is_name(&entry.name) {
-            bail!("{file:?} is no name for a plugin: A-Z a-z 0-9 _ . - are");
+            bail!("{file:?} is not a valid name for a plugin: use A-Z a-z 0-9 _ . -");
         }
         Ok(PluginFile { wasm, entry })
     }
@@ -81,7 +81,7 @@ impl PluginArgs {
         match (files.next(), files.next()) {
             (Some(file), None) => Ok(file),
             (None, _) => bail!(
-                "{} is no plugin: neither a .wasm file, nor a crate, nor a folder with a build.sh",
+                "{} is not a plugin: neither a .wasm file, nor a crate, nor a folder with a build.sh",
                 self.plugin.display()
             ),
             (Some(_), Some(_)) => bail!("{} holds several plugins: name one", self.plugin.display()),
@@ -106,7 +106,7 @@ impl SampleArgs {
             fs::read_to_string(message)
         };
         let text = text.with_context(|| format!("{shown} cannot be read"))?;
-        let body = Body::parse(&text, &BodyLimits::default()).with_context(|| format!("{shown} is no message"))?;
+        let body = Body::parse(&text, &BodyLimits::default()).with_context(|| format!("{shown} is not a message"))?;
         Ok(SampleMessage { conversation: *conversation, sender: *sender, role: role.clone(), body })
     }
 }
@@ -124,7 +124,7 @@ pub(super) fn metered_loader() -> Result<Loader, LoadError> {
 fn read_config(path: &Path) -> anyhow::Result<Value> {
     let shown = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("{shown} cannot be read"))?;
-    let table: toml::Table = toml::from_str(&text).with_context(|| format!("{shown} is no TOML"))?;
+    let table: toml::Table = toml::from_str(&text).with_context(|| format!("{shown} is not TOML"))?;
     manifest::toml_to_json(toml::Value::Table(table)).map_err(|error| anyhow::anyhow!("{shown}: {error}"))
 }
 

@@ -21,7 +21,8 @@ pub enum BuildError {
     /// No compiler on this machine supports the target.
     #[error(
         "no Rust toolchain for {TARGET} is installed. One of these installs it:\n  \
-         rustup target add {TARGET}\n  apt-get install rustc-web cargo-web rust-web-src   (Debian, beside a rustup toolchain)"
+         rustup target add {TARGET}\n  \
+         apt-get install rustc-web cargo-web rust-web-src   (Debian, beside a rustup toolchain)"
     )]
     NoToolchain,
     /// A command cannot be started.
@@ -31,7 +32,10 @@ pub enum BuildError {
     #[error("{command} failed in {}", dir.display())]
     Failed { command: String, dir: PathBuf },
     /// A plugin's script succeeded but wrote no file.
-    #[error("{SCRIPT} in {} wrote no file: it should write the component to the path that is its argument", dir.display())]
+    #[error(
+        "{SCRIPT} in {} wrote no file: it should write the component to the path that is its argument",
+        dir.display()
+    )]
     NoFile { dir: PathBuf },
     /// A directory is not a crate.
     #[error("{} is not a crate: {reason}", path.display())]

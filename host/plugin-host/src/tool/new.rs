@@ -90,9 +90,9 @@ impl Language {
 const TAKEN: [&str; 9] =
     ["arcyou-plugin-cases", "arcyou-plugin-sdk", "alloc", "core", "proc-macro", "serde", "serde-json", "std", "test"];
 /// Keywords, which cannot name a crate. `r#` does not help in a file's name.
-const KEYWORDS: &str = "abstract as async await become box break const continue crate do dyn else enum extern false final fn \
-    for gen if impl in let loop macro match mod move mut override priv pub ref return self static struct super trait true try \
-    type typeof unsafe unsized use virtual where while yield";
+const KEYWORDS: &str = "abstract as async await become box break const continue crate do dyn else enum extern false \
+    final fn for gen if impl in let loop macro match mod move mut override priv pub ref return self static struct \
+    super trait true try type typeof unsafe unsized use virtual where while yield";
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let dir = &options.name;
@@ -131,10 +131,12 @@ fn check(name: &str) -> anyhow::Result<()> {
     let begins = name.starts_with(|first: char| first.is_ascii_lowercase());
     let ends = name.ends_with(|last: char| last.is_ascii_alphanumeric());
     if name.len() > 64 || !begins || !ends || !name.bytes().all(plain) {
-        bail!("{name:?} is no name for a plugin: up to 64 of a-z 0-9 - _, a letter first, and at the end no - or _");
+        bail!(
+            "{name:?} is not a valid name for a plugin: up to 64 of a-z 0-9 - _, a letter first, no - or _ at the end"
+        );
     }
     if TAKEN.contains(&name.replace('_', "-").as_str()) || KEYWORDS.split_whitespace().any(|word| word == name) {
-        bail!("{name:?} is no name for a plugin: it means something else to Rust");
+        bail!("{name:?} is not a valid name for a plugin: it means something else to Rust");
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use arcyou_platform::terminal::print;
 
 /// Prints one line of a report: a label and a text.
-pub(super) fn print_field(what: &str, text: impl Display) {
-    print_line(format_args!("{what:<12} {text}"));
+pub(super) fn print_field(label: &str, text: impl Display) {
+    print_line(format_args!("{label:<12} {text}"));
 }
 
 /// Prints a line. Errors are ignored: a reader such as `head` may close the pipe, and the command must still finish.

@@ -67,5 +67,5 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 fn read(path: &Path) -> anyhow::Result<Record> {
     let shown = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("{shown} cannot be read"))?;
-    serde_json::from_str(&text).with_context(|| format!("{shown} is no record of a plugin's failure"))
+    serde_json::from_str(&text).with_context(|| format!("{shown} is not a record of a plugin's failure"))
 }

@@ -34,9 +34,10 @@ fn print_result(result: &DryRunResult, lines: &[String], memory: usize) {
     let DryRunResult { preview, failure, elapsed, usage } = result;
     let Preview { outcome, plugin: _, code, reason, retry_after_ms, body, annotations } = preview;
     print_field("outcome", outcome);
-    let told = [("code", code), ("reason", reason), ("body", body), ("annotations", annotations), ("failure", failure)];
-    for (what, text) in told {
-        text.iter().for_each(|text| print_field(what, text));
+    let fields =
+        [("code", code), ("reason", reason), ("body", body), ("annotations", annotations), ("failure", failure)];
+    for (label, text) in fields {
+        text.iter().for_each(|text| print_field(label, text));
     }
     retry_after_ms.iter().for_each(|wait| print_field("retry after", format_args!("{wait} ms")));
     lines.iter().for_each(|line| print_field("log", line));

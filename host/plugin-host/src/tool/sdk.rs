@@ -17,7 +17,7 @@ const NAME: &str = "arcyou-plugin-sdk";
 /// Writes the SDK to `dir`, which must be new, empty, or contain an SDK already.
 pub(super) fn write(dir: &Path) -> anyhow::Result<()> {
     if !is_empty(dir) && !is_sdk(dir) {
-        bail!("{} is not empty, and what it holds is no SDK", dir.display());
+        bail!("{} is not empty, and does not contain an SDK", dir.display());
     }
     write_folder(&SOURCES, dir)
 }

@@ -1,5 +1,6 @@
 //! `plugin status`: the status of a running gateway's plugins, read from its admin address.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -19,9 +20,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Limit for the whole exchange.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of the response.
-const MAX_ANSWER: usize = 8 << 20;
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
 /// The width of a text in the table.
 const TEXT_WIDTH: usize = 70;
 
@@ -44,7 +45,7 @@ struct PluginRow {
     sha256: String,
     mode: String,
     breaker: String,
-    verdicts: std::collections::BTreeMap<String, u64>,
+    verdicts: BTreeMap<String, u64>,
     failures: u64,
     last_failure: Option<String>,
     instances: usize,
@@ -62,19 +63,20 @@ struct RolledBackRow {
 /// Prints the status. The exit code says whether all plugins work.
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let Options { admin, json } = *options;
-    let response = tokio::runtime::Handle::current().block_on(timeout(ANSWER_WITHIN, query(admin)));
-    let shown = || format!("the gateway's admin address {admin} (ADMIN_ADDR, --admin)");
-    let answer =
-        response.unwrap_or_else(|_| bail!("no answer within {} s", ANSWER_WITHIN.as_secs())).with_context(shown)?;
-    let plugins: Vec<PluginRow> = Deserialize::deserialize(&answer["plugins"]).with_context(shown)?;
+    let response = tokio::runtime::Handle::current().block_on(timeout(RESPONSE_TIMEOUT, query(admin)));
+    let admin_address = || format!("the gateway's admin address {admin} (ADMIN_ADDR, --admin)");
+    let answer = response
+        .unwrap_or_else(|_| bail!("no answer within {} s", RESPONSE_TIMEOUT.as_secs()))
+        .with_context(admin_address)?;
+    let plugins: Vec<PluginRow> = Deserialize::deserialize(&answer["plugins"]).with_context(admin_address)?;
     let printed = if json { print(&serde_json::to_string_pretty(&answer)?) } else { print_table(&plugins) };
     match printed.map_err(anyhow::Error::from) {
         // The reader has closed the pipe, which is not an error.
         Err(error) if is_broken_pipe(&error) => {}
         outcome => outcome?,
     }
-    let well = plugins.iter().all(|plugin| plugin.breaker == "closed" && plugin.rolled_back.is_none());
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let all_work = plugins.iter().all(|plugin| plugin.breaker == "closed" && plugin.rolled_back.is_none());
+    Ok(if all_work { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn query(admin: SocketAddr) -> anyhow::Result<Value> {
@@ -85,9 +87,10 @@ async fn query(admin: SocketAddr) -> anyhow::Result<Value> {
     let response = sender.send_request(request).await?;
     let status = response.status();
     if status != StatusCode::OK {
-        bail!("it answers {status}: that is no gateway, or an older one");
+        bail!("it answers {status}: it is not a gateway, or an older one");
     }
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(anyhow::Error::from_boxed)?;
+    let body =
+        Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await.map_err(anyhow::Error::from_boxed)?;
     connection.abort();
     Ok(serde_json::from_slice(&body.to_bytes())?)
 }

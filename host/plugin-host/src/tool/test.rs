@@ -32,9 +32,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     plugin_log.take();
     let mut failed = 0;
     for case in cases.cases() {
-        let held = cases::run_case(&plugin, &cases, case);
+        let result = cases::run_case(&plugin, &cases, case);
         let lines = plugin_log.take();
-        match held {
+        match result {
             Ok(()) => print_line(format_args!("ok      line {}  {}", case.line(), case.name())),
             Err(mismatch) => {
                 failed += 1;

@@ -40,7 +40,7 @@ pub(in crate::capabilities) struct KvResource {
 /// One instance's access to its plugin's values.
 pub(crate) struct KvAccess {
     /// None if the capability is not granted. The plugin cannot even import it then.
-    grant: Option<KvResource>,
+    resource: Option<KvResource>,
     calls_left: u32,
     /// Whether no hook has been called yet. An instance must not wait while it is configured.
     configuring: bool,
@@ -48,25 +48,25 @@ pub(crate) struct KvAccess {
 }
 
 impl KvAccess {
-    pub(in crate::capabilities) fn new(grant: Option<KvResource>) -> Self {
-        Self { grant, calls_left: 0, configuring: true, waited: WaitTime::default() }
+    pub(in crate::capabilities) fn new(resource: Option<KvResource>) -> Self {
+        Self { resource, calls_left: 0, configuring: true, waited: WaitTime::default() }
     }
 
     pub(in crate::capabilities) fn reset(&mut self) {
         self.configuring = false;
         self.waited = WaitTime::default();
-        self.calls_left = self.grant.as_ref().map_or(0, |grant| grant.limits.calls.get());
+        self.calls_left = self.resource.as_ref().map_or(0, |resource| resource.limits.calls.get());
     }
 
     /// Checks the quota and the key. Returns the store's key, which has the plugin's name in front: plugins do not see
     /// each other's keys.
     fn admit(&mut self, key: &str) -> Result<(&KvResource, String, &mut WaitTime), Error> {
-        let grant = self.grant.as_ref().filter(|_| !self.configuring).ok_or(Error::Unavailable)?;
+        let resource = self.resource.as_ref().filter(|_| !self.configuring).ok_or(Error::Unavailable)?;
         self.calls_left = self.calls_left.checked_sub(1).ok_or(Error::Quota)?;
-        if key.is_empty() || key.len() > grant.limits.key_bytes.get() as usize {
+        if key.is_empty() || key.len() > resource.limits.key_bytes.get() as usize {
             return Err(Error::TooLarge);
         }
-        Ok((grant, format!("arcyou:kv:{}:{key}", grant.plugin), &mut self.waited))
+        Ok((resource, format!("arcyou:kv:{}:{key}", resource.plugin), &mut self.waited))
     }
 }
 
@@ -94,29 +94,29 @@ fn ttl(ms: u64) -> Duration {
 
 impl Host for KvAccess {
     async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, Error> {
-        let (grant, key, waited) = self.admit(&key)?;
-        let found = waited.measure(grant.store.get(&key)).await.map_err(|error| grant.error(error))?;
+        let (resource, key, waited) = self.admit(&key)?;
+        let found = waited.measure(resource.store.get(&key)).await.map_err(|error| resource.error(error))?;
         match found {
-            Some(value) if grant.is_too_large(&value) => Err(Error::TooLarge),
+            Some(value) if resource.is_too_large(&value) => Err(Error::TooLarge),
             found => Ok(found),
         }
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: u64) -> Result<(), Error> {
-        let (grant, key, waited) = self.admit(&key)?;
-        if grant.is_too_large(&value) {
+        let (resource, key, waited) = self.admit(&key)?;
+        if resource.is_too_large(&value) {
             return Err(Error::TooLarge);
         }
-        waited.measure(grant.store.set(&key, &value, ttl(ttl_ms))).await.map_err(|error| grant.error(error))
+        waited.measure(resource.store.set(&key, &value, ttl(ttl_ms))).await.map_err(|error| resource.error(error))
     }
 
     async fn delete(&mut self, key: String) -> Result<bool, Error> {
-        let (grant, key, waited) = self.admit(&key)?;
-        waited.measure(grant.store.delete(&key)).await.map_err(|error| grant.error(error))
+        let (resource, key, waited) = self.admit(&key)?;
+        waited.measure(resource.store.delete(&key)).await.map_err(|error| resource.error(error))
     }
 
     async fn increment(&mut self, key: String, by: i64, ttl_ms: u64) -> Result<i64, Error> {
-        let (grant, key, waited) = self.admit(&key)?;
-        waited.measure(grant.store.increment(&key, by, ttl(ttl_ms))).await.map_err(|error| grant.error(error))
+        let (resource, key, waited) = self.admit(&key)?;
+        waited.measure(resource.store.increment(&key, by, ttl(ttl_ms))).await.map_err(|error| resource.error(error))
     }
 }

@@ -29,6 +29,6 @@ pub enum KvError {
     #[error("the plugins' values cannot be reached: {0}")]
     Unavailable(String),
     /// The value is not a number, or the sum overflows.
-    #[error("the value is no number that can be incremented")]
+    #[error("the value is not a number that can be incremented")]
     NotANumber,
 }

@@ -180,7 +180,8 @@ proptest! {
         }
         // Each plugin has one annotation per key.
         for (at, note) in decision.annotations.iter().enumerate() {
-            prop_assert!(!decision.annotations[at + 1..].iter().any(|later| later.plugin == note.plugin && later.key == note.key));
+            let is_same = |later: &Annotation| later.plugin == note.plugin && later.key == note.key;
+            prop_assert!(!decision.annotations[at + 1..].iter().any(is_same));
         }
     }
 
@@ -192,8 +193,8 @@ proptest! {
             prop_assert!(rejection.reason.len() <= 1024 && !rejection.reason.contains(char::is_control));
             prop_assert!(rejection.code.is_ascii() && rejection.code.len() <= 64);
         }
-        let note = AnnotationResult { key, value: reason };
-        let _ = check_judgement(Hook::Validate, Judgement { verdict: Verdict::Accept, annotations: vec![note] }, &LIMITS);
+        let annotations = vec![AnnotationResult { key, value: reason }];
+        let _ = check_judgement(Hook::Validate, Judgement { verdict: Verdict::Accept, annotations }, &LIMITS);
     }
 }
 

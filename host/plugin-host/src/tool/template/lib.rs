@@ -2,11 +2,11 @@
 
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict};
 
-/// What stands under `[plugin.config]` in `plugins.toml`.
+/// The table `[plugin.config]` in `plugins.toml`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Config {
-    /// Shorter texts may be in capitals: "OK".
+    /// Shorter texts, such as "OK", may be in capitals.
     min_chars: usize,
     /// Roles that may shout.
     allowed_roles: Vec<String>,
@@ -28,13 +28,14 @@ impl Plugin for {{type}} {
     }
 }
 
-/// A filter may change the message. `Validate` is the trait of plugins that only say whether it may stand.
+/// A filter may change the message. A plugin that only accepts or rejects messages implements `Validate`.
 impl Filter for {{type}} {
     fn filter(&self, message: &Message) -> Verdict {
         let Config { min_chars, allowed_roles } = &self.0;
         let Some(text) = message.text("text") else { return Verdict::accept() };
         let shouts = text.contains(char::is_uppercase) && !text.contains(char::is_lowercase);
-        if !shouts || text.chars().count() < *min_chars || allowed_roles.iter().any(|role| role == message.sender_role()) {
+        let may_shout = allowed_roles.iter().any(|role| role == message.sender_role());
+        if !shouts || may_shout || text.chars().count() < *min_chars {
             return Verdict::accept();
         }
         message.replace_field("text", &text.to_lowercase()).annotate("shouted", "yes")
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn slips_in_the_configuration_are_named() {
+    fn mistakes_in_the_configuration_are_reported() {
         assert!(try_plugin::<{{type}}>(json!({"min_char": 3})).is_err_and(|error| error.contains("min_char")));
     }
 }

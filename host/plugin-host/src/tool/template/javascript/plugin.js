@@ -3,15 +3,18 @@
 import { accept, plugin, replace, settings } from "./{{sdk}}/javascript/arcyou.js";
 
 class {{type}} {
-    /** What stands under [plugin.config] in plugins.toml. An exception refuses it; its message tells the operator why. */
+    /** The table [plugin.config] in plugins.toml. An exception rejects it; its message tells the operator why. */
     constructor(config) {
         this.config = settings(config, {
-            min_chars: 6, // shorter texts may be in capitals: "OK"
+            min_chars: 6, // shorter texts, such as "OK", may be in capitals
             allowed_roles: [], // roles that may shout
         });
     }
 
-    /** A filter may change the message. validate, built with --world validate, is for plugins that only say whether it may stand. */
+    /**
+     * A filter may change the message. A plugin that only accepts or rejects messages has `validate` instead, and is built
+     * with --world validate.
+     */
     filter({ body, senderRole }) {
         const { text } = body;
         const shouts = typeof text === "string" && /\p{Lu}/u.test(text) && !/\p{Ll}/u.test(text);

@@ -5,17 +5,17 @@ from arcyou import accept, plugin, replace, settings
 
 class {{type}}:
     def __init__(self, config):
-        """What stands under [plugin.config] in plugins.toml. An exception refuses it; its text tells the operator why."""
+        """The table [plugin.config] in plugins.toml. An exception rejects it; its text tells the operator why."""
         self.config = settings(
             config,
             {
-                "min_chars": 6,  # shorter texts may be in capitals: "OK"
+                "min_chars": 6,  # shorter texts, such as "OK", may be in capitals
                 "allowed_roles": [],  # roles that may shout
             },
         )
 
     def filter(self, message):
-        """A filter may change the message. `validate` is for plugins that only say whether it may stand."""
+        """A filter may change the message. A plugin that only accepts or rejects messages has `validate`."""
         text = message.body.get("text")
         shouts = isinstance(text, str) and text.isupper() and len(text) >= self.config["min_chars"]
         if not shouts or message.sender_role in self.config["allowed_roles"]:
@@ -23,5 +23,5 @@ class {{type}}:
         return replace({**message.body, "text": text.lower()}).annotate("shouted", "yes")
 
 
-# `validate` instead, or both, go with `--world validate` or `--world validate-and-filter` in build.sh.
+# For `validate` alone or for both, use `--world validate` or `--world validate-and-filter` in build.sh.
 Configure, Filter = plugin({{type}}, "filter")
