@@ -10,7 +10,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The files below a folder whose names end so, in order; what is built or fetched is left out.
+/// The files below a folder whose names end so, in order; what is built, fetched or a template is left out.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -19,7 +19,7 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if path.is_dir() && !path.is_symlink() {
-                if !name.starts_with('.') && !matches!(name.as_str(), "target" | "node_modules") {
+                if !name.starts_with('.') && !matches!(name.as_str(), "target" | "node_modules" | "template") {
                     folders.push(path);
                 }
             } else if name.ends_with(ending) {
