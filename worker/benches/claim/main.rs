@@ -10,7 +10,7 @@
 mod load;
 mod metrics;
 mod report;
-#[path = "../../tests/common/schema.rs"]
+#[path = "../../tests/worker/support/schema.rs"]
 mod schema;
 mod system;
 mod view;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arcyou_local_services::RedisCluster;
-use arcyou_platform::bus::{Bus, Signal, Unpublished};
+use arcyou_platform::bus::{Bus, PublishError, Signal};
 use arcyou_platform::health::PartState;
 
 use super::rig::Rig;
@@ -41,12 +41,12 @@ async fn only_its_own_channels(rig: Rig, break_it: impl Fn(&RedisCluster), mend:
     let started = Instant::now();
     for round in 0..20 {
         let results = bus.publish(&[publication("a", "3"), publication("b", round.to_string())]).await.unwrap();
-        assert!(matches!(results[0], Err(Unpublished::Unavailable(_))) && results[1].is_ok(), "{results:?}");
+        assert!(matches!(results[0], Err(PublishError::Unavailable(_))) && results[1].is_ok(), "{results:?}");
         assert_eq!(next(&mut *subscriber).await, message("b", round.to_string()));
     }
     assert!(started.elapsed() < Duration::from_secs(10), "nobody waits for the node that is away");
     let alone = bus.publish(&[publication("a", "5")]).await.unwrap();
-    assert!(matches!(alone[0], Err(Unpublished::Unavailable(_))), "an outage of a node is none of the bus");
+    assert!(matches!(alone[0], Err(PublishError::Unavailable(_))), "an outage of a node is none of the bus");
     mend(&cluster);
     assert_eq!(next(&mut *subscriber).await, subscribed("a"));
     publish(&*bus, "a", "4").await;

@@ -21,7 +21,7 @@ fn options() -> RedisOptions {
     RedisOptions {
         response_timeout: Duration::from_secs(2),
         ping_interval: Duration::from_millis(200),
-        unread: UNREAD,
+        max_unread_bytes: UNREAD,
         ..RedisOptions::default()
     }
 }

@@ -1,13 +1,10 @@
 //! Rows that fail by themselves, and outages that no row is blamed for.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
 
 use std::time::Duration;
 
 use arcyou_outbox_worker::RelayConfig;
 
-use common::{Bed, quick};
+use crate::support::{self, Bed, quick};
 
 /// The parked row's tries and error.
 async fn until_parked(bed: &Bed, id: i64) -> (i32, String) {
@@ -171,7 +168,7 @@ async fn a_worker_outlives_pgbouncer_and_postgresql() {
     bed.servers.postgres.kill();
     bed.servers.postgres.restart().unwrap();
     let mut bed = bed;
-    bed.sql = common::connect(&bed.servers.postgres.url(&bed.database)).await;
+    bed.sql = support::connect(&bed.servers.postgres.url(&bed.database)).await;
     ids = bed.insert(10).await;
     listener.until_heard(&ids).await;
 
@@ -191,7 +188,7 @@ async fn a_locked_row_delays_only_itself() {
     let bed = Bed::new().await;
     let mut listener = bed.listener().await;
     let ids = bed.insert(10).await;
-    let holder = common::connect(&bed.servers.postgres.url(&bed.database)).await;
+    let holder = support::connect(&bed.servers.postgres.url(&bed.database)).await;
     holder.batch_execute("BEGIN").await.unwrap();
     holder.execute("SELECT FROM outbox WHERE id = $1 FOR UPDATE", &[&ids[0]]).await.unwrap();
     let worker = bed.worker(quick());

@@ -1,30 +1,30 @@
-//! `arcyou-outbox-worker parked …`: what operators see and decide.
+//! The command `arcyou-outbox-worker parked`: operators inspect parked rows and decide what happens to them.
 
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use arcyou_outbox_worker::outbox::OutboxError;
-use arcyou_outbox_worker::outbox::parked::{self, Decision, ParkedRow, RowDetail};
+use arcyou_outbox_worker::OutboxError;
+use arcyou_outbox_worker::parked::{self, Decision, ParkedRow, RowDetail};
 use arcyou_platform::database::{self, DatabaseUrl};
 use arcyou_platform::terminal::{self, clipped, is_broken_pipe, plain, print};
 use clap::{Args, Subcommand};
 use deadpool_postgres::Pool;
 use serde_json::json;
 
-/// How much of an error a table shows.
+/// How many characters of an error a table shows.
 const ERROR_WIDTH: usize = 80;
 
 #[derive(Subcommand)]
 pub(crate) enum Action {
     /// Lists parked rows, oldest first
     List {
-        /// At most so many
+        /// The most rows to list
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
         limit: i64,
-        /// Only rows after this id
+        /// List only rows with a higher id
         #[arg(long, default_value_t = 0)]
         after: i64,
-        /// As a JSON array
+        /// Print a JSON array
         #[arg(long)]
         json: bool,
     },
@@ -32,25 +32,26 @@ pub(crate) enum Action {
     Show {
         /// The row's id
         id: i64,
-        /// As a JSON object
+        /// Print a JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Lets parked rows be tried again, from the first try
-    Requeue(Which),
+    /// Gives parked rows all their tries again
+    Requeue(Selection),
     /// Deletes parked rows: their events are never published
-    Drop(Which),
+    Drop(Selection),
 }
 
+// Which rows an action applies to.
 #[derive(Args)]
-pub(crate) struct Which {
+pub(crate) struct Selection {
     /// Ids of parked rows
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     ids: Vec<i64>,
-    /// Every row that is parked now
+    /// Select every row that is parked now
     #[arg(long)]
     all: bool,
-    /// As a JSON object
+    /// Print a JSON object
     #[arg(long)]
     json: bool,
 }
@@ -61,19 +62,19 @@ pub(crate) async fn execute(action: Action, url: DatabaseUrl) -> anyhow::Result<
         match action {
             Action::List { limit, after, json } => list(&pool, after, limit, json).await,
             Action::Show { id, json } => show(&pool, id, json).await,
-            Action::Requeue(which) => decide(&pool, Decision::Requeue, which).await,
-            Action::Drop(which) => decide(&pool, Decision::Drop, which).await,
+            Action::Requeue(selection) => decide(&pool, Decision::Requeue, &selection).await,
+            Action::Drop(selection) => decide(&pool, Decision::Drop, &selection).await,
         }
     };
     match work.await {
-        // Whoever reads has read enough, as `head` does.
+        // The reader closed the pipe, as `head` does: not a failure.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         outcome => outcome,
     }
 }
 
 async fn list(pool: &Pool, after: i64, limit: i64, json: bool) -> anyhow::Result<ExitCode> {
-    let mut rows = parked::list(pool, after, limit + 1).await.map_err(reading)?;
+    let mut rows = parked::list(pool, after, limit + 1).await.map_err(cannot_read)?;
     let more = rows.len() as i64 > limit;
     rows.truncate(usize::try_from(limit)?);
     if json {
@@ -90,7 +91,7 @@ async fn list(pool: &Pool, after: i64, limit: i64, json: bool) -> anyhow::Result
 }
 
 async fn show(pool: &Pool, id: i64, json: bool) -> anyhow::Result<ExitCode> {
-    let Some(detail) = parked::show(pool, id).await.map_err(reading)? else {
+    let Some(detail) = parked::show(pool, id).await.map_err(cannot_read)? else {
         eprintln!("the outbox has no row {id}");
         return Ok(ExitCode::FAILURE);
     };
@@ -98,19 +99,19 @@ async fn show(pool: &Pool, id: i64, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn decide(pool: &Pool, decision: Decision, which: Which) -> anyhow::Result<ExitCode> {
+async fn decide(pool: &Pool, decision: Decision, selection: &Selection) -> anyhow::Result<ExitCode> {
     let done = match decision {
         Decision::Requeue => "requeued",
         Decision::Drop => "dropped",
     };
-    if which.all {
-        let count = parked::decide_all(pool, decision).await.map_err(changing)?;
-        print(&if which.json { json!({ done: count }).to_string() } else { format!("{done} {count}") })?;
+    if selection.all {
+        let count = parked::decide_all(pool, decision).await.map_err(cannot_change)?;
+        print(&if selection.json { json!({ done: count }).to_string() } else { format!("{done} {count}") })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let changed = parked::decide(pool, decision, &which.ids).await.map_err(changing)?;
-    let not_parked: Vec<i64> = which.ids.iter().copied().filter(|id| changed.binary_search(id).is_err()).collect();
-    if which.json {
+    let changed = parked::decide(pool, decision, &selection.ids).await.map_err(cannot_change)?;
+    let not_parked: Vec<i64> = selection.ids.iter().copied().filter(|id| changed.binary_search(id).is_err()).collect();
+    if selection.json {
         print(&json!({ done: changed, "not_parked": not_parked }).to_string())?;
     } else {
         changed.iter().try_for_each(|id| print(&format!("{done} {id}")))?;
@@ -119,12 +120,12 @@ async fn decide(pool: &Pool, decision: Decision, which: Which) -> anyhow::Result
     Ok(if not_parked.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-// Not as contexts: the errors tell their whole story themselves.
-fn reading(error: OutboxError) -> anyhow::Error {
+// Not as contexts: the message of an error already contains its causes.
+fn cannot_read(error: OutboxError) -> anyhow::Error {
     anyhow!("reading the outbox: {error}")
 }
 
-fn changing(error: OutboxError) -> anyhow::Error {
+fn cannot_change(error: OutboxError) -> anyhow::Error {
     anyhow!("changing the outbox: {error}")
 }
 

@@ -1,14 +1,10 @@
 //! Workers whose clocks are wrong.
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
 
 use std::path::Path;
 use std::process::Command;
 
-use common::Bed;
-use common::process::Process;
+use crate::support::Bed;
+use crate::support::process::Process;
 
 /// A library that moves the clock of the program that it is loaded into by `CLOCK_AHEAD` seconds.
 fn skewed_clock(directory: &Path) -> String {

@@ -1,7 +1,4 @@
 //! Rows to events, with nothing broken.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
 
 use std::time::Duration;
 
@@ -9,7 +6,7 @@ use arcyou_outbox_worker::RelayConfig;
 use arcyou_platform::contract::PubSubMode;
 use serde_json::{Value, json};
 
-use common::{Bed, quick};
+use crate::support::{self, Bed, quick};
 
 #[tokio::test]
 async fn one_worker_relays_rows_in_order_and_marks_them() {
@@ -136,7 +133,7 @@ async fn a_row_that_commits_late_is_found() {
     let bed = Bed::new().await;
     let mut listener = bed.listener().await;
     let worker = bed.worker(quick());
-    let late = common::connect(&bed.servers.postgres.url(&bed.database)).await;
+    let late = support::connect(&bed.servers.postgres.url(&bed.database)).await;
     late.batch_execute("BEGIN").await.unwrap();
     let insert = "INSERT INTO outbox (type, conversation_id, payload) VALUES ('late', $1, '{}') RETURNING id";
     let id: i64 = late.query_one(insert, &[&bed.conversation]).await.unwrap().get(0);
@@ -162,7 +159,7 @@ async fn claims_and_counts_use_the_indexes() {
         .await
         .unwrap();
     let mut listener = bed.listener().await;
-    let worker = bed.worker(RelayConfig { batch_size: 50, retention: None, ..quick() });
+    let worker = bed.worker_with_retention(None, RelayConfig { batch_size: 50, ..quick() });
     let ids = bed.insert(1_000).await;
     listener.until_heard(&ids).await;
     worker.stop().await;
@@ -208,7 +205,7 @@ async fn what_was_processed_long_ago_is_pruned_and_nothing_else() {
         let statement = format!("{insert} SELECT '{kind}', gen_random_uuid(), '{{}}'::jsonb, {values}");
         bed.sql.batch_execute(&statement).await.unwrap();
     }
-    let worker = bed.worker(RelayConfig { retention: Some(Duration::from_secs(3_600)), ..quick() });
+    let worker = bed.worker_with_retention(Some(Duration::from_secs(3_600)), quick());
     bed.until("SELECT count(*) FILTER (WHERE type = 'old') = 0 FROM outbox").await;
     let left = "SELECT string_agg(type || ' ' || n, ', ' ORDER BY type) FROM (SELECT type, count(*) AS n FROM outbox GROUP BY 1) AS t";
     assert_eq!(bed.value::<String>(left).await, "parked 1, relayed late 1, young 1500");

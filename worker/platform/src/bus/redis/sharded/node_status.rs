@@ -1,44 +1,45 @@
-//! One part of the health report for all nodes: it is up when each of them is.
+//! One health part for all nodes: it is up when each of them is.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::topology::Node;
-use crate::bus::redis::link::Indicator;
+use super::slot_map::Node;
+use crate::bus::redis::status::StatusReporter;
 use crate::health::Part;
 
-/// The nodes' states. Clones share them.
+/// The states of all nodes. Clones share them.
 #[derive(Clone)]
-pub(super) struct Status(Arc<Shared>);
+pub(super) struct NodesStatus(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     part: Part,
-    /// None: not heard of yet.
+    /// None: nothing has been reported yet.
     nodes: Mutex<BTreeMap<Node, Option<Result<(), String>>>>,
 }
 
-/// One node's state, known until this is dropped.
+/// Reports the state of one node. Dropped, it removes the node from the states.
 pub(super) struct NodeStatus {
     node: Node,
-    status: Status,
+    all: NodesStatus,
 }
 
-impl Status {
+impl NodesStatus {
     pub(super) fn new(part: Part) -> Self {
-        Self(Arc::new(Shared { part, nodes: Mutex::default() }))
+        Self(Arc::new(Inner { part, nodes: Mutex::default() }))
     }
 
+    /// Adds a node.
     pub(super) fn node(&self, node: &Node) -> NodeStatus {
         self.change(|nodes| drop(nodes.insert(node.clone(), None)));
-        NodeStatus { node: node.clone(), status: self.clone() }
+        NodeStatus { node: node.clone(), all: self.clone() }
     }
 
-    /// No node is known.
-    pub(super) fn lost(&self, reason: &str) {
+    /// Reports that no node is known.
+    pub(super) fn no_nodes(&self, reason: &str) {
         self.0.part.down(reason);
     }
 
-    pub(super) fn nobody_is_up(&self) -> bool {
+    pub(super) fn all_nodes_are_down(&self) -> bool {
         let nodes = self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         !nodes.values().any(|state| matches!(state, Some(Ok(()))))
     }
@@ -46,8 +47,8 @@ impl Status {
     fn change(&self, change: impl FnOnce(&mut BTreeMap<Node, Option<Result<(), String>>>)) {
         let mut nodes = self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut nodes);
-        let away = nodes.iter().find_map(|(node, state)| Some((node, state.as_ref()?.as_ref().err()?)));
-        match away {
+        let down = nodes.iter().find_map(|(node, state)| Some((node, state.as_ref()?.as_ref().err()?)));
+        match down {
             Some((node, reason)) => self.0.part.down(format!("{node}: {reason}")),
             None if !nodes.is_empty() && nodes.values().all(Option::is_some) => self.0.part.up(),
             None => {}
@@ -55,18 +56,18 @@ impl Status {
     }
 }
 
-impl Indicator for NodeStatus {
+impl StatusReporter for NodeStatus {
     fn up(&self) {
-        self.status.change(|nodes| drop(nodes.insert(self.node.clone(), Some(Ok(())))));
+        self.all.change(|nodes| drop(nodes.insert(self.node.clone(), Some(Ok(())))));
     }
 
     fn down(&self, reason: &str) {
-        self.status.change(|nodes| drop(nodes.insert(self.node.clone(), Some(Err(reason.to_owned())))));
+        self.all.change(|nodes| drop(nodes.insert(self.node.clone(), Some(Err(reason.to_owned())))));
     }
 }
 
 impl Drop for NodeStatus {
     fn drop(&mut self) {
-        self.status.change(|nodes| drop(nodes.remove(&self.node)));
+        self.all.change(|nodes| drop(nodes.remove(&self.node)));
     }
 }

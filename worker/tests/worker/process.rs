@@ -1,19 +1,16 @@
 //! The real program: signals, exit codes, the admin listener, `parked`.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
 
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use common::process::{PROGRAM, Process};
-use common::{Bed, in_time, signal};
+use crate::support::process::{PROGRAM, Process};
+use crate::support::{self, Bed, in_time, signal};
 
 /// Until it is rolled back, rows can be claimed and not marked.
 async fn hold_marks(bed: &Bed) -> tokio_postgres::Client {
-    let holder = common::connect(&bed.servers.postgres.url(&bed.database)).await;
+    let holder = support::connect(&bed.servers.postgres.url(&bed.database)).await;
     holder.batch_execute("BEGIN; LOCK TABLE outbox IN SHARE MODE").await.unwrap();
     holder
 }

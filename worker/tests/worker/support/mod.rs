@@ -1,4 +1,3 @@
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 //! A database, a PgBouncer and a Redis for each test, and workers inside the test's own process.
 
 pub(crate) mod process;
@@ -10,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Redis};
-use arcyou_outbox_worker::{RelayConfig, run};
+use arcyou_outbox_worker::{PruneConfig, RelayConfig, WorkerConfig, run};
 use arcyou_platform::backoff::Backoff;
 use arcyou_platform::bus::{Bus, Publication, RedisBus, RedisUrl, Signal, Subscriber};
 use arcyou_platform::contract::{Envelope, GLOBAL_CHANNEL, WAKE_CHANNEL};
@@ -102,12 +101,19 @@ impl Bed {
     }
 
     /// A worker in this process.
-    pub(crate) fn worker(&self, config: RelayConfig) -> Worker {
+    pub(crate) fn worker(&self, relay: RelayConfig) -> Worker {
+        self.worker_at(&self.database_url(), with_quick_pruning(relay))
+    }
+
+    /// A worker that deletes rows after `retention`.
+    pub(crate) fn worker_with_retention(&self, retention: Option<Duration>, relay: RelayConfig) -> Worker {
+        let mut config = with_quick_pruning(relay);
+        config.prune.retention = retention;
         self.worker_at(&self.database_url(), config)
     }
 
-    /// The same with another way to the database.
-    pub(crate) fn worker_at(&self, database_url: &str, config: RelayConfig) -> Worker {
+    /// A worker that connects to the database by another URL.
+    pub(crate) fn worker_at(&self, database_url: &str, config: WorkerConfig) -> Worker {
         let health = Health::new();
         let pool = database::pool(&database_url.parse().unwrap(), 4).unwrap();
         let url: RedisUrl = self.redis.url().parse().unwrap();
@@ -262,9 +268,13 @@ pub(crate) fn quick() -> RelayConfig {
     RelayConfig {
         poll_interval: Duration::from_millis(50),
         backoff: Backoff { first: Duration::from_millis(5), cap: Duration::from_millis(20) },
-        prune_interval: Duration::from_millis(50),
         ..RelayConfig::default()
     }
+}
+
+pub(crate) fn with_quick_pruning(relay: RelayConfig) -> WorkerConfig {
+    let prune = PruneConfig { interval: Duration::from_millis(50), ..PruneConfig::default() };
+    WorkerConfig { relay, prune }
 }
 
 pub(crate) async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {

@@ -1,9 +1,6 @@
 //! PostgreSQL failing in the middle of things: no row is to blame, none is lost, and time is the database's.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
-use common::{Bed, quick, signal};
+use crate::support::{self, Bed, quick, signal};
 
 /// Fails the first two marks with `code`; what the sequence counts is not rolled back.
 async fn fail_marks(bed: &Bed, code: &str) {
@@ -89,7 +86,7 @@ async fn a_killed_postgresql_gives_claimed_rows_back() {
     bed.servers.postgres.kill();
     signal(bed.redis.pid().unwrap(), "CONT");
     bed.servers.postgres.restart().unwrap();
-    bed.sql = common::connect(&bed.servers.postgres.url(&bed.database)).await;
+    bed.sql = support::connect(&bed.servers.postgres.url(&bed.database)).await;
     // Published before the mark failed, or after.
     listener.until_heard(&ids).await;
     bed.until_all_processed().await;
@@ -103,7 +100,7 @@ async fn a_server_that_takes_no_writes_is_left() {
     let bed = Bed::new().await;
     let mut listener = bed.listener().await;
     let direct = bed.servers.postgres.url(&bed.database);
-    let worker = bed.worker_at(&direct, quick());
+    let worker = bed.worker_at(&direct, support::with_quick_pruning(quick()));
     let ids = bed.insert(5).await;
     listener.until_heard(&ids).await;
     let default = async |setting: &str| {
@@ -115,7 +112,7 @@ async fn a_server_that_takes_no_writes_is_left() {
         WHERE datname = current_database() AND pid <> pg_backend_pid()";
     bed.value::<i64>(cut).await;
     let ids = bed.insert(5).await;
-    common::in_time("the reason", async {
+    support::in_time("the reason", async {
         while !format!("{:?}", worker.health.report().parts["database"].reason).contains("read-only") {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
