@@ -207,7 +207,8 @@ async fn what_was_processed_long_ago_is_pruned_and_nothing_else() {
     }
     let worker = bed.worker_with_retention(Some(Duration::from_secs(3_600)), quick());
     bed.until("SELECT count(*) FILTER (WHERE type = 'old') = 0 FROM outbox").await;
-    let left = "SELECT string_agg(type || ' ' || n, ', ' ORDER BY type) FROM (SELECT type, count(*) AS n FROM outbox GROUP BY 1) AS t";
+    let left = "SELECT string_agg(type || ' ' || n, ', ' ORDER BY type)
+        FROM (SELECT type, count(*) AS n FROM outbox GROUP BY 1) AS t";
     assert_eq!(bed.value::<String>(left).await, "parked 1, relayed late 1, young 1500");
     worker.stop().await;
 }

@@ -19,7 +19,8 @@ pub(crate) const PAYLOAD_FAILED: &str = "ROLLBACK TO SAVEPOINT reading";
 pub(crate) const PAYLOAD: &str = "\
 SELECT CASE WHEN octet_length(text) <= $2 THEN text END
 FROM (
-    SELECT CASE WHEN pg_column_size(payload) <= 16 * $2 THEN payload::text END AS text FROM outbox WHERE id = $1 OFFSET 0
+    SELECT CASE WHEN pg_column_size(payload) <= 16 * $2 THEN payload::text END AS text
+    FROM outbox WHERE id = $1 OFFSET 0
 ) AS written";
 
 /// $1 the rows that were published.

@@ -139,7 +139,8 @@ impl Bed {
     /// Inserts `count` rows in one transaction; their ids, ascending.
     pub(crate) async fn insert(&self, count: i32) -> Vec<i64> {
         let statement = "INSERT INTO outbox (type, conversation_id, payload) \
-            SELECT 'message.created', $1, jsonb_build_object('n', n) FROM generate_series(1, $2) AS n ORDER BY n RETURNING id";
+            SELECT 'message.created', $1, jsonb_build_object('n', n)
+            FROM generate_series(1, $2) AS n ORDER BY n RETURNING id";
         let rows = self.sql.query(statement, &[&self.conversation, &count]).await.unwrap();
         let mut ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
         ids.sort_unstable();

@@ -1,4 +1,3 @@
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 //! What the tests share.
 
 use std::path::Path;

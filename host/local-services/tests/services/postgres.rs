@@ -1,11 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
+//! PostgreSQL, temporary and kept.
 
 use std::net::TcpStream;
 
 use arcyou_local_services::{Postgres, PostgresOptions, ServiceError};
-use common::{is_alive, open_directory, sql, until};
+
+use crate::support::{self, is_alive, open_directory, sql, until};
 
 fn temporary() -> Postgres {
     Postgres::start(PostgresOptions::default()).unwrap()
@@ -61,7 +60,7 @@ fn a_kept_database_is_there_again_and_fresh_empties_it() {
     let second = Postgres::start(kept(&place)).unwrap();
     assert_eq!(sql(&second.url("postgres"), "SELECT number FROM kept"), "7");
     let without_password = format!("postgres://postgres@127.0.0.1:{}/postgres", second.port());
-    assert!(!common::psql(&without_password).args(["-w", "-c", "SELECT 1"]).output().unwrap().status.success());
+    assert!(!support::psql(&without_password).args(["-w", "-c", "SELECT 1"]).output().unwrap().status.success());
     drop(second);
 
     std::fs::write(place.join("mine"), "not PostgreSQL's").unwrap();
@@ -148,7 +147,7 @@ fn root_is_told_when_the_directory_is_private() {
 #[test]
 fn a_server_that_dies_by_itself_is_noticed() {
     let postgres = temporary();
-    common::send_kill(postgres.pid().unwrap());
+    support::send_kill(postgres.pid().unwrap());
     until("the server is known to be gone", || postgres.pid().is_none());
     postgres.restart().unwrap();
     assert_eq!(sql(&postgres.url("postgres"), "SELECT 1"), "1");

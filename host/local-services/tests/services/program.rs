@@ -1,11 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
+//! A program of the caller.
 
 use std::time::Duration;
 
 use arcyou_local_services::Program;
-use common::{is_alive, open_directory, until};
+
+use crate::support::{is_alive, open_directory, until};
 
 const LONG: Duration = Duration::from_secs(30);
 

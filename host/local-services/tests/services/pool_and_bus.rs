@@ -1,6 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
+//! PgBouncer, Redis and Redis Cluster.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,7 +6,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Redis, RedisCluster};
-use common::{is_alive, open_directory, psql, sql};
+
+use crate::support::{self, is_alive, open_directory, psql, sql};
 
 fn pool(size: u16) -> (Postgres, PgBouncer) {
     let postgres = Postgres::start(PostgresOptions::default()).unwrap();
@@ -60,7 +59,7 @@ fn the_pool_outlives_a_restart_of_the_server() {
     assert_eq!(sql(&url, "SELECT 1"), "1");
     postgres.kill();
     postgres.restart().unwrap();
-    common::until("the pool has found the server again", || {
+    support::until("the pool has found the server again", || {
         psql(&url).args(["-c", "SELECT 1"]).stderr(Stdio::null()).output().unwrap().status.success()
     });
 }
@@ -73,7 +72,7 @@ fn a_paused_pool_holds_its_clients_back() {
     pgbouncer.pause().unwrap();
     let mut client = psql(&url).args(["-c", "SELECT 2"]).stdout(Stdio::piped()).spawn().unwrap();
     let waiting = || sql(&pgbouncer.url("pgbouncer"), "SHOW CLIENTS").contains("|waiting|");
-    common::until("the client waits", waiting);
+    support::until("the client waits", waiting);
     assert!(client.try_wait().unwrap().is_none());
     pgbouncer.resume().unwrap();
     assert!(client.wait().unwrap().success());
@@ -124,7 +123,7 @@ fn a_cluster_survives_its_nodes_and_moves_its_slots() {
     assert_eq!(cluster.owner(slot).unwrap(), to);
     let replica = cluster.add_replica(to).unwrap();
     cluster.node(to).kill();
-    common::until("the replica has taken over", || cluster.owner(slot).is_ok_and(|owner| owner == replica));
+    support::until("the replica has taken over", || cluster.owner(slot).is_ok_and(|owner| owner == replica));
     cluster.node(to).restart().unwrap();
     cluster.until_agreed().unwrap();
     assert_eq!(cluster.owner(slot).unwrap(), replica);

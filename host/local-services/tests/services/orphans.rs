@@ -1,12 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
+//! Services whose starter is killed.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use common::{is_alive, until};
+use crate::support::{self, is_alive, until};
 
 struct Stack {
     program: Child,
@@ -45,7 +43,7 @@ fn nothing_is_left_of_a_program_that_was_killed() {
 fn a_dead_service_leaves_no_directory_behind_either() {
     let mut stack = stack();
     for (pid, _) in &stack.services {
-        common::send_kill(*pid);
+        support::send_kill(*pid);
         until("the service is gone", || !is_alive(*pid));
     }
     stack.program.kill().unwrap();
