@@ -22,7 +22,7 @@ Environment:
   PUBSUB_MODE             global, perconv or sharded; must equal the setting of the gateways [default: global]
   POLL_INTERVAL_MS        how often to claim rows without a hint from a gateway [default: 1000]
   BATCH_SIZE              most rows claimed at once [default: 500]
-  MAX_RETRIES             a row is parked after so many failures by its own fault [default: 5]
+  MAX_RETRIES             a row is parked after this many failures by its own fault [default: 5]
   MAX_PAYLOAD_BYTES       a row with a larger payload fails [default: 1048576]
   OUTBOX_RETENTION_HOURS  processed rows are deleted after this time; 0: never [default: 72]
   ADMIN_ADDR              address of /ready and /metrics [default: 127.0.0.1:9091]

@@ -12,7 +12,7 @@ pub(crate) struct WakeListener {
 }
 
 /// One consumer's view of the hints. Hints that arrive while the consumer is busy are merged into one, so nothing
-/// queues up and a slow consumer holds up nobody.
+/// queues up and a slow consumer delays no other.
 pub(crate) struct WakeHints(watch::Receiver<()>);
 
 impl WakeListener {

@@ -24,7 +24,8 @@ pub enum ServiceError {
     )]
     NoAccount(&'static str),
     /// The account that runs the service cannot enter or write its directory.
-    #[error("user `{account}`, which runs the service because root may not, cannot write in {}: choose a directory outside private folders", directory.display())]
+    #[error("user `{account}`, which runs the service because root may not, cannot write in {}: choose a \
+        directory outside private folders", directory.display())]
     Unreachable {
         /// The directory of the service.
         directory: PathBuf,
@@ -47,7 +48,8 @@ pub enum ServiceError {
         pid: String,
     },
     /// The data were made by another major version of PostgreSQL, which is not installed.
-    #[error("the database in {} was made by PostgreSQL {found}, but {server} is installed: start with --fresh to empty it, or install PostgreSQL {found}", directory.display())]
+    #[error("the database in {} was made by PostgreSQL {found}, but {server} is installed: start with --fresh \
+        to empty it, or install PostgreSQL {found}", directory.display())]
     VersionMismatch {
         /// The directory of the service.
         directory: PathBuf,

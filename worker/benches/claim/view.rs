@@ -1,11 +1,11 @@
-//! PostgreSQL's own view: what a claim costs it, and how large things are.
+//! What PostgreSQL reports: the cost of a claim, and sizes.
 
 use serde_json::Value;
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::system::System;
 
-/// Claims between sweeps begin above what was seen five seconds ago.
+/// Claims between sweeps begin above the ids that were claimed this long ago.
 const FLOOR_SECONDS: i64 = 5;
 
 pub struct View {
@@ -21,7 +21,7 @@ pub struct View {
 /// `EXPLAIN (ANALYZE, BUFFERS)` of a claim.
 pub struct Cost {
     pub ms: f64,
-    /// Pages that were found in PostgreSQL's memory, and that were not.
+    /// Pages that were in PostgreSQL's buffers, and pages that were not.
     pub hits: i64,
     pub reads: i64,
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::support::Bed;
 use crate::support::process::Process;
 
-/// A library that moves the clock of the program that it is loaded into by `CLOCK_AHEAD` seconds.
+/// A library that shifts the clock of the program that loads it by `CLOCK_AHEAD` seconds.
 fn skewed_clock(directory: &Path) -> String {
     let (source, library) = (directory.join("clock.c"), directory.join("clock.so"));
     let text = "
@@ -27,7 +27,8 @@ fn skewed_clock(directory: &Path) -> String {
     library.display().to_string()
 }
 
-/// One worker is a day ahead, the other a day behind: what is due, kept and pruned is the database's to say.
+/// One worker's clock is a day ahead, the other's a day behind. The database's clock decides what is due and what is
+/// pruned.
 #[tokio::test]
 async fn skewed_clocks_change_nothing() {
     const DAY: i64 = 24 * 60 * 60;

@@ -1,8 +1,8 @@
-//! PostgreSQL failing in the middle of things: no row is to blame, none is lost, and time is the database's.
+//! Failures of PostgreSQL: no row is counted as failed, and none is lost.
 
 use crate::support::{self, Bed, quick, signal};
 
-/// Fails the first two marks with `code`; what the sequence counts is not rolled back.
+/// Makes the first two marks fail with `code`. A rollback does not undo what the sequence has counted.
 async fn fail_marks(bed: &Bed, code: &str) {
     let statement = format!(
         "DROP SEQUENCE IF EXISTS tries; CREATE SEQUENCE tries;
@@ -17,7 +17,7 @@ async fn fail_marks(bed: &Bed, code: &str) {
 }
 
 #[tokio::test]
-async fn whatever_the_database_fails_with_burns_nothing() {
+async fn whatever_the_database_fails_with_counts_against_no_row() {
     let bed = Bed::new().await;
     let mut listener = bed.listener().await;
     let worker = bed.worker(quick());
@@ -30,13 +30,13 @@ async fn whatever_the_database_fails_with_burns_nothing() {
         bed.until_all_processed().await;
         assert!(bed.value::<i64>("SELECT last_value FROM tries").await > 2, "{code}");
     }
-    bed.assert_nothing_burnt().await;
+    bed.assert_no_row_failed().await;
     worker.stop().await;
 }
 
-/// Longer than the worker waits for a lock.
+/// The lock is held for longer than the worker waits for one.
 #[tokio::test]
-async fn a_locked_table_burns_nothing() {
+async fn a_locked_table_counts_against_no_row() {
     let bed = Bed::new().await;
     let mut listener = bed.listener().await;
     let worker = bed.worker(quick());
@@ -49,11 +49,11 @@ async fn a_locked_table_burns_nothing() {
     bed.sql.batch_execute("COMMIT").await.unwrap();
     listener.until_heard(&ids).await;
     bed.until_all_processed().await;
-    bed.assert_nothing_burnt().await;
+    bed.assert_no_row_failed().await;
     worker.stop().await;
 }
 
-/// With it, workers beside each other would fail each other's claims and marks, and publish again and again.
+/// Under SERIALIZABLE, concurrent workers would make each other's claims and marks fail, and publish repeatedly.
 #[tokio::test]
 async fn a_strict_isolation_by_default_repeats_nothing() {
     let bed = Bed::new().await;
@@ -90,7 +90,7 @@ async fn a_killed_postgresql_gives_claimed_rows_back() {
     // Published before the mark failed, or after.
     listener.until_heard(&ids).await;
     bed.until_all_processed().await;
-    bed.assert_nothing_burnt().await;
+    bed.assert_no_row_failed().await;
     worker.stop().await;
 }
 
@@ -122,6 +122,6 @@ async fn a_server_that_takes_no_writes_is_left() {
     default("off").await;
     listener.until_heard(&ids).await;
     bed.until_all_processed().await;
-    bed.assert_nothing_burnt().await;
+    bed.assert_no_row_failed().await;
     worker.stop().await;
 }

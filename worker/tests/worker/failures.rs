@@ -1,4 +1,4 @@
-//! Rows that fail by themselves, and outages that no row is blamed for.
+//! Rows that fail by their own fault, and outages, which count against no row.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use arcyou_outbox_worker::RelayConfig;
 
 use crate::support::{self, Bed, quick};
 
-/// The parked row's tries and error.
+/// Waits until a row is parked; its tries and its error.
 async fn until_parked(bed: &Bed, id: i64) -> (i32, String) {
     bed.until(&format!("SELECT parked_at IS NOT NULL FROM outbox WHERE id = {id}")).await;
     let statement = "SELECT retry_count, error FROM outbox WHERE id = $1 AND NOT processed";
@@ -46,7 +46,7 @@ async fn a_failed_row_waits_before_its_next_try() {
     worker.stop().await;
 }
 
-/// Its text would have more than a gigabyte: the database fails the whole statement that asks for it.
+/// The text of the payload would exceed a gigabyte, so every statement that reads it fails.
 #[tokio::test]
 async fn a_payload_that_cannot_become_text_is_found_among_others() {
     let bed = Bed::new().await;
@@ -80,7 +80,7 @@ async fn a_message_that_redis_refuses_is_parked_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn while_redis_is_away_nothing_is_burnt_and_after_it_all_arrives() {
+async fn while_redis_is_away_no_row_is_counted_as_failed_and_after_it_all_arrive() {
     let bed = Bed::new().await;
     let mut listener = bed.listener().await;
     let worker = bed.worker(quick());
@@ -90,13 +90,13 @@ async fn while_redis_is_away_nothing_is_burnt_and_after_it_all_arrives() {
     ids = bed.insert(600).await;
     worker.until_down("redis_publish").await;
     ids.extend(bed.insert(600).await);
-    // Longer than five tries of a row would take.
+    // Longer than five tries of a row take.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    bed.assert_nothing_burnt().await;
+    bed.assert_no_row_failed().await;
     let reason = worker.health.report().parts["redis_publish"].reason.clone();
     assert!(reason.is_some_and(|reason| reason.contains("refused")));
     let worker = {
-        // Who is not subscribed misses events: the listener first, then the worker.
+        // The listener subscribes before the worker starts: otherwise it would miss events.
         worker.stop().await;
         bed.redis.restart().unwrap();
         listener.until_subscribed().await;
@@ -105,13 +105,13 @@ async fn while_redis_is_away_nothing_is_burnt_and_after_it_all_arrives() {
     let heard = listener.until_heard(&ids).await;
     assert_eq!(heard.len(), ids.len());
     bed.until_all_processed().await;
-    bed.assert_nothing_burnt().await;
+    bed.assert_no_row_failed().await;
     worker.stop().await;
 }
 
-/// Up, and of no use: the same as away.
+/// A Redis that runs but rejects every message is treated like one that is unavailable.
 #[tokio::test]
-async fn while_redis_refuses_to_publish_nothing_is_burnt() {
+async fn while_redis_refuses_to_publish_no_row_is_counted_as_failed() {
     let bed = Bed::new().await;
     let mut listener = bed.listener().await;
     let worker = bed.worker(quick());
@@ -120,16 +120,16 @@ async fn while_redis_refuses_to_publish_nothing_is_burnt() {
     worker.until_down("redis_publish").await;
     let reason = worker.health.report().parts["redis_publish"].reason.clone().unwrap();
     assert!(reason.contains("NOPERM"), "{reason}");
-    bed.assert_nothing_burnt().await;
+    bed.assert_no_row_failed().await;
     bed.redis_cli(&["ACL", "SETUSER", "default", "+publish"]);
     let heard = listener.until_heard(&ids).await;
     assert_eq!(heard.len(), ids.len());
     bed.until_all_processed().await;
-    bed.assert_nothing_burnt().await;
+    bed.assert_no_row_failed().await;
     worker.stop().await;
 }
 
-/// The same worker goes on, without anyone's traffic to wake it.
+/// The same worker resumes, although no hint wakes it.
 #[tokio::test]
 async fn a_worker_outlives_an_outage_of_redis() {
     let bed = Bed::new().await;
@@ -145,7 +145,7 @@ async fn a_worker_outlives_an_outage_of_redis() {
         let ids = bed.insert(5).await;
         bed.wake().await;
         listener.until_heard(&ids).await;
-        bed.assert_nothing_burnt().await;
+        bed.assert_no_row_failed().await;
         assert!(round < 3);
     }
     worker.stop().await;
@@ -178,7 +178,7 @@ async fn a_worker_outlives_pgbouncer_and_postgresql() {
     bed.servers.pgbouncer.resume().unwrap();
     listener.until_heard(&ids).await;
     bed.until_all_processed().await;
-    bed.assert_nothing_burnt().await;
+    bed.assert_no_row_failed().await;
     assert!(worker.health.report().ready);
     worker.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The real program: signals, exit codes, the admin listener, `parked`.
+//! The worker program: signals, exit codes, the admin listener, `parked`.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::process::{PROGRAM, Process};
 use crate::support::{self, Bed, in_time, signal};
 
-/// Until it is rolled back, rows can be claimed and not marked.
+/// A transaction that lets workers claim rows but not mark them, until it is rolled back.
 async fn hold_marks(bed: &Bed) -> tokio_postgres::Client {
     let holder = support::connect(&bed.servers.postgres.url(&bed.database)).await;
     holder.batch_execute("BEGIN; LOCK TABLE outbox IN SHARE MODE").await.unwrap();
@@ -25,7 +25,7 @@ async fn killed_between_publishing_and_marking_it_publishes_again() {
     listener.until_heard(&ids).await;
     process.child.start_kill().unwrap();
     assert_eq!(process.exit_code().await, None);
-    // Mark and commit may be on their way already, and the server would still carry them out: it must lose them too.
+    // Mark and commit may have been sent, and the server would still execute them: its session must end too.
     bed.until(
         "SELECT count(pg_terminate_backend(pid)) = 0 FROM pg_stat_activity
          WHERE datname = current_database() AND application_name = 'arcyou-outbox-worker'",
@@ -71,7 +71,7 @@ async fn an_idle_worker_stops_at_once() {
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
 }
 
-/// A frozen machine keeps its connections open: the database has to take the rows away from it.
+/// A frozen machine keeps its connections open, so the database has to release its rows.
 #[tokio::test]
 async fn a_frozen_worker_gives_its_rows_back() {
     let bed = Bed::new().await;
@@ -80,7 +80,7 @@ async fn a_frozen_worker_gives_its_rows_back() {
     frozen.until_ready(true).await;
     let ids = freeze_with_rows(&bed, &frozen).await;
     let _other = Process::start(&bed).await;
-    // What the frozen one does not hold passes at once, by the other one.
+    // The other worker relays at once what the frozen one does not hold.
     let free = bed.insert(5).await;
     bed.wake().await;
     listener.until_heard(&free).await;
@@ -90,17 +90,17 @@ async fn a_frozen_worker_gives_its_rows_back() {
         free[0]
     );
     assert!(bed.value::<bool>(&order).await, "held rows delay no others");
-    // Perhaps twice: what the frozen one had sent already arrived too.
+    // Possibly twice, because what the frozen worker had sent arrives too.
     listener.until_heard(&ids).await;
-    bed.assert_nothing_burnt().await;
-    // Thawed, it may publish what it held, finds its transaction gone, and goes on.
+    bed.assert_no_row_failed().await;
+    // When it continues, it may publish what it held; then it finds its transaction ended, and goes on.
     frozen.signal("CONT");
     frozen.until_ready(true).await;
     bed.until_all_processed().await;
-    bed.assert_nothing_burnt().await;
+    bed.assert_no_row_failed().await;
 }
 
-/// Rows that a worker has claimed when it stops.
+/// Suspends a worker that has claimed rows; their ids.
 async fn freeze_with_rows(bed: &Bed, worker: &Process) -> Vec<i64> {
     // While Redis does not answer, the worker waits for it with the rows claimed.
     let redis = bed.redis.pid().unwrap();
@@ -134,7 +134,7 @@ async fn started_while_everything_is_away_it_waits_and_says_so() {
     assert_eq!(process.exit_code().await, Some(0));
 }
 
-/// As when a worker is upgraded before the schema: the functions that it calls do not exist yet.
+/// A worker that was upgraded before the schema: the functions that it calls do not exist yet.
 #[tokio::test]
 async fn newer_than_the_schema_it_waits_and_says_so() {
     let bed = Bed::new().await;
@@ -153,7 +153,7 @@ async fn newer_than_the_schema_it_waits_and_says_so() {
     process.until_ready(true).await;
     listener.until_heard(&ids).await;
     bed.until_all_processed().await;
-    bed.assert_nothing_burnt().await;
+    bed.assert_no_row_failed().await;
     process.signal("TERM");
     assert_eq!(process.exit_code().await, Some(0));
 }

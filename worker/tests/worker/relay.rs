@@ -1,4 +1,4 @@
-//! Rows to events, with nothing broken.
+//! The relay while everything works.
 
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ async fn each_conversation_has_its_channel_if_so_configured() {
     own.until_heard(&ids).await;
     bed.until_all_processed().await;
     worker.stop().await;
-    // Nothing went where nobody of this mode listens.
+    // Nothing was published on the channel of the other mode.
     let marker = bed.worker(quick());
     let last = bed.insert(1).await;
     assert_eq!(global.next().await.0, last[0]);
@@ -167,8 +167,7 @@ async fn claims_and_counts_use_the_indexes() {
     assert_eq!(bed.value::<i64>("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'outbox'").await, 0);
 }
 
-/// A burst of which the planner knows nothing: it would read and sort all that is pending for each claim, if it were
-/// let.
+/// After a burst that the statistics do not show, the planner would read and sort every pending row for each claim.
 #[tokio::test]
 async fn a_claim_reads_no_more_than_it_takes() {
     let bed = Bed::new().await;
@@ -181,8 +180,8 @@ async fn a_claim_reads_no_more_than_it_takes() {
     worker.stop().await;
     let index = "FROM pg_stat_user_indexes WHERE indexrelname = 'outbox_pending'";
     bed.until(&format!("SELECT idx_tup_read >= 20000 {index}")).await;
-    // Two hundred claims; reading everything for each would be two million. Sweeps, of which a slow machine makes more,
-    // read some of what is done again.
+    // There are 200 claims; reading every pending row for each would be two million. Sweeps, which are more on a slow
+    // machine, read some finished rows again.
     let read = bed.value::<i64>(&format!("SELECT idx_tup_read {index}")).await;
     assert!(read < 1_000_000, "{read}");
 }

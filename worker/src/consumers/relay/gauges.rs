@@ -45,8 +45,8 @@ async fn count(pool: &Pool) -> Result<Backlog, OutboxError> {
 }
 
 fn describe() {
-    describe_gauge!("arcyou_outbox_pending", "Rows that wait to be relayed; 100000 means at least so many");
-    describe_gauge!("arcyou_outbox_parked", "Rows that ran out of tries; 100000 means at least so many");
+    describe_gauge!("arcyou_outbox_pending", "Rows that wait to be relayed; 100000 means at least that many");
+    describe_gauge!("arcyou_outbox_parked", "Rows that have used up their tries; 100000 means at least that many");
     describe_gauge!("arcyou_outbox_oldest_seconds", "How long the first pending row has waited");
     describe_counter!("arcyou_outbox_published_total", "Rows published and marked by this worker");
     describe_counter!("arcyou_outbox_failed_total", "Failed tries that the row itself caused");

@@ -55,12 +55,12 @@ pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
     client
 }
 
-/// What one test works with.
+/// The servers and connections of one test.
 pub(crate) struct Bed {
     pub(crate) servers: Arc<Servers>,
     pub(crate) redis: Redis,
     pub(crate) database: String,
-    /// Straight to PostgreSQL, for the test's own statements.
+    /// A direct connection to PostgreSQL, for the test's own statements.
     pub(crate) sql: tokio_postgres::Client,
     pub(crate) bus: Arc<RedisBus>,
     pub(crate) conversation: Uuid,
@@ -71,7 +71,7 @@ impl Bed {
         Self::with(Arc::clone(&SHARED), &[]).await
     }
 
-    /// With servers that no other test uses, to be killed.
+    /// With servers that no other test uses, so that they can be killed.
     pub(crate) async fn alone() -> Self {
         Self::with(Arc::new(Servers::start()), &[]).await
     }
@@ -82,7 +82,7 @@ impl Bed {
 
     async fn with(servers: Arc<Servers>, settings: &[(&str, &str)]) -> Self {
         if std::env::var_os("RUST_LOG").is_some() {
-            // An error means that another test was first.
+            // Fails if another test has done it already.
             let _ = telemetry::init(telemetry::LogFormat::Text);
         }
         servers.template.get_or_init(|| servers.make_template()).await;
@@ -95,7 +95,7 @@ impl Bed {
         Self { servers, redis, database, sql, bus, conversation: Uuid::new_v4() }
     }
 
-    /// Through PgBouncer, as workers have it.
+    /// The address through PgBouncer, as workers use it.
     pub(crate) fn database_url(&self) -> String {
         self.servers.pgbouncer.url(&self.database)
     }
@@ -123,7 +123,7 @@ impl Bed {
         Worker { health, shutdown, task }
     }
 
-    /// Hears everything that workers publish from now on.
+    /// Receives everything that workers publish from now on.
     pub(crate) async fn listener(&self) -> Listener {
         self.listener_on(GLOBAL_CHANNEL).await
     }
@@ -179,12 +179,12 @@ impl Bed {
         in_time(statement, holds).await;
     }
 
-    pub(crate) async fn assert_nothing_burnt(&self) {
-        let burnt = "SELECT count(*) FROM outbox WHERE retry_count > 0 OR error IS NOT NULL OR parked_at IS NOT NULL";
-        assert_eq!(self.value::<i64>(burnt).await, 0);
+    pub(crate) async fn assert_no_row_failed(&self) {
+        let failed = "SELECT count(*) FROM outbox WHERE retry_count > 0 OR error IS NOT NULL OR parked_at IS NOT NULL";
+        assert_eq!(self.value::<i64>(failed).await, 0);
     }
 
-    /// Waits until a worker holds rows and waits for Redis.
+    /// Waits until a worker has claimed rows and waits for Redis.
     pub(crate) async fn until_claimed(&self) {
         let claimed = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database()
             AND state = 'idle in transaction' AND query LIKE '%claim_outbox%'";
@@ -224,7 +224,7 @@ pub(crate) struct Listener {
     subscriber: Box<dyn Subscriber>,
 }
 
-/// What was heard: id, type, payload.
+/// A received event: id, type, payload.
 pub(crate) type Event = (i64, String, serde_json::Value);
 
 impl Listener {
@@ -240,7 +240,7 @@ impl Listener {
         }
     }
 
-    /// Listens until each of these was heard; how often each was.
+    /// Receives until each of these ids has arrived; how often each id arrived.
     pub(crate) async fn until_heard(&mut self, ids: &[i64]) -> BTreeMap<i64, usize> {
         let mut missing: BTreeSet<i64> = ids.iter().copied().collect();
         let mut heard = BTreeMap::new();
@@ -264,7 +264,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.unwrap().success());
 }
 
-/// A configuration that does not make tests wait.
+/// A configuration with short intervals.
 pub(crate) fn quick() -> RelayConfig {
     RelayConfig {
         poll_interval: Duration::from_millis(50),

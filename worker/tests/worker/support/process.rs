@@ -1,4 +1,4 @@
-//! The real program.
+//! The worker program as a child process.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl Process {
         Self::start_with(bed, &[]).await
     }
 
-    /// Started, and its admin listener listens.
+    /// Starts a worker and waits until its admin listener is open.
     pub(crate) async fn start_with(bed: &Bed, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(PROGRAM);
         command
@@ -59,7 +59,7 @@ impl Process {
         in_time("the end", self.child.wait()).await.unwrap().code()
     }
 
-    /// Status and body.
+    /// The status and the body of the answer.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.admin).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");

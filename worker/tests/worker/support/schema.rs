@@ -1,4 +1,4 @@
-//! The schema as gateways make it: every file of `migrations/` that they apply, in the order of its number.
+//! The schema as gateways create it: all migrations, in the order of their numbers.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub(crate) fn sql() -> String {
     migrations.iter().map(|(_, path)| std::fs::read_to_string(path).unwrap()).collect()
 }
 
-/// 7 of `V7__name.sql`; of any other file nothing.
+/// The number of a migration, 7 for `V7__name.sql`; None for any other file.
 fn number(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.strip_prefix('V')?.split_once("__")?.0.parse().ok()
 }
