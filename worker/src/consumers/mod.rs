@@ -20,8 +20,8 @@
 //! - Ids are assigned in ascending order, but rows *commit in any order*: a row with a lower id can appear after one
 //!   with a higher id was read. "Everything after the highest id seen" loses rows.
 //! - `type`, `conversation_id` and `payload` of a row never change.
-//! - A row stays until every consumer has released it, at least for the retention time after that; a row that a
-//!   consumer has not released is never pruned.
+//! - A row stays until every consumer has released it, and for the retention time after that. The only exception is an
+//!   operator who drops a row that the relay has parked: this deletes the row for every consumer.
 //! - A wake hint may be missing, so a consumer also polls.
 //! - Any row can be handed over twice: between handing it over and recording that, the process can end.
 
