@@ -1,4 +1,4 @@
-//! The worker's configuration, from its environment.
+//! The configuration of a worker, read from its environment.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub struct Config {
     pub database_url: DatabaseUrl,
     /// `REDIS_URL`
     pub redis_url: RedisUrl,
-    pub relay: RelayConfig,
+    pub worker: WorkerConfig,
     /// `ADMIN_ADDR`
     pub admin_addr: SocketAddr,
     /// `DATABASE_POOL_SIZE`
@@ -26,25 +26,37 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-/// How to relay.
+/// What [`run`](crate::run) does: the settings of each consumer, and of pruning.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerConfig {
+    pub relay: RelayConfig,
+    pub prune: PruneConfig,
+}
+
+/// How rows are relayed to the bus.
 #[derive(Debug, Clone)]
 pub struct RelayConfig {
-    /// Which channels events travel on; the gateways' setting must be the same.
+    /// Which channels events are published on. The setting of the gateways must be the same.
     pub mode: PubSubMode,
-    /// How often to look without having been woken.
+    /// How long the relay waits for a hint before it claims without one.
     pub poll_interval: Duration,
-    /// Rows claimed at once.
+    /// The most rows of one claim.
     pub batch_size: i64,
-    /// A row that failed so often by its own fault is parked.
+    /// A row is parked after this many failures by its own fault.
     pub max_retries: u32,
-    /// Between a row's tries.
+    /// Between the tries of a row.
     pub backoff: Backoff,
-    /// A row with a larger payload cannot be published.
+    /// The largest payload that can be published, in bytes of JSON text.
     pub max_payload_bytes: i64,
-    /// How long processed rows are kept; None keeps them for ever.
+}
+
+/// How old rows are deleted.
+#[derive(Debug, Clone)]
+pub struct PruneConfig {
+    /// How long a row is kept after every consumer has finished with it; None keeps rows for ever.
     pub retention: Option<Duration>,
-    /// How often rows are pruned.
-    pub prune_interval: Duration,
+    /// The pause after a pass over the outbox.
+    pub interval: Duration,
 }
 
 impl Default for RelayConfig {
@@ -59,51 +71,59 @@ impl Default for RelayConfig {
             backoff: Backoff { first: Duration::from_secs(1), cap: Duration::from_secs(60) },
             // Gateways write 32 KiB at most; other services may write more.
             max_payload_bytes: 1024 * 1024,
-            // Gateways catch up on other events than messages from here after an outage.
+        }
+    }
+}
+
+impl Default for PruneConfig {
+    fn default() -> Self {
+        Self {
+            // After an outage, gateways catch up from the outbox on events that are not messages.
             retention: Some(Duration::from_secs(72 * 3_600)),
-            prune_interval: Duration::from_secs(60),
+            interval: Duration::from_secs(60),
         }
     }
 }
 
 impl Config {
-    /// Reads every variable; the error names all that are wrong.
+    /// Reads every variable. The error names all that are wrong.
     pub fn from_env(source: &dyn Source) -> Result<Self, Errors> {
         let mut env = Reader::new(source);
         let database_url = env.required("DATABASE_URL", "postgres://user:password@host:port/name");
         let redis_url = env.required("REDIS_URL", "redis://user:password@host:port");
-        let relay = RelayConfig::read(&mut env);
+        let worker = WorkerConfig { relay: RelayConfig::read(&mut env), prune: PruneConfig::read(&mut env) };
         let admin_addr = env.or("ADMIN_ADDR", SocketAddr::from((Ipv4Addr::LOCALHOST, 9091)));
-        let pool_size = pool_size(&mut env);
+        // The relay, its gauges and pruning use one connection each; one is spare.
+        let pool_size = env.within("DATABASE_POOL_SIZE", 4, 2..=100);
         let log_format = env.or("LOG_FORMAT", LogFormat::Text);
-        // Read again where logging is set up; here so that a mistake is told together with the others.
+        // Read again where logging is set up; read here too so that an error in it is reported with the others.
         env.optional::<tracing_subscriber::EnvFilter>("RUST_LOG");
         env.finish_with(|| {
-            Some(Self { database_url: database_url?, redis_url: redis_url?, relay, admin_addr, pool_size, log_format })
+            Some(Self { database_url: database_url?, redis_url: redis_url?, worker, admin_addr, pool_size, log_format })
         })
     }
 }
 
-/// The relay's own task, gauges and pruning use a connection each, now and then.
-fn pool_size(env: &mut Reader<'_>) -> usize {
-    env.within("DATABASE_POOL_SIZE", 4, 2..=100)
-}
-
 impl RelayConfig {
-    /// Reads `PUBSUB_MODE`, `POLL_INTERVAL_MS`, `BATCH_SIZE`, `MAX_RETRIES`, `MAX_PAYLOAD_BYTES` and
-    /// `OUTBOX_RETENTION_HOURS`.
-    pub fn read(env: &mut Reader<'_>) -> Self {
+    /// Reads `PUBSUB_MODE`, `POLL_INTERVAL_MS`, `BATCH_SIZE`, `MAX_RETRIES` and `MAX_PAYLOAD_BYTES`.
+    fn read(env: &mut Reader<'_>) -> Self {
         let default = Self::default();
-        let hours = env.within("OUTBOX_RETENTION_HOURS", 72, 0..=87_600);
         Self {
             mode: env.or("PUBSUB_MODE", default.mode),
             poll_interval: Duration::from_millis(env.within("POLL_INTERVAL_MS", 1_000, 10..=60_000)),
             batch_size: env.within("BATCH_SIZE", default.batch_size, 1..=10_000),
             max_retries: env.within("MAX_RETRIES", default.max_retries, 1..=100),
             max_payload_bytes: env.within("MAX_PAYLOAD_BYTES", default.max_payload_bytes, 1_024..=64 * 1024 * 1024),
-            retention: (hours > 0).then(|| Duration::from_secs(hours * 3_600)),
             ..default
         }
+    }
+}
+
+impl PruneConfig {
+    /// Reads `OUTBOX_RETENTION_HOURS`; 0 keeps rows for ever.
+    fn read(env: &mut Reader<'_>) -> Self {
+        let hours = env.within("OUTBOX_RETENTION_HOURS", 72, 0..=87_600);
+        Self { retention: (hours > 0).then(|| Duration::from_secs(hours * 3_600)), ..Self::default() }
     }
 }
 
@@ -119,14 +139,14 @@ mod tests {
     #[test]
     fn two_addresses_are_enough() {
         let config = Config::from_env(&HashMap::from(URLS)).unwrap();
-        assert_eq!(config.relay.mode, PubSubMode::Global);
-        assert_eq!(config.relay.poll_interval, Duration::from_secs(1));
+        assert_eq!(config.worker.relay.mode, PubSubMode::Global);
+        assert_eq!(config.worker.relay.poll_interval, Duration::from_secs(1));
         assert_eq!(config.admin_addr.to_string(), "127.0.0.1:9091");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
     #[test]
-    fn everything_that_is_wrong_is_said_at_once() {
+    fn every_error_is_reported_at_once() {
         let source = HashMap::from([
             ("DATABASE_URL", "mysql://u:hunter2@h/d"),
             ("PUBSUB_MODE", "hunter2"),
@@ -146,6 +166,6 @@ mod tests {
     fn no_retention_keeps_everything() {
         let mut source = HashMap::from(URLS);
         source.insert("OUTBOX_RETENTION_HOURS", "0");
-        assert_eq!(Config::from_env(&source).unwrap().relay.retention, None);
+        assert_eq!(Config::from_env(&source).unwrap().worker.prune.retention, None);
     }
 }

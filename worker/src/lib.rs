@@ -1,58 +1,73 @@
-//! The outbox relay.
+//! The outbox worker: hands the rows of the outbox to those who consume them.
 //!
-//! In the order in which an event passes: a gateway's commit publishes a hint on `WAKE_CHANNEL`, or a second passes;
-//! the relay claims rows from the [`outbox`], publishes their envelopes over the bus and marks them. Pruning removes
-//! rows that were processed long ago. [`run`] does all of it until it is told to stop. What the worker shares with the
-//! gateway is in `arcyou_platform`.
+//! In the order of the data:
+//!
+//! - `wake`: gateways publish a hint when they commit rows, and every consumer is woken by it.
+//! - `consumers`: each reads the outbox independently. There is one, `relay`: claim → publish to Redis → mark.
+//! - `outbox`: how consumers reach the table (transactions, time-outs, errors).
+//! - `prune`: deletes the rows that no consumer needs any more.
+//! - `gauges`: the state of the connection pool, as metrics.
+//!
+//! [`run`] starts all of it. What the worker shares with the gateway is in `arcyou_platform`.
 
 mod config;
+mod consumers;
 mod gauges;
-pub mod outbox;
+mod outbox;
 mod prune;
-mod relay;
-mod retry;
+mod wake;
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use deadpool_postgres::Pool;
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-
-pub use config::{Config, RelayConfig};
 
 use arcyou_platform::bus::Bus;
 use arcyou_platform::health::Health;
+use deadpool_postgres::Pool;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::relay::Relay;
+use crate::consumers::relay::Relay;
+use crate::wake::WakeListener;
 
-/// Relays the outbox until `shutdown`, then finishes the batch in hand. Outages of PostgreSQL or the bus end nothing:
-/// they are waited out, and shown in `health` (the part `database` is this function's, and known from the call on; a
-/// bus has its own).
+pub use crate::config::{Config, PruneConfig, RelayConfig, WorkerConfig};
+pub use crate::consumers::relay::parked;
+pub use crate::outbox::OutboxError;
+
+/// Runs every consumer of the outbox until `shutdown`. Then each finishes the batch in hand, and the shared services
+/// (hints, pruning, gauges) stop when the last consumer has ended.
+///
+/// An outage of PostgreSQL or of the bus does not end the future: consumers retry, and `health` shows the outage. The
+/// part `database` is registered by this call itself, before the future is first polled; a bus registers its own parts.
 pub fn run(
-    config: RelayConfig,
+    config: WorkerConfig,
     pool: Pool,
     bus: Arc<dyn Bus>,
     health: Health,
     shutdown: CancellationToken,
 ) -> impl Future<Output = ()> + Send {
-    let part = health.part("database");
+    let wake = WakeListener::new();
+    let WorkerConfig { relay, prune } = config;
+    let relay = Relay::new(relay, pool.clone(), Arc::clone(&bus), health.part("database"), wake.hints());
     async move {
-        let wake = Notify::new();
-        let (keep, interval) = (config.retention, config.prune_interval);
-        let relay = Relay::new(config, pool.clone(), Arc::clone(&bus), part);
+        // A task for each: a consumer that is busy or waits does not delay another.
+        let mut consumers = JoinSet::new();
+        consumers.spawn(relay.run(shutdown));
         tokio::select! {
-            () = relay.run(&wake, &shutdown) => {}
-            () = relay::listen(&*bus, &wake) => {}
+            () = all_ended(consumers) => {}
+            () = wake.listen(&*bus) => {}
+            () = prune::run(&pool, prune) => {}
             () = gauges::run(&pool) => {}
-            () = housekeeping(&pool, keep, interval) => {}
         }
     }
 }
 
-async fn housekeeping(pool: &Pool, keep: Option<Duration>, interval: Duration) {
-    match keep {
-        Some(keep) => prune::run(pool, keep, interval).await,
-        None => std::future::pending().await,
+/// Waits for the end of every consumer. A panic in one is a bug and is passed on, which aborts the others: their
+/// transactions roll back, and a restarted worker claims the rows again.
+async fn all_ended(mut consumers: JoinSet<()>) {
+    while let Some(ended) = consumers.join_next().await {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            std::panic::resume_unwind(error.into_panic());
+        }
     }
 }

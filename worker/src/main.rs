@@ -1,12 +1,13 @@
-//! The command line: `run`, and `parked` for rows that ran out of tries.
+//! The command line: `run`, and `parked` for rows that have used up their tries.
 
-mod parked;
+mod parked_command;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
 use arcyou_outbox_worker::{Config, run};
 use arcyou_platform::bus;
+use arcyou_platform::database::DatabaseUrl;
 use arcyou_platform::health::Health;
 use arcyou_platform::{admin, database, env, shutdown, telemetry};
 use clap::{Parser, Subcommand};
@@ -18,20 +19,20 @@ Environment:
   DATABASE_URL            postgres://user:password@host:port/name, usually PgBouncer's; required.
                           ?sslmode=disable|prefer|require|verify-full
   REDIS_URL               redis://user:password@host:port, or rediss:// for TLS; required to run
-  PUBSUB_MODE             global or perconv, as the gateways have it [default: global]
-  POLL_INTERVAL_MS        how often to look without being woken [default: 1000]
-  BATCH_SIZE              rows claimed at once [default: 500]
-  MAX_RETRIES             a row that failed so often by its own fault is parked [default: 5]
+  PUBSUB_MODE             global, perconv or sharded; must equal the setting of the gateways [default: global]
+  POLL_INTERVAL_MS        how often to claim rows without a hint from a gateway [default: 1000]
+  BATCH_SIZE              most rows claimed at once [default: 500]
+  MAX_RETRIES             a row is parked after this many failures by its own fault [default: 5]
   MAX_PAYLOAD_BYTES       a row with a larger payload fails [default: 1048576]
-  OUTBOX_RETENTION_HOURS  processed rows are deleted after this time, 0: never [default: 72]
+  OUTBOX_RETENTION_HOURS  processed rows are deleted after this time; 0: never [default: 72]
   ADMIN_ADDR              address of /ready and /metrics [default: 127.0.0.1:9091]
   DATABASE_POOL_SIZE      connections to PostgreSQL [default: 4]
-  RUST_LOG                what is logged, to standard error [default: info]
+  RUST_LOG                which log lines are written to standard error [default: info]
   LOG_FORMAT              text or json [default: text]
 
 Exit status: 0 done (also after SIGTERM), 1 failed, 2 wrong command line or environment.";
 
-/// Relays the transactional outbox from PostgreSQL to Redis Pub/Sub. Run as many as you like.
+/// Relays the transactional outbox from PostgreSQL to Redis Pub/Sub. Any number of workers may run side by side.
 #[derive(Parser)]
 #[command(name = "arcyou-outbox-worker", version, after_help = ENVIRONMENT)]
 struct Cli {
@@ -43,11 +44,11 @@ struct Cli {
 enum Command {
     /// Relays until SIGTERM or SIGINT, then finishes the batch in hand [default]
     Run,
-    /// Lists, shows, requeues or drops rows that ran out of tries
+    /// Lists, shows, requeues or drops rows that have used up their tries
     #[command(after_help = ENVIRONMENT)]
     Parked {
         #[command(subcommand)]
-        action: parked::Action,
+        action: parked_command::Action,
     },
 }
 
@@ -55,11 +56,11 @@ fn main() -> ExitCode {
     let command = Cli::parse().command.unwrap_or(Command::Run);
     let outcome = match command {
         Command::Run => match Config::from_env(&env::Process) {
-            Ok(config) => in_runtime(relay(config)),
+            Ok(config) => in_runtime(work(config)),
             Err(errors) => return misconfigured(&errors),
         },
-        Command::Parked { action } => match arcyou_platform::database::DatabaseUrl::from_env(&env::Process) {
-            Ok(url) => in_runtime(parked::execute(action, url)),
+        Command::Parked { action } => match DatabaseUrl::from_env(&env::Process) {
+            Ok(url) => in_runtime(parked_command::execute(action, url)),
             Err(errors) => return misconfigured(&errors),
         },
     };
@@ -81,24 +82,24 @@ fn in_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::R
     tokio::runtime::Runtime::new().context("starting the runtime")?.block_on(work)
 }
 
-async fn relay(config: Config) -> anyhow::Result<ExitCode> {
+async fn work(config: Config) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal()?;
     telemetry::init(config.log_format)?;
     let metrics = telemetry::metrics().context("setting up metrics")?;
     let pool = database::pool(&config.database_url.application_name("arcyou-outbox-worker"), config.pool_size)?;
     let health = Health::new();
-    let bus = bus::open(&config.redis_url, config.relay.mode, &health)?;
+    let bus = bus::open(&config.redis_url, config.worker.relay.mode, &health)?;
     let listener = TcpListener::bind(config.admin_addr)
         .await
         .with_context(|| format!("cannot listen on {} (ADMIN_ADDR)", config.admin_addr))?;
     let address = listener.local_addr()?;
-    tracing::info!(mode = %config.relay.mode, admin = %address, "relaying");
-    // Before the first answer of the admin listener, which would know no database otherwise.
-    let relaying = run(config.relay, pool, bus, health.clone(), shutdown);
+    tracing::info!(mode = %config.worker.relay.mode, admin = %address, "relaying");
+    // Called before the admin listener answers, so that its first report contains the part `database`.
+    let running = run(config.worker, pool, bus, health.clone(), shutdown);
     let admin_shutdown = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(listener, health, metrics, admin_shutdown.clone()));
-    relaying.await;
-    // Until here, so that a drain can be watched.
+    running.await;
+    // The admin listener stays until here, so that operators can observe the shutdown.
     admin_shutdown.cancel();
     admin.await.context("the admin listener")?.context("the admin listener")?;
     tracing::info!("stopped");

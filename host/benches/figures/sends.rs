@@ -22,7 +22,10 @@ use crate::stack::{Conversation, Database, Servers, TWO_PLUGINS, cpu, cpu_of_tre
 mod gateway_sql;
 #[allow(dead_code)]
 #[path = "../../../worker/src/outbox/sql.rs"]
-pub mod worker_sql;
+mod outbox_sql;
+#[allow(dead_code)]
+#[path = "../../../worker/src/consumers/relay/sql.rs"]
+pub mod relay_sql;
 
 const CONVERSATIONS: usize = 50;
 const MEMBERS: usize = 2;
@@ -243,12 +246,12 @@ pub async fn claim_and_mark(client: &Client, after: i64) -> Option<i64> {
         (&false, Type::BOOL),
     ];
     let (begun, found) =
-        join(client.batch_execute(worker_sql::BEGIN), client.query_typed(worker_sql::CLAIM, &parameters)).await;
+        join(client.batch_execute(outbox_sql::BEGIN), client.query_typed(relay_sql::CLAIM, &parameters)).await;
     begun.unwrap();
     let ids: Vec<i64> = found.unwrap().iter().map(|row| row.get(0)).collect();
     let mark = [(&ids as &(dyn ToSql + Sync), Type::INT8_ARRAY)];
     let (marked, ended) =
-        join(client.query_typed(worker_sql::MARK, &mark), client.batch_execute(worker_sql::COMMIT_MARKS)).await;
+        join(client.query_typed(relay_sql::MARK, &mark), client.batch_execute(relay_sql::COMMIT_MARKS)).await;
     marked.unwrap();
     ended.unwrap();
     ids.last().copied()

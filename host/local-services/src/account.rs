@@ -1,10 +1,10 @@
-//! Who runs the services: the caller, or an unprivileged account when the caller is root.
+//! The account that runs the services: the caller's own, or an unprivileged one if the caller is root.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::error::{ServiceError, While};
+use crate::error::{IoContext, ServiceError};
 
 /// The account that the services of this process run as.
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ pub(crate) enum Account {
     Own {
         uid: u32,
     },
-    /// The caller is root, and steps down to this one.
+    /// The caller is root; services run as this account instead.
     Unprivileged {
         name: &'static str,
         uid: u32,
@@ -21,11 +21,12 @@ pub(crate) enum Account {
 }
 
 impl Account {
-    /// The caller's own, root's too.
+    /// The caller's own account, even if it is root's.
     pub(crate) fn caller() -> Result<Self, ServiceError> {
         Ok(Self::Own { uid: id(&["-u"])?.unwrap_or_default() })
     }
 
+    /// The caller's own account, or an unprivileged one if the caller is root.
     pub(crate) fn choose(service: &'static str) -> Result<Self, ServiceError> {
         let own = id(&["-u"])?.unwrap_or_default();
         if own != 0 {
@@ -45,7 +46,8 @@ impl Account {
         }
     }
 
-    /// Makes a command run as this account, with nothing of the caller's environment but what finds programs.
+    /// Makes a command run as this account. Of the caller's environment it keeps only the variables that locate
+    /// programs and libraries.
     pub(crate) fn apply(&self, command: &mut Command) {
         command.env_clear().env("LC_ALL", "C");
         for name in ["PATH", "HOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"] {
@@ -59,23 +61,23 @@ impl Account {
     }
 
     /// Gives a file or an empty directory to this account.
-    pub(crate) fn own(&self, path: &Path) -> Result<(), ServiceError> {
+    pub(crate) fn give(&self, path: &Path) -> Result<(), ServiceError> {
         let Self::Unprivileged { uid, gid, name } = self else { return Ok(()) };
         std::os::unix::fs::chown(path, Some(*uid), Some(*gid))
             .during(|| format!("giving {} to user {name}", path.display()))
     }
 
     /// Gives a directory and everything in it to this account.
-    pub(crate) fn own_all(&self, path: &Path) -> Result<(), ServiceError> {
-        self.own(path)?;
+    pub(crate) fn give_all(&self, path: &Path) -> Result<(), ServiceError> {
+        self.give(path)?;
         if matches!(self, Self::Own { .. }) {
             return Ok(());
         }
         for entry in std::fs::read_dir(path).during(|| format!("reading {}", path.display()))? {
             let entry = entry.during(|| format!("reading {}", path.display()))?;
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() => self.own_all(&entry.path())?,
-                Ok(kind) if kind.is_file() => self.own(&entry.path())?,
+                Ok(kind) if kind.is_dir() => self.give_all(&entry.path())?,
+                Ok(kind) if kind.is_file() => self.give(&entry.path())?,
                 _ => {}
             }
         }
@@ -97,7 +99,7 @@ impl Account {
     }
 }
 
-/// `id` with these arguments; none when it knows no such user.
+/// The number that `id` prints with these arguments; None if there is no such user.
 fn id(arguments: &[&str]) -> Result<Option<u32>, ServiceError> {
     let output = Command::new("id").args(arguments).stdin(Stdio::null()).output().during(|| "running id".to_owned())?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().parse().ok().filter(|_| output.status.success()))

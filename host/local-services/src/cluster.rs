@@ -1,4 +1,4 @@
-//! A PostgreSQL cluster on disk: made by `initdb`, or taken over from an earlier run.
+//! The data of a PostgreSQL server on disk (a cluster): created by `initdb`, or left by an earlier run.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -8,26 +8,27 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::account::Account;
-use crate::error::{ServiceError, While};
+use crate::error::{IoContext, ServiceError};
 use crate::find::{self, PostgresPrograms};
 use crate::workspace::Workspace;
 
-/// The superuser of every cluster made here.
+/// The superuser of every cluster that is created here.
 pub(crate) const SUPERUSER: &str = "postgres";
-/// How long a server whose starter was killed may take to shut down.
-const ORPHAN_PATIENCE: Duration = Duration::from_secs(20);
+/// How long to wait for a server whose starter was killed; its supervisor is stopping it.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A cluster that is ready to be started, and nobody else's while this value lives.
+/// A cluster that is ready to be started. While this value exists, no other process can use it.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) programs: PostgresPrograms,
     pub(crate) data: PathBuf,
-    /// None: every local user may log in.
+    /// The superuser's password; None if every local user may log in without one.
     pub(crate) password: Option<String>,
     _lock: Option<File>,
 }
 
 impl Cluster {
+    /// Uses the cluster in the workspace, or creates one if there is none or if `fresh` discards it.
     pub(crate) fn prepare(
         workspace: &Workspace,
         account: &Account,
@@ -64,7 +65,7 @@ impl Cluster {
         Ok(Self { programs, data, password, _lock: lock })
     }
 
-    /// A copy of a running server's cluster that follows that server.
+    /// A copy of the cluster of a running server, set up to replicate from that server.
     pub(crate) fn follow(
         programs: PostgresPrograms,
         primary: &str,
@@ -72,7 +73,7 @@ impl Cluster {
         account: &Account,
     ) -> Result<Self, ServiceError> {
         let data = workspace.path().join("data");
-        // Beside the server's own program, wherever links on the way to it lead.
+        // pg_basebackup is beside the server's program, after symbolic links are resolved.
         let server = programs.postgres.canonicalize().during(|| format!("finding {}", programs.postgres.display()))?;
         let mut copy = Command::new(server.with_file_name("pg_basebackup"));
         copy.args(["--dbname", primary, "--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"])
@@ -88,7 +89,7 @@ impl Cluster {
     }
 }
 
-/// Makes sure that no other process uses a kept directory, now or later, and that the account can work in it.
+/// Ensures that no other process uses a kept directory, now or later, and that the account can write in it.
 fn take_over(directory: &Path, data: &Path, account: &Account) -> Result<File, ServiceError> {
     let lock = lock(directory)?;
     let owner = directory.metadata().during(|| format!("looking at {}", directory.display()))?.uid();
@@ -97,14 +98,14 @@ fn take_over(directory: &Path, data: &Path, account: &Account) -> Result<File, S
         if let Account::Own { .. } = account {
             return Err(ServiceError::ForeignOwner { directory: directory.to_owned(), owner });
         }
-        account.own_all(directory)?;
+        account.give_all(directory)?;
     }
     account.check_reach(directory)?;
     wait_for_orphan(directory, data)?;
     Ok(lock)
 }
 
-/// The lock goes with its holder, however that one ends.
+/// Locks the directory for as long as this process has the file open, however the process ends.
 fn lock(directory: &Path) -> Result<File, ServiceError> {
     let path = directory.join("lock");
     let what = || format!("locking {}", path.display());
@@ -114,7 +115,7 @@ fn lock(directory: &Path) -> Result<File, ServiceError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
-            // Only for the message: a holder that has not yet written its number is still the holder.
+            // Only for the message; the holder may not have written its number yet.
             let _ = file.read_to_string(&mut pid);
             return Err(ServiceError::InUse { directory: directory.to_owned(), pid: pid.trim().to_owned() });
         }
@@ -125,16 +126,16 @@ fn lock(directory: &Path) -> Result<File, ServiceError> {
     Ok(file)
 }
 
-/// A server that is still running without its starter is being stopped by its supervisor: wait for that. Left-overs of
-/// one that is gone are removed, since PostgreSQL takes any process that got the same number for the old server.
+/// Waits for a server that runs on without its starter; its supervisor is stopping it. Then removes the pid file,
+/// because PostgreSQL mistakes any process that has got the same number since for the old server.
 fn wait_for_orphan(directory: &Path, data: &Path) -> Result<(), ServiceError> {
     let file = data.join("postmaster.pid");
-    let deadline = Instant::now() + ORPHAN_PATIENCE;
+    let deadline = Instant::now() + ORPHAN_TIMEOUT;
     loop {
         let Ok(text) = std::fs::read_to_string(&file) else { return Ok(()) };
         let pid = text.lines().next().unwrap_or_default().trim().to_owned();
         if !serves(&pid, data) {
-            // A server that ended just now removes it itself.
+            // Fails if a server that has just ended removed the file itself.
             let _ = std::fs::remove_file(&file);
             return Ok(());
         }
@@ -145,18 +146,18 @@ fn wait_for_orphan(directory: &Path, data: &Path) -> Result<(), ServiceError> {
     }
 }
 
-/// Whether this process is the server of these data. A server works in its data directory; where the system does not
-/// tell that, its name has to do.
+/// Whether this process is the server of these data. The working directory of a server is its data directory; on a
+/// system that does not show it, the name of the program decides.
 fn serves(pid: &str, data: &Path) -> bool {
     if Path::new("/proc/self/cwd").exists() {
-        // Another user's process hides it, and cannot be the server that ran as this one.
+        // Unreadable for another user's process, which cannot be the server that ran as this user.
         return std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|directory| directory == data);
     }
     let output = Command::new("ps").args(["-o", "comm=", "-p", pid]).stdin(Stdio::null()).output();
     output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("postgres"))
 }
 
-/// Removes what was made here, and nothing else that may lie in the directory.
+/// Removes what was created here, and nothing else in the directory.
 fn empty(directory: &Path) -> Result<(), ServiceError> {
     for name in ["data", "data.new"] {
         let path = directory.join(name);
@@ -173,8 +174,8 @@ fn empty(directory: &Path) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// Makes the cluster beside its place and moves it there when complete, so that an interrupted run leaves nothing that
-/// looks like one.
+/// Creates the cluster under another name and renames it when it is complete, so that an interrupted run leaves nothing
+/// that looks like a cluster.
 fn create(
     programs: &PostgresPrograms,
     account: &Account,
@@ -210,7 +211,8 @@ fn create(
     std::fs::rename(&unfinished, data).during(|| format!("moving {}", unfinished.display()))
 }
 
-/// A kept cluster is there for hours, and its superuser can run programs: not for every user of the machine.
+/// A kept cluster has a password: it may run for hours, and its superuser can run programs, so not every user of the
+/// machine may log in.
 fn write_password(path: &Path, account: &Account) -> Result<(), ServiceError> {
     let what = || format!("writing {}", path.display());
     let mut random = [0_u8; 16];
@@ -219,5 +221,5 @@ fn write_password(path: &Path, account: &Account) -> Result<(), ServiceError> {
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).during(what)?;
     file.write_all(password.as_bytes()).during(what)?;
-    account.own(path)
+    account.give(path)
 }

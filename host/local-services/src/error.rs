@@ -1,4 +1,4 @@
-//! What can go wrong, said so that the reader knows what to do next.
+//! Errors. Each message says what to do next, where something can be done.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,23 +8,24 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServiceError {
-    /// The server's program is not on this machine.
+    /// The program of the server is not installed.
     #[error("{program} was not found; searched {searched}\n  install it: {install}")]
     NotFound {
-        /// What was looked for.
+        /// The program that was searched for.
         program: &'static str,
-        /// Where, as one line of text.
+        /// The places that were searched, as one line of text.
         searched: String,
         /// A command line that installs it.
         install: &'static str,
     },
-    /// Started by root, and no unprivileged account could be found to run the service.
+    /// The caller is root, and there is no unprivileged account to run the service.
     #[error(
         "{0} refuses to run as root, and this machine has neither a user `postgres` nor a user `nobody` to run it as"
     )]
     NoAccount(&'static str),
     /// The account that runs the service cannot enter or write its directory.
-    #[error("user `{account}`, who runs the service because root may not, cannot write in {}: choose a directory outside private folders", directory.display())]
+    #[error("user `{account}`, which runs the service because root may not, cannot write in {}: choose a \
+        directory outside private folders", directory.display())]
     Unreachable {
         /// The directory of the service.
         directory: PathBuf,
@@ -47,7 +48,8 @@ pub enum ServiceError {
         pid: String,
     },
     /// The data were made by another major version of PostgreSQL, which is not installed.
-    #[error("the database in {} was made by PostgreSQL {found}, but {server} is what is installed: start with --fresh to empty it, or install PostgreSQL {found}", directory.display())]
+    #[error("the database in {} was made by PostgreSQL {found}, but {server} is installed: start with --fresh \
+        to empty it, or install PostgreSQL {found}", directory.display())]
     VersionMismatch {
         /// The directory of the service.
         directory: PathBuf,
@@ -56,8 +58,8 @@ pub enum ServiceError {
         /// The major version that is installed.
         server: String,
     },
-    /// The directory holds something, but no database cluster.
-    #[error("{} is no database cluster of PostgreSQL: start with --fresh to empty it", .0.display())]
+    /// The directory is not empty, but does not contain a database cluster.
+    #[error("{} does not contain a PostgreSQL database: start with --fresh to empty it", .0.display())]
     NotACluster(PathBuf),
     /// `initdb` failed.
     #[error("initdb failed:\n{0}")]
@@ -65,7 +67,7 @@ pub enum ServiceError {
     /// `pg_basebackup` failed.
     #[error("pg_basebackup failed:\n{0}")]
     Copy(String),
-    /// The nodes of a Redis Cluster do not do what they were told.
+    /// A Redis Cluster does not work as commanded.
     #[error("Redis Cluster: {0}")]
     Cluster(String),
     /// The port is taken by another process.
@@ -78,7 +80,7 @@ pub enum ServiceError {
     /// No free port was found.
     #[error("no free port on 127.0.0.1 for {0}")]
     NoPort(&'static str),
-    /// The server ended by itself.
+    /// The server ended unexpectedly.
     #[error("{service} ended ({status}); the end of its log:\n{log}")]
     Exited {
         service: &'static str,
@@ -86,31 +88,31 @@ pub enum ServiceError {
         /// The last lines of its log.
         log: String,
     },
-    /// The server runs, but did not answer in time.
+    /// The server runs, but was not ready in time.
     #[error("{service} was not ready after {waited:?}; the end of its log:\n{log}")]
     NotReady {
         service: &'static str,
-        /// How long it was waited for.
+        /// How long the caller waited.
         waited: Duration,
         /// The last lines of its log.
         log: String,
     },
-    /// The operating system refused something.
+    /// A system call failed.
     #[error("{what}: {source}")]
     Io {
         /// What was being done.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Says what was being done when an input or output error came up.
-pub(crate) trait While<T> {
+/// Adds to an input or output error what was being done.
+pub(crate) trait IoContext<T> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T, ServiceError>;
 }
 
-impl<T> While<T> for io::Result<T> {
+impl<T> IoContext<T> for io::Result<T> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T, ServiceError> {
         self.map_err(|source| ServiceError::Io { what: what(), source })
     }

@@ -1,4 +1,4 @@
-//! Where the programs are: `PATH` first, then the places where packages put them.
+//! Finds programs: on `PATH` first, then where packages install them.
 
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use crate::error::ServiceError;
 
-/// Directories that often are not on `PATH`.
-const USUAL: &[&str] = &[
+/// Directories that are often missing from `PATH`.
+const FALLBACK_DIRECTORIES: &[&str] = &[
     "/usr/local/bin",
     "/usr/bin",
     "/usr/local/sbin",
@@ -17,8 +17,9 @@ const USUAL: &[&str] = &[
     "/opt/local/bin",
 ];
 
-/// Where packages put the programs of a PostgreSQL server: parent, how the entry begins, what follows it.
-const POSTGRES: &[(&str, &str, &str)] = &[
+/// Where packages install the programs of a PostgreSQL server: the parent, the prefix of the entry in it, and the
+/// directory in that entry.
+const POSTGRES_DIRECTORIES: &[(&str, &str, &str)] = &[
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
     ("/opt/homebrew/opt", "postgresql", "bin"),
@@ -37,17 +38,17 @@ pub(crate) struct PostgresPrograms {
     pub(crate) major: String,
 }
 
-/// The first of these programs that is there.
+/// The first of these programs that is installed.
 pub(crate) fn program(names: &[&'static str], install: &'static str) -> Result<PathBuf, ServiceError> {
     let found = directories().into_iter().flat_map(|directory| names.iter().map(move |name| directory.join(name)));
     found.into_iter().find(|path| is_program(path)).ok_or_else(|| ServiceError::NotFound {
         program: names[0],
-        searched: format!("PATH, {}", USUAL.join(", ")),
+        searched: format!("PATH, {}", FALLBACK_DIRECTORIES.join(", ")),
         install,
     })
 }
 
-/// The server whose major version is the wanted one if it is installed, otherwise the first on `PATH`, otherwise the
+/// The server with the wanted major version; if that is not installed or none is wanted, the first on `PATH`, else the
 /// newest.
 pub(crate) fn postgres(wanted: Option<&str>) -> Result<PostgresPrograms, ServiceError> {
     let mut found = Vec::new();
@@ -67,8 +68,8 @@ pub(crate) fn postgres(wanted: Option<&str>) -> Result<PostgresPrograms, Service
         program: "PostgreSQL (initdb and postgres)",
         searched: format!(
             "PATH, {}, {}",
-            USUAL.join(", "),
-            POSTGRES
+            FALLBACK_DIRECTORIES.join(", "),
+            POSTGRES_DIRECTORIES
                 .iter()
                 .map(|(parent, start, end)| format!("{parent}/{start}*/{end}"))
                 .collect::<Vec<_>>()
@@ -78,7 +79,7 @@ pub(crate) fn postgres(wanted: Option<&str>) -> Result<PostgresPrograms, Service
     })
 }
 
-/// The version that a program tells of itself: the first word of its output that begins with a digit.
+/// The version that a program prints: the first word of its output that begins with a digit.
 pub(crate) fn version(program: &Path) -> Option<String> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -93,14 +94,14 @@ fn major_version(postgres: &Path) -> Option<String> {
 fn directories() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut all: Vec<PathBuf> = std::env::split_paths(&path).filter(|directory| directory.is_absolute()).collect();
-    all.extend(USUAL.iter().map(PathBuf::from));
+    all.extend(FALLBACK_DIRECTORIES.iter().map(PathBuf::from));
     all
 }
 
-/// Newest first within each place.
+/// The newest version first within each place.
 fn package_directories() -> Vec<PathBuf> {
     let mut all = Vec::new();
-    for (parent, start, end) in POSTGRES {
+    for (parent, start, end) in POSTGRES_DIRECTORIES {
         let Ok(entries) = std::fs::read_dir(parent) else { continue };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let mut versions: Vec<(u32, String)> =

@@ -1,17 +1,18 @@
 //! Private PostgreSQL, PgBouncer and Redis servers, Redis Clusters among them, each a child process on a free port of
 //! 127.0.0.1.
 //!
-//! They serve `arcyou-gateway dev` (PostgreSQL only), the tests and the benchmarks; nothing here is meant for
-//! production. A [`Program`] of the caller's own can run in the same way. The calls block, with a bound: in
-//! asynchronous code make them from `spawn_blocking` or before the runtime starts.
+//! They are for `arcyou-gateway dev` (PostgreSQL only), the tests and the benchmarks, not for production. A [`Program`]
+//! of the caller can run in the same way. All calls block for a bounded time: in asynchronous code, call them from
+//! `spawn_blocking` or before the runtime starts.
 //!
 //! What every service here promises:
-//! - It is found on `PATH` and in the usual places; a missing one is an error that says what to install.
-//! - It listens on 127.0.0.1 alone, and has no socket in the file system.
-//! - It does not outlive the process that started it, however that one ends: see [`supervisor`](self#the-supervisor).
-//! - Started by root, it runs as an unprivileged account, because PostgreSQL and PgBouncer refuse to run as root.
-//! - It has a process group of its own: Ctrl-C in a terminal reaches the starter alone, which then stops its services
-//!   in its own order.
+//! - Its program is searched on `PATH` and in the usual places; if it is missing, the error says what to install.
+//! - It listens only on 127.0.0.1 and has no socket in the file system.
+//! - It does not outlive the process that started it, however that process ends: see
+//!   [`supervisor`](self#the-supervisor).
+//! - If root starts it, it runs as an unprivileged account, because PostgreSQL and PgBouncer refuse to run as root.
+//! - It has its own process group: Ctrl-C in a terminal reaches only the starter, which stops its services in its own
+//!   order.
 //!
 //! # The supervisor
 //!

@@ -1,11 +1,13 @@
-//! A service's log file, as far as the current run wrote it.
+//! The part of a service's log file that the current run wrote.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+/// Enough for the messages of a failed start.
 const TAIL_LINES: usize = 25;
-const MOST_BYTES: u64 = 64 * 1024;
+/// The most that is read of a log.
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// The part of a log that was written since this value was made.
 #[derive(Debug)]
@@ -19,21 +21,21 @@ impl LogSince {
         Self { path: path.to_owned(), start: path.metadata().map_or(0, |data| data.len()) }
     }
 
-    /// What was written since, its last part if that is much.
+    /// What was written since; the last 64 KiB if it is more.
     pub(crate) fn text(&self) -> String {
         let mut bytes = Vec::new();
         if let Ok(mut file) = File::open(&self.path) {
             let end = file.metadata().map_or(0, |data| data.len());
-            let start = self.start.max(end.saturating_sub(MOST_BYTES));
-            // A log that cannot be read is an empty one: it is only shown beside an error that says what happened.
+            let start = self.start.max(end.saturating_sub(MAX_BYTES));
+            // A log that cannot be read counts as empty: it only accompanies an error message.
             if file.seek(SeekFrom::Start(start)).is_ok() {
-                let _ = file.take(MOST_BYTES).read_to_end(&mut bytes);
+                let _ = file.take(MAX_BYTES).read_to_end(&mut bytes);
             }
         }
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Its last lines, indented for an error message.
+    /// The last lines, indented for an error message.
     pub(crate) fn tail(&self) -> String {
         let text = self.text();
         let lines: Vec<&str> = text.lines().collect();

@@ -1,5 +1,5 @@
 //! `cargo run -p arcyou-local-services`: a private PostgreSQL, a PgBouncer in front of it and a Redis, until Ctrl-C.
-//! What it prints is what a gateway or a worker needs in its environment.
+//! It prints the variables that a gateway or a worker needs in its environment.
 
 use std::io::Write;
 
@@ -26,9 +26,9 @@ fn run() -> Result<(), ServiceError> {
         describe("PostgreSQL", postgres.pid(), &postgres.log()),
         describe("PgBouncer", pgbouncer.pid(), &pgbouncer.log()),
         describe("Redis", redis.pid(), &redis.log()),
-        "# Ctrl-C ends them and removes what they stored.".to_owned(),
+        "# Ctrl-C stops them and removes their data.".to_owned(),
     ];
-    // Whoever reads the lines may stop reading; the services stay for those who use them.
+    // A reader may close the pipe; the services go on for those who use them.
     let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
     loop {
         std::thread::park();

@@ -6,16 +6,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::account::Account;
-use crate::error::{ServiceError, While};
+use crate::error::{IoContext, ServiceError};
 use crate::find;
 use crate::log::LogSince;
 use crate::postgres::Postgres;
-use crate::service::{Recipe, Service};
+use crate::service::{Service, ServiceKind};
 use crate::supervisor::Signal;
 use crate::workspace::Workspace;
 
 const INSTALL: &str = "apt-get install pgbouncer (Debian, Ubuntu), brew install pgbouncer (macOS)";
-const HEARD: Duration = Duration::from_secs(5);
+/// The longest that PgBouncer may take to log that it has received a signal.
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The PostgreSQL server that a PgBouncer connects to.
 #[derive(Debug, Clone)]
@@ -23,7 +24,7 @@ pub struct Upstream {
     /// Host name or address.
     pub host: String,
     pub port: u16,
-    /// The user that PgBouncer logs in as, whoever its client says to be.
+    /// The user that PgBouncer logs in as, whatever user its client names.
     pub user: String,
     /// That user's password, if the server asks for one.
     pub password: Option<String>,
@@ -43,9 +44,9 @@ impl From<&Postgres> for Upstream {
 /// How to run a private PgBouncer.
 #[derive(Debug, Clone)]
 pub struct PgBouncerOptions {
-    /// The most server connections for each database (`default_pool_size`).
+    /// Maximum number of server connections for each database (`default_pool_size`).
     pub pool_size: u16,
-    /// The most client connections (`max_client_conn`).
+    /// Maximum number of client connections (`max_client_conn`).
     pub max_clients: u16,
     /// Idle server connections are closed after this time (`server_idle_timeout`, whole seconds). The default is short,
     /// because every test has a database of its own, and their idle connections add up.
@@ -67,25 +68,25 @@ impl Default for PgBouncerOptions {
 /// database `pgbouncer`.
 #[derive(Debug)]
 pub struct PgBouncer {
-    service: Service<PgBouncerRecipe>,
+    service: Service<PgBouncerService>,
 }
 
 impl PgBouncer {
     /// Starts a PgBouncer in front of `upstream` (a [`Postgres`], or an [`Upstream`]) and waits until it accepts
     /// clients.
     pub fn start(upstream: impl Into<Upstream>, options: PgBouncerOptions) -> Result<Self, ServiceError> {
-        let account = Account::choose(PgBouncerRecipe::NAME)?;
-        let workspace = Workspace::temporary(PgBouncerRecipe::NAME, &account)?;
+        let account = Account::choose(PgBouncerService::NAME)?;
+        let workspace = Workspace::temporary(PgBouncerService::NAME, &account)?;
         let program = find::program(&["pgbouncer"], INSTALL)?;
         let knows_prepared = find::version(&program).is_some_and(|version| at_least_1_21(&version));
         let upstream = Mutex::new(upstream.into());
-        let recipe = PgBouncerRecipe { program, knows_prepared, upstream, options, account: account.clone() };
-        Ok(Self { service: Service::start(recipe, account, workspace, None)? })
+        let kind = PgBouncerService { program, knows_prepared, upstream, options, account: account.clone() };
+        Ok(Self { service: Service::start(kind, account, workspace, None)? })
     }
 
     /// The address of a database through the pool. It stays the same over a restart.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{}@127.0.0.1:{}/{database}", self.service.recipe.upstream().user, self.port())
+        format!("postgres://{}@127.0.0.1:{}/{database}", self.service.kind.upstream().user, self.port())
     }
 
     /// The port on 127.0.0.1.
@@ -118,32 +119,32 @@ impl PgBouncer {
         self.service.restart()
     }
 
-    /// Holds every client's next transaction back until [`resume`](Self::resume): the database seems to hang.
+    /// Delays every client's next transaction until [`resume`](Self::resume): the database seems to hang.
     pub fn pause(&self) -> Result<(), ServiceError> {
-        self.tell(Signal::User1, "SIGUSR1")
+        self.signal_and_wait(Signal::User1, "SIGUSR1")
     }
 
     /// Ends [`pause`](Self::pause).
     pub fn resume(&self) -> Result<(), ServiceError> {
-        self.tell(Signal::User2, "SIGUSR2")
+        self.signal_and_wait(Signal::User2, "SIGUSR2")
     }
 
     /// Connects to another server from now on, as after a failover: new configuration, `RELOAD`.
     pub fn redirect(&self, upstream: impl Into<Upstream>) -> Result<(), ServiceError> {
-        *self.service.recipe.upstream() = upstream.into();
+        *self.service.kind.upstream() = upstream.into();
         self.service.configure()?;
-        self.tell(Signal::Hangup, "SIGHUP")
+        self.signal_and_wait(Signal::Hangup, "SIGHUP")
     }
 
-    /// Sends a signal and waits until the log says that it was heard.
-    fn tell(&self, signal: Signal, name: &str) -> Result<(), ServiceError> {
+    /// Sends a signal and waits until the log mentions it.
+    fn signal_and_wait(&self, signal: Signal, name: &str) -> Result<(), ServiceError> {
         let log = self.service.log_since_now();
         self.service.signal(signal);
-        let deadline = Instant::now() + HEARD;
+        let deadline = Instant::now() + SIGNAL_TIMEOUT;
         while !log.text().contains(name) {
             if Instant::now() > deadline {
-                let service = PgBouncerRecipe::NAME;
-                return Err(ServiceError::NotReady { service, waited: HEARD, log: log.tail() });
+                let service = PgBouncerService::NAME;
+                return Err(ServiceError::NotReady { service, waited: SIGNAL_TIMEOUT, log: log.tail() });
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -152,7 +153,7 @@ impl PgBouncer {
 }
 
 #[derive(Debug)]
-struct PgBouncerRecipe {
+struct PgBouncerService {
     program: PathBuf,
     knows_prepared: bool,
     upstream: Mutex<Upstream>,
@@ -160,8 +161,8 @@ struct PgBouncerRecipe {
     account: Account,
 }
 
-impl PgBouncerRecipe {
-    /// It is only read and replaced, so that a panic elsewhere leaves it whole.
+impl PgBouncerService {
+    /// A panic elsewhere cannot leave it half-written: it is only read and replaced.
     fn upstream(&self) -> MutexGuard<'_, Upstream> {
         self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,7 +183,7 @@ impl PgBouncerRecipe {
             format!("default_pool_size = {}", self.options.pool_size),
             format!("max_client_conn = {}", self.options.max_clients),
             format!("server_idle_timeout = {}", self.options.idle_timeout.as_secs()),
-            // After the server was away: try again soon (15 seconds by default).
+            // Reconnects soon after an outage of the server (15 seconds by default).
             "server_login_retry = 1".to_owned(),
         ];
         if self.knows_prepared {
@@ -193,20 +194,20 @@ impl PgBouncerRecipe {
     }
 }
 
-impl Recipe for PgBouncerRecipe {
+impl ServiceKind for PgBouncerService {
     const NAME: &'static str = "pgbouncer";
     // Its SIGINT waits for the clients' transactions.
     const STOP: Signal = Signal::Terminate;
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
     fn command(&self, workspace: &Workspace, port: u16) -> Result<(PathBuf, Vec<OsString>), ServiceError> {
         let path = workspace.path().join("pgbouncer.ini");
         std::fs::write(&path, self.config(port)).during(|| format!("writing {}", path.display()))?;
-        self.account.own(&path)?;
+        self.account.give(&path)?;
         Ok((self.program.clone(), vec![path.into()]))
     }
 
-    /// It says so after it has its socket, and ends when it cannot have it.
+    /// PgBouncer logs this after it has opened its socket, and ends if it cannot open it.
     fn is_ready(&self, _: &Workspace, _: u16, _: u32, log: &LogSince) -> bool {
         log.text().contains("process up")
     }

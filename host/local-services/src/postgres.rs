@@ -8,18 +8,19 @@ use crate::account::Account;
 use crate::cluster::{Cluster, SUPERUSER};
 use crate::error::ServiceError;
 use crate::log::LogSince;
-use crate::service::{Recipe, Service};
+use crate::service::{Service, ServiceKind};
 use crate::supervisor::Signal;
 use crate::workspace::Workspace;
 
 /// How to run a private PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct PostgresOptions {
-    /// Where the database is kept between runs (made if missing). None: a temporary directory, removed at the end.
+    /// The directory that keeps the database between runs, created if missing. None: a temporary one, removed at the
+    /// end.
     pub data_dir: Option<PathBuf>,
-    /// Begin with an empty database although `data_dir` has one. Only what an earlier run made there is removed.
+    /// Empties the database in `data_dir` first. Removes only what an earlier run created there.
     pub fresh: bool,
-    /// Survive a crash of the machine. Without it (faster, for tests) data survive a crash of the server alone.
+    /// Data survive a crash of the machine. Without it (faster, for tests) they survive only a crash of the server.
     pub durable: bool,
     /// The port; None: a free one.
     pub port: Option<u16>,
@@ -41,34 +42,34 @@ impl Default for PostgresOptions {
 /// All methods take `&self`, so that one server can be shared by the threads of a test program.
 #[derive(Debug)]
 pub struct Postgres {
-    service: Service<PostgresRecipe>,
+    service: Service<PostgresService>,
 }
 
 impl Postgres {
-    /// Starts a server and waits until it accepts clients. Making a new cluster takes about a second.
+    /// Starts a server and waits until it accepts clients. Creating a new cluster takes about a second.
     ///
     /// A cluster that an earlier run left in `data_dir` is used again, also when that run was killed.
     pub fn start(options: PostgresOptions) -> Result<Self, ServiceError> {
-        let account = Account::choose(PostgresRecipe::NAME)?;
+        let account = Account::choose(PostgresService::NAME)?;
         let workspace = match &options.data_dir {
             Some(path) => Workspace::kept(path)?,
-            None => Workspace::temporary(PostgresRecipe::NAME, &account)?,
+            None => Workspace::temporary(PostgresService::NAME, &account)?,
         };
         let cluster = Cluster::prepare(&workspace, &account, options.fresh, options.durable)?;
-        let recipe = PostgresRecipe { cluster, settings: settings(&options) };
-        Ok(Self { service: Service::start(recipe, account, workspace, options.port)? })
+        let kind = PostgresService { cluster, settings: settings(&options) };
+        Ok(Self { service: Service::start(kind, account, workspace, options.port)? })
     }
 
     /// Starts a temporary copy of this server, with its settings, that follows it and takes no writes until
     /// `SELECT pg_promote()` makes it a server of its own. Replication is asynchronous unless this server's
     /// `synchronous_standby_names` say otherwise.
     pub fn standby(&self) -> Result<Self, ServiceError> {
-        let account = Account::choose(PostgresRecipe::NAME)?;
-        let workspace = Workspace::temporary(PostgresRecipe::NAME, &account)?;
-        let PostgresRecipe { cluster, settings } = &self.service.recipe;
+        let account = Account::choose(PostgresService::NAME)?;
+        let workspace = Workspace::temporary(PostgresService::NAME, &account)?;
+        let PostgresService { cluster, settings } = &self.service.kind;
         let cluster = Cluster::follow(cluster.programs.clone(), &self.url("postgres"), &workspace, &account)?;
-        let recipe = PostgresRecipe { cluster, settings: settings.clone() };
-        Ok(Self { service: Service::start(recipe, account, workspace, None)? })
+        let kind = PostgresService { cluster, settings: settings.clone() };
+        Ok(Self { service: Service::start(kind, account, workspace, None)? })
     }
 
     /// The address of a database, as the superuser, over TCP on 127.0.0.1. It stays the same over a restart.
@@ -90,9 +91,9 @@ impl Postgres {
         SUPERUSER
     }
 
-    /// The superuser's password; None in a temporary cluster, which asks for none.
+    /// The superuser's password; None for a temporary server, which needs no password.
     pub fn password(&self) -> Option<&str> {
-        self.service.recipe.cluster.password.as_deref()
+        self.service.kind.cluster.password.as_deref()
     }
 
     /// The server's process, if it runs.
@@ -105,7 +106,7 @@ impl Postgres {
         self.service.log()
     }
 
-    /// Stops the server in an orderly way, cutting its clients off. [`restart`](Self::restart) starts it again.
+    /// Shuts the server down and disconnects its clients. [`restart`](Self::restart) starts it again.
     pub fn stop(&self) {
         self.service.stop();
     }
@@ -122,16 +123,16 @@ impl Postgres {
 }
 
 #[derive(Debug)]
-struct PostgresRecipe {
+struct PostgresService {
     cluster: Cluster,
     settings: Vec<(String, String)>,
 }
 
-impl Recipe for PostgresRecipe {
+impl ServiceKind for PostgresService {
     const NAME: &'static str = "postgres";
     const STOP: Signal = Signal::Interrupt;
-    // A crash recovery comes before the first client.
-    const PATIENCE: Duration = Duration::from_secs(120);
+    // Recovery after a crash precedes the first client.
+    const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
     fn command(&self, _: &Workspace, port: u16) -> Result<(PathBuf, Vec<OsString>), ServiceError> {
         let mut arguments = vec![OsString::from("-D"), self.cluster.data.clone().into()];
@@ -142,7 +143,7 @@ impl Recipe for PostgresRecipe {
         Ok((self.cluster.programs.postgres.clone(), arguments))
     }
 
-    /// The server writes its state into its pid file; unlike an open port, that cannot be another server's.
+    /// The server writes its state into its pid file, which, unlike an open port, cannot belong to another server.
     fn is_ready(&self, _: &Workspace, port: u16, pid: u32, _: &LogSince) -> bool {
         let Ok(text) = std::fs::read_to_string(self.cluster.data.join("postmaster.pid")) else { return false };
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
@@ -150,8 +151,8 @@ impl Recipe for PostgresRecipe {
         is(0, &pid.to_string()) && is(3, &port.to_string()) && is(7, "ready")
     }
 
-    /// Sessions of a killed server end a moment after it.
-    fn passes(log: &str) -> bool {
+    /// The sessions of a killed server end a moment after it.
+    fn is_transient(log: &str) -> bool {
         log.contains("pre-existing shared memory block") || log.contains("lock file \"postmaster.pid\" already exists")
     }
 }
@@ -166,7 +167,7 @@ fn settings(options: &PostgresOptions) -> Vec<(String, String)> {
         ("log_timezone", "UTC".to_owned()),
     ];
     if !options.durable {
-        // Commits still wait for the write, only not for the disk: a killed server loses nothing that it acknowledged.
+        // A commit still waits for the write, but not for the disk: a killed server loses nothing that it acknowledged.
         all.extend([("fsync", "off".to_owned()), ("full_page_writes", "off".to_owned())]);
     }
     let all = all.into_iter().map(|(name, value)| (name.to_owned(), value));

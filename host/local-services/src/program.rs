@@ -1,16 +1,17 @@
-//! A program of the caller's own.
+//! A program of the caller, such as a gateway or a worker.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::account::Account;
 use crate::error::ServiceError;
-use crate::supervisor::{Plan, Signal, Supervised};
+use crate::supervisor::{Launch, Signal, Supervised};
 
-const KILLED: Duration = Duration::from_secs(15);
+/// The longest that the supervisor may take to report the end of a killed program.
+const KILL_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A program of the caller's own, such as a gateway or a worker, that can be ended and started again as it was. It does
-/// not outlive the caller. Dropping it kills it.
+/// A program of the caller, such as a gateway or a worker, that can be stopped and started again with the same
+/// settings. It does not outlive the caller. Dropping it kills it.
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
@@ -22,8 +23,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// Nothing runs yet. The program will work in `directory`, which is removed if the caller is killed, append what it
-    /// says to the file `log` there, and see `environment` and what finds programs, nothing else of the caller's.
+    /// A program that is not started yet. Its working directory is `directory`, which is removed if the caller is
+    /// killed; its output is appended to the file `log` there. It gets `environment` and, of the caller's environment,
+    /// only the variables that locate programs.
     pub fn new(
         path: impl Into<PathBuf>,
         environment: Vec<(String, String)>,
@@ -34,10 +36,10 @@ impl Program {
         Ok(Self { path, environment, directory: directory.to_owned(), log, account, running: None })
     }
 
-    /// Starts it; one that runs is killed first.
+    /// Starts the program. If it runs, it is killed first.
     pub fn start(&mut self) -> Result<(), ServiceError> {
         self.kill();
-        self.running = Some(Supervised::start(Plan {
+        self.running = Some(Supervised::start(Launch {
             account: &self.account,
             environment: &self.environment,
             directory: &self.directory,
@@ -50,30 +52,31 @@ impl Program {
         Ok(())
     }
 
-    /// Asks it to end (SIGTERM).
+    /// Asks the program to end (SIGTERM).
     pub fn terminate(&mut self) {
         self.signal(Signal::Terminate);
     }
 
-    /// Stops it where it is (SIGSTOP), until [`thaw`](Self::thaw).
+    /// Suspends the program (SIGSTOP) until [`thaw`](Self::thaw).
     pub fn freeze(&mut self) {
         self.signal(Signal::Stop);
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Continues a suspended program (SIGCONT).
     pub fn thaw(&mut self) {
         self.signal(Signal::Continue);
     }
 
-    /// Kills it (SIGKILL), and waits for its end.
+    /// Kills the program (SIGKILL) and waits for its end.
     pub fn kill(&mut self) {
         if let Some(mut program) = self.running.take() {
             program.signal(Signal::Kill);
-            program.wait(KILLED);
+            program.wait(KILL_TIMEOUT);
         }
     }
 
-    /// Waits for its end at most this long; how it ended, if it did: `exit status 0`, `signal 15`.
+    /// Waits for the end of the program, at most this long. Returns how it ended (`exit status 0`, `signal 15`), or
+    /// None if it still runs or was never started.
     pub fn wait(&mut self, longest: Duration) -> Option<&str> {
         self.running.as_mut()?.wait(longest)
     }

@@ -10,18 +10,20 @@ use crate::account::Account;
 use crate::error::ServiceError;
 use crate::find;
 use crate::log::LogSince;
-use crate::service::{Recipe, Service};
+use crate::service::{Service, ServiceKind};
 use crate::supervisor::Signal;
 use crate::workspace::Workspace;
 
 const INSTALL: &str = "apt-get install redis-server (Debian, Ubuntu), brew install redis (macOS)";
-const ANSWER: Duration = Duration::from_secs(2);
-const ANSWER_BYTES: u64 = 64 * 1024;
+/// The longest that a server may take to answer a command.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most that is read of an answer; `INFO` and `CLUSTER NODES` are shorter.
+const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
 /// A private Redis (or Valkey) server that keeps nothing on disk. Dropping it stops it.
 #[derive(Debug)]
 pub struct Redis {
-    service: Service<RedisRecipe>,
+    service: Service<RedisService>,
 }
 
 impl Redis {
@@ -30,13 +32,13 @@ impl Redis {
         Self::start_with(&[])
     }
 
-    /// The same with further settings, for example `("client-output-buffer-limit", "pubsub 1mb 1mb 0")`.
+    /// Starts a server with further settings, for example `("client-output-buffer-limit", "pubsub 1mb 1mb 0")`.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self, ServiceError> {
-        let account = Account::choose(RedisRecipe::NAME)?;
-        let workspace = Workspace::temporary(RedisRecipe::NAME, &account)?;
+        let account = Account::choose(RedisService::NAME)?;
+        let workspace = Workspace::temporary(RedisService::NAME, &account)?;
         let program = find::program(&["redis-server", "valkey-server"], INSTALL)?;
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Ok(Self { service: Service::start(RedisRecipe { program, settings }, account, workspace, None)? })
+        Ok(Self { service: Service::start(RedisService { program, settings }, account, workspace, None)? })
     }
 
     /// The server's address. It stays the same over a restart.
@@ -59,9 +61,9 @@ impl Redis {
         self.service.log()
     }
 
-    /// The answer to a command without spaces in its arguments, as the protocol has it; none if there is no answer.
+    /// The raw answer to a command whose arguments contain no spaces; None if the server does not answer.
     pub(crate) fn ask(&self, command: &str) -> Option<String> {
-        // What follows the answer is QUIT's.
+        // The answer to QUIT follows.
         ask(self.port(), command).map(|answer| answer.trim_end_matches("+OK\r\n").to_owned())
     }
 
@@ -82,15 +84,15 @@ impl Redis {
 }
 
 #[derive(Debug)]
-struct RedisRecipe {
+struct RedisService {
     program: PathBuf,
     settings: Vec<(String, String)>,
 }
 
-impl Recipe for RedisRecipe {
+impl ServiceKind for RedisService {
     const NAME: &'static str = "redis";
     const STOP: Signal = Signal::Terminate;
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
     fn command(&self, workspace: &Workspace, port: u16) -> Result<(PathBuf, Vec<OsString>), ServiceError> {
         let (port, directory) = (port.to_string(), workspace.path());
@@ -106,7 +108,7 @@ impl Recipe for RedisRecipe {
         Ok((self.program.clone(), arguments))
     }
 
-    /// Asks the server on the port who it is: an open port could be another process's.
+    /// Asks the server on the port for its process number: the port could belong to another process.
     fn is_ready(&self, _: &Workspace, port: u16, pid: u32, _: &LogSince) -> bool {
         ask(port, "INFO server")
             .is_some_and(|info| info.lines().any(|line| line.trim_end() == format!("process_id:{pid}")))
@@ -114,10 +116,10 @@ impl Recipe for RedisRecipe {
 }
 
 fn ask(port: u16, command: &str) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ANSWER).ok()?;
-    stream.set_read_timeout(Some(ANSWER)).ok()?;
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ANSWER_TIMEOUT).ok()?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).ok()?;
     stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).ok()?;
     let mut answer = String::new();
-    stream.take(ANSWER_BYTES).read_to_string(&mut answer).ok()?;
+    stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer).ok()?;
     Some(answer)
 }

@@ -8,15 +8,15 @@ use crate::redis::Redis;
 
 /// The number of hash slots of every Redis Cluster.
 const SLOTS: usize = 16_384;
-/// How long the nodes may take to agree.
-const PATIENCE: Duration = Duration::from_secs(60);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-const PORTS_TO_TRY: u32 = 3;
-/// A node is given up by the others after so many milliseconds.
+/// The longest that the nodes may take to agree, or a replica to follow.
+const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_PORT_ATTEMPTS: u32 = 3;
+/// The other nodes declare a node failed after this time without an answer, in milliseconds.
 const NODE_TIMEOUT: &str = "1000";
 
-/// A private Redis Cluster: primaries with an equal share of the slots each, and replicas as wanted. Dropping it stops
-/// it.
+/// A private Redis Cluster: primaries, each with an equal share of the slots, and any number of replicas. Dropping it
+/// stops it.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<Node>,
@@ -25,19 +25,19 @@ pub struct RedisCluster {
 #[derive(Debug)]
 struct Node {
     redis: Redis,
-    /// Where the other nodes reach it.
+    /// The port on which the other nodes connect to it.
     bus_port: u16,
 }
 
 impl RedisCluster {
-    /// Starts so many primaries and waits until they serve all slots.
+    /// Starts this many primaries and waits until they serve all slots.
     pub fn start(primaries: usize) -> Result<Self, ServiceError> {
         let nodes = (0..primaries).map(|_| Node::start()).collect::<Result<Vec<_>, _>>()?;
         let share = SLOTS.div_ceil(primaries.max(1));
         for (index, node) in nodes.iter().enumerate() {
             let (first, last) = (index * share, SLOTS.min((index + 1) * share) - 1);
             node.ask(&format!("CLUSTER ADDSLOTSRANGE {first} {last}"))?;
-            // Each its own epoch from the beginning, so that they need not find out that they collide.
+            // Distinct epochs from the beginning: nodes with equal ones would first have to resolve the conflict.
             node.ask(&format!("CLUSTER SET-CONFIG-EPOCH {}", index + 1))?;
         }
         let cluster = Self { nodes };
@@ -48,7 +48,7 @@ impl RedisCluster {
         Ok(cluster)
     }
 
-    /// Adds a replica of a primary and waits until it follows; its index.
+    /// Adds a replica of a primary, waits until it replicates, and returns its index.
     pub fn add_replica(&mut self, of: usize) -> Result<usize, ServiceError> {
         let node = Node::start()?;
         self.meet(&node)?;
@@ -69,27 +69,27 @@ impl RedisCluster {
         Ok(self.nodes.len() - 1)
     }
 
-    /// The address of the first node, which tells of the others.
+    /// The address of the first node, which knows the others.
     pub fn url(&self) -> String {
         self.nodes[0].redis.url()
     }
 
-    /// How many nodes there are, replicas included.
+    /// The number of nodes, replicas included.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no nodes.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// A node, to be killed, stopped or restarted; it comes back as what it was.
+    /// A node, to be killed, stopped or restarted. Restarted, it keeps its identity and its slots.
     pub fn node(&self, index: usize) -> &Redis {
         &self.nodes[index].redis
     }
 
-    /// A node's answer to a command without spaces in its arguments, as the protocol has it.
+    /// A node's raw answer to a command whose arguments contain no spaces.
     pub fn ask(&self, index: usize, command: &str) -> Result<String, ServiceError> {
         self.nodes[index].ask(command)
     }
@@ -108,8 +108,7 @@ impl RedisCluster {
         owner.ok_or_else(|| ServiceError::Cluster(format!("no running node serves slot {slot}")))
     }
 
-    /// Moves a slot that holds no keys to another node, as a resharding does, and does not wait for the others to hear
-    /// of it.
+    /// Moves a slot without keys to another node, as resharding does. Does not wait until the other nodes know.
     pub fn move_slot(&self, slot: u16, to: usize) -> Result<(), ServiceError> {
         let from = self.owner(slot)?;
         let (source, target) = (self.nodes[from].id()?, self.nodes[to].id()?);
@@ -120,7 +119,7 @@ impl RedisCluster {
         Ok(())
     }
 
-    /// Waits until every running node serves, and knows that all slots are served.
+    /// Waits until every running node reports that the cluster works and that all slots are served.
     pub fn until_agreed(&self) -> Result<(), ServiceError> {
         for node in self.nodes.iter().filter(|node| node.redis.pid().is_some()) {
             until("the nodes to agree", || {
@@ -139,7 +138,7 @@ impl RedisCluster {
 
 impl Node {
     fn start() -> Result<Self, ServiceError> {
-        let mut tries = 1..=PORTS_TO_TRY;
+        let mut tries = 1..=MAX_PORT_ATTEMPTS;
         loop {
             match Self::start_once() {
                 Err(ServiceError::PortTaken { .. }) if tries.next().is_some() => {}
@@ -149,7 +148,7 @@ impl Node {
     }
 
     fn start_once() -> Result<Self, ServiceError> {
-        // The default, ten thousand above the other one, may be a port from which somebody connects.
+        // The default, the client port plus 10,000, may be in the range of outgoing connections.
         let bus_port = port::free().ok_or(ServiceError::NoPort("redis"))?;
         let settings = [
             ("cluster-enabled", "yes"),
@@ -186,12 +185,12 @@ impl Node {
 }
 
 fn until(what: &str, mut reached: impl FnMut() -> Result<bool, ServiceError>) -> Result<(), ServiceError> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + AGREEMENT_TIMEOUT;
     while !reached().unwrap_or(false) {
         if Instant::now() > deadline {
-            return Err(ServiceError::Cluster(format!("waited in vain for {what}")));
+            return Err(ServiceError::Cluster(format!("timed out waiting for {what}")));
         }
-        std::thread::sleep(BETWEEN_LOOKS);
+        std::thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }

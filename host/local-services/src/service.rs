@@ -1,4 +1,4 @@
-//! What the three services share: start on a port, wait until ready, stop, kill, start again on the same port.
+//! What all services share: start on a port, wait until ready, stop, kill, start again on the same port.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,31 +9,32 @@ use crate::account::Account;
 use crate::error::ServiceError;
 use crate::log::LogSince;
 use crate::port;
-use crate::supervisor::{Plan, Signal, Supervised};
+use crate::supervisor::{Launch, Signal, Supervised};
 use crate::workspace::Workspace;
 
-const PORTS_TO_TRY: u32 = 8;
+/// Another process may take a free port before the service does.
+const MAX_PORT_ATTEMPTS: u32 = 8;
 /// How long a restart waits for the port, and for what a killed server left behind, to become free.
-const RESTART_PATIENCE: Duration = Duration::from_secs(15);
-const BETWEEN_TRIES: Duration = Duration::from_millis(50);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
+const RESTART_TIMEOUT: Duration = Duration::from_secs(15);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What is particular to one service.
-pub(crate) trait Recipe {
+/// What differs between the services.
+pub(crate) trait ServiceKind {
     const NAME: &'static str;
-    /// The signal that ends it in an orderly way without waiting for its clients.
+    /// The signal that makes it shut down without waiting for its clients.
     const STOP: Signal;
     /// The longest that it may take to become ready.
-    const PATIENCE: Duration;
+    const READY_TIMEOUT: Duration;
 
-    /// The command line for this port, after writing whatever files it needs.
+    /// Writes the files that the service needs, and returns its command line for this port.
     fn command(&self, workspace: &Workspace, port: u16) -> Result<(PathBuf, Vec<OsString>), ServiceError>;
 
-    /// Whether the process `pid`, and no other that happens to have the port, accepts clients.
+    /// Whether the process `pid`, and not another one on the same port, accepts clients.
     fn is_ready(&self, workspace: &Workspace, port: u16, pid: u32, log: &LogSince) -> bool;
 
-    /// Whether this log tells of something that passes by itself, left behind by a killed server.
-    fn passes(_log: &str) -> bool {
+    /// Whether the log of a failed start shows a problem that passes by itself, left behind by a killed server.
+    fn is_transient(_log: &str) -> bool {
         false
     }
 }
@@ -43,26 +44,25 @@ pub(crate) trait Recipe {
 pub(crate) struct Service<R> {
     // First, so that it is stopped before its directory is removed.
     running: Mutex<Option<Supervised>>,
-    pub(crate) recipe: R,
+    pub(crate) kind: R,
     account: Account,
     workspace: Workspace,
     port: u16,
 }
 
-impl<R: Recipe> Service<R> {
+impl<R: ServiceKind> Service<R> {
     pub(crate) fn start(
-        recipe: R,
+        kind: R,
         account: Account,
         workspace: Workspace,
         port: Option<u16>,
     ) -> Result<Self, ServiceError> {
-        let mut service =
-            Self { running: Mutex::new(None), recipe, account, workspace, port: port.unwrap_or_default() };
-        let tries = if port.is_some() { 1 } else { PORTS_TO_TRY };
+        let mut service = Self { running: Mutex::new(None), kind, account, workspace, port: port.unwrap_or_default() };
+        let tries = if port.is_some() { 1 } else { MAX_PORT_ATTEMPTS };
         let mut outcome = Err(ServiceError::NoPort(R::NAME));
         for _ in 0..tries {
             service.port = port.or_else(port::free).ok_or(ServiceError::NoPort(R::NAME))?;
-            outcome = service.launch_patiently(false);
+            outcome = service.launch_with_retries(false);
             if !matches!(outcome, Err(ServiceError::PortTaken { .. })) {
                 break;
             }
@@ -90,9 +90,9 @@ impl<R: Recipe> Service<R> {
         LogSince::now(&self.log())
     }
 
-    /// Writes the files of the running service anew.
+    /// Rewrites the files of the running service.
     pub(crate) fn configure(&self) -> Result<(), ServiceError> {
-        self.recipe.command(&self.workspace, self.port).map(drop)
+        self.kind.command(&self.workspace, self.port).map(drop)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -110,41 +110,41 @@ impl<R: Recipe> Service<R> {
         let killed = self.running().take();
         if let Some(mut service) = killed {
             service.signal(Signal::Kill);
-            service.wait(RESTART_PATIENCE);
+            service.wait(RESTART_TIMEOUT);
         }
     }
 
     pub(crate) fn restart(&self) -> Result<(), ServiceError> {
         let mut running = self.running();
         drop(running.take());
-        *running = Some(self.launch_patiently(true)?);
+        *running = Some(self.launch_with_retries(true)?);
         Ok(())
     }
 
-    /// Waits for what a killed server left behind to pass, and for its port if no other will do.
-    fn launch_patiently(&self, port_is_fixed: bool) -> Result<Supervised, ServiceError> {
-        let deadline = Instant::now() + RESTART_PATIENCE;
+    /// Launches, and retries while the problem is what a killed server left behind or, with a fixed port, a taken port.
+    fn launch_with_retries(&self, port_is_fixed: bool) -> Result<Supervised, ServiceError> {
+        let deadline = Instant::now() + RESTART_TIMEOUT;
         loop {
             let error = match self.launch() {
                 Ok(service) => return Ok(service),
                 Err(error) => error,
             };
-            let passes = match &error {
+            let is_transient = match &error {
                 ServiceError::PortTaken { .. } => port_is_fixed,
-                ServiceError::Exited { log, .. } => R::passes(log),
+                ServiceError::Exited { log, .. } => R::is_transient(log),
                 _ => false,
             };
-            if !passes || Instant::now() > deadline {
+            if !is_transient || Instant::now() > deadline {
                 return Err(error);
             }
-            std::thread::sleep(BETWEEN_TRIES);
+            std::thread::sleep(RETRY_INTERVAL);
         }
     }
 
     fn launch(&self) -> Result<Supervised, ServiceError> {
-        let (program, arguments) = self.recipe.command(&self.workspace, self.port)?;
+        let (program, arguments) = self.kind.command(&self.workspace, self.port)?;
         let log = self.log_since_now();
-        let mut service = Supervised::start(Plan {
+        let mut service = Supervised::start(Launch {
             account: &self.account,
             environment: &[],
             directory: self.workspace.path(),
@@ -154,16 +154,16 @@ impl<R: Recipe> Service<R> {
             program,
             arguments,
         })?;
-        let deadline = Instant::now() + R::PATIENCE;
+        let deadline = Instant::now() + R::READY_TIMEOUT;
         loop {
-            if let Some(status) = service.wait(BETWEEN_LOOKS) {
+            if let Some(status) = service.wait(POLL_INTERVAL) {
                 return Err(self.ended(status, &log));
             }
-            if self.recipe.is_ready(&self.workspace, self.port, service.pid(), &log) {
+            if self.kind.is_ready(&self.workspace, self.port, service.pid(), &log) {
                 return Ok(service);
             }
             if Instant::now() > deadline {
-                return Err(ServiceError::NotReady { service: R::NAME, waited: R::PATIENCE, log: log.tail() });
+                return Err(ServiceError::NotReady { service: R::NAME, waited: R::READY_TIMEOUT, log: log.tail() });
             }
         }
     }
@@ -175,7 +175,7 @@ impl<R: Recipe> Service<R> {
         ServiceError::Exited { service: R::NAME, status: status.to_owned(), log: log.tail() }
     }
 
-    /// A panic elsewhere leaves the service as it was: it can still be stopped.
+    /// After a panic elsewhere the service is unchanged and can still be stopped.
     fn running(&self) -> MutexGuard<'_, Option<Supervised>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

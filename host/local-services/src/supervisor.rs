@@ -9,14 +9,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use crate::account::Account;
-use crate::error::{ServiceError, While};
+use crate::error::{IoContext, ServiceError};
 
 const SCRIPT: &str = include_str!("supervisor.sh");
-/// Longest time between two steps of a stop: polite, urgent, by force.
-const PATIENCE: [(Signal, Duration); 2] =
+/// What follows the polite signal if the service does not end, each with the time to wait after it.
+const STOP_ESCALATION: [(Signal, Duration); 2] =
     [(Signal::Quit, Duration::from_secs(5)), (Signal::Kill, Duration::from_secs(5))];
-const POLITE: Duration = Duration::from_secs(10);
-const FIRST_WORD: Duration = Duration::from_secs(10);
+/// How long to wait after the polite signal.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest that the shell may take to start the service and report its process number.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The signals that are sent to services.
 #[derive(Debug, Clone, Copy)]
@@ -48,17 +50,17 @@ impl Signal {
     }
 }
 
-/// What to run.
+/// What to run, and how.
 #[derive(Debug)]
-pub(crate) struct Plan<'a> {
+pub(crate) struct Launch<'a> {
     pub(crate) account: &'a Account,
-    /// What the service sees besides what the account gives it.
+    /// Variables of the service, besides those that [`Account::apply`] sets.
     pub(crate) environment: &'a [(String, String)],
     pub(crate) directory: &'a Path,
-    /// Removed when the starter is gone without having said otherwise.
+    /// Removed when the starter ends without having taken responsibility for it.
     pub(crate) temporary: Option<&'a Path>,
     pub(crate) log: &'a Path,
-    /// The signal that asks the service to end.
+    /// The signal that makes the service shut down.
     pub(crate) stop: Signal,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
@@ -82,7 +84,7 @@ enum Report {
 }
 
 impl Supervised {
-    pub(crate) fn start(plan: Plan<'_>) -> Result<Self, ServiceError> {
+    pub(crate) fn start(plan: Launch<'_>) -> Result<Self, ServiceError> {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", SCRIPT, "arcyou-supervisor"]);
         shell.arg(plan.temporary.map(Path::as_os_str).unwrap_or_default()).arg(plan.log).arg(plan.stop.name());
@@ -99,7 +101,7 @@ impl Supervised {
             std::thread::spawn(move || forward(output, &sender));
         }
         let mut running = Self { shell, commands, reports, stop: plan.stop, pid: 0, exited: None };
-        match running.reports.recv_timeout(FIRST_WORD) {
+        match running.reports.recv_timeout(START_TIMEOUT) {
             Ok(Report::Started(pid)) => running.pid = pid,
             _ => running.exited = Some("its supervisor did not start".to_owned()),
         }
@@ -110,7 +112,7 @@ impl Supervised {
         self.pid
     }
 
-    /// Waits for the service's end at most this long; how it ended, if it did.
+    /// Waits for the end of the service, at most this long. Returns how it ended, or None if it still runs.
     pub(crate) fn wait(&mut self, longest: Duration) -> Option<&str> {
         if self.exited.is_none() {
             match self.reports.recv_timeout(longest) {
@@ -122,15 +124,15 @@ impl Supervised {
         self.exited.as_deref()
     }
 
-    /// Does nothing to a service that has ended.
+    /// No-op if the service has ended.
     pub(crate) fn signal(&mut self, signal: Signal) {
         if self.exited.is_none() {
-            self.say(signal.name());
+            self.send_line(signal.name());
         }
     }
 
-    /// A shell that is gone has stopped the service already, so nobody needs to hear that it could not be told.
-    fn say(&mut self, line: &str) {
+    /// Errors are ignored: a shell that is gone has stopped the service already.
+    fn send_line(&mut self, line: &str) {
         if let Some(commands) = &mut self.commands {
             let _ = commands.write_all(format!("{line}\n").as_bytes());
         }
@@ -140,18 +142,18 @@ impl Supervised {
 impl Drop for Supervised {
     fn drop(&mut self) {
         self.signal(self.stop);
-        self.wait(POLITE);
-        for (signal, patience) in PATIENCE {
+        self.wait(STOP_TIMEOUT);
+        for (signal, patience) in STOP_ESCALATION {
             self.signal(signal);
             self.wait(patience);
         }
-        self.say("keep");
+        self.send_line("keep");
         drop(self.commands.take());
         let _ = self.shell.wait();
     }
 }
 
-/// The shell speaks twice at most, so the channel never makes this wait.
+/// Forwards the shell's reports. There are at most two, so sending never blocks.
 fn forward(output: ChildStdout, reports: &SyncSender<Report>) {
     for line in BufReader::new(output).lines() {
         let report = match line.as_deref().ok().and_then(|line| line.split_once(' ')) {
@@ -166,7 +168,7 @@ fn forward(output: ChildStdout, reports: &SyncSender<Report>) {
     }
 }
 
-/// A shell reports an end by signal as 128 and the signal's number.
+/// How the service ended. A shell reports a signal as 128 plus the signal's number.
 fn describe(status: &str) -> String {
     match status.parse::<u32>() {
         Ok(number @ 129..) => format!("signal {}", number - 128),

@@ -1,16 +1,16 @@
-//! The directory of one service: a temporary one, or one that is kept.
+//! The directory of one service, temporary or kept.
 
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use crate::account::Account;
-use crate::error::{ServiceError, While};
+use crate::error::{IoContext, ServiceError};
 
 /// A directory that the service's account can write in.
 #[derive(Debug)]
 pub(crate) enum Workspace {
-    /// Removed with this value, or by the supervisor when the process is killed.
+    /// Removed when this value is dropped, or by the supervisor if the process is killed.
     Temporary(TempDir),
     Kept(PathBuf),
 }
@@ -18,7 +18,7 @@ pub(crate) enum Workspace {
 impl Workspace {
     pub(crate) fn temporary(service: &str, account: &Account) -> Result<Self, ServiceError> {
         match Self::temporary_in(&std::env::temp_dir(), service, account) {
-            // Root's TMPDIR may be a private one; /tmp is everybody's.
+            // Root's TMPDIR may be private; /tmp is accessible to every account.
             Err(ServiceError::Unreachable { .. }) => Self::temporary_in(Path::new("/tmp"), service, account),
             other => other,
         }
@@ -29,7 +29,7 @@ impl Workspace {
             .prefix(&format!("arcyou-{service}-"))
             .tempdir_in(base)
             .during(|| format!("making a temporary directory in {}", base.display()))?;
-        account.own(directory.path())?;
+        account.give(directory.path())?;
         account.check_reach(directory.path())?;
         Ok(Self::Temporary(directory))
     }
@@ -51,7 +51,7 @@ impl Workspace {
         matches!(self, Self::Kept(_))
     }
 
-    /// What the supervisor removes when this process is gone.
+    /// The directory that the supervisor removes when this process is gone; None if it is kept.
     pub(crate) fn removable(&self) -> Option<&Path> {
         match self {
             Self::Temporary(directory) => Some(directory.path()),

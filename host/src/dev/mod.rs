@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use arcyou_local_services::{Postgres, PostgresOptions};
-use arcyou_outbox_worker::RelayConfig;
+use arcyou_outbox_worker::{RelayConfig, WorkerConfig};
 use arcyou_platform::bus::{self, Bus, LocalBus};
 use arcyou_platform::env::{Process, Source};
 use arcyou_platform::health::Health;
@@ -79,9 +79,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     demo::explain(listeners.public_addr()?, &config);
 
     let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };
+    let worker_config = WorkerConfig { relay, ..WorkerConfig::default() };
     let ends = shutdown.child_token();
     let worker = tokio::spawn(arcyou_outbox_worker::run(
-        relay,
+        worker_config,
         services.pool.clone(),
         services.bus.clone(),
         services.health.clone(),

@@ -65,10 +65,10 @@ impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         match Fault::of(&error) {
             Fault::Lost => Self::Lost(describe(&error)),
-            Fault::Away => Self::Unreachable(describe(&error)),
-            Fault::Passing => Self::Transient(error),
+            Fault::Unavailable => Self::Unreachable(describe(&error)),
+            Fault::Transient => Self::Transient(error),
             Fault::Data => Self::Data(error),
-            Fault::Refused => Self::Refused(error),
+            Fault::Other => Self::Refused(error),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arcyou_gateway::config::{Config, Mode};
 use arcyou_gateway::server::{self, Listeners, Services};
-use arcyou_outbox_worker::RelayConfig;
+use arcyou_outbox_worker::{RelayConfig, WorkerConfig};
 use arcyou_platform::bus;
 use arcyou_platform::contract::PubSubMode;
 use arcyou_platform::env::Source;
@@ -116,7 +116,8 @@ impl World {
         let health = Health::new();
         let bus = bus::open(&redis_url.parse().unwrap(), mode, &health).unwrap();
         let pool = database::pool(&self.database_url().parse().unwrap(), 4).unwrap();
-        let config = RelayConfig { mode, ..RelayConfig::default() };
+        let relay = RelayConfig { mode, ..RelayConfig::default() };
+        let config = WorkerConfig { relay, ..WorkerConfig::default() };
         let shutdown = CancellationToken::new();
         let worker = arcyou_outbox_worker::run(config, pool, bus, health, shutdown.clone());
         let task = tokio::spawn(worker);

@@ -1,4 +1,4 @@
-//! Writes rows at a steady rate as gateways do, and hears what workers publish.
+//! Writes rows at a steady rate as gateways do, and receives what workers publish.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -21,11 +21,11 @@ pub const PAYLOAD: &str = "jsonb_build_object('message', jsonb_build_object(
     'id', number, 'seq', tick, 'conversation_id', md5((number % 1000)::text)::uuid,
     'sender_id', md5((number % 5000)::text)::uuid, 'created_at', message_time(now()),
     'body', jsonb_build_object('text', rpad('A message as people write them, number ' || number, 100, ' .'))))";
-/// Connections that write, as of so many gateways.
+/// Connections that write: the number of gateways.
 const WRITERS: u64 = 4;
-/// A transaction begins so often: gateways store what came together in one.
+/// Interval between transactions: gateways store messages that arrive together in one.
 const TICK: Duration = Duration::from_millis(5);
-/// Everything must have been heard so long after the last row.
+/// The longest that the last row may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 pub struct Load {
@@ -72,7 +72,7 @@ impl Load {
         Self { stop, writers, written, heard, listener }
     }
 
-    /// How late each row was that was heard since the last call.
+    /// The lags of the rows that have arrived since the last call.
     pub fn take_lags(&self) -> Vec<Duration> {
         std::mem::take(&mut self.heard.lock().unwrap().lags)
     }
@@ -83,7 +83,7 @@ impl Load {
         (self.written.load(Ordering::Relaxed) - heard).max(0)
     }
 
-    /// Writes no more, waits until all of it was heard, and notes what was repeated.
+    /// Stops writing, waits until every row has arrived, and reports repetitions.
     pub async fn finish(mut self, report: &mut Report) {
         self.stop.cancel();
         while self.writers.join_next().await.transpose().unwrap().is_some() {}

@@ -10,7 +10,7 @@
 mod load;
 mod metrics;
 mod report;
-#[path = "../../tests/common/schema.rs"]
+#[path = "../../tests/worker/support/schema.rs"]
 mod schema;
 mod system;
 mod view;
@@ -32,26 +32,26 @@ struct Options {
     /// Processed rows that are in the table before each phase
     #[arg(long, value_delimiter = ',', default_value = "0,1000000,5000000")]
     rows: Vec<u64>,
-    /// How long each of these phases is measured
+    /// Duration of each of these phases
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-    /// How long a transaction is held open, on top of the last of these tables
+    /// How long a transaction is held open, with the last of these tables
     #[arg(long, default_value_t = 300)]
     hold_seconds: u64,
-    /// How long the load goes on after it has ended
+    /// How long the load continues after that transaction has ended
     #[arg(long, default_value_t = 60)]
     recovery_seconds: u64,
-    /// Figures are taken so often while the transaction is open, and after
+    /// Interval between figures while the transaction is open, and after it
     #[arg(long, default_value_t = 30)]
     interval_seconds: u64,
     #[arg(long, default_value_t = 2)]
     workers: usize,
-    /// Given by `cargo bench`
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// Load before the first figure: connections are open and the floor of the workers' claims has risen.
+/// Load before the first figure, until connections are open and the workers' claim watermarks have risen.
 const WARM_UP: Duration = Duration::from_secs(8);
 
 fn main() {

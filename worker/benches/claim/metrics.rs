@@ -84,7 +84,8 @@ impl Histogram {
     pub fn json(&self) -> Value {
         json!({
             "count": self.count(), "seconds_in_all": self.sum,
-            "p50_at_most_ms": self.at_most(0.5), "p99_at_most_ms": self.at_most(0.99), "max_at_most_ms": self.at_most(1.0),
+            "p50_at_most_ms": self.at_most(0.5), "p99_at_most_ms": self.at_most(0.99),
+            "max_at_most_ms": self.at_most(1.0),
         })
     }
 }

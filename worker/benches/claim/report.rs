@@ -19,7 +19,7 @@ pub struct Phase {
     pub view: View,
 }
 
-/// Of some latencies, in milliseconds.
+/// A summary of latencies, in milliseconds.
 pub struct Figures {
     count: usize,
     p50: f64,
@@ -52,7 +52,8 @@ impl Report {
     pub async fn new(options: &Options, system: &System<'_>) -> Self {
         let version: String = system.sql.query_one("SHOW server_version", &[]).await.unwrap().get(0);
         let conditions = json!({
-            "rows_per_second": options.rate, "workers": options.workers, "postgresql": version, "load_average": load_average(),
+            "rows_per_second": options.rate, "workers": options.workers,
+            "postgresql": version, "load_average": load_average(),
             "cores": std::thread::available_parallelism().map_or(0, usize::from),
         });
         println!("{conditions}\n");
@@ -126,7 +127,7 @@ impl Report {
     }
 }
 
-/// What else the machine does; none where that cannot be told.
+/// The load of the machine; None if the system does not report it.
 fn load_average() -> Option<String> {
     let text = std::fs::read_to_string("/proc/loadavg").ok()?;
     Some(text.split(' ').take(3).collect::<Vec<_>>().join(" "))

@@ -1,4 +1,4 @@
-//! Servers, workers, and a table as years of work leave it.
+//! Servers, workers, and an outbox table as it is after years of use.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::schema;
 
 /// Rows that are inserted and marked in one transaction.
 const CHUNK: u64 = 100_000;
-/// Rows after which the table is vacuumed, so that it is not larger than its life would have made it.
+/// Rows after which the table is vacuumed, so that it is not larger than with autovacuum.
 const VACUUM_EVERY: u64 = 1_000_000;
 
 /// Started outside of the runtime, since that blocks.
@@ -31,7 +31,7 @@ pub struct Servers {
 
 impl Servers {
     pub fn start() -> Self {
-        // More memory than the tests' servers have: the smallest that anyone gives a table of gigabytes.
+        // More memory than the servers of the tests: a small amount for a table of gigabytes.
         let settings = [("shared_buffers", "512MB"), ("max_wal_size", "4GB")];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let postgres = PostgresOptions { durable: true, settings, ..PostgresOptions::default() };
@@ -43,7 +43,7 @@ impl Servers {
 
 pub struct System<'s> {
     servers: &'s Servers,
-    /// Straight to PostgreSQL.
+    /// A direct connection to PostgreSQL.
     pub sql: Client,
     pub bus: Arc<RedisBus>,
     admin: Vec<u16>,
@@ -98,14 +98,15 @@ impl<'s> System<'s> {
         claims
     }
 
-    /// Empties the outbox, and fills it with rows that were processed over the last two days: each was inserted, marked
-    /// by an update of its own, and vacuumed, as autovacuum has done long ago with what is so old.
+    /// Empties the outbox and fills it with rows that were processed over the last two days: inserted, marked by an
+    /// update, and vacuumed, as autovacuum does with rows of that age.
     pub async fn fill(&self, rows: u64) {
         self.sql.batch_execute("TRUNCATE outbox").await.unwrap();
         let insert = format!(
             "INSERT INTO outbox (type, conversation_id, payload, created_at)
              SELECT 'message.created', md5((number % 1000)::text)::uuid, {PAYLOAD}, moment
-             FROM (SELECT -number AS number, 0 AS tick, now() - interval '48 hours' * (1 - number / ($3::int8 + 1.0)) AS moment
+             FROM (SELECT -number AS number, 0 AS tick,
+                     now() - interval '48 hours' * (1 - number / ($3::int8 + 1.0)) AS moment
                    FROM generate_series($1::int8, $2::int8) AS number) AS row ORDER BY row.moment"
         );
         for from in (0..rows).step_by(CHUNK as usize) {

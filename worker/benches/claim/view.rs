@@ -1,16 +1,11 @@
-//! PostgreSQL's own view: what a claim costs it, and how large things are.
+//! What PostgreSQL reports: the cost of a claim, and sizes.
 
 use serde_json::Value;
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::system::System;
 
-/// The worker's own statements.
-#[allow(dead_code, reason = "two of them are used here")]
-#[path = "../../src/outbox/sql.rs"]
-mod sql;
-
-/// Claims between sweeps begin above what was seen five seconds ago.
+/// Claims between sweeps begin above the ids that were claimed this long ago.
 const FLOOR_SECONDS: i64 = 5;
 
 pub struct View {
@@ -26,7 +21,7 @@ pub struct View {
 /// `EXPLAIN (ANALYZE, BUFFERS)` of a claim.
 pub struct Cost {
     pub ms: f64,
-    /// Pages that were found in PostgreSQL's memory, and that were not.
+    /// Pages that were in PostgreSQL's buffers, and pages that were not.
     pub hits: i64,
     pub reads: i64,
 }
@@ -50,13 +45,12 @@ pub async fn look(system: &System<'_>, rate: i64) -> View {
 }
 
 async fn explain(system: &System<'_>, after: i64) -> Cost {
-    // The worker's limits.
-    let values = [after.to_string(), "500".into(), "1048576".into(), "8388608".into(), "false".into()];
-    let claim = values
-        .iter()
-        .enumerate()
-        .fold(sql::CLAIM.to_owned(), |statement, (place, value)| statement.replace(&format!("${}", place + 1), value));
-    let statements = format!("{}; EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claim}; ROLLBACK", sql::BEGIN);
+    // As the worker claims, with its default limits.
+    let statements = format!(
+        "BEGIN; EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)
+         SELECT id, type, conversation_id, retry_count, age_ms, payload, locked
+         FROM claim_outbox({after}, 500, 1048576, 8388608, false); ROLLBACK"
+    );
     let answers = system.sql.simple_query(&statements).await.unwrap();
     let plan = answers.iter().find_map(|answer| match answer {
         SimpleQueryMessage::Row(row) => row.get(0),

@@ -1,4 +1,4 @@
-//! The listener for operators: `/ready` and `/metrics`. Never on the public address.
+//! The HTTP server for operators: `/ready` and `/metrics`. It never listens on the public address.
 
 use std::io;
 use std::time::Duration;
@@ -14,17 +14,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 
-/// How often the recorder drops what it no longer needs.
-const UPKEEP: Duration = Duration::from_secs(5);
-/// How long an answer that is being written at the end may take.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How often the metrics recorder merges recent values into its histograms, which otherwise grow until the next scrape.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How long answers in progress may take after shutdown began.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// `GET /ready`: 200 if every part is up, 503 otherwise, with each part's state. `GET /metrics`: Prometheus text.
+/// `GET /ready`: the state of each part, with status 200 if every essential part is up and 503 otherwise. `GET
+/// /metrics`: all metrics as Prometheus text.
 pub fn router(health: Health, metrics: PrometheusHandle) -> Router {
     Router::new().route("/ready", get(ready).with_state(health)).route("/metrics", get(render).with_state(metrics))
 }
 
-/// Serves [`router`] until `shutdown`.
+/// Serves [`router`] until `shutdown`. Fails if the listener fails.
 pub async fn serve(
     listener: TcpListener,
     health: Health,
@@ -34,25 +35,25 @@ pub async fn serve(
     serve_with(listener, health, metrics, Router::new(), shutdown).await
 }
 
-/// The same with routes of one's own beside the two.
+/// The same with further routes.
 pub async fn serve_with(
     listener: TcpListener,
     health: Health,
     metrics: PrometheusHandle,
-    more: Router,
+    extra_routes: Router,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let routes = router(health, metrics.clone()).merge(more);
+    let routes = router(health, metrics.clone()).merge(extra_routes);
     let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     tokio::select! {
         ended = server => ended,
         () = upkeep(metrics) => Ok(()),
-        () = async { shutdown.cancelled().await; tokio::time::sleep(FAREWELL).await } => Ok(()),
+        () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN_TIMEOUT).await } => Ok(()),
     }
 }
 
 async fn upkeep(metrics: PrometheusHandle) {
-    let mut timer = tokio::time::interval(UPKEEP);
+    let mut timer = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         timer.tick().await;
         metrics.run_upkeep();

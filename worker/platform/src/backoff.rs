@@ -1,30 +1,31 @@
-//! Delays between attempts. Pure: randomness is an argument.
+//! Delays between attempts. Pure, except for [`jitter`]: randomness is an argument.
 
 use std::time::Duration;
 
 /// Doubling delays with a cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// Before the second attempt.
+    /// The delay after the first failure.
     pub first: Duration,
+    /// The longest delay.
     pub cap: Duration,
 }
 
 impl Backoff {
-    /// The delay after so many failures (1, 2, …), without jitter.
+    /// The delay after this many failures in a row (1, 2, …), without jitter.
     pub fn delay(self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(30);
         self.first.saturating_mul(1 << doublings).min(self.cap)
     }
 
-    /// The same, shortened by up to half: `jitter` between 0 and 1 says by how much. Clients that failed together do
-    /// not come back together.
+    /// The delay shortened by up to half, in proportion to `jitter` (0 to 1), so that clients that failed together do
+    /// not retry together.
     pub fn jittered(self, failures: u32, jitter: f64) -> Duration {
         self.delay(failures).mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
     }
 }
 
-/// A number between 0 and 1 that differs at each call.
+/// A random number between 0 and 1.
 pub fn jitter() -> f64 {
     let bits = uuid::Uuid::new_v4().as_u128() as u32;
     f64::from(bits) / f64::from(u32::MAX)

@@ -1,4 +1,4 @@
-//! What gateways and workers agree on: the channels of the bus, and the text that travels on them.
+//! What gateways and workers agree on: the channels of the bus, and the messages on them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,28 +10,28 @@ use uuid::Uuid;
 
 /// The channel of every event in [`PubSubMode::Global`].
 pub const GLOBAL_CHANNEL: &str = "chat:message";
-/// Gateways publish here, with any payload, after a commit that wrote the outbox. A hint: workers poll anyway.
+/// Gateways publish here, with any payload, after a commit that wrote to the outbox. Only a hint: workers also poll.
 pub const WAKE_CHANNEL: &str = "outbox:wake";
 
 /// The type of a stored message's event; its payload is `{"message": {…}}`.
 pub const MESSAGE_CREATED: &str = "message.created";
-/// The type of the event of a user who is no participant any more; its payload is `{"user_id": …}`.
+/// The type of the event that a user is no longer a participant; its payload is `{"user_id": …}`.
 pub const PARTICIPANT_REMOVED: &str = "participant.removed";
-/// The type of the event of a conversation that is gone; its payload is `{}`.
+/// The type of the event that a conversation was deleted; its payload is `{}`.
 pub const CONVERSATION_DELETED: &str = "conversation.deleted";
-/// The type of the event of a reader's mark; its payload is `{"user_id": …, "last_read_id": …}`.
+/// The type of the event that a user's read mark moved; its payload is `{"user_id": …, "last_read_id": …}`.
 pub const MESSAGE_READ: &str = "message.read";
 
-/// Which channel an event travels on. Workers and gateways of one installation must have the same.
+/// Which channel an event is published on. All workers and gateways of an installation must use the same mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PubSubMode {
-    /// Everything on [`GLOBAL_CHANNEL`]: every gateway hears everything.
+    /// One channel, [`GLOBAL_CHANNEL`]: every gateway receives every event.
     #[default]
     Global,
-    /// A channel for each conversation: a gateway hears those that someone there has joined.
+    /// One channel per conversation: a gateway subscribes to those that its clients have joined.
     PerConversation,
-    /// The same as sharded channels (`SPUBLISH`), the hints' one included: each node of a Redis Cluster carries those
-    /// whose names hash to its slots, and no node hears of the others'.
+    /// One sharded channel (`SPUBLISH`) per conversation, and a sharded [`WAKE_CHANNEL`]. Each node of a Redis Cluster
+    /// carries only the channels whose names hash to its slots.
     Sharded,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for PubSubMode {
     }
 }
 
-/// The text names no [`PubSubMode`].
+/// The text is not the name of a [`PubSubMode`].
 #[derive(Debug, thiserror::Error)]
 #[error("expected `global`, `perconv` or `sharded`")]
 pub struct UnknownMode;
@@ -73,7 +73,7 @@ impl FromStr for PubSubMode {
     }
 }
 
-/// An event as it travels: an outbox row, its payload not decoded.
+/// An event as it is published: an outbox row, its payload not decoded.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Envelope<'a> {
     /// The outbox row's id. The same event may arrive more than once, always with this id.
@@ -81,14 +81,14 @@ pub struct Envelope<'a> {
     /// The outbox row's `type`.
     #[serde(rename = "type", borrow)]
     pub kind: Cow<'a, str>,
-    /// The conversation that hears of it.
+    /// The conversation that the event belongs to.
     pub conversation_id: Uuid,
     /// Any JSON value.
     #[serde(borrow)]
     pub payload: &'a RawValue,
 }
 
-/// The text of an [`Envelope`]. `payload` must be JSON text; it is spliced in as it is.
+/// The JSON text of an [`Envelope`]. `payload` must be JSON text; it is inserted unchanged and unchecked.
 pub fn envelope_text(id: i64, kind: &str, conversation_id: Uuid, payload: &str) -> String {
     let kind = serde_json::Value::from(kind);
     format!(r#"{{"id":{id},"type":{kind},"conversation_id":"{conversation_id}","payload":{payload}}}"#)

@@ -1,13 +1,13 @@
-//! Environment variables to values. Every error is collected, so that all are reported at once; none shows a value.
+//! Reads environment variables. Errors are collected, so that all are reported at once; none shows a value.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-/// Where variables come from.
+/// A source of variables.
 pub trait Source {
-    /// The value of a variable, if it is set.
+    /// The value of a variable; None if it is not set.
     fn get(&self, name: &str) -> Option<String>;
 }
 
@@ -27,7 +27,7 @@ impl Source for HashMap<&str, &str> {
     }
 }
 
-/// What is wrong with the environment, a line for each variable.
+/// Everything that is wrong with the environment, one line for each variable.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Errors(Vec<String>);
 
@@ -46,13 +46,13 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader without errors yet.
+    /// A reader of `source`.
     pub fn new(source: &'a dyn Source) -> Self {
         Self { source, errors: Vec::new() }
     }
 
-    /// A variable that must be set. `what` says in a few words what it is. None only if [`finish`](Self::finish) will
-    /// fail.
+    /// A variable that must be set. `what` describes its value for the error message. After None,
+    /// [`finish`](Self::finish) fails.
     pub fn required<T: FromStr<Err: fmt::Display>>(&mut self, name: &str, what: &str) -> Option<T> {
         if self.text(name).is_none() {
             self.reject(name, format_args!("is not set ({what})"));
@@ -60,7 +60,7 @@ impl<'a> Reader<'a> {
         self.optional(name)
     }
 
-    /// A variable that may be missing. None also if it is malformed, and then [`finish`](Self::finish) will fail.
+    /// A variable that may be missing. None also if it is malformed; then [`finish`](Self::finish) fails.
     pub fn optional<T: FromStr<Err: fmt::Display>>(&mut self, name: &str) -> Option<T> {
         match self.text(name)?.parse() {
             Ok(value) => Some(value),
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         self.optional(name).unwrap_or(default)
     }
 
-    /// A variable with a default and bounds.
+    /// A variable with a default and bounds. A value outside of the bounds is an error.
     pub fn within<T>(&mut self, name: &str, default: T, bounds: RangeInclusive<T>) -> T
     where
         T: FromStr<Err: fmt::Display> + PartialOrd + fmt::Display,
@@ -88,17 +88,18 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// Records that a variable cannot stand as it is. `reason` follows its name; keep secrets out of it.
+    /// Records an error about a variable. `reason` follows the variable's name and must contain no secret.
     pub fn reject(&mut self, name: &str, reason: impl fmt::Display) {
         self.errors.push(format!("{name} {reason}"));
     }
 
-    /// All errors, if there were any.
+    /// Fails with all errors, if there were any.
     pub fn finish(self) -> Result<(), Errors> {
         if self.errors.is_empty() { Ok(()) } else { Err(Errors(self.errors)) }
     }
 
-    /// All errors, or what `build` makes of the values. It may use `?` on required ones: without errors they are there.
+    /// Fails with all errors, or returns the result of `build`, which may use `?` on required variables: without errors
+    /// they are all present.
     pub fn finish_with<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, Errors> {
         self.finish()?;
         build().ok_or_else(|| Errors(vec!["a required variable was not read".to_owned()]))

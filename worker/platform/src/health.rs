@@ -1,4 +1,4 @@
-//! The state of a process's parts: what `/ready` and the `arcyou_part_up` gauge tell.
+//! The state of the parts of a process, for `/ready` and the gauge `arcyou_part_up`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,25 +8,27 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// What a part is doing.
+/// The state of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PartState {
-    /// Not heard of yet. Not ready.
+    /// Nothing has been reported yet. Counts as not up.
     Starting,
+    /// It works.
     Up,
-    /// Does not work; the reason is in the report.
+    /// It does not work; the report has the reason.
     Down,
 }
 
 /// All parts. Clones share the same state.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    parts: Arc<Mutex<BTreeMap<String, Entry>>>,
+    parts: Arc<Mutex<BTreeMap<String, PartEntry>>>,
+    /// The parts that readiness depends on; None means every part.
     essential: Option<&'static [&'static str]>,
 }
 
-/// One part, held by whoever knows its state. Clones share the same state.
+/// The handle with which one component reports its state. Clones share the same state.
 #[derive(Debug, Clone)]
 pub struct Part {
     name: String,
@@ -34,59 +36,58 @@ pub struct Part {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PartEntry {
     state: PartState,
     since: SystemTime,
-    // Beside `since`, which moves when someone sets the machine's clock.
+    /// The same moment as `since` by a clock that nobody can set.
     started: Instant,
     reason: Option<String>,
 }
 
-/// The state of everything at one moment.
+/// The state of all parts at one moment.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// Whether every essential part is up.
     pub ready: bool,
-    /// Whether some part is not up.
+    /// Whether any part is not up.
     pub degraded: bool,
     /// The parts by name.
     pub parts: BTreeMap<String, PartReport>,
 }
 
-/// The state of a part.
+/// One part of a [`Report`].
 #[derive(Debug, Serialize)]
 pub struct PartReport {
-    /// What it is doing.
     pub state: PartState,
-    /// Since when, in UTC as RFC 3339.
+    /// When the state began, in UTC as RFC 3339.
     pub since: String,
-    /// Since how many seconds.
+    /// How many seconds ago the state began.
     pub seconds: u64,
-    /// Why it is down.
+    /// Why the part is down; None if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
 impl Health {
-    /// No parts yet, and each will be essential.
+    /// Without parts; every part that is added is essential.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// No parts yet; those named here are essential, and without the others the process still does its work.
+    /// Without parts; only those named here are essential. The process can do its work without the others.
     pub fn with_essential(essential: &'static [&'static str]) -> Self {
         Self { essential: Some(essential), ..Self::default() }
     }
 
-    /// The part of this name; made, starting, if there is none yet.
+    /// The part of this name. A new one begins as [`PartState::Starting`].
     pub fn part(&self, name: &str) -> Part {
-        self.parts().entry(name.to_owned()).or_insert_with(|| Entry::new(PartState::Starting, None));
+        self.parts().entry(name.to_owned()).or_insert_with(|| PartEntry::new(PartState::Starting, None));
         let part = Part { name: name.to_owned(), health: self.clone() };
         part.gauge(part.state());
         part
     }
 
-    /// The state of everything.
+    /// The state of all parts now.
     pub fn report(&self) -> Report {
         let parts = self.parts();
         let is_essential = |name: &str| self.essential.is_none_or(|essential| essential.contains(&name));
@@ -97,33 +98,33 @@ impl Health {
         }
     }
 
-    fn parts(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+    fn parts(&self) -> MutexGuard<'_, BTreeMap<String, PartEntry>> {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Part {
-    /// Records that it works.
+    /// Reports that the part works.
     pub fn up(&self) {
         if self.change(PartState::Up, None) {
-            tracing::info!(part = self.name, "up");
+            tracing::info!(part = self.name, "a part is up");
         }
     }
 
-    /// Records that it does not. The reason is shown to operators: no secrets.
+    /// Reports that the part does not work. Operators see the reason: it must contain no secret.
     pub fn down(&self, reason: impl Into<String>) {
         let reason = reason.into();
         if self.change(PartState::Down, Some(reason.clone())) {
-            tracing::warn!(part = self.name, reason, "down");
+            tracing::warn!(part = self.name, reason, "a part is down");
         }
     }
 
-    /// What it is doing.
+    /// The latest reported state.
     pub fn state(&self) -> PartState {
         self.health.parts().get(&self.name).map_or(PartState::Starting, |entry| entry.state)
     }
 
-    /// Whether the state is another one than before. A new reason alone does not move `since`.
+    /// Whether the state has changed. A new reason alone does not change `since`.
     fn change(&self, state: PartState, reason: Option<String>) -> bool {
         {
             let mut parts = self.health.parts();
@@ -133,7 +134,7 @@ impl Part {
                 entry.reason = reason;
                 return false;
             }
-            parts.insert(self.name.clone(), Entry::new(state, reason));
+            parts.insert(self.name.clone(), PartEntry::new(state, reason));
         }
         self.gauge(state);
         true
@@ -148,7 +149,7 @@ impl Part {
     }
 }
 
-impl Entry {
+impl PartEntry {
     fn new(state: PartState, reason: Option<String>) -> Self {
         Self { state, since: SystemTime::now(), started: Instant::now(), reason }
     }
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ready_means_that_every_part_is_up() {
+    fn ready_means_that_every_essential_part_is_up() {
         let health = Health::new();
         assert!(health.report().ready);
         let (one, two) = (health.part("one"), health.part("two"));

@@ -1,9 +1,10 @@
-//! What gateway and worker share, in the order in which a process meets it.
+//! What gateway and worker share, in the order in which a process uses it.
 //!
-//! - Start: [`env`] (variables to values), [`telemetry`] (logs, metrics), [`shutdown`] (the signal to stop), [`tls`].
+//! - Start: [`mod@env`] (environment variables), [`telemetry`] (logs, metrics), [`shutdown`] (the signal to stop),
+//!   [`tls`].
 //! - Connections: [`database`] (PostgreSQL, also through PgBouncer), [`bus`] (Redis Pub/Sub), [`backoff`].
 //! - What both must agree on: [`contract`] (channels, the envelope of an event).
-//! - Operators: [`health`] (the state of each part), [`admin`] (`/ready`, `/metrics`), [`terminal`] (text for
+//! - Operators: [`health`] (the state of each part), [`admin`] (`/ready`, `/metrics`), [`terminal`] (output of
 //!   commands).
 
 pub mod admin;

@@ -5,8 +5,8 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that is cancelled by the first SIGTERM or SIGINT. A second one ends the process at once, for an operator who
-/// does not want to wait. Call it once, inside a runtime.
+/// A token that the first SIGTERM or SIGINT cancels. A second signal ends the process at once with exit code 1, for an
+/// operator who does not want to wait. Call it once, inside a Tokio runtime. Fails if the handlers cannot be installed.
 pub fn on_signal() -> io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let token = CancellationToken::new();
@@ -19,7 +19,7 @@ pub fn on_signal() -> io::Result<CancellationToken> {
             }
         };
         next().await;
-        tracing::info!("stopping in an orderly way; a second signal stops at once");
+        tracing::info!("shutting down; a second signal ends the process at once");
         cancelled.cancel();
         next().await;
         std::process::exit(1);

@@ -2,22 +2,23 @@
 
 use std::io::{self, Write as _};
 
-/// Writes a line. Not `println!`, which panics when the reader has read enough, as `head` does: see [`is_broken_pipe`].
+/// Writes a line to standard output. Unlike `println!`, it does not panic when the reader closes the pipe, as `head`
+/// does; see [`is_broken_pipe`].
 pub fn print(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
 }
 
-/// Whether this is what [`print()`] fails with when nobody reads on.
+/// Whether this is the error of [`print()`] for a reader that has closed the pipe.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// Others wrote these texts: nothing of them may reach the terminal as a command.
+/// Replaces control characters. For text that others wrote: it must not reach the terminal as a command.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// The beginning of a text, [`plain`], with a mark where it was cut; at most `width` characters beside the mark.
+/// At most `width` characters of a text, made [`plain`], with `…` after them if the text was cut.
 pub fn clipped(text: &str, width: usize) -> String {
     let mut chars = text.chars();
     let mut beginning = plain(&chars.by_ref().take(width).collect::<String>());
@@ -27,7 +28,7 @@ pub fn clipped(text: &str, width: usize) -> String {
     beginning
 }
 
-/// Columns under their heads, as wide as they need to be.
+/// A table: the heads, and below them the rows, each column as wide as its widest cell.
 pub fn table<const COLUMNS: usize>(heads: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) -> String {
     let mut lines = vec![heads.map(str::to_owned)];
     lines.extend(rows);

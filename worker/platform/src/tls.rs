@@ -1,4 +1,4 @@
-//! TLS for both connections.
+//! TLS for the connections to PostgreSQL and Redis.
 
 use std::sync::{Arc, Once};
 
@@ -8,33 +8,33 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Installs the process's default cryptography, which the Redis client and others look up. Safe to call again, and
-/// after someone else installed one.
+/// Installs the process-wide cryptography provider of rustls, which the Redis client and other libraries use. Does
+/// nothing if one is installed already.
 pub fn install_crypto() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // An error means that there is one already.
+        // An error means that one is installed already.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     });
 }
 
-/// The certificates that this machine trusts could not be read.
+/// No certificate that this machine trusts could be read.
 #[derive(Debug, thiserror::Error)]
 #[error("no trusted certificates were found on this machine (SSL_CERT_FILE or SSL_CERT_DIR may name some): {0}")]
-pub struct NoRoots(String);
+pub struct NoTrustedRoots(String);
 
-/// Encrypted, and the certificate must be for this host and signed by someone whom this machine trusts.
-pub(crate) fn verifying() -> Result<MakeRustlsConnect, NoRoots> {
+/// Connects with TLS. The certificate must be for this host and signed by an authority that this machine trusts.
+pub(crate) fn verifying_connector() -> Result<MakeRustlsConnect, NoTrustedRoots> {
     install_crypto();
     let (connect, _unreadable) = MakeRustlsConnect::with_native_certs().map_err(|errors| {
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        NoRoots(if errors.is_empty() { "none installed".to_owned() } else { errors.join(", ") })
+        NoTrustedRoots(if errors.is_empty() { "none installed".to_owned() } else { errors.join(", ") })
     })?;
     Ok(connect)
 }
 
-/// Encrypted, whoever the server is.
-pub(crate) fn trusting() -> MakeRustlsConnect {
+/// Connects with TLS and accepts every certificate: encrypted, but without proof of who the server is.
+pub(crate) fn unverified_connector() -> MakeRustlsConnect {
     install_crypto();
     let mut config = ClientConfig::builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth();
     let provider = Arc::clone(config.crypto_provider());
@@ -42,7 +42,7 @@ pub(crate) fn trusting() -> MakeRustlsConnect {
     MakeRustlsConnect::new(config)
 }
 
-/// Accepts every certificate, but still demands that the server holds its key.
+/// Accepts every certificate. The server must still prove that it holds the certificate's key.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use arcyou_platform::bus::{Bus, Publication, Signal, Subscriber, Unavailable, Unpublished};
+use arcyou_platform::bus::{Bus, BusUnavailable, Publication, PublishError, Signal, Subscriber};
 use arcyou_platform::contract::{MESSAGE_CREATED, PubSubMode, envelope_text};
 use arcyou_protocol::Seq;
 use async_trait::async_trait;
@@ -102,7 +102,7 @@ impl FakeBus {
 
 #[async_trait]
 impl Bus for FakeBus {
-    async fn publish(&self, _: &[Publication]) -> Result<Vec<Result<(), Unpublished>>, Unavailable> {
+    async fn publish(&self, _: &[Publication]) -> Result<Vec<Result<(), PublishError>>, BusUnavailable> {
         unreachable!("the fan-out publishes nothing")
     }
 

@@ -1,4 +1,5 @@
-//! Between whoever receives messages and a subscriber's owner: the channels that are wanted, and a bounded queue.
+//! Between a subscriber's owner and the receiver that fills it: the channels the owner subscribes to, and a bounded
+//! queue of signals.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,53 +7,59 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::Signal;
+use super::interface::Signal;
 
-/// What a queued signal costs beside its text.
-const OVERHEAD: usize = 96;
+/// What a queued signal costs in bytes beside its channel and payload: the enum, its allocations, its place in the
+/// queue.
+const SIGNAL_OVERHEAD: usize = 96;
 
-/// One subscriber's state, shared by its owner and its receiver.
+/// The state of one subscriber, shared by its owner and its receiver.
 #[derive(Debug)]
 pub(super) struct Inbox {
-    state: Mutex<State>,
-    /// Room for so many bytes; a single larger message still passes.
+    state: Mutex<InboxState>,
+    /// The most bytes that may be queued; a single larger message still passes.
     capacity: usize,
+    /// A signal was queued.
     arrived: Notify,
+    /// The queue became empty.
     emptied: Notify,
+    /// The owner subscribed or unsubscribed: see [`Inbox::changes`].
     pub(super) changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    queue: VecDeque<Letter>,
+struct InboxState {
+    queue: VecDeque<QueuedSignal>,
+    /// The cost of the queue, in bytes.
     bytes: usize,
-    /// Whether messages are taken. Closed from a loss until the receiver opens it again.
+    /// Whether signals are accepted. Closed from a loss until the receiver opens it again.
     open: bool,
-    /// Each wanted channel with the number of the wish, so that an old confirmation is not taken for a new one.
-    wanted: HashMap<String, u64>,
-    wishes: u64,
-    /// Channels that were wanted or given up since the receiver looked.
+    /// Each subscribed channel with the number of its subscription, so that the confirmation of an earlier subscription
+    /// is not taken for that of a new one.
+    subscriptions: HashMap<String, u64>,
+    latest_subscription: u64,
+    /// Channels that were subscribed or unsubscribed since the last call of [`Inbox::changes`].
     changes: HashSet<String>,
 }
 
 #[derive(Debug)]
-enum Letter {
+enum QueuedSignal {
     Message { channel: String, payload: Bytes },
-    Subscribed { channel: String, wish: u64 },
-    Interrupted { channel: String, wish: u64 },
+    Subscribed { channel: String, subscription: u64 },
+    Interrupted { channel: String, subscription: u64 },
     Lost,
 }
 
-/// What the receiver should do about one channel.
+/// What the receiver has to do about one channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    Want { channel: String, wish: u64 },
-    GiveUp { channel: String },
+    Subscribe { channel: String, subscription: u64 },
+    Unsubscribe { channel: String },
 }
 
-/// The queue is full: messages were lost.
+/// The queue was full or closed: the signal was not queued.
 #[derive(Debug)]
-pub(super) struct Overrun;
+pub(super) struct Overflow;
 
 impl Inbox {
     pub(super) fn new(capacity: usize) -> Self {
@@ -60,38 +67,38 @@ impl Inbox {
         Self { state: Mutex::default(), capacity, arrived, emptied, changed }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, InboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // The owner's side.
 
-    /// The number of the wish, if the channel was not wanted before.
-    pub(super) fn want(&self, channel: String) -> Option<u64> {
+    /// The number of the new subscription; None if the channel is subscribed already.
+    pub(super) fn subscribe(&self, channel: String) -> Option<u64> {
         let mut state = self.state();
-        if state.wanted.contains_key(&channel) {
+        if state.subscriptions.contains_key(&channel) {
             return None;
         }
-        state.wishes += 1;
-        let wish = state.wishes;
+        state.latest_subscription += 1;
+        let subscription = state.latest_subscription;
         state.changes.insert(channel.clone());
-        state.wanted.insert(channel, wish);
+        state.subscriptions.insert(channel, subscription);
         self.changed.notify_one();
-        Some(wish)
+        Some(subscription)
     }
 
-    /// Whether the channel was wanted before.
-    pub(super) fn give_up(&self, channel: &str) -> bool {
+    /// Whether the channel was subscribed.
+    pub(super) fn unsubscribe(&self, channel: &str) -> bool {
         let mut state = self.state();
-        let was_wanted = state.wanted.remove(channel).is_some();
-        if was_wanted {
+        let was_subscribed = state.subscriptions.remove(channel).is_some();
+        if was_subscribed {
             state.changes.insert(channel.to_owned());
             self.changed.notify_one();
         }
-        was_wanted
+        was_subscribed
     }
 
-    /// The next signal about a wanted channel. Cancel-safe: a signal leaves the queue only when it is returned.
+    /// The next signal about a subscribed channel. Cancel-safe: a signal leaves the queue only when it is returned.
     pub(super) async fn next(&self) -> Signal {
         loop {
             if let Some(signal) = self.take() {
@@ -103,23 +110,27 @@ impl Inbox {
 
     fn take(&self) -> Option<Signal> {
         let mut state = self.state();
-        while let Some(letter) = state.queue.pop_front() {
-            state.bytes -= letter.cost();
+        while let Some(signal) = state.queue.pop_front() {
+            state.bytes -= signal.cost();
             if state.queue.is_empty() {
                 self.emptied.notify_one();
             }
-            match letter {
-                Letter::Lost => return Some(Signal::Lost),
-                Letter::Message { channel, payload } if state.wanted.contains_key(&channel) => {
+            match signal {
+                QueuedSignal::Lost => return Some(Signal::Lost),
+                QueuedSignal::Message { channel, payload } if state.subscriptions.contains_key(&channel) => {
                     return Some(Signal::Message { channel, payload });
                 }
-                Letter::Subscribed { channel, wish } if state.wanted.get(&channel) == Some(&wish) => {
+                QueuedSignal::Subscribed { channel, subscription }
+                    if state.subscriptions.get(&channel) == Some(&subscription) =>
+                {
                     return Some(Signal::Subscribed { channel });
                 }
-                Letter::Interrupted { channel, wish } if state.wanted.get(&channel) == Some(&wish) => {
+                QueuedSignal::Interrupted { channel, subscription }
+                    if state.subscriptions.get(&channel) == Some(&subscription) =>
+                {
                     return Some(Signal::Interrupted { channel });
                 }
-                Letter::Message { .. } | Letter::Subscribed { .. } | Letter::Interrupted { .. } => {}
+                QueuedSignal::Message { .. } | QueuedSignal::Subscribed { .. } | QueuedSignal::Interrupted { .. } => {}
             }
         }
         None
@@ -131,74 +142,76 @@ impl Inbox {
     pub(super) fn changes(&self) -> Vec<Change> {
         let mut state = self.state();
         let changes = std::mem::take(&mut state.changes);
-        let change = |channel: String| match state.wanted.get(&channel) {
-            Some(&wish) => Change::Want { channel, wish },
-            None => Change::GiveUp { channel },
+        let change = |channel: String| match state.subscriptions.get(&channel) {
+            Some(&subscription) => Change::Subscribe { channel, subscription },
+            None => Change::Unsubscribe { channel },
         };
         changes.into_iter().map(change).collect()
     }
 
-    /// Takes messages from now on; returns what is wanted, as on a fresh connection.
+    /// Accepts signals from now on. Returns every subscription, for a fresh connection.
     pub(super) fn open(&self) -> Vec<(String, u64)> {
         let mut state = self.state();
         state.open = true;
         state.changes.clear();
-        state.wanted.iter().map(|(channel, wish)| (channel.clone(), *wish)).collect()
+        state.subscriptions.iter().map(|(channel, subscription)| (channel.clone(), *subscription)).collect()
     }
 
-    /// The same, with everything confirmed at once, if it was closed and the owner has heard of the loss.
+    /// Opens the inbox and confirms every subscription, if it is closed and the owner has taken the report of the loss.
+    /// For a bus without connections.
     pub(super) fn reopen_subscribed(&self) {
         let mut state = self.state();
         if state.open || !state.queue.is_empty() {
             return;
         }
         state.open = true;
-        let wanted: Vec<_> = state.wanted.iter().map(|(channel, wish)| (channel.clone(), *wish)).collect();
-        for (channel, wish) in wanted {
-            // Beyond the capacity, if need be: as many as there are channels, and no more.
-            state.push(Letter::Subscribed { channel, wish });
+        let subscriptions: Vec<_> =
+            state.subscriptions.iter().map(|(channel, subscription)| (channel.clone(), *subscription)).collect();
+        for (channel, subscription) in subscriptions {
+            // May exceed the capacity, by one signal per subscribed channel at most.
+            state.push(QueuedSignal::Subscribed { channel, subscription });
         }
         self.arrived.notify_one();
     }
 
-    /// Messages are missed from now on. Tells the owner, unless it was told and nothing came since.
-    pub(super) fn lose(&self) {
+    /// Messages are missed from now on: queues [`Signal::Lost`] and closes the inbox. No-op if it is closed already.
+    pub(super) fn close_with_loss(&self) {
         let mut state = self.state();
         if state.open {
             state.open = false;
-            state.push(Letter::Lost);
+            state.push(QueuedSignal::Lost);
             self.arrived.notify_one();
         }
     }
 
-    pub(super) fn message(&self, channel: String, payload: Bytes) -> Result<(), Overrun> {
-        self.deliver(Letter::Message { channel, payload })
+    pub(super) fn message(&self, channel: String, payload: Bytes) -> Result<(), Overflow> {
+        self.deliver(QueuedSignal::Message { channel, payload })
     }
 
-    pub(super) fn subscribed(&self, channel: String, wish: u64) -> Result<(), Overrun> {
-        self.deliver(Letter::Subscribed { channel, wish })
+    pub(super) fn subscribed(&self, channel: String, subscription: u64) -> Result<(), Overflow> {
+        self.deliver(QueuedSignal::Subscribed { channel, subscription })
     }
 
-    pub(super) fn interrupted(&self, channel: String, wish: u64) -> Result<(), Overrun> {
-        self.deliver(Letter::Interrupted { channel, wish })
+    pub(super) fn interrupted(&self, channel: String, subscription: u64) -> Result<(), Overflow> {
+        self.deliver(QueuedSignal::Interrupted { channel, subscription })
     }
 
-    fn deliver(&self, letter: Letter) -> Result<(), Overrun> {
+    fn deliver(&self, signal: QueuedSignal) -> Result<(), Overflow> {
         let mut state = self.state();
         if !state.open {
-            return Err(Overrun);
+            return Err(Overflow);
         }
-        let full = !state.queue.is_empty() && state.bytes + letter.cost() > self.capacity;
+        let full = !state.queue.is_empty() && state.bytes + signal.cost() > self.capacity;
         if full {
             state.open = false;
         }
-        state.push(if full { Letter::Lost } else { letter });
+        state.push(if full { QueuedSignal::Lost } else { signal });
         self.arrived.notify_one();
-        if full { Err(Overrun) } else { Ok(()) }
+        if full { Err(Overflow) } else { Ok(()) }
     }
 
     /// Waits until the owner has taken everything. For one waiter at a time.
-    pub(super) async fn emptied(&self) {
+    pub(super) async fn until_empty(&self) {
         loop {
             if self.state().queue.is_empty() {
                 return;
@@ -208,16 +221,17 @@ impl Inbox {
     }
 }
 
-impl State {
-    fn push(&mut self, letter: Letter) {
-        self.bytes += letter.cost();
-        self.queue.push_back(letter);
+impl InboxState {
+    fn push(&mut self, signal: QueuedSignal) {
+        self.bytes += signal.cost();
+        self.queue.push_back(signal);
     }
 }
 
-impl Letter {
+impl QueuedSignal {
+    /// In bytes.
     fn cost(&self) -> usize {
-        OVERHEAD
+        SIGNAL_OVERHEAD
             + match self {
                 Self::Message { channel, payload } => channel.len() + payload.len(),
                 Self::Subscribed { channel, .. } | Self::Interrupted { channel, .. } => channel.len(),

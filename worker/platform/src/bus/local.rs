@@ -6,20 +6,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::inbox::Inbox;
-use super::{Bus, Publication, Refused, Signal, Subscriber, Unavailable, Unpublished};
+use super::interface::{Bus, BusUnavailable, MessageRejected, Publication, PublishError, Signal, Subscriber};
 
-/// How much a subscriber may leave unread.
-const CAPACITY: usize = 16 * 1024 * 1024;
+/// How many bytes a subscriber may leave unread, as over Redis.
+const MAX_UNREAD_BYTES: usize = 16 * 1024 * 1024;
 
-/// Carries messages between tasks of one process. Clones are the same bus. Never away; a subscriber that leaves too
-/// much unread hears [`Signal::Lost`], then [`Signal::Subscribed`] for each channel.
+/// Carries messages between tasks of one process. Clones are the same bus. It is always available. A subscriber that
+/// leaves too much unread receives [`Signal::Lost`], then [`Signal::Subscribed`] for each channel.
 #[derive(Debug, Clone)]
 pub struct LocalBus {
     channels: Arc<Channels>,
     capacity: usize,
 }
 
-/// The inboxes of each channel. Whoever holds this lock may take an inbox's, never the other way around.
+/// The inboxes of each channel. Lock order: this lock before that of an inbox.
 #[derive(Debug, Default)]
 struct Channels(Mutex<HashMap<String, Vec<Arc<Inbox>>>>);
 
@@ -32,10 +32,10 @@ impl Channels {
 impl LocalBus {
     /// A bus whose subscribers may leave 16 MiB unread.
     pub fn new() -> Self {
-        Self::with_capacity(CAPACITY)
+        Self::with_capacity(MAX_UNREAD_BYTES)
     }
 
-    /// A bus whose subscribers may leave so many bytes unread. A message larger than that is refused.
+    /// A bus whose subscribers may leave this many bytes unread. A larger message is rejected.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { channels: Arc::default(), capacity: bytes }
     }
@@ -49,14 +49,14 @@ impl Default for LocalBus {
 
 #[async_trait]
 impl Bus for LocalBus {
-    async fn publish(&self, batch: &[Publication]) -> Result<Vec<Result<(), Unpublished>>, Unavailable> {
+    async fn publish(&self, batch: &[Publication]) -> Result<Vec<Result<(), PublishError>>, BusUnavailable> {
         let channels = self.channels.lock();
         let publish = |Publication { channel, payload }: &Publication| {
             if payload.len() > self.capacity {
-                return Err(Refused(format!("larger than {} bytes", self.capacity)).into());
+                return Err(MessageRejected(format!("larger than {} bytes", self.capacity)).into());
             }
             for inbox in channels.get(channel).into_iter().flatten() {
-                // Its owner is told by the inbox.
+                // An overflow is reported to the owner by the inbox.
                 let _ = inbox.message(channel.clone(), payload.clone());
             }
             Ok(())
@@ -80,15 +80,15 @@ struct LocalSubscriber {
 impl Subscriber for LocalSubscriber {
     fn subscribe(&mut self, channel: String) {
         let mut channels = self.channels.lock();
-        let Some(wish) = self.inbox.want(channel.clone()) else { return };
-        // While the inbox is closed, the confirmation comes when it opens.
-        let _ = self.inbox.subscribed(channel.clone(), wish);
+        let Some(subscription) = self.inbox.subscribe(channel.clone()) else { return };
+        // If the inbox is closed, the confirmation follows when it opens.
+        let _ = self.inbox.subscribed(channel.clone(), subscription);
         channels.entry(channel).or_default().push(Arc::clone(&self.inbox));
     }
 
     fn unsubscribe(&mut self, channel: &str) {
         let mut channels = self.channels.lock();
-        if !self.inbox.give_up(channel) {
+        if !self.inbox.unsubscribe(channel) {
             return;
         }
         if let Some(inboxes) = channels.get_mut(channel) {

@@ -1,16 +1,16 @@
-//! What is particular to a Redis Cluster: nodes that go one by one, and slots that move.
+//! What only a Redis Cluster has: nodes that fail one by one, and slots that move.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arcyou_local_services::RedisCluster;
-use arcyou_platform::bus::{Bus, Signal, Unpublished};
+use arcyou_platform::bus::{Bus, PublishError, Signal};
 use arcyou_platform::health::PartState;
 
 use super::rig::Rig;
 use super::{PATIENCE, message, next, publication, subscribe, subscribed, until_lost, until_state, until_subscribed};
 
-/// The node of channel `a`, and of `b`.
+/// The index of the node that has channel `a`, and `b`.
 const A: usize = 2;
 const B: usize = 0;
 
@@ -19,21 +19,21 @@ fn cluster(rig: &Rig) -> Arc<RedisCluster> {
     Arc::clone(cluster)
 }
 
-/// Publishes until it is published.
+/// Publishes repeatedly until it succeeds.
 async fn publish(bus: &dyn Bus, channel: &str, payload: &str) {
     let batch = [publication(channel, payload)];
     let published = async { while !bus.publish(&batch).await.is_ok_and(|results| results[0].is_ok()) {} };
     tokio::time::timeout(PATIENCE, published).await.expect("published in time");
 }
 
-/// Breaks the node of `a`, and mends it.
+/// Breaks the node of channel `a` and repairs it.
 async fn only_its_own_channels(rig: Rig, break_it: impl Fn(&RedisCluster), mend: impl Fn(&RedisCluster)) {
     let (bus, cluster) = (rig.bus(), cluster(&rig));
     let mut subscriber = subscribe(&*bus, &["a", "b"]).await;
     until_state(rig.health(), "redis_publish", PartState::Up).await;
     break_it(&cluster);
     assert_eq!(next(&mut *subscriber).await, Signal::Interrupted { channel: "a".to_owned() });
-    // The first call may be the one that finds out.
+    // The first call may be the one that detects the outage.
     let batch = [publication("a", "1"), publication("b", "1"), publication("a", "2")];
     let _ = bus.publish(&batch).await.unwrap();
     assert_eq!(next(&mut *subscriber).await, message("b", "1"));
@@ -41,12 +41,12 @@ async fn only_its_own_channels(rig: Rig, break_it: impl Fn(&RedisCluster), mend:
     let started = Instant::now();
     for round in 0..20 {
         let results = bus.publish(&[publication("a", "3"), publication("b", round.to_string())]).await.unwrap();
-        assert!(matches!(results[0], Err(Unpublished::Unavailable(_))) && results[1].is_ok(), "{results:?}");
+        assert!(matches!(results[0], Err(PublishError::Unavailable(_))) && results[1].is_ok(), "{results:?}");
         assert_eq!(next(&mut *subscriber).await, message("b", round.to_string()));
     }
     assert!(started.elapsed() < Duration::from_secs(10), "nobody waits for the node that is away");
     let alone = bus.publish(&[publication("a", "5")]).await.unwrap();
-    assert!(matches!(alone[0], Err(Unpublished::Unavailable(_))), "an outage of a node is none of the bus");
+    assert!(matches!(alone[0], Err(PublishError::Unavailable(_))), "an outage of a node is none of the bus");
     mend(&cluster);
     assert_eq!(next(&mut *subscriber).await, subscribed("a"));
     publish(&*bus, "a", "4").await;
@@ -105,7 +105,7 @@ async fn a_replica_that_takes_over_carries_the_channels() {
     until_subscribed(&mut *subscriber, &["a"]).await;
     publish(&*bus, "a", "1").await;
     assert_eq!(next(&mut *subscriber).await, message("a", "1"));
-    // All nodes that have slots are there.
+    // All nodes that have slots are up.
     until_state(rig.health(), "redis_publish", PartState::Up).await;
     until_state(rig.health(), "redis_subscribe", PartState::Up).await;
     cluster.node(A).restart().unwrap();

@@ -1,4 +1,4 @@
-//! What every bus promises, tried on each, and what Redis adds to it.
+//! What every bus promises, tested with each, and what Redis adds.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cluster;
@@ -16,7 +16,7 @@ use rig::{Rig, UNREAD};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// More than a subscriber may leave unread, so many times.
+/// Publishes `times` times as much as a subscriber may leave unread.
 async fn flood(bus: &dyn Bus, channel: &str, times: usize) {
     let payload = Bytes::from(vec![b'x'; UNREAD / 4]);
     let batch = vec![Publication { channel: channel.to_owned(), payload }; 4 * times];
@@ -55,7 +55,7 @@ async fn subscribe(bus: &dyn Bus, channels: &[&str]) -> Box<dyn Subscriber> {
     subscriber
 }
 
-/// Everything up to the loss of these channels, which must be told once, for all or for each.
+/// Receives until these channels are reported as lost, which must happen once, for all together or for each.
 async fn until_lost(subscriber: &mut dyn Subscriber, channels: &[&str]) {
     let mut carried: BTreeSet<&str> = channels.iter().copied().collect();
     while !carried.is_empty() {
@@ -71,7 +71,7 @@ async fn until_lost(subscriber: &mut dyn Subscriber, channels: &[&str]) {
     }
 }
 
-/// The confirmations of these channels, and nothing else.
+/// Receives the confirmations of these channels, and nothing else.
 async fn until_subscribed(subscriber: &mut dyn Subscriber, channels: &[&str]) {
     let mut missing: BTreeSet<&str> = channels.iter().copied().collect();
     while !missing.is_empty() {
@@ -82,7 +82,7 @@ async fn until_subscribed(subscriber: &mut dyn Subscriber, channels: &[&str]) {
     }
 }
 
-/// Everything up to the loss of each channel, then its confirmation, each told once.
+/// Receives until each channel is reported as lost and then confirmed, each exactly once.
 async fn after_loss(subscriber: &mut dyn Subscriber, channels: &[&str]) {
     let (mut lost, mut confirmed) = (BTreeSet::new(), BTreeSet::new());
     while confirmed.len() < channels.len() {
@@ -158,7 +158,7 @@ async fn dropped_calls_lose_nothing(rig: Rig) {
                 continue;
             }
         }
-        // The other half of the calls is dropped at its first wait, or takes what is there.
+        // The other half of the calls is dropped when it has to wait.
         if let Ok(signal) = tokio::time::timeout(Duration::from_micros(50), subscriber.next()).await {
             assert_eq!(signal, message("a", heard.to_string()));
             heard += 1;
@@ -175,10 +175,10 @@ async fn an_unwanted_channel_is_silent_and_can_be_wanted_again(rig: Rig) {
     assert_eq!(next(&mut *subscriber).await, message("b", "heard"));
     subscriber.subscribe("a".to_owned());
     assert_eq!(next(&mut *subscriber).await, subscribed("a"));
-    // Given up and wanted again before anyone looked: confirmed again.
+    // Unsubscribed and subscribed again before the receiver noticed: confirmed again.
     subscriber.unsubscribe("a");
     subscriber.subscribe("a".to_owned());
-    // Wanted already.
+    // Subscribed already.
     subscriber.subscribe("a".to_owned());
     assert_eq!(next(&mut *subscriber).await, subscribed("a"));
     bus.publish(&[publication("a", "heard again")]).await.unwrap();
@@ -216,7 +216,7 @@ async fn a_message_that_is_refused_harms_no_other(rig: Rig, too_large: usize) {
     let outcomes: Vec<bool> = results.iter().map(Result::is_ok).collect();
     assert_eq!(outcomes, [true, false, true]);
     assert_eq!(next(&mut *subscriber).await, message("a", "1"));
-    // What was published may be published again while the culprit is looked for.
+    // Messages may be published again while the bus looks for the one that is rejected.
     let mut signal = next(&mut *subscriber).await;
     while signal == message("a", "1") {
         signal = next(&mut *subscriber).await;
@@ -278,7 +278,7 @@ async fn until_state(health: &Health, part: &str, state: PartState) {
     tokio::time::timeout(PATIENCE, reached).await.expect("the state in time");
 }
 
-/// The outage is longer than any number of tries that a client might give up after, and nobody publishes meanwhile.
+/// The outage outlasts the retries of client libraries that give up, and nothing is published meanwhile.
 async fn an_idle_subscriber_outlives_an_outage(rig: Rig) {
     let health = rig.health();
     let bus = rig.bus();
@@ -290,7 +290,7 @@ async fn an_idle_subscriber_outlives_an_outage(rig: Rig) {
     until_state(health, "redis_publish", PartState::Down).await;
     until_state(health, "redis_subscribe", PartState::Down).await;
     assert!(bus.publish(&[publication("a", "1")]).await.is_err());
-    // Wishes of the time of the outage count too.
+    // Changes during the outage count too.
     subscriber.subscribe("c".to_owned());
     subscriber.unsubscribe("b");
     let quiet = tokio::time::timeout(Duration::from_secs(8), subscriber.next()).await;
@@ -313,7 +313,7 @@ async fn an_idle_subscriber_outlives_an_outage_of_all_nodes() {
     an_idle_subscriber_outlives_an_outage(Rig::cluster().await).await;
 }
 
-/// A server that is stopped, or behind a network that swallows everything, closes nothing.
+/// A server that is suspended, or behind a network that drops all packets, closes no connection.
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_noticed() {
     let rig = Rig::redis();

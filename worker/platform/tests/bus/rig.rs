@@ -8,7 +8,7 @@ use arcyou_local_services::{Redis, RedisCluster};
 use arcyou_platform::bus::{Bus, LocalBus, RedisBus, RedisOptions, ShardedRedisBus};
 use arcyou_platform::health::Health;
 
-/// How much a subscriber may leave unread here.
+/// How many bytes a subscriber may leave unread here.
 pub(crate) const UNREAD: usize = 256 * 1024;
 
 pub(crate) enum Rig {
@@ -21,7 +21,7 @@ fn options() -> RedisOptions {
     RedisOptions {
         response_timeout: Duration::from_secs(2),
         ping_interval: Duration::from_millis(200),
-        unread: UNREAD,
+        max_unread_bytes: UNREAD,
         ..RedisOptions::default()
     }
 }
@@ -41,7 +41,7 @@ impl Rig {
         Self::Redis { redis, bus: Arc::new(bus), health }
     }
 
-    /// Sharded channels on a Redis that is no cluster's.
+    /// Sharded channels on a Redis outside of a cluster.
     pub(crate) fn sharded() -> Self {
         Self::sharded_with(&[])
     }
@@ -52,7 +52,7 @@ impl Rig {
         Self::Redis { redis, bus: Arc::new(bus), health }
     }
 
-    /// Sharded channels on a cluster of three nodes: `a` is the last one's, `b` the first one's.
+    /// Sharded channels on a cluster of three nodes. The last one has channel `a`, the first one `b`.
     pub(crate) async fn cluster() -> Self {
         Self::on(tokio::task::spawn_blocking(|| RedisCluster::start(3)).await.unwrap().unwrap())
     }
@@ -85,7 +85,7 @@ impl Rig {
         }
     }
 
-    /// What all servers answer, one after the other.
+    /// The answers of all servers, concatenated.
     pub(crate) fn cli(&self, arguments: &[&str]) -> String {
         let ask = |redis: &Redis| {
             let mut command = Command::new("redis-cli");

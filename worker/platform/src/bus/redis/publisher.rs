@@ -1,112 +1,120 @@
-//! The publishing connection: pipelined, replaced when it dies, never waited for without a bound.
+//! Publishing to one Redis: pipelined, over a connection that is replaced when it dies, every wait with a time-out.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
 
 use redis::{RedisError, ServerError, ServerErrorKind, Value};
 
-use super::link::{Indicator, Link};
-use super::{RedisOptions, describe};
-use crate::bus::{Publication, Refused, Unavailable};
+use super::connection::SharedConnection;
+use super::describe::describe;
+use super::options::RedisOptions;
+use super::status::StatusReporter;
+use crate::bus::interface::{BusUnavailable, MessageRejected, Publication};
 
-/// A pipeline holds at most so many bytes, so that each is answered well within the time-out.
-const PIPELINE_BYTES: usize = 1024 * 1024;
-/// A message on which Redis closes the connection so many times in a row, and takes others, is to blame itself.
-const STRIKES: u32 = 2;
+/// The most payload bytes of a pipeline, so that Redis answers each well within the time-out.
+const MAX_PIPELINE_BYTES: usize = 1024 * 1024;
+/// If Redis closes the connection this many times in a row on a message, and otherwise works, the message is rejected.
+const MAX_CLOSED_CONNECTIONS: u32 = 2;
 
 pub(super) struct Publisher {
     options: RedisOptions,
-    flavour: Flavour,
-    link: Link,
+    channels: ChannelKind,
+    connection: SharedConnection,
 }
 
-/// How messages are published.
+/// Which kind of channel messages are published on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flavour {
-    /// To the one Redis there is: whoever publishes waits for it.
+pub(super) enum ChannelKind {
+    /// `PUBLISH` to the only Redis: callers wait for it.
     Plain,
-    /// To one node of several. While it is away, connecting is left to [`Publisher::keep`]: nobody waits who has
-    /// messages for others too.
+    /// `SPUBLISH` to one node of several. A caller also has messages for other nodes, so while this node is unavailable
+    /// it does not wait, and [`Publisher::keep_connected`] reconnects.
     Sharded,
 }
 
 /// What became of one message.
 #[derive(Debug, PartialEq)]
-pub(super) enum Sent {
+pub(super) enum PublishOutcome {
     Published,
-    Refused(Refused),
-    /// Its channel is another node's, which the answer names.
+    Rejected(MessageRejected),
+    /// Another node has the channel; the answer names it.
     Moved(ServerError),
 }
 
-/// How one pipeline failed.
-enum Failure {
-    /// The connection closed under it: an outage, or a message that Redis does not take.
+/// Why one pipeline failed.
+enum PipelineError {
+    /// Redis closed the connection: an outage, or a message that it does not accept.
     Closed,
-    /// Redis is away, or says that it cannot serve.
-    Away(String),
+    /// Redis cannot be reached, or answered that it cannot serve.
+    Unavailable(String),
 }
 
-/// What an error answer means.
+/// What an error answer is about.
 #[derive(Debug, PartialEq, Eq)]
-enum Blame {
-    Redis,
+enum ErrorCause {
+    /// The server: every message would fail.
+    Server,
     Message,
-    /// The message went to the wrong node.
-    Address,
+    /// The message was sent to the wrong node.
+    Node,
 }
 
 impl Publisher {
     pub(super) fn new(
         client: redis::Client,
         options: RedisOptions,
-        flavour: Flavour,
-        indicator: Box<dyn Indicator>,
+        channels: ChannelKind,
+        status: Box<dyn StatusReporter>,
     ) -> Self {
-        Self { options, flavour, link: Link::new(client, options, indicator) }
+        Self { options, channels, connection: SharedConnection::new(client, options, status) }
     }
 
-    /// Keeps the connection up, and its state known, while nobody publishes.
-    pub(super) async fn keep(self: Arc<Self>) {
+    /// Keeps the connection open and its reported state current while nothing is published. Never returns.
+    pub(super) async fn keep_connected(self: Arc<Self>) {
         loop {
             let pause = match self.ping().await {
                 Ok(()) => self.options.ping_interval,
-                Err(Unavailable(_)) => self.options.backoff.cap,
+                Err(BusUnavailable(_)) => self.options.backoff.cap,
             };
             tokio::time::sleep(pause).await;
         }
     }
 
-    pub(super) async fn publish<P: Borrow<Publication>>(&self, batch: &[P]) -> Result<Vec<Sent>, Unavailable> {
+    /// Publishes in order; one outcome for each message.
+    pub(super) async fn publish<P: Borrow<Publication>>(
+        &self,
+        batch: &[P],
+    ) -> Result<Vec<PublishOutcome>, BusUnavailable> {
         let mut outcomes = Vec::with_capacity(batch.len());
         let mut rest = batch;
         while !rest.is_empty() {
             let (chunk, after) = rest.split_at(pipeline_length(rest));
             match self.pipeline(chunk).await {
-                Ok(results) => outcomes.extend(results),
-                Err(Failure::Closed) => outcomes.extend(self.one_by_one(chunk).await?),
-                Err(Failure::Away(reason)) => return Err(Unavailable(reason)),
+                Ok(published) => outcomes.extend(published),
+                Err(PipelineError::Closed) => outcomes.extend(self.one_by_one(chunk).await?),
+                Err(PipelineError::Unavailable(reason)) => return Err(BusUnavailable(reason)),
             }
             rest = after;
         }
         Ok(outcomes)
     }
 
-    /// Finds out which message it is on which Redis closes the connection, if it is a message at all.
-    async fn one_by_one<P: Borrow<Publication>>(&self, chunk: &[P]) -> Result<Vec<Sent>, Unavailable> {
+    /// Finds the message on which Redis closes the connection, if a message is the cause.
+    async fn one_by_one<P: Borrow<Publication>>(&self, chunk: &[P]) -> Result<Vec<PublishOutcome>, BusUnavailable> {
         let mut outcomes = Vec::with_capacity(chunk.len());
         for publication in chunk {
-            let mut strikes = 0;
+            let mut closed_connections = 0;
             let outcome = loop {
                 match self.pipeline(std::slice::from_ref(publication)).await {
                     Ok(results) => break results,
-                    Err(Failure::Away(reason)) => return Err(Unavailable(reason)),
-                    Err(Failure::Closed) => strikes += 1,
+                    Err(PipelineError::Unavailable(reason)) => return Err(BusUnavailable(reason)),
+                    Err(PipelineError::Closed) => closed_connections += 1,
                 }
-                // Without this message Redis has to work.
+                // Fails if Redis does not work without this message either.
                 self.ping().await?;
-                if strikes == STRIKES {
-                    break vec![Sent::Refused(Refused("Redis closes the connection on this message".to_owned()))];
+                if closed_connections == MAX_CLOSED_CONNECTIONS {
+                    let reason = "Redis closes the connection on this message".to_owned();
+                    break vec![PublishOutcome::Rejected(MessageRejected(reason))];
                 }
             };
             outcomes.extend(outcome);
@@ -114,16 +122,16 @@ impl Publisher {
         Ok(outcomes)
     }
 
-    async fn pipeline<P: Borrow<Publication>>(&self, chunk: &[P]) -> Result<Vec<Sent>, Failure> {
-        let away = |Unavailable(reason)| Failure::Away(reason);
-        let (mut connection, number) = match self.flavour {
-            Flavour::Plain => self.link.connection().await,
-            Flavour::Sharded => self.link.connection_at_hand().await,
+    async fn pipeline<P: Borrow<Publication>>(&self, chunk: &[P]) -> Result<Vec<PublishOutcome>, PipelineError> {
+        let unavailable = |BusUnavailable(reason)| PipelineError::Unavailable(reason);
+        let (mut connection, generation) = match self.channels {
+            ChannelKind::Plain => self.connection.get().await,
+            ChannelKind::Sharded => self.connection.get_promptly().await,
         }
-        .map_err(away)?;
-        let command = match self.flavour {
-            Flavour::Plain => "PUBLISH",
-            Flavour::Sharded => "SPUBLISH",
+        .map_err(unavailable)?;
+        let command = match self.channels {
+            ChannelKind::Plain => "PUBLISH",
+            ChannelKind::Sharded => "SPUBLISH",
         };
         let mut pipeline = redis::Pipeline::with_capacity(chunk.len());
         for publication in chunk {
@@ -132,84 +140,86 @@ impl Publisher {
         }
         let answers = match connection.send_packed_commands(&pipeline, 0, chunk.len()).await {
             Ok(answers) => answers,
-            Err(error) => return Err(self.failed(number, &error).await),
+            Err(error) => return Err(self.failed(generation, &error).await),
         };
-        match judge(answers, chunk.len()) {
+        match outcomes_of(answers, chunk.len()) {
             Ok(results) => {
-                self.link.works();
+                self.connection.mark_up();
                 Ok(results)
             }
             Err(reason) => {
                 // After a failover the address may lead to another server.
-                self.link.lost(number, &reason).await;
-                Err(Failure::Away(reason))
+                self.connection.discard(generation, &reason).await;
+                Err(PipelineError::Unavailable(reason))
             }
         }
     }
 
-    async fn ping(&self) -> Result<(), Unavailable> {
-        let (mut connection, number) = self.link.connection().await?;
+    async fn ping(&self) -> Result<(), BusUnavailable> {
+        let (mut connection, generation) = self.connection.get().await?;
         match redis::cmd("PING").query_async::<Value>(&mut connection).await {
             Ok(_) => {
-                self.link.works();
+                self.connection.mark_up();
                 Ok(())
             }
             Err(error) => {
                 let reason = describe(&error);
-                self.link.lost(number, &reason).await;
-                Err(Unavailable(reason))
+                self.connection.discard(generation, &reason).await;
+                Err(BusUnavailable(reason))
             }
         }
     }
 
-    async fn failed(&self, number: u64, error: &RedisError) -> Failure {
+    async fn failed(&self, generation: u64, error: &RedisError) -> PipelineError {
         let reason = describe(error);
-        self.link.lost(number, &reason).await;
-        if error.is_connection_dropped() { Failure::Closed } else { Failure::Away(reason) }
+        self.connection.discard(generation, &reason).await;
+        if error.is_connection_dropped() { PipelineError::Closed } else { PipelineError::Unavailable(reason) }
     }
 }
 
-/// How many of these make one pipeline: at least one.
+/// How many of these messages fit into one pipeline; at least one.
 fn pipeline_length<P: Borrow<Publication>>(batch: &[P]) -> usize {
     let mut bytes = 0;
     let fitting = batch.iter().take_while(|publication| {
         bytes += (*publication).borrow().payload.len();
-        bytes <= PIPELINE_BYTES
+        bytes <= MAX_PIPELINE_BYTES
     });
     fitting.count().max(1)
 }
 
-/// A result for each message, or why Redis cannot serve.
-fn judge(answers: Vec<Value>, expected: usize) -> Result<Vec<Sent>, String> {
+/// An outcome for each message, or why Redis cannot serve.
+fn outcomes_of(answers: Vec<Value>, expected: usize) -> Result<Vec<PublishOutcome>, String> {
     if answers.len() != expected {
         return Err(format!("Redis gave {} answers to {expected} messages", answers.len()));
     }
-    let judge_one = |answer| match answer {
-        Value::Int(_) => Ok(Sent::Published),
-        Value::ServerError(error) => match blame(&error) {
-            Blame::Message => Ok(Sent::Refused(Refused(answer_text(&error)))),
-            Blame::Address => Ok(Sent::Moved(error)),
-            Blame::Redis => Err(answer_text(&error)),
+    let outcome = |answer| match answer {
+        Value::Int(_) => Ok(PublishOutcome::Published),
+        Value::ServerError(error) => match cause_of(&error) {
+            ErrorCause::Message => Ok(PublishOutcome::Rejected(MessageRejected(answer_text(&error)))),
+            ErrorCause::Node => Ok(PublishOutcome::Moved(error)),
+            ErrorCause::Server => Err(answer_text(&error)),
         },
-        _ => Err("Redis gave an answer that is none to PUBLISH".to_owned()),
+        _ => Err("Redis gave an unexpected answer to PUBLISH".to_owned()),
     };
-    answers.into_iter().map(judge_one).collect()
+    answers.into_iter().map(outcome).collect()
 }
 
 fn answer_text(error: &ServerError) -> String {
     format!("Redis answered {} {}", error.code(), error.details().unwrap_or_default()).trim_end().to_owned()
 }
 
-/// Whether another try will help, whatever the message. Only a plain `ERR` speaks of the message: everything else
-/// (`LOADING`, `READONLY`, `MASTERDOWN`, `CLUSTERDOWN`, `OOM`, `NOAUTH`, `NOPERM`, `MISCONF`, …) tells of a server that
-/// cannot serve now, or is set up wrongly, and would hit every message alike.
-fn blame(error: &ServerError) -> Blame {
-    let for_all = ["unknown command", "max number of clients", "Can't execute", "DENIED", "unauthenticated"];
+/// What an error answer is about. Only a plain `ERR` is about the message. Everything else (`LOADING`, `READONLY`,
+/// `MASTERDOWN`, `CLUSTERDOWN`, `OOM`, `NOAUTH`, `NOPERM`, `MISCONF`, …) means that the server cannot serve now or is
+/// set up wrongly, so every message would fail.
+fn cause_of(error: &ServerError) -> ErrorCause {
+    let server_wide = ["unknown command", "max number of clients", "Can't execute", "DENIED", "unauthenticated"];
     let details = error.details().unwrap_or_default();
     match error.kind() {
-        Some(ServerErrorKind::Moved | ServerErrorKind::Ask) => Blame::Address,
-        Some(ServerErrorKind::ResponseError) if !for_all.iter().any(|text| details.contains(text)) => Blame::Message,
-        _ => Blame::Redis,
+        Some(ServerErrorKind::Moved | ServerErrorKind::Ask) => ErrorCause::Node,
+        Some(ServerErrorKind::ResponseError) if !server_wide.iter().any(|text| details.contains(text)) => {
+            ErrorCause::Message
+        }
+        _ => ErrorCause::Server,
     }
 }
 
@@ -225,10 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_error_blames_the_message_and_every_other_the_server() {
-        let results = judge(vec![answer(":1"), answer("-ERR bad payload"), answer(":0")], 3).unwrap();
-        let refused = Sent::Refused(Refused("Redis answered ERR bad payload".to_owned()));
-        assert_eq!(results, [Sent::Published, refused, Sent::Published]);
+    fn a_plain_error_is_about_the_message_and_every_other_about_the_server() {
+        let outcomes = outcomes_of(vec![answer(":1"), answer("-ERR bad payload"), answer(":0")], 3).unwrap();
+        let rejected = PublishOutcome::Rejected(MessageRejected("Redis answered ERR bad payload".to_owned()));
+        assert_eq!(outcomes, [PublishOutcome::Published, rejected, PublishOutcome::Published]);
         for line in [
             "-LOADING Redis is loading the dataset in memory",
             "-READONLY You can't write against a read only replica.",
@@ -242,23 +252,24 @@ mod tests {
             "-ERR unknown command 'PUBLISH'",
             "-CROSSSLOT Keys in request don't hash to the same slot",
         ] {
-            assert!(judge(vec![answer(":1"), answer(line)], 2).is_err(), "{line}");
+            assert!(outcomes_of(vec![answer(":1"), answer(line)], 2).is_err(), "{line}");
         }
     }
 
     #[test]
-    fn a_message_for_another_node_is_told_apart() {
-        let results = judge(vec![answer(":1"), answer("-MOVED 1 127.0.0.1:7001")], 2).unwrap();
-        assert!(
-            matches!(&results[..], [Sent::Published, Sent::Moved(answer)] if answer.details() == Some("1 127.0.0.1:7001"))
-        );
+    fn a_message_for_another_node_is_recognised() {
+        let outcomes = outcomes_of(vec![answer(":1"), answer("-MOVED 1 127.0.0.1:7001")], 2).unwrap();
+        let [PublishOutcome::Published, PublishOutcome::Moved(answer)] = &outcomes[..] else {
+            panic!("unexpected: {outcomes:?}")
+        };
+        assert_eq!(answer.details(), Some("1 127.0.0.1:7001"));
     }
 
     #[test]
     fn pipelines_are_cut_by_size_and_never_empty() {
         let of = |size: usize| Publication { channel: "c".to_owned(), payload: Bytes::from(vec![b'x'; size]) };
-        assert_eq!(pipeline_length(&[of(PIPELINE_BYTES * 2), of(1)]), 1);
-        assert_eq!(pipeline_length(&[of(PIPELINE_BYTES - 1), of(1), of(1)]), 2);
+        assert_eq!(pipeline_length(&[of(MAX_PIPELINE_BYTES * 2), of(1)]), 1);
+        assert_eq!(pipeline_length(&[of(MAX_PIPELINE_BYTES - 1), of(1), of(1)]), 2);
         assert_eq!(pipeline_length(&vec![of(10); 500]), 500);
     }
 }

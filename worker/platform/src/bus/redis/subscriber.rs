@@ -1,9 +1,10 @@
-//! The subscribing connection. The client library's own resubscription is not used: it can stay dead after an outage
-//! during which nobody published.
+//! Subscribing at one Redis. The client library's own resubscription is not used: it can stay dead after an outage
+//! during which nothing was published.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,14 +14,15 @@ use redis::aio::{PubSubSink, PubSubStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{RedisOptions, describe};
+use super::describe::describe;
+use super::options::RedisOptions;
 use crate::backoff::jitter;
 use crate::bus::inbox::{Change, Inbox};
-use crate::bus::{Signal, Subscriber};
+use crate::bus::interface::{Signal, Subscriber};
 use crate::health::Part;
 
-/// Channels named in one command.
-const BATCH: usize = 256;
+/// The most channels in one command, so that Redis confirms each command well within the time-out.
+const MAX_CHANNELS: usize = 256;
 
 pub(super) struct RedisSubscriber {
     inbox: Arc<Inbox>,
@@ -29,7 +31,7 @@ pub(super) struct RedisSubscriber {
 
 impl RedisSubscriber {
     pub(super) fn start(client: redis::Client, options: RedisOptions, part: Part) -> Self {
-        let inbox = Arc::new(Inbox::new(options.unread));
+        let inbox = Arc::new(Inbox::new(options.max_unread_bytes));
         let receiver = Receiver { client, options, part, inbox: Arc::clone(&inbox) };
         Self { inbox, _receiver: AbortOnDropHandle::new(tokio::spawn(receiver.run())) }
     }
@@ -38,11 +40,11 @@ impl RedisSubscriber {
 #[async_trait]
 impl Subscriber for RedisSubscriber {
     fn subscribe(&mut self, channel: String) {
-        self.inbox.want(channel);
+        self.inbox.subscribe(channel);
     }
 
     fn unsubscribe(&mut self, channel: &str) {
-        self.inbox.give_up(channel);
+        self.inbox.unsubscribe(channel);
     }
 
     async fn next(&mut self) -> Signal {
@@ -59,60 +61,61 @@ struct Receiver {
 }
 
 /// Why a connection ended.
-struct Ended(String);
+struct Disconnected(String);
 
 impl Receiver {
     async fn run(self) {
         let mut failures = 0;
         loop {
             let started = Instant::now();
-            let Ended(reason) = self.connection().await;
+            let Disconnected(reason) = self.receive().await;
             self.part.down(reason);
-            self.inbox.lose();
-            // An owner that does not listen needs no connection; this also bounds what may wait in the inbox.
-            self.inbox.emptied().await;
-            // A connection that lasted was a good one, and its end is a first failure.
+            self.inbox.close_with_loss();
+            // An owner that does not read needs no connection. This also bounds the inbox over many connections.
+            self.inbox.until_empty().await;
+            // The end of a connection that worked for a while is a first failure.
             failures = if started.elapsed() > self.options.ping_interval { 1 } else { failures + 1 };
             sleep(self.options.backoff.jittered(failures, jitter())).await;
         }
     }
 
-    /// One connection, from its beginning to its end.
-    async fn connection(&self) -> Ended {
+    /// Connects and receives until the connection ends.
+    async fn receive(&self) -> Disconnected {
         let (mut sink, mut stream) = match self.connect().await {
             Ok(halves) => halves,
-            Err(ended) => return ended,
+            Err(disconnected) => return disconnected,
         };
-        let mut active = HashMap::new();
-        let wanted = self.inbox.open().into_iter().map(|(channel, wish)| Change::Want { channel, wish }).collect();
-        if let Err(ended) = self.apply(wanted, &mut sink, &mut active).await {
-            return ended;
+        let mut confirmed = HashMap::new();
+        let subscribe = |(channel, subscription)| Change::Subscribe { channel, subscription };
+        let changes = self.inbox.open().into_iter().map(subscribe).collect();
+        if let Err(disconnected) = self.apply(changes, &mut sink, &mut confirmed).await {
+            return disconnected;
         }
         self.part.up();
         let mut heartbeat = std::pin::pin!(self.heartbeat(sink.clone()));
         loop {
             tokio::select! {
                 message = stream.next() => {
-                    let Some(message) = message else { return Ended("Redis closed the connection".to_owned()) };
+                    let Some(message) = message else { return Disconnected("Redis closed the connection".to_owned()) };
                     let payload = Bytes::copy_from_slice(message.get_payload_bytes());
                     if self.inbox.message(message.get_channel_name().to_owned(), payload).is_err() {
-                        return Ended("more messages than were read".to_owned());
+                        return Disconnected("messages arrived faster than they were read".to_owned());
                     }
                 }
                 () = self.inbox.changed.notified() => {
-                    if let Err(ended) = self.apply(self.inbox.changes(), &mut sink, &mut active).await {
-                        return ended;
+                    if let Err(disconnected) = self.apply(self.inbox.changes(), &mut sink, &mut confirmed).await {
+                        return disconnected;
                     }
                 }
-                ended = &mut heartbeat => return ended,
+                disconnected = &mut heartbeat => return disconnected,
             }
         }
     }
 
-    async fn connect(&self) -> Result<(PubSubSink, PubSubStream), Ended> {
+    async fn connect(&self) -> Result<(PubSubSink, PubSubStream), Disconnected> {
         let connecting = async {
             let (mut sink, stream) = self.client.get_async_pubsub().await?.split();
-            // A server that is still loading takes subscriptions and publishes nothing.
+            // A server that is still loading accepts subscriptions but delivers nothing.
             match sink.ping::<Value>().await? {
                 Value::ServerError(error) => Err(error.into()),
                 _ => Ok((sink, stream)),
@@ -121,58 +124,60 @@ impl Receiver {
         within(self.options.connect_timeout, connecting).await
     }
 
-    /// Asks for what is wanted and gives up what is not, then waits for the confirmations.
+    /// Unsubscribes and subscribes, and waits for the confirmations.
     async fn apply(
         &self,
         changes: Vec<Change>,
         sink: &mut PubSubSink,
-        active: &mut HashMap<String, u64>,
-    ) -> Result<(), Ended> {
-        let (mut gained, mut given_up) = (Vec::new(), Vec::new());
+        confirmed: &mut HashMap<String, u64>,
+    ) -> Result<(), Disconnected> {
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
         for change in changes {
             match change {
-                Change::Want { channel, wish } if active.get(&channel) != Some(&wish) => gained.push((channel, wish)),
-                Change::GiveUp { channel } if active.contains_key(&channel) => given_up.push(channel),
-                Change::Want { .. } | Change::GiveUp { .. } => {}
+                Change::Subscribe { channel, subscription } if confirmed.get(&channel) != Some(&subscription) => {
+                    added.push((channel, subscription));
+                }
+                Change::Unsubscribe { channel } if confirmed.contains_key(&channel) => removed.push(channel),
+                Change::Subscribe { .. } | Change::Unsubscribe { .. } => {}
             }
         }
-        for batch in given_up.chunks(BATCH) {
+        for batch in removed.chunks(MAX_CHANNELS) {
             within(self.options.response_timeout, sink.unsubscribe(batch)).await?;
             for channel in batch {
-                active.remove(channel);
+                confirmed.remove(channel);
             }
         }
-        for batch in gained.chunks(BATCH) {
+        for batch in added.chunks(MAX_CHANNELS) {
             let channels: Vec<&str> = batch.iter().map(|(channel, _)| channel.as_str()).collect();
             within(self.options.response_timeout, sink.subscribe(channels)).await?;
-            for (channel, wish) in batch {
-                active.insert(channel.clone(), *wish);
-                if self.inbox.subscribed(channel.clone(), *wish).is_err() {
-                    return Err(Ended("more messages than were read".to_owned()));
+            for (channel, subscription) in batch {
+                confirmed.insert(channel.clone(), *subscription);
+                if self.inbox.subscribed(channel.clone(), *subscription).is_err() {
+                    return Err(Disconnected("messages arrived faster than they were read".to_owned()));
                 }
             }
         }
         Ok(())
     }
 
-    /// Ends when Redis does not answer any more.
-    async fn heartbeat(&self, mut sink: PubSubSink) -> Ended {
+    /// Returns when Redis no longer answers.
+    async fn heartbeat(&self, mut sink: PubSubSink) -> Disconnected {
         loop {
             sleep(self.options.ping_interval).await;
-            if let Err(ended) = within(self.options.response_timeout, sink.ping::<Value>()).await {
-                return ended;
+            if let Err(disconnected) = within(self.options.response_timeout, sink.ping::<Value>()).await {
+                return disconnected;
             }
         }
     }
 }
 
 async fn within<T>(
-    patience: std::time::Duration,
+    limit: Duration,
     work: impl Future<Output = Result<T, redis::RedisError>>,
-) -> Result<T, Ended> {
-    match timeout(patience, work).await {
+) -> Result<T, Disconnected> {
+    match timeout(limit, work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Ended(describe(&error))),
-        Err(_) => Err(Ended("Redis did not answer in time".to_owned())),
+        Ok(Err(error)) => Err(Disconnected(describe(&error))),
+        Err(_) => Err(Disconnected("Redis did not answer in time".to_owned())),
     }
 }

@@ -1,0 +1,108 @@
+//! One connection that is opened when it is needed, shared by all who ask, and replaced when it dies.
+
+use std::time::Duration;
+
+use redis::AsyncConnectionConfig;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::describe::describe;
+use super::options::RedisOptions;
+use super::status::StatusReporter;
+use crate::backoff::jitter;
+use crate::bus::interface::BusUnavailable;
+
+/// How long a caller that must not be delayed waits while another one opens the connection.
+const CONNECT_GRACE: Duration = Duration::from_millis(250);
+
+/// The connection, and how to open another.
+pub(super) struct SharedConnection {
+    client: redis::Client,
+    options: RedisOptions,
+    status: Box<dyn StatusReporter>,
+    /// Locked while a caller connects; the others wait for the result.
+    slot: Mutex<Slot>,
+}
+
+struct Slot {
+    connection: Connection,
+    /// The number of the current connection, so that a late report about an earlier one does not end it.
+    generation: u64,
+    /// How many attempts to connect have failed in a row.
+    failures: u32,
+}
+
+enum Connection {
+    Open(MultiplexedConnection),
+    /// Until `retry_at`, callers fail at once, so that they do not queue for a time-out each.
+    Unavailable {
+        retry_at: Instant,
+        reason: String,
+    },
+}
+
+impl SharedConnection {
+    pub(super) fn new(client: redis::Client, options: RedisOptions, status: Box<dyn StatusReporter>) -> Self {
+        let connection = Connection::Unavailable { retry_at: Instant::now(), reason: "not connected yet".to_owned() };
+        Self { client, options, status, slot: Mutex::new(Slot { connection, generation: 0, failures: 0 }) }
+    }
+
+    /// Reports that the connection works.
+    pub(super) fn mark_up(&self) {
+        self.status.up();
+    }
+
+    /// As [`get`](Self::get), but fails instead of waiting if the last attempt to connect failed, or if another
+    /// caller's attempt takes longer than [`CONNECT_GRACE`].
+    pub(super) async fn get_promptly(&self) -> Result<(MultiplexedConnection, u64), BusUnavailable> {
+        let Ok(slot) = timeout(CONNECT_GRACE, self.slot.lock()).await else {
+            return Err(BusUnavailable("the connection to Redis is being opened".to_owned()));
+        };
+        match &slot.connection {
+            Connection::Unavailable { reason, .. } if slot.failures > 0 => return Err(BusUnavailable(reason.clone())),
+            _ => drop(slot),
+        }
+        self.get().await
+    }
+
+    /// The connection and its generation. One caller connects; the others wait for it and share its result.
+    pub(super) async fn get(&self) -> Result<(MultiplexedConnection, u64), BusUnavailable> {
+        let mut slot = self.slot.lock().await;
+        match &slot.connection {
+            Connection::Open(connection) => return Ok((connection.clone(), slot.generation)),
+            Connection::Unavailable { retry_at, reason } if Instant::now() < *retry_at => {
+                return Err(BusUnavailable(reason.clone()));
+            }
+            Connection::Unavailable { .. } => {}
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.options.connect_timeout))
+            .set_response_timeout(Some(self.options.response_timeout));
+        match self.client.get_multiplexed_async_connection_with_config(&config).await {
+            Ok(connection) => {
+                slot.generation += 1;
+                slot.failures = 0;
+                slot.connection = Connection::Open(connection.clone());
+                Ok((connection, slot.generation))
+            }
+            Err(error) => {
+                let reason = describe(&error);
+                slot.failures = slot.failures.saturating_add(1);
+                let retry_at = Instant::now() + self.options.backoff.jittered(slot.failures, jitter());
+                slot.connection = Connection::Unavailable { retry_at, reason: reason.clone() };
+                self.status.down(&reason);
+                Err(BusUnavailable(reason))
+            }
+        }
+    }
+
+    /// Discards the connection of this generation, which no longer works. The next caller connects at once.
+    pub(super) async fn discard(&self, generation: u64, reason: &str) {
+        let mut slot = self.slot.lock().await;
+        if slot.generation == generation && matches!(slot.connection, Connection::Open(_)) {
+            slot.connection = Connection::Unavailable { retry_at: Instant::now(), reason: reason.to_owned() };
+            self.status.down(reason);
+        }
+    }
+}
