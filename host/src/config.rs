@@ -17,8 +17,7 @@ use arcyou_protocol::body::BodyLimits;
 
 use crate::audit::AuditConfig;
 use crate::auth::Authenticator;
-use crate::server::handshake::AcceptLimits;
-use crate::server::origins::Origins;
+use crate::origins::Origins;
 use crate::session::shared::{Rate, SessionLimits};
 
 /// Which command reads the environment.
@@ -65,6 +64,15 @@ pub struct Config {
     pub drain: Duration,
     /// `LOG_FORMAT`.
     pub log_format: LogFormat,
+}
+
+/// Which connections become sockets.
+#[derive(Debug, Clone)]
+pub struct AcceptLimits {
+    /// Sockets at once.
+    pub max_connections: usize,
+    /// Pages that browsers may connect from.
+    pub origins: Origins,
 }
 
 impl Config {

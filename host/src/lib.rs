@@ -15,6 +15,9 @@
 /// From a process to sockets: listeners, handshake, background tasks, drain.
 pub mod server;
 
+/// Which pages a browser may connect from.
+pub mod origins;
+
 /// One connection: requests in, replies and events out.
 pub mod session;
 

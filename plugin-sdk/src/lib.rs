@@ -58,6 +58,7 @@
 
 #![warn(missing_docs)]
 
+mod annotation;
 mod bindings;
 pub mod clock;
 #[macro_use]
@@ -75,9 +76,10 @@ mod verdict;
 
 use serde::de::DeserializeOwned;
 
+pub use annotation::Annotation;
 pub use join::{Admission, Join};
 pub use log::{Level, log};
-pub use message::{Annotation, Message};
+pub use message::Message;
 pub use verdict::{Outcome, Verdict};
 
 #[doc(hidden)]

@@ -9,17 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::Verdict;
+use crate::annotation::Annotation;
 use crate::bindings::validate::types;
-
-/// One key and its value, noted by a plugin beside its verdict. Stored with the message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Annotation {
-    /// What it is about.
-    pub key: String,
-    /// What it says.
-    pub value: String,
-}
+use crate::verdict::Verdict;
 
 /// A message on its way to the store.
 #[derive(Debug, Clone)]

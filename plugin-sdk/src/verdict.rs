@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::Annotation;
+use crate::annotation::Annotation;
 use crate::bindings::validate::types;
 
 /// A hook's answer, with what the plugin notes beside it.

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{Job, NotStored};
+use super::job::{Job, NotStored};
 use crate::store::{Attempted, Locking, NewMessage, Store, StoreError};
 use crate::wake::Wake;
 

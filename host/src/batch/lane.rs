@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::commit::{Committer, Place};
-use super::{BatchConfig, Job, NotStored};
+use super::config::BatchConfig;
+use super::job::{Job, NotStored};
 
 /// Attempts beside a lane at once: each takes a connection while it waits for a lock, and of a pool of the usual size
 /// the lanes must have theirs.

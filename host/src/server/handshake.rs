@@ -20,7 +20,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::origins::Origins;
+use crate::config::AcceptLimits;
+use crate::origins::Origins;
 use crate::session::connection::{self, Retirement};
 use crate::session::read_budget::{BudgetedStream, ReadBudget};
 use crate::session::shared::{SessionLimits, Shared};
@@ -40,15 +41,6 @@ const HANDSHAKES: usize = 4096;
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 /// Between attempts to accept connections while that fails.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-
-/// Which connections become sockets.
-#[derive(Debug, Clone)]
-pub struct AcceptLimits {
-    /// Sockets at once.
-    pub max_connections: usize,
-    /// Pages that browsers may connect from.
-    pub origins: Origins,
-}
 
 #[derive(Clone)]
 struct Context {

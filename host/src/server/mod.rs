@@ -1,12 +1,11 @@
 //! A gateway as a process: what it talks to ([`services`]), where it listens ([`listeners`]), how a connection becomes
-//! a socket ([`handshake`], [`origins`]), what runs beside the sockets (`background`), and its life from start to drain
+//! a socket ([`handshake`]), what runs beside the sockets (`background`), and its life from start to drain
 //! ([`lifecycle`]).
 
 mod background;
 pub mod handshake;
 pub mod lifecycle;
 pub mod listeners;
-pub mod origins;
 pub mod services;
 
 pub use lifecycle::{ESSENTIAL, serve};

@@ -12,6 +12,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
+use super::rows::stored_ids;
 use super::{ANSWER_WITHIN, Param, Store, StoreError, conclude, in_transaction, sql};
 use crate::authorize::Submitted;
 use crate::screen::Screened;
@@ -155,18 +156,6 @@ fn outcome(status: &str, ids: Option<StoredIds>) -> Option<Attempted> {
         ("busy", _) => return Some(Attempted::Busy),
         _ => return None,
     }))
-}
-
-/// The ids in a row's columns, if they are not null.
-pub(super) fn stored_ids(row: &Row) -> Result<Option<StoredIds>, StoreError> {
-    let (Some(id), Some(seq), Some(created_at)) = (
-        row.try_get::<_, Option<i64>>("id")?,
-        row.try_get::<_, Option<i64>>("seq")?,
-        row.try_get::<_, Option<String>>("created_at")?,
-    ) else {
-        return Ok(None);
-    };
-    Ok(Some(StoredIds { id, seq, created_at }))
 }
 
 impl From<Screened> for NewMessage {

@@ -4,6 +4,7 @@ mod audit;
 mod commit;
 mod error;
 mod review;
+mod rows;
 mod sql;
 
 use std::sync::Arc;
@@ -148,7 +149,7 @@ impl Store {
             .query(sql::FIND_BY_KEY, &[(&conversation, Type::UUID), (&sender, Type::UUID), (&key, Type::TEXT)])
             .await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        Ok(Some(match commit::stored_ids(row)? {
+        Ok(Some(match rows::stored_ids(row)? {
             Some(ids) => ExistingSend::Stored(ids),
             None => ExistingSend::Held,
         }))

@@ -8,7 +8,8 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
-use super::{ANSWER_WITHIN, Param, Store, StoreError, commit, conclude, sql};
+use super::rows::stored_ids;
+use super::{ANSWER_WITHIN, Param, Store, StoreError, conclude, sql};
 
 /// A message that waits for a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -112,7 +113,7 @@ fn held(row: &Row) -> Result<HeldMessage, StoreError> {
 }
 
 fn released(row: &Row) -> Result<Released, StoreError> {
-    let message = commit::stored_ids(row)?
-        .ok_or_else(|| StoreError::NotUnderstood("a released message without its ids".to_owned()))?;
+    let message =
+        stored_ids(row)?.ok_or_else(|| StoreError::NotUnderstood("a released message without its ids".to_owned()))?;
     Ok(Released { id: row.try_get("held_id")?, message })
 }

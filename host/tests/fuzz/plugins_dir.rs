@@ -65,6 +65,7 @@ fn load(dir: &Path, cache: Option<&Path>) -> &'static str {
         Err(LoadError::Invalid { .. }) => "damaged",
         Err(LoadError::Import { .. }) => "foreign import",
         Err(LoadError::NoHook { .. }) => "no hook",
+        Err(LoadError::Version { .. }) => "another interface",
         Err(LoadError::Config { .. }) => "configuration refused",
         Err(LoadError::Start { .. }) => "does not start",
         Err(error) => panic!("{error}"),

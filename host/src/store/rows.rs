@@ -1,0 +1,18 @@
+//! Rows that several answers have in common.
+
+use arcyou_protocol::StoredIds;
+use tokio_postgres::Row;
+
+use super::error::StoreError;
+
+/// The ids in a row's columns, if they are not null.
+pub(super) fn stored_ids(row: &Row) -> Result<Option<StoredIds>, StoreError> {
+    let (Some(id), Some(seq), Some(created_at)) = (
+        row.try_get::<_, Option<i64>>("id")?,
+        row.try_get::<_, Option<i64>>("seq")?,
+        row.try_get::<_, Option<String>>("created_at")?,
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(StoredIds { id, seq, created_at }))
+}
