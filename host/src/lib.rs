@@ -12,53 +12,53 @@
 //!
 //! Frames are in `arcyou_protocol`, plugins in `arcyou_plugin_host`, what the worker shares in `arcyou_platform`.
 
-/// From a process to sockets: listeners, handshake, background tasks, drain.
+// From a process to sockets: listeners, handshake, background tasks, drain.
 pub mod server;
 
-/// Which pages a browser may connect from.
+// Which pages a browser may connect from.
 pub mod origins;
 
-/// One connection: requests in, replies and events out.
+// One connection: requests in, replies and events out.
 pub mod session;
 
-/// From a token to the user for whom it speaks.
+// From a token to the user for whom it speaks.
 pub mod auth;
 
-/// The inbound line, top to bottom.
+// The inbound line, top to bottom.
 pub mod ingress;
 
-/// A command becomes one that a participant may carry out …
+// A command becomes one that a participant may carry out …
 pub mod authorize;
 
-/// … and one that every plugin let through.
+// … and one that every plugin let through.
 pub mod screen;
 
-/// Group commit.
+// Group commit.
 pub mod batch;
 
-/// All SQL of the gateway.
+// All SQL of the gateway.
 pub mod store;
 
-/// The hint to workers after a commit.
+// The hint to workers after a commit.
 pub mod wake;
 
-/// What was committed, on its way to sockets.
+// What was committed, on its way to sockets.
 pub mod fanout;
 
-/// What plugins kept from being stored, noted for operators.
+// What plugins kept from being stored, noted for operators.
 pub mod audit;
 
-/// Routes for operators.
+// Routes for operators.
 pub mod admin;
 
-/// `arcyou-gateway held …`.
+// `arcyou-gateway held …`.
 pub mod held;
 
-/// `arcyou-gateway migrate`.
+// `arcyou-gateway migrate`.
 pub mod migrate;
 
-/// `arcyou-gateway dev`.
+// `arcyou-gateway dev`.
 pub mod dev;
 
-/// The environment, read.
+// The environment, read.
 pub mod config;
