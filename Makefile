@@ -16,6 +16,8 @@ dev: ## chat on this machine: sets up what is missing, builds the plugins, runs 
 	@host/local-services/setup.sh dev
 	cargo run -p arcyou-gateway -- dev $(ARGS)
 
+# Tests wait for servers more than they compute: at least four at a time.
+test: export RUST_TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? 4 : cores)))
 test: ## all tests, against real servers: sets up what is missing
 	@host/local-services/setup.sh test
 	cargo test $(if $(findstring -p ,$(ARGS)),,--workspace) $(ARGS)

@@ -131,7 +131,7 @@ impl Store {
             }
             self.begins.store(true, Ordering::Relaxed);
         }
-        in_transaction(client, sql::BEGIN_BATCH, sql::STORE_MESSAGES, parameters).await
+        in_transaction(client, sql::BEGIN_READ_COMMITTED, sql::STORE_MESSAGES, parameters).await
     }
 }
 

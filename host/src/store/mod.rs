@@ -199,9 +199,9 @@ impl Store {
 
     /// Moves a reader's mark forward, never back, and tells the conversation if it moved.
     pub async fn mark_read(&self, conversation: Uuid, user: Uuid, message_id: i64) -> Result<ReadMark, StoreError> {
-        let rows = self
-            .query(sql::MARK_READ, &[(&conversation, Type::UUID), (&user, Type::UUID), (&message_id, Type::INT8)])
-            .await?;
+        let parameters: [Param<'_>; 3] = [(&conversation, Type::UUID), (&user, Type::UUID), (&message_id, Type::INT8)];
+        // Under a stricter isolation level two marks at once would fail one another.
+        let rows = self.transaction(sql::BEGIN_READ_COMMITTED, sql::MARK_READ, &parameters).await?;
         let Some(row) = rows.first() else { return Ok(ReadMark::NotParticipant) };
         if !row.try_get::<_, bool>(0)? {
             return Ok(ReadMark::UnknownMessage);
@@ -225,7 +225,7 @@ impl Store {
     ) -> Result<Vec<OutboxEvent>, StoreError> {
         let parameters: [Param<'_>; 3] =
             [(&conversations, Type::UUID_ARRAY), (&after_id, Type::INT8), (&limit, Type::INT8)];
-        let rows = self.pinned_query(sql::OTHER_EVENTS, &parameters).await?;
+        let rows = self.transaction(sql::BEGIN_PINNED, sql::OTHER_EVENTS, &parameters).await?;
         rows.iter()
             .map(|row| {
                 Ok(OutboxEvent {
@@ -261,11 +261,16 @@ impl Store {
         conclude(client, rows)
     }
 
-    /// The same with planner settings pinned; still one round trip.
-    async fn pinned_query(&self, statement: &str, parameters: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+    /// The same in a transaction that begins so; still one round trip.
+    async fn transaction(
+        &self,
+        begin: &str,
+        statement: &str,
+        parameters: &[Param<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
         let until = Instant::now() + ANSWER_WITHIN;
         let client = self.client(until).await?;
-        let rows = timeout_at(until, in_transaction(&client, sql::BEGIN_PINNED, statement, parameters)).await;
+        let rows = timeout_at(until, in_transaction(&client, begin, statement, parameters)).await;
         conclude(client, rows)
     }
 

@@ -9,8 +9,8 @@
 pub(super) const STORE_MESSAGES: &str =
     "SELECT status, id, seq, created_at FROM store_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 
-/// Around it where a stricter isolation level is the default.
-pub(super) const BEGIN_BATCH: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+/// Around what a stricter isolation level would fail, where that may be the default.
+pub(super) const BEGIN_READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// Whether the server takes no writes: a standby, or a primary that was fenced off.
 pub(super) const READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::bool";

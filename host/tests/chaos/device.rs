@@ -1,5 +1,5 @@
-//! A client that does what the documentation tells clients to do, and writes a log: it reconnects, resumes after the last
-//! `seq` that it has, and sends again with the same idempotency key until an answer is final.
+//! A client that does what the documentation tells clients to do, and writes a log: it reconnects, resumes after the
+//! last `seq` that it has, and sends again with the same idempotency key until an answer is final.
 
 mod hearing;
 

@@ -217,11 +217,12 @@ async fn a_second_join_leaves_the_first_alone() {
 async fn what_comes_while_one_joins_again_is_not_repeated() {
     let world = World::new().await;
     let gateway = world.gateway().await;
-    let [alice, _] = users();
-    let conversation = world.conversation(&[alice]).await;
+    let [alice, bob] = users();
+    let conversation = world.conversation(&[alice, bob]).await;
     let mut client = Client::joined(gateway.port, alice, conversation).await;
+    let mut neighbour = Client::joined(gateway.port, bob, conversation).await;
     client.say(conversation, "one").await;
-    // The second join waits for the database, and the first one still hears.
+    // The second join waits for the database, and what comes is for the first one.
     let holder = world.connect().await;
     holder.batch_execute("BEGIN; LOCK TABLE participants IN ACCESS EXCLUSIVE MODE").await.unwrap();
     client.send_text(json!({"op": "join", "conversation_id": conversation}).to_string()).await;
@@ -229,9 +230,13 @@ async fn what_comes_while_one_joins_again_is_not_repeated() {
         AND wait_event_type = 'Lock' AND query LIKE '%p.last_read_id, c.last_seq%'";
     world.eventually(waiting, 1).await;
     let _worker = world.worker().await;
-    assert_eq!(client.message().await.0, "one");
+    assert_eq!(neighbour.message().await.0, "one");
     holder.batch_execute("COMMIT").await.unwrap();
-    assert_eq!(client.next().await["op"], "join");
+    let mut frames = [client.next().await, client.next().await];
+    frames.sort_by_key(|frame| frame["op"] == "event");
+    let [joined, one] = frames;
+    assert_eq!((&joined["op"], &joined["success"]), (&json!("join"), &json!(true)), "{joined}");
+    assert_eq!(one["message"]["body"]["text"], "one", "{one}");
     client.say(conversation, "two").await;
     assert_eq!(client.message().await.0, "two");
 }

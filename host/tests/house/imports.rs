@@ -1,8 +1,8 @@
 //! Which module imports which, read from the sources: a circle cannot be understood, tested or cut out by parts.
 //!
-//! A module is a file. It imports what its paths lead to, those of `use` and those in code. A re-export is no import, but
-//! whoever uses it imports what stands behind it. What is compiled for tests alone, or stands inside a macro's braces, is
-//! not seen.
+//! A module is a file. It imports what its paths lead to, those of `use` and those in code. A re-export is no import,
+//! but whoever uses it imports what stands behind it. What is compiled for tests alone, or stands inside a macro's
+//! braces, is not seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

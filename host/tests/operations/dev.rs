@@ -10,6 +10,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use uuid::Uuid;
 
 use crate::support::client::Client;
+use crate::support::guests::CACHE_HOME;
 use crate::support::plugins::fill;
 use crate::support::program::free_port;
 
@@ -50,6 +51,7 @@ impl Dev {
             .env("ADMIN_ADDR", format!("127.0.0.1:{}", free_port()))
             .env("PLUGINS_DIR", plugins)
             .env("DRAIN_SECONDS", "1")
+            .env("XDG_CACHE_HOME", CACHE_HOME)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()

@@ -5,12 +5,15 @@ use std::process::{Command, Output};
 
 use serde_json::json;
 
-use crate::support::guests::{Dir, send};
+use crate::support::guests::{CACHE_HOME, Dir, send};
 
 /// `arcyou-gateway plugin …` in a folder, and what it said.
 fn plugin(folder: &Path, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"));
-    let output = command.current_dir(folder).env_remove("CARGO_TARGET_DIR").arg("plugin").args(arguments).output();
+    command.current_dir(folder).env_remove("CARGO_TARGET_DIR").env("XDG_CACHE_HOME", CACHE_HOME);
+    // What a crate depends on is compiled once, by the first run of this test.
+    command.env("CARGO_BUILD_BUILD_DIR", concat!(env!("CARGO_TARGET_TMPDIR"), "/authors-build"));
+    let output = command.arg("plugin").args(arguments).output();
     let Output { status, stdout, stderr } = output.unwrap();
     (status.success(), [stdout, stderr].map(|text| String::from_utf8(text).unwrap()).concat())
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::support::World;
 use crate::support::alone::alone;
 use crate::support::client::Client;
+use crate::support::guests::cache;
 use crate::support::hostile::{DEEDS, Deed, File, files};
 use crate::support::plugins::{built, directory};
 
@@ -42,11 +43,7 @@ fn host(dir: &Path, cache: &Path, compile_within: Duration) -> PluginHost {
 /// The plugin under this manifest.
 fn loaded(manifest: &str) -> PluginHost {
     let dir = directory(&["misbehaving"], manifest);
-    host(
-        dir.variable().1.as_ref(),
-        &Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("plugins-test-cache"),
-        PATIENCE,
-    )
+    host(dir.variable().1.as_ref(), &cache(), PATIENCE)
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use arcyou_plugin_host::tool::build;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::support::World;
@@ -19,16 +20,49 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The plugins in JavaScript and Python, and those of the tests; built once.
+const SCRIPTED: [&str; 4] =
+    ["plugins/JavaScript", "plugins/Python", "host/tests/guests/JavaScript", "host/tests/guests/Python"];
+
+/// The plugins in JavaScript and Python, and those of the tests; built when anything that they are made of has changed,
+/// since that takes half a minute, and so does compiling what comes of it, which is never the same twice.
 fn scripted() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("plugins-test-scripted");
-        let folders =
-            ["plugins/JavaScript", "plugins/Python", "host/tests/guests/JavaScript", "host/tests/guests/Python"];
-        build::build(&folders.map(|folder| root().join(folder)), &out).unwrap();
+        let (stamp, made_of) = (out.join("made-of.sha256"), digest());
+        if fs::read_to_string(&stamp).ok().as_ref() != Some(&made_of) {
+            build::build(&SCRIPTED.map(|folder| root().join(folder)), &out).unwrap();
+            fs::write(stamp, made_of).unwrap();
+        }
         out
     })
+}
+
+/// Of the scripts, the plugins, and the SDK that they are built with; the versions of the tools stand beside the
+/// scripts.
+fn digest() -> String {
+    let mut files = Vec::new();
+    SCRIPTED.iter().chain(&["plugin-sdk"]).for_each(|folder| files_in(&root().join(folder), &mut files));
+    files.sort();
+    let mut sum = Sha256::new();
+    for file in files {
+        let content = fs::read(&file).unwrap();
+        sum.update(format!("{} {}\n", file.strip_prefix(root()).unwrap().display(), content.len()));
+        sum.update(content);
+    }
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// All files below, but for what the scripts install and compilers leave.
+fn files_in(folder: &Path, files: &mut Vec<PathBuf>) {
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let is_installed = ["node_modules", ".venv", "target"].iter().any(|name| path.ends_with(name));
+        match path.is_dir() {
+            true if is_installed => {}
+            true => files_in(&path, files),
+            false => files.push(path),
+        }
+    }
 }
 
 /// Every plugin that is shipped, with where it is built to.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use arcyou_plugin_host::{BreakerState, Options, PluginHost, PluginStatus};
 use serde_json::json;
 
-use crate::support::guests::{Dir, LIMITS, built, logged, send, status};
+use crate::support::guests::{CACHE_HOME, Dir, LIMITS, built, logged, send, status};
 
 /// The guest, which does this with every message.
 fn guest(filter: &str, more: &str) -> String {
@@ -209,7 +209,8 @@ fn with_section(wasm: &[u8], name: &str, text: &str) -> Vec<u8> {
 /// Runs `plugin replay` on a record; its report, and whether it says that the failure is the same.
 fn replay(record: &Path, more: &[&str]) -> (String, bool) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"));
-    let output = command.args(["plugin", "replay"]).arg(record).args(more).output().unwrap();
+    let output =
+        command.env("XDG_CACHE_HOME", CACHE_HOME).args(["plugin", "replay"]).arg(record).args(more).output().unwrap();
     (String::from_utf8([output.stdout, output.stderr].concat()).unwrap(), output.status.success())
 }
 

@@ -28,6 +28,14 @@ pub(crate) fn built() -> &'static Path {
     })
 }
 
+/// `XDG_CACHE_HOME` of gateways that tests start as processes.
+pub(crate) const CACHE_HOME: &str = env!("CARGO_TARGET_TMPDIR");
+
+/// Where they keep compiled plugins, and the hosts in this process theirs: each is compiled once for all of them.
+pub(crate) fn cache() -> PathBuf {
+    Path::new(CACHE_HOME).join("arcyou-gateway")
+}
+
 /// A plugins directory of its own for one test.
 pub(crate) struct Dir {
     dir: TempDir,
@@ -67,7 +75,7 @@ impl Dir {
     }
 
     pub(crate) fn try_host(&self) -> Result<PluginHost, LoadError> {
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("plugins-test-cache");
+        let cache = cache();
         let mut options = Options::new(Some(self.path()), Some(&cache), LIMITS);
         let (start, ahead) = (Instant::now(), self.clock.clone());
         options.clock = Arc::new(move || start + Duration::from_millis(ahead.load(Ordering::SeqCst)));

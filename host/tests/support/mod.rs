@@ -1,5 +1,10 @@
 //! What every integration test stands on: a database of its own behind a real PgBouncer in transaction mode, a Redis of
 //! its own, gateways and workers on free ports, and a WebSocket client that awaits what it expects.
+//!
+//! Each folder beside this one that has a `main.rs` is a program, and each file in it a topic, whose name does not
+//! repeat the folder's: `make test ARGS="-p arcyou-gateway --test chat refusals::"` runs one. The tests of a program
+//! share a process, several at a time. What is counted for a whole process, such as metrics and memory, a test asks of
+//! a [`program`]; what it would leave in the process it does [`alone`].
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod alone;

@@ -8,6 +8,7 @@ use std::sync::{LazyLock, Mutex};
 use tokio::process::{Child, Command};
 
 use super::World;
+use super::guests::CACHE_HOME;
 
 /// It ends with the test; [`Program::begin_stop`] ends it in an orderly way.
 pub struct Program {
@@ -28,8 +29,7 @@ impl World {
             .env("PORT", port.to_string())
             .env("ADMIN_ADDR", format!("127.0.0.1:{admin_port}"))
             .env("RUST_LOG", "warn")
-            // Plugins are compiled once for all of them.
-            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+            .env("XDG_CACHE_HOME", CACHE_HOME)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .kill_on_drop(true)
