@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::net::{Ipv4Addr, TcpListener};
 
 /// Below the range from which systems take the ports of outgoing connections (32768 and up on Linux, 49152 and up
-/// elsewhere). IoContext a service is down, an outgoing connection could take its port from that range; a client that
+/// elsewhere). While a service is down, an outgoing connection could take its port from that range; a client that
 /// reconnects in a loop even connects to itself there (TCP's simultaneous open), and a restart on the same port would
 /// fail.
 const RANGE: std::ops::Range<u16> = 15_000..32_000;

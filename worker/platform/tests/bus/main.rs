@@ -284,12 +284,14 @@ async fn an_idle_subscriber_outlives_an_outage(rig: Rig) {
     let bus = rig.bus();
     let mut subscriber = subscribe(&*bus, &["a", "b"]).await;
     until_state(health, "redis_publish", PartState::Up).await;
-    assert_eq!(health.part("redis_subscribe").state(), PartState::Up);
+    until_state(health, "redis_subscribe", PartState::Up).await;
     rig.kill();
     until_lost(&mut *subscriber, &["a", "b"]).await;
     until_state(health, "redis_publish", PartState::Down).await;
     until_state(health, "redis_subscribe", PartState::Down).await;
-    assert!(bus.publish(&[publication("a", "1")]).await.is_err());
+    // While some nodes of a cluster are not yet noticed, each message has an error of its own.
+    let unpublished = bus.publish(&[publication("a", "1")]).await;
+    assert!(unpublished.as_ref().map_or(true, |results| results[0].is_err()), "{unpublished:?}");
     // Changes during the outage count too.
     subscriber.subscribe("c".to_owned());
     subscriber.unsubscribe("b");
