@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use arcyou_platform::database::{self, DatabaseUrl};
-use arcyou_platform::terminal::{clipped, is_broken_pipe, printable, print, table};
+use arcyou_platform::terminal::{clipped, is_broken_pipe, print, printable, table};
 use clap::Subcommand;
 use uuid::Uuid;
 

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use arcyou_outbox_worker::OutboxError;
 use arcyou_outbox_worker::parked::{self, Decision, ParkedRow, RowDetail};
 use arcyou_platform::database::{self, DatabaseUrl};
-use arcyou_platform::terminal::{self, clipped, is_broken_pipe, printable, print};
+use arcyou_platform::terminal::{self, clipped, is_broken_pipe, print, printable};
 use clap::{Args, Subcommand};
 use deadpool_postgres::Pool;
 use serde_json::json;
@@ -133,7 +133,14 @@ fn table(rows: &[ParkedRow]) -> String {
     let lines = rows.iter().map(|row| {
         let ParkedRow { id, kind, conversation_id, retry_count, error, parked_at, created_at: _ } = row;
         let error = clipped(error, ERROR_WIDTH);
-        [id.to_string(), printable(kind), conversation_id.to_string(), retry_count.to_string(), parked_at.clone(), error]
+        [
+            id.to_string(),
+            printable(kind),
+            conversation_id.to_string(),
+            retry_count.to_string(),
+            parked_at.clone(),
+            error,
+        ]
     });
     terminal::table(["ID", "TYPE", "CONVERSATION", "TRIES", "PARKED", "ERROR"], lines.collect())
 }

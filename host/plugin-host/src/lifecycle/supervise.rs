@@ -10,10 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::host::PluginHost;
-use crate::runtime::crash_mark::QUARANTINE_HELP;
 use crate::chain::breaker::BreakerState;
 use crate::chain::status::PluginStatus;
 use crate::loading::loader::LoadError;
+use crate::runtime::crash_mark::QUARANTINE_HELP;
 
 /// The error of the last reload, if it failed.
 type LastReloadError = Arc<Mutex<Option<String>>>;

@@ -80,8 +80,7 @@ mod tests {
 
     /// A module with one function.
     fn module(parameters: usize, locals: u32, branches: usize) -> Vec<u8> {
-        let (mut types, mut functions, mut code) =
-            (TypeSection::new(), FunctionSection::new(), CodeSection::new());
+        let (mut types, mut functions, mut code) = (TypeSection::new(), FunctionSection::new(), CodeSection::new());
         types.ty().function(vec![ValType::I32; parameters], []);
         functions.function(0);
         let mut function = Function::new([(locals, ValType::I32)]);

@@ -156,7 +156,16 @@ impl Loader {
         let linker = linker(&engine).map_err(failed)?;
         let ticker = Ticker::start(&engine).map_err(|error| LoadError::Engine(error.to_string()))?;
         let compiler = Compiler::new(engine, cache);
-        Ok(Self { compiler, marks_dir, ticker, linker, recorder: None, body_limits, clock, services: Services::in_memory() })
+        Ok(Self {
+            compiler,
+            marks_dir,
+            ticker,
+            linker,
+            recorder: None,
+            body_limits,
+            clock,
+            services: Services::in_memory(),
+        })
     }
 
     /// The same loader, which records failed calls in this directory.

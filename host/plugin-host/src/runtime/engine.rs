@@ -10,7 +10,8 @@ const STACK_BYTES: usize = 512 << 10;
 /// Instances of all plugins together. An unused one costs only address space.
 const MAX_INSTANCES: u32 = 2_000;
 
-/// What plugins may use of WebAssembly: what the tool chains of Rust, JavaScript and Python emit, and components. Every
+/// What plugins may use of WebAssembly: what the tool chains of Rust, JavaScript and Python emit, and components, whose
+/// parts are joined by code that the engine makes for two memories. Every
 /// other proposal is off, since each is code of the engine that a hostile file could reach: without the engine's `gc`
 /// feature, a module with GC types that is valid aborts the whole process when it is called (RUSTSEC-2026-0570).
 const PROPOSALS: WasmFeatures = WasmFeatures::FLOATS
@@ -21,6 +22,7 @@ const PROPOSALS: WasmFeatures = WasmFeatures::FLOATS
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::SIMD)
     .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::MULTI_MEMORY)
     .union(WasmFeatures::COMPONENT_MODEL);
 
 pub(crate) fn engine() -> Result<Engine, wasmtime::Error> {
@@ -71,7 +73,6 @@ mod tests {
         ("an exception", "(module (tag) (func (throw 0)))"),
         ("an atomic operation", "(module (memory 1 1 shared) (func (drop (i32.atomic.load (i32.const 0)))))"),
         ("a 64-bit memory", "(module (memory i64 1))"),
-        ("two memories", "(module (memory 1) (memory 1))"),
         ("a tail call", "(module (func (return_call 0)))"),
         ("two results", "(module (func (result i32 i32) (i32.const 0) (i32.const 0)))"),
         ("a small page", "(module (memory 1 (pagesize 1)))"),

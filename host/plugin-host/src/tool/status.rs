@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use arcyou_platform::terminal::{clipped, is_broken_pipe, printable, print, table};
+use arcyou_platform::terminal::{clipped, is_broken_pipe, print, printable, table};
 use axum::http::header::HOST;
 use axum::http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -76,7 +76,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Err(error) if is_broken_pipe(&error) => {}
         outcome => outcome?,
     }
-    let all_work = plugins.iter().all(|plugin| plugin.breaker == "closed" && !plugin.quarantined && plugin.rolled_back.is_none());
+    let all_work =
+        plugins.iter().all(|plugin| plugin.breaker == "closed" && !plugin.quarantined && plugin.rolled_back.is_none());
     Ok(if all_work { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -56,7 +56,8 @@ impl RedisClient {
 
     async fn exchange<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, RedisCommandError> {
         let connected = self.connection.get().await;
-        let (mut connection, generation) = connected.map_err(|BusUnavailable(reason)| RedisCommandError::Unavailable(reason))?;
+        let (mut connection, generation) =
+            connected.map_err(|BusUnavailable(reason)| RedisCommandError::Unavailable(reason))?;
         match commands.query_async(&mut connection).await {
             Ok(answer) => {
                 self.connection.mark_up();
