@@ -77,7 +77,7 @@ fn annotations_travel_along_the_chain_and_are_stored() {
     let host = dir.host();
     let noted = annotations(&send(&host, json!({})));
     assert_eq!(noted, json!({"a": {"role": "member", "calls": "2"}, "b": {"saw": "role=member,calls=2"}}));
-    let ids = annotations(&send(&host, json!({"validate": "echo"})));
+    let ids = annotations(&send_from(&host, 2, json!({"validate": "echo"})));
     assert_eq!(ids["a"]["ids"], "00000000-0000-0000-0000-000000000001 00000000-0000-0000-0000-000000000002");
 }
 
