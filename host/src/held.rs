@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use arcyou_platform::database::{self, DatabaseUrl};
-use arcyou_platform::terminal::{clipped, is_broken_pipe, plain, print, table};
+use arcyou_platform::terminal::{clipped, is_broken_pipe, print, printable, table};
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -109,7 +109,7 @@ fn line(message: &HeldMessage) -> [String; 7] {
         created_at.clone(),
         conversation_id.to_string(),
         format!("{sender_id}{gone}"),
-        plain(held_by),
+        printable(held_by),
         clipped(reason, REASON_WIDTH),
         clipped(body, BODY_WIDTH),
     ]

@@ -137,7 +137,10 @@ impl Connection {
                 self.wire.flush().await
             }
             answered = self.in_flight.next() => self.answer(answered),
-            incoming = self.wire.next(), if self.in_flight.0.len() < MAX_IN_FLIGHT => self.received(incoming).await,
+            // Boxed: what a frame's way needs, a socket that is idle does not hold.
+            incoming = self.wire.next(), if self.in_flight.0.len() < MAX_IN_FLIGHT => {
+                Box::pin(self.received(incoming)).await
+            }
             () = alarm.as_mut() => {
                 self.ring().await?;
                 alarm.reset(self.next_alarm());

@@ -109,7 +109,7 @@ impl Session {
         let mut pages = 0;
         let listening = 'live: loop {
             while catch_up.cursor < target {
-                // RoleCache before each further page: a slow reader's catch-up must not outlive the right to it, nor
+                // Asked before each further page: a slow reader's catch-up must not outlive the right to it, nor
                 // the gateway.
                 if pages > 0 {
                     if wire.is_draining() {

@@ -48,7 +48,7 @@ impl Session {
     pub(super) async fn perform(&mut self, frame: ClientFrame, wire: &mut Wire) -> Result<Option<Pending>, End> {
         let ClientFrame { echo, operation } = frame;
         let op = operation.op();
-        // All but commands are boxed: they are rare, and what this future holds, every socket pays for.
+        // All but commands are boxed: they are rare, and what this future holds is allocated for each frame.
         match operation {
             Operation::Auth { token } => Box::pin(self.auth(&token, &echo, wire)).await?,
             Operation::Ping => self.reply(op, Ok(Reply::Ping), &echo)?,
@@ -138,7 +138,7 @@ impl Session {
 
     async fn history(&self, user: Uuid, conversation: Uuid, from: HistoryFrom, limit: u32) -> Result<Reply, Failure> {
         let store = &self.shared.store;
-        // RoleCache each time: history must not outlive the right to it.
+        // Asked each time: history must not outlive the right to it.
         store.participation(conversation, user).await.map_err(logged)?.ok_or_else(not_participant)?;
         let window = match from {
             HistoryFrom::Newest => Window::Before(i64::MAX),

@@ -69,7 +69,7 @@ JOIN conversations c ON c.id = r.id AND c.last_seq > r.delivered";
 pub(super) const BEGIN_PINNED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '5s'; \
     SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
 
-/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` limit. RoleCache room by room, since
+/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` limit. Asked room by room, since
 /// the planner would rather read all that is newer, messages included, than look each conversation up.
 pub(super) const OTHER_EVENTS: &str = "
 SELECT id, type, conversation_id, payload::text AS payload FROM (

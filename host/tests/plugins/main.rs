@@ -4,6 +4,7 @@
 
 mod authors;
 mod capabilities;
+mod crashed;
 mod gateway;
 mod host;
 mod hostile;

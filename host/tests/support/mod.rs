@@ -3,11 +3,10 @@
 //!
 //! Each folder beside this one that has a `main.rs` is a program, and each file in it a topic, whose name does not
 //! repeat the folder's: `make test ARGS="-p arcyou-gateway --test chat refusals::"` runs one. The tests of a program
-//! share a process, several at a time. What is counted for a whole process, such as metrics and memory, a test asks of
-//! a [`program`]; what it would leave in the process it does [`alone`].
+//! share a process, several at a time. What is counted for a whole process, such as metrics and memory, a test asks of a
+//! [`program`].
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
-pub mod alone;
 pub mod client;
 pub mod gateway;
 pub mod guests;

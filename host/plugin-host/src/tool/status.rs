@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use arcyou_platform::terminal::{clipped, is_broken_pipe, plain, print, table};
+use arcyou_platform::terminal::{clipped, is_broken_pipe, print, printable, table};
 use axum::http::header::HOST;
 use axum::http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -51,6 +51,7 @@ struct PluginRow {
     instances: usize,
     memory_bytes: usize,
     watched: bool,
+    quarantined: bool,
     rolled_back: Option<RolledBackRow>,
 }
 
@@ -75,7 +76,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Err(error) if is_broken_pipe(&error) => {}
         outcome => outcome?,
     }
-    let all_work = plugins.iter().all(|plugin| plugin.breaker == "closed" && plugin.rolled_back.is_none());
+    let all_work =
+        plugins.iter().all(|plugin| plugin.breaker == "closed" && !plugin.quarantined && plugin.rolled_back.is_none());
     Ok(if all_work { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -106,23 +108,26 @@ fn print_table(plugins: &[PluginRow]) -> io::Result<()> {
 fn row(plugin: &PluginRow) -> [String; 10] {
     let answered: u64 = plugin.verdicts.values().sum();
     let state = match (&plugin.rolled_back, plugin.breaker.as_str(), plugin.watched) {
+        _ if plugin.quarantined => "quarantined",
         (_, "open", _) => "not called",
         (Some(_), ..) => "rolled back",
         (None, _, true) => "new",
         (None, _, false) => "works",
     };
+    let quarantined = plugin.quarantined.then(|| "a gateway died while it ran this file; replace it".to_owned());
     let back = plugin.rolled_back.as_ref().map(|back| format!("{} is refused: {}", short(&back.sha256), back.reason));
+    let note = quarantined.or(back).or_else(|| plugin.last_failure.clone()).unwrap_or_default();
     [
-        plain(&plugin.plugin),
-        plain(plugin.version.as_deref().unwrap_or("-")),
+        printable(&plugin.plugin),
+        printable(plugin.version.as_deref().unwrap_or("-")),
         short(&plugin.sha256).to_owned(),
-        plain(&plugin.mode),
+        printable(&plugin.mode),
         state.to_owned(),
         (answered + plugin.failures).to_string(),
         plugin.failures.to_string(),
         plugin.instances.to_string(),
         format!("{} KiB", plugin.memory_bytes.div_ceil(1024)),
-        clipped(back.as_deref().or(plugin.last_failure.as_deref()).unwrap_or_default(), TEXT_WIDTH),
+        clipped(&note, TEXT_WIDTH),
     ]
 }
 
