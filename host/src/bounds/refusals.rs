@@ -104,3 +104,53 @@ impl Refusals {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io;
+    use std::net::IpAddr;
+    use std::sync::{Arc, Mutex};
+    use std::time::Instant;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_attack_leaves_a_line_for_each_bound_and_not_for_each_connection() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let address = ClientAddress::from(IpAddr::from([192, 0, 2, 1]));
+        let started = Instant::now();
+        tracing::subscriber::with_default(subscriber, || {
+            let refusals = Refusals::default();
+            for _ in 0..1000 {
+                refusals.connection(Bound::ConnectionsPerAddress, address);
+                refusals.connection(Bound::Handshakes, address);
+                refusals.token(ErrorCode::TokenSignature, address);
+            }
+        });
+        let most = 1 + started.elapsed().as_secs() / LOG_EVERY.as_secs();
+        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        for part in ["connections_per_address", "MAX_HANDSHAKES", "token_signature"] {
+            let lines: Vec<&str> = text.lines().filter(|line| line.contains(part)).collect();
+            assert!((1..=most).contains(&(lines.len() as u64)), "{text}");
+            assert!(lines.iter().all(|line| line.contains("address=192.0.2.1")), "{text}");
+        }
+        assert!(text.contains("TRUSTED_PROXIES"), "{text}");
+    }
+}

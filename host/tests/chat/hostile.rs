@@ -174,6 +174,9 @@ async fn connections_that_lead_nowhere_end() {
         let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
         let mut body = plain().await;
         body.write_all(request).await.unwrap();
+        let whole: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let mut answered = plain().await;
+        answered.write_all(whole).await.unwrap();
         // The link holds back whatever the gateway says, its end included: the other side has vanished.
         let vanished = Client::joined(link.port, user, conversation).await;
         link.partition();
@@ -181,6 +184,8 @@ async fn connections_that_lead_nowhere_end() {
             until_ended("a connection without a byte", plain().await, rarely, b""),
             until_ended("headers, a byte at a time", plain().await, rarely, b"G"),
             until_ended("a body, a byte at a time", body, rarely, b"x"),
+            until_ended("a connection that was answered", answered, rarely, b""),
+            until_ended("the same request again and again", plain().await, rarely, whole),
             async {
                 let heard = until_ended("a socket without auth", raw(port, &[]).await, rarely, b"").await;
                 assert_eq!(close_code(&heard), Some(4500));
