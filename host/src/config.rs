@@ -17,6 +17,8 @@ use arcyou_protocol::body::BodyLimits;
 
 use crate::audit::AuditConfig;
 use crate::auth::Authenticator;
+use crate::bounds::connections::ConnectionLimits;
+use crate::bounds::trusted_proxies::TrustedProxies;
 use crate::origins::Origins;
 use crate::session::shared::{Rate, SessionLimits};
 
@@ -58,7 +60,7 @@ pub struct Config {
     pub audit: AuditConfig,
     /// What one socket may do and cost.
     pub limits: SessionLimits,
-    /// `MAX_CONNECTIONS` and `ALLOWED_ORIGINS`.
+    /// What gateway and client address may have open, and `ALLOWED_ORIGINS`.
     pub accept: AcceptLimits,
     /// `DRAIN_SECONDS`.
     pub drain: Duration,
@@ -69,8 +71,8 @@ pub struct Config {
 /// Which connections become sockets.
 #[derive(Debug, Clone)]
 pub struct AcceptLimits {
-    /// Sockets at once.
-    pub max_connections: usize,
+    /// How many, of the gateway and of one client address.
+    pub connections: ConnectionLimits,
     /// Pages that browsers may connect from.
     pub origins: Origins,
 }
@@ -211,10 +213,18 @@ fn limits(reader: &mut Reader<'_>) -> SessionLimits {
 }
 
 fn accept(reader: &mut Reader<'_>) -> AcceptLimits {
-    AcceptLimits {
+    let per_minute = reader.within("MAX_REFUSED_TOKENS_PER_MINUTE", 60, 1..=1_000_000);
+    let connections = ConnectionLimits {
         max_connections: reader.within("MAX_CONNECTIONS", 16_000, 1..=10_000_000),
-        origins: reader.or("ALLOWED_ORIGINS", Origins::Any),
-    }
+        // A large office behind one address has hundreds of people; more are most often a load balancer.
+        per_address: reader.within("MAX_CONNECTIONS_PER_ADDRESS", 1000, 1..=10_000_000),
+        unauthenticated_per_address: reader.within("MAX_UNAUTHENTICATED_PER_ADDRESS", 100, 1..=10_000_000),
+        // With as many unfinished requests, 64 MiB.
+        handshakes: reader.within("MAX_HANDSHAKES", 4096, 16..=1_000_000),
+        refused_tokens_per_minute: NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN),
+        trusted_proxies: reader.or("TRUSTED_PROXIES", TrustedProxies::default()),
+    };
+    AcceptLimits { connections, origins: reader.or("ALLOWED_ORIGINS", Origins::Any) }
 }
 
 #[cfg(test)]
@@ -250,9 +260,15 @@ mod tests {
             ("PLUGINS_DIR", "/no/such/folder"),
             ("JWT_PUBLIC_KEY", "-----BEGIN PRIVATE KEY-----\\nhunter2"),
             ("MAX_BODY_BYTES", "65536"),
+            ("TRUSTED_PROXIES", "10.0.0.0/8, balancer.internal"),
+            ("MAX_CONNECTIONS_PER_ADDRESS", "0"),
+            ("MAX_UNAUTHENTICATED_PER_ADDRESS", "0"),
+            ("MAX_HANDSHAKES", "15"),
+            ("MAX_REFUSED_TOKENS_PER_MINUTE", "0"),
         ]);
         let text = Config::from_source(&source, Mode::Serve).unwrap_err().to_string();
-        for name in ["DATABASE_URL", "PORT", "PUBSUB_MODE", "PLUGINS_DIR", "JWT_PUBLIC_KEY", "MAX_BODY_BYTES"] {
+        source.insert("DATABASE_URL", "");
+        for name in source.keys().filter(|name| **name != "REDIS_URL") {
             assert!(text.contains(name), "{name} is missing in:\n{text}");
         }
         assert!(!text.contains("hunter2"));

@@ -120,6 +120,9 @@ impl Database<'_> {
             ("JWT_PUBLIC_KEY", "dev-placeholder".to_owned()),
             ("PORT", port.to_string()),
             ("RATE_LIMIT_PER_SECOND", "0".to_owned()),
+            // All sockets of a benchmark come from this machine.
+            ("MAX_CONNECTIONS_PER_ADDRESS", "10000000".to_owned()),
+            ("MAX_UNAUTHENTICATED_PER_ADDRESS", "10000000".to_owned()),
         ];
         environment.extend(variables.iter().cloned());
         let part = self.start(&gateway_binary(), port, &environment);

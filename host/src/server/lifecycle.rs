@@ -15,7 +15,8 @@ use super::handshake;
 use super::listeners::{Listeners, listen};
 use super::services::Services;
 use crate::admin;
-use crate::config::Config;
+use crate::bounds::connections::ConnectionBounds;
+use crate::config::{AcceptLimits, Config};
 use crate::fanout::FanoutConfig;
 use crate::ingress::Ingress;
 use crate::session::connection::Retirement;
@@ -44,6 +45,7 @@ impl Services {
     pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) {
         let Self { pool, bus, plugins, health, metrics } = self;
         let Config { limits, accept, authenticator, drain, .. } = config;
+        let AcceptLimits { connections, origins } = accept;
         describe_metrics();
         let background = Background::default();
         let store = Store::new(pool).audited(config.audit.enabled);
@@ -59,8 +61,10 @@ impl Services {
         let shared = Arc::new(Shared { limits, authenticator, store, ingress, fanout, wake });
 
         let sockets = TaskTracker::new();
-        let app = handshake::router(shared, accept, sockets.clone(), Retirement::new(shutdown.clone(), drain));
-        handshake::serve(listeners.public, app, shutdown).await;
+        let bounds = Arc::new(ConnectionBounds::new(connections));
+        let retirement = Retirement::new(shutdown.clone(), drain);
+        let app = handshake::router(shared, origins, bounds.clone(), sockets.clone(), retirement);
+        handshake::serve(listeners.public, app, bounds, shutdown).await;
         sockets.close();
         if timeout(drain, sockets.wait()).await.is_err() {
             tracing::warn!(left = sockets.len(), "sockets were still open at the end of the drain");
@@ -74,6 +78,8 @@ fn describe_metrics() {
     describe_gauge!("arcyou_connections", "Open sockets");
     describe_counter!("arcyou_connections_total", "Sockets since the start");
     describe_counter!("arcyou_closed_total", "Sockets that the gateway closed, by close code");
+    describe_counter!("arcyou_refused_connections_total", "Connections and sockets that were refused or cut, by bound");
+    describe_counter!("arcyou_auth_refused_total", "Tokens that were refused, by failure code");
     describe_counter!(
         "arcyou_sends_total",
         "Sends by outcome: stored, held, discarded, duplicate, or the code of the refusal"

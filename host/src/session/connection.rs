@@ -20,6 +20,7 @@ use super::read_budget::ReadBudget;
 use super::requests::{Pending, Session};
 use super::shared::Shared;
 use super::wire::{End, FAREWELL, Incoming, Wire};
+use crate::bounds::connections::Admission;
 use crate::fanout::outbound::Outbound;
 
 /// Commands of one socket that are under way; after that its frames wait in the kernel.
@@ -78,7 +79,13 @@ impl Retirement {
 }
 
 /// Serves one socket until it ends, or until it is to go elsewhere.
-pub async fn serve(socket: WebSocket, budget: ReadBudget, shared: Arc<Shared>, retirement: Retirement) {
+pub async fn serve(
+    socket: WebSocket,
+    admission: Admission,
+    budget: ReadBudget,
+    shared: Arc<Shared>,
+    retirement: Retirement,
+) {
     gauge!("arcyou_connections").increment(1.0);
     counter!("arcyou_connections_total").increment(1);
     let now = Instant::now();
@@ -87,7 +94,7 @@ pub async fn serve(socket: WebSocket, budget: ReadBudget, shared: Arc<Shared>, r
     let limiter =
         shared.limits.rate.map(|rate| RateLimiter::direct(Quota::per_second(rate.per_second).allow_burst(rate.burst)));
     let mut connection = Connection {
-        session: Session::new(shared, outbound.clone(), now),
+        session: Session::new(shared, admission, outbound.clone(), now),
         wire: Wire::new(socket, outbound, budget, max_frame_bytes, retirement.drain.clone()),
         in_flight: InFlight::default(),
         limiter,

@@ -15,6 +15,7 @@ use super::conversation::{Conversation, joined_role};
 use super::shared::Shared;
 use super::wire::{End, Wire};
 use crate::authorize::{RoleCache, Submitted, not_participant};
+use crate::bounds::connections::Admission;
 use crate::fanout::outbound::Outbound;
 use crate::ingress::Accepted;
 use crate::store::{ReadMark, StoredMessage, Window, logged};
@@ -26,6 +27,7 @@ const HISTORY_BYTES: usize = 256 * 1024;
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) auth: AuthState,
+    admission: Admission,
     pub(super) outbound: Arc<Outbound>,
     pub(super) conversations: HashMap<Uuid, Conversation>,
     role_cache: RoleCache,
@@ -38,10 +40,17 @@ pub(super) struct Pending {
     pub(super) accepted: Accepted,
 }
 
+/// Why an `auth` came to nothing.
+enum NoAuth {
+    Refused(Failure),
+    /// The token is good, but the gateway has no place for one more.
+    Full,
+}
+
 impl Session {
-    pub(super) fn new(shared: Arc<Shared>, outbound: Arc<Outbound>, now: Instant) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, admission: Admission, outbound: Arc<Outbound>, now: Instant) -> Self {
         let auth = AuthState::new(shared.limits.auth_within, now);
-        Self { shared, auth, outbound, conversations: HashMap::new(), role_cache: RoleCache::default() }
+        Self { shared, auth, admission, outbound, conversations: HashMap::new(), role_cache: RoleCache::default() }
     }
 
     /// Carries out one frame. All but a command are answered when this returns.
@@ -103,21 +112,46 @@ impl Session {
     }
 
     async fn auth(&mut self, token: &str, echo: &Echo, wire: &mut Wire) -> Result<(), End> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let renewed = self.shared.authenticator.identify(token, now).and_then(|identity| {
-            let left = identity.expires_at.and_then(|at| Duration::try_from_secs_f64(at - now).ok());
-            let expires = left.and_then(|left| Instant::now().checked_add(left));
-            self.auth.authenticated(identity.user, expires).map(|renewal| (identity.user, renewal))
-        });
-        let (user, renewal) = match renewed {
+        let (user, renewal) = match self.authenticate(token) {
             Ok(renewed) => renewed,
-            Err(failure) => return self.say(failure.encode(Op::Auth.value(), echo)),
+            Err(NoAuth::Refused(failure)) => return self.refuse_token(&failure, echo),
+            Err(NoAuth::Full) => {
+                let failure = Failure::new(ErrorCode::Overloaded, "this gateway is full; try another or try later");
+                self.say(failure.encode(Op::Auth.value(), echo))?;
+                return Err(End::Close(CloseCode::TryAgainLater));
+            }
         };
         self.say(Reply::Auth { user }.encode(echo))?;
         match renewal {
             Renewal::Plain => Ok(()),
             Renewal::AfterExpiry => self.resume_all(user, wire).await,
         }
+    }
+
+    fn authenticate(&mut self, token: &str) -> Result<(Uuid, Renewal), NoAuth> {
+        if let Some(wait) = self.admission.wait_for_token() {
+            let text = "too many tokens of your address were refused; wait, then send auth again";
+            let mut failure = Failure::new(ErrorCode::RateLimited, text);
+            failure.retry_after_ms = Some(wait.as_millis().max(1) as u64);
+            return Err(NoAuth::Refused(failure));
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let identity = self.shared.authenticator.identify(token, now).map_err(NoAuth::Refused)?;
+        self.admission.authenticate().map_err(|_| NoAuth::Full)?;
+        let left = identity.expires_at.and_then(|at| Duration::try_from_secs_f64(at - now).ok());
+        let expires = left.and_then(|left| Instant::now().checked_add(left));
+        let renewal = self.auth.authenticated(identity.user, expires).map_err(NoAuth::Refused)?;
+        Ok((identity.user, renewal))
+    }
+
+    fn refuse_token(&mut self, failure: &Failure, echo: &Echo) -> Result<(), End> {
+        self.admission.token_refused(failure.code);
+        self.say(failure.encode(Op::Auth.value(), echo))?;
+        // One that was not looked at may be good; the time to authenticate in ends the socket all the same.
+        if failure.code == ErrorCode::RateLimited {
+            return Ok(());
+        }
+        self.auth.refused().map_or(Ok(()), |code| Err(End::Close(code)))
     }
 
     async fn ack(&self, user: Uuid, conversation: Uuid, message: i64) -> Result<Reply, Failure> {

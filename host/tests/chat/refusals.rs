@@ -112,9 +112,12 @@ async fn tokens(world: &World) -> Codes {
         with("aud", json!("mail")),
         with("sub", json!("root")),
     ];
+    let mut codes = Codes::new();
+    for token in bad {
+        let mut client = Client::connect(gateway.port).await;
+        codes.extend(codes_of(&mut client, [json!({"op": "auth", "token": token}).to_string()]).await);
+    }
     let mut client = Client::connect(gateway.port).await;
-    let frames = bad.map(|token| json!({"op": "auth", "token": token}).to_string());
-    let mut codes = codes_of(&mut client, frames).await;
     client.ok(json!({"op": "auth", "token": issuer.sign(&good)})).await;
     let someone_else = json!({"op": "auth", "token": with("sub", json!(Uuid::new_v4()))});
     codes.insert(client.code(someone_else).await);
@@ -203,6 +206,23 @@ async fn sockets(world: &World) -> (Codes, BTreeSet<u16>) {
     (codes, closes)
 }
 
+/// Sockets that end because of what they send, or do not get, in their `auth`.
+async fn endings_of_auth(world: &World) -> (Codes, BTreeSet<u16>) {
+    let mut codes = Codes::new();
+    let full = world.gateway_with(&[("MAX_CONNECTIONS", "1")]).await;
+    let mut late = Client::connect(full.port).await;
+    let _first = Client::authenticated(full.port, Uuid::new_v4()).await;
+    codes.insert(late.code(json!({"op": "auth", "token": Uuid::new_v4()})).await);
+    let mut closes: BTreeSet<u16> = late.closed().await.into_iter().collect();
+    let gateway = world.gateway().await;
+    let mut guessing = Client::connect(gateway.port).await;
+    for _ in 0..5 {
+        codes.insert(guessing.code(json!({"op": "auth", "token": "guess"})).await);
+    }
+    closes.extend(guessing.closed().await);
+    (codes, closes)
+}
+
 /// A token that ends during the session: events stop, and go on with a fresh one; without one the socket is closed.
 async fn expiry(world: &World) -> (Codes, BTreeSet<u16>) {
     let issuer = Issuer::new();
@@ -243,6 +263,9 @@ async fn every_code_is_reached() {
     let (codes, closes) = sockets(&world).await;
     reached.extend(codes);
     let mut closed = closes;
+    let (codes, closes) = endings_of_auth(&world).await;
+    reached.extend(codes);
+    closed.extend(closes);
     let (codes, closes) = expiry(&world).await;
     reached.extend(codes);
     closed.extend(closes);

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
@@ -52,6 +53,17 @@ impl Program {
         let metrics = super::http_get(self.admin_port, "/metrics").await;
         let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
         metrics.lines().find_map(value).unwrap_or_default()
+    }
+
+    /// Waits until a metric has at least this value.
+    pub async fn until_metric(&self, name: &str, least: f64) {
+        for _ in 0..1500 {
+            if self.metric(name).await >= least {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{name} was never {least}");
     }
 
     /// A GET on the admin listener: status line, headers and body.
