@@ -71,6 +71,7 @@ pub async fn run(peer: Peer) {
         ("DATABASE_URL", "postgres://nobody@localhost/none"),
         ("REDIS_URL", "redis://localhost"),
         ("JWT_PUBLIC_KEY", "dev-placeholder"),
+        ("BIND_ADDR", "127.0.0.1"),
     ]);
     let limits = Config::from_source(&minimal, Mode::Serve).unwrap().limits;
     let room = Arc::new(Room { limits, others: Mutex::default() });
