@@ -94,8 +94,9 @@ impl Config {
         let (bind, port) = (reader.optional("BIND_ADDR"), reader.or("PORT", 8080));
         let admin = AdminConfig::read(&mut reader, SocketAddr::from(([127, 0, 0, 1], 9090)));
         let authenticator = authenticator(&mut reader);
-        if mode == Mode::Serve && matches!(authenticator, Some(Authenticator::Development)) {
-            belief(&mut reader, bind, admin.address.ip());
+        let allowed = reader.or("ALLOW_INSECURE_AUTH", Flag(false)).0 || mode == Mode::Dev;
+        if matches!(authenticator, Some(Authenticator::Development)) && !allowed && !on_loopback(bind, admin.address) {
+            reader.reject("JWT_PUBLIC_KEY", BELIEVES_EVERYBODY);
         }
         let plugins_dir = plugins_dir(&mut reader);
         let records_dir = match reader.optional::<PathBuf>("PLUGIN_RECORDS_DIR") {
@@ -150,9 +151,9 @@ pub fn migration_database(source: &dyn Source) -> Result<DatabaseUrl, Errors> {
 
 fn authenticator(reader: &mut Reader<'_>) -> Option<Authenticator> {
     let what = "the RS256 public key as PEM text or a file, or dev-placeholder for development";
-    let key: String = reader.required("JWT_PUBLIC_KEY", what)?;
-    let (issuer, audience) = (reader.optional::<String>("JWT_ISSUER"), reader.optional::<String>("JWT_AUDIENCE"));
     let max_session = reader.within("MAX_SESSION_SECONDS", DEFAULT_MAX_SESSION.as_secs(), 1..=365 * 24 * 3600);
+    let (issuer, audience) = (reader.optional::<String>("JWT_ISSUER"), reader.optional::<String>("JWT_AUDIENCE"));
+    let key: String = reader.required("JWT_PUBLIC_KEY", what)?;
     match Authenticator::new(&key, issuer.as_deref(), audience.as_deref()) {
         Ok(authenticator) => Some(authenticator.with_max_session(Duration::from_secs(max_session))),
         Err(error) => {
@@ -162,13 +163,10 @@ fn authenticator(reader: &mut Reader<'_>) -> Option<Authenticator> {
     }
 }
 
-/// A gateway that believes everybody is for its own machine, unless its operator says otherwise.
-fn belief(reader: &mut Reader<'_>, bind: Option<IpAddr>, admin: IpAddr) {
+/// Whether this machine alone can reach the gateway.
+fn on_loopback(bind: Option<IpAddr>, admin: SocketAddr) -> bool {
     let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
-    let allowed = reader.or("ALLOW_INSECURE_AUTH", Flag(false)).0;
-    if !allowed && !(bind.is_some_and(is_loopback) && is_loopback(admin)) {
-        reader.reject("JWT_PUBLIC_KEY", BELIEVES_EVERYBODY);
-    }
+    bind.is_some_and(is_loopback) && is_loopback(admin.ip())
 }
 
 /// Why a deployment does not start with the key of development, and what to do.
