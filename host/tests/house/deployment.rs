@@ -23,6 +23,10 @@ struct Service {
     #[serde(default)]
     healthcheck: Value,
     #[serde(default)]
+    configs: Vec<Value>,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default)]
     networks: Vec<String>,
     #[serde(default)]
     ports: Vec<String>,
@@ -68,6 +72,16 @@ fn no_secret_stands_on_a_command_line() {
             let line = line.to_string();
             assert!(!SECRETS.iter().any(|secret| line.contains(secret)), "{name}: {line}");
         }
+    }
+}
+
+/// Compose refuses it: it would have to write them into the container.
+#[test]
+fn no_read_only_service_has_configs_whose_text_is_in_the_file() {
+    let services = compose().services;
+    assert!(services.values().any(|service| service.read_only) && !services["pgbouncer"].configs.is_empty());
+    for (name, service) in services {
+        assert!(!service.read_only || service.configs.is_empty(), "{name}");
     }
 }
 
