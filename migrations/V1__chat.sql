@@ -57,33 +57,39 @@ CREATE TABLE held_messages (
     reason text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     -- Set when a reviewer refuses the message. Released messages move to `messages`; refused ones stay, so that their
-    -- idempotency keys remain known and a repeated send is not held again.
+    -- idempotency keys remain known and a repeated send is not held again, until they are as old as audit rows get.
     refused_at timestamptz
 );
 CREATE UNIQUE INDEX held_messages_idempotency ON held_messages (conversation_id, sender_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX held_messages_by_conversation ON held_messages (conversation_id, id);
 CREATE INDEX held_messages_waiting ON held_messages (id) WHERE refused_at IS NULL;
+CREATE INDEX held_messages_refused ON held_messages (refused_at) WHERE refused_at IS NOT NULL;
 
 -- Why a message differs from what its sender wrote, or is missing: one row for each message that a plugin rejected,
--- held, replaced or discarded, or that was refused because a plugin failed. It never contains the message's text.
+-- held, replaced or discarded, or that was refused because a plugin failed, and one for each decision on a held
+-- message. It never contains the message's text.
 CREATE TABLE plugin_audit (
     id bigserial PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT now(),
     conversation_id uuid NOT NULL,
     sender_id uuid NOT NULL,
-    -- 'rejected', 'held', 'replaced', 'discarded' or 'failed'.
+    -- 'rejected', 'held', 'replaced', 'discarded' or 'failed' by a plugin; 'released' or 'refused' by a reviewer.
     verdict text NOT NULL,
-    -- The plugin that decided, the version that its file states, if any, and the digest of that file.
+    -- The plugin that decided, or had held the message. For its own verdicts: the version that its file states, if any,
+    -- and the digest of that file.
     plugin text NOT NULL,
     version text,
-    sha256 text NOT NULL,
+    sha256 text,
+    -- Who released or refused the message, as they named themselves; null for a plugin's verdict.
+    reviewer text,
     -- The code of a rejection, and the reason of a rejection or a hold.
     code text,
     reason text,
-    -- The message if it was stored (replaced) or held. A held message gets a new id when it is released.
+    -- The message if it was stored (replaced, released) or held. A held message gets a new id when it is released.
     message_id bigint,
-    held_id bigint
+    held_id bigint,
+    CHECK (reviewer IS NOT NULL OR sha256 IS NOT NULL)
 );
 CREATE INDEX plugin_audit_by_sender ON plugin_audit (sender_id, id);
 

@@ -1,11 +1,12 @@
 //! Environment → [`Config`], every error at once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use arcyou_platform::admin::AdminConfig;
 use arcyou_platform::bus::RedisUrl;
 use arcyou_platform::contract::PubSubMode;
 use arcyou_platform::database::DatabaseUrl;
@@ -16,7 +17,7 @@ use arcyou_protocol::FrameLimits;
 use arcyou_protocol::body::BodyLimits;
 
 use crate::audit::AuditConfig;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, DEFAULT_MAX_SESSION};
 use crate::bounds::connections::ConnectionLimits;
 use crate::bounds::trusted_proxies::TrustedProxies;
 use crate::origins::Origins;
@@ -46,11 +47,13 @@ pub struct Config {
     pub plugin_kv_url: Option<RedisUrl>,
     /// `PUBSUB_MODE`.
     pub pubsub_mode: PubSubMode,
-    /// `PORT`, on all interfaces.
+    /// `BIND_ADDR`; none: all interfaces.
+    pub bind: Option<IpAddr>,
+    /// `PORT`.
     pub port: u16,
-    /// `ADMIN_ADDR`.
-    pub admin: SocketAddr,
-    /// `JWT_PUBLIC_KEY`, `JWT_ISSUER` and `JWT_AUDIENCE`.
+    /// `ADMIN_ADDR`, `ADMIN_HOSTS` and `ADMIN_TOKEN`.
+    pub admin: AdminConfig,
+    /// `JWT_PUBLIC_KEY`, `JWT_ISSUER`, `JWT_AUDIENCE` and `MAX_SESSION_SECONDS`.
     pub authenticator: Authenticator,
     /// `PLUGINS_DIR`, or `./plugins` where that has plugins.
     pub plugins_dir: Option<PathBuf>,
@@ -90,9 +93,13 @@ impl Config {
         };
         let plugin_kv_url = reader.optional("PLUGIN_KV_URL");
         let pubsub_mode = reader.or("PUBSUB_MODE", PubSubMode::Global);
-        let port = reader.or("PORT", 8080);
-        let admin = reader.or("ADMIN_ADDR", SocketAddr::from(([127, 0, 0, 1], 9090)));
+        let (bind, port) = (reader.optional("BIND_ADDR"), reader.or("PORT", 8080));
+        let admin = AdminConfig::read(&mut reader, SocketAddr::from(([127, 0, 0, 1], 9090)));
         let authenticator = authenticator(&mut reader);
+        let allowed = reader.or("ALLOW_INSECURE_AUTH", Flag(false)).0 || mode == Mode::Dev;
+        if matches!(authenticator, Some(Authenticator::Development)) && !allowed && !on_loopback(bind, admin.address) {
+            reader.reject("JWT_PUBLIC_KEY", BELIEVES_EVERYBODY);
+        }
         let plugins_dir = plugins_dir(&mut reader);
         let records_dir = match reader.optional::<PathBuf>("PLUGIN_RECORDS_DIR") {
             Some(dir) => Some(dir).filter(|dir| dir != Path::new("off")),
@@ -110,6 +117,7 @@ impl Config {
                 redis_url,
                 plugin_kv_url,
                 pubsub_mode,
+                bind,
                 port,
                 admin,
                 authenticator: authenticator?,
@@ -125,6 +133,14 @@ impl Config {
     }
 }
 
+/// Where `held` works, and how it logs. It needs nothing else.
+pub fn review(source: &dyn Source) -> Result<(DatabaseUrl, LogFormat), Errors> {
+    let mut reader = Reader::new(source);
+    let database = reader.required("DATABASE_URL", "where PostgreSQL or PgBouncer is");
+    let log_format = reader.or("LOG_FORMAT", LogFormat::Text);
+    reader.finish_with(|| Some((database?, log_format)))
+}
+
 /// Where `migrate` works: `MIGRATE_DATABASE_URL`, or `DATABASE_URL`. It needs nothing else.
 pub fn migration_database(source: &dyn Source) -> Result<DatabaseUrl, Errors> {
     let mut reader = Reader::new(source);
@@ -137,16 +153,31 @@ pub fn migration_database(source: &dyn Source) -> Result<DatabaseUrl, Errors> {
 
 fn authenticator(reader: &mut Reader<'_>) -> Option<Authenticator> {
     let what = "the RS256 public key as PEM text or a file, or dev-placeholder for development";
-    let key: String = reader.required("JWT_PUBLIC_KEY", what)?;
+    let max_session = reader.within("MAX_SESSION_SECONDS", DEFAULT_MAX_SESSION.as_secs(), 1..=365 * 24 * 3600);
     let (issuer, audience) = (reader.optional::<String>("JWT_ISSUER"), reader.optional::<String>("JWT_AUDIENCE"));
+    let key: String = reader.required("JWT_PUBLIC_KEY", what)?;
     match Authenticator::new(&key, issuer.as_deref(), audience.as_deref()) {
-        Ok(authenticator) => Some(authenticator),
+        Ok(authenticator) => Some(authenticator.with_max_session(Duration::from_secs(max_session))),
         Err(error) => {
             reader.reject("JWT_PUBLIC_KEY", error);
             None
         }
     }
 }
+
+/// Whether this machine alone can reach the gateway.
+fn on_loopback(bind: Option<IpAddr>, admin: SocketAddr) -> bool {
+    let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+    bind.is_some_and(is_loopback) && is_loopback(admin.ip())
+}
+
+/// Why a deployment does not start with the key of development, and what to do.
+const BELIEVES_EVERYBODY: &str = "is dev-placeholder, which believes everybody, and other machines can reach this \
+    gateway. Make a key pair and set JWT_PUBLIC_KEY to jwt.pub.pem; who issues tokens gets jwt.pem:
+  openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out jwt.pem
+  openssl pkey -in jwt.pem -pubout -out jwt.pub.pem
+To try things out on this machine alone, set BIND_ADDR=127.0.0.1 (and ADMIN_ADDR to a loopback address). To believe \
+    everybody all the same, set ALLOW_INSECURE_AUTH=1";
 
 /// A folder that was named must be there; the default one may be absent, or hold sources as in this project's
 /// repository.
@@ -187,6 +218,21 @@ impl FromStr for Switch {
             "on" => Ok(Self::On),
             "off" => Ok(Self::Off),
             _ => Err("it is on or off"),
+        }
+    }
+}
+
+/// `1` or `0`.
+struct Flag(bool);
+
+impl FromStr for Flag {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "1" => Ok(Self(true)),
+            "0" => Ok(Self(false)),
+            _ => Err("it is 1 or 0"),
         }
     }
 }
@@ -239,15 +285,40 @@ mod tests {
             ("DATABASE_URL", "postgres://user:hunter2@pgbouncer:6432/db"),
             ("REDIS_URL", "redis://default:hunter2@redis:6379"),
             ("JWT_PUBLIC_KEY", "dev-placeholder"),
+            ("BIND_ADDR", "127.0.0.1"),
         ])
     }
 
     #[test]
     fn the_documented_variables_are_enough() {
         let config = Config::from_source(&minimal(), Mode::Serve).unwrap();
-        assert_eq!((config.port, config.admin.port()), (8080, 9090));
+        assert_eq!((config.port, config.admin.address.port()), (8080, 9090));
         assert_eq!(config.limits.max_frame_bytes, 65_536);
         assert!(!format!("{config:?}").contains("hunter2@pgbouncer"));
+    }
+
+    #[test]
+    fn a_gateway_that_believes_everybody_is_for_its_own_machine() {
+        let start = |mode: Mode, variables: &[(&'static str, &'static str)]| {
+            let mut source = minimal();
+            source.remove("BIND_ADDR");
+            source.extend(variables.iter().copied());
+            Config::from_source(&source, mode)
+        };
+        let (loopback, everywhere) = (("BIND_ADDR", "127.0.0.1"), ("BIND_ADDR", "0.0.0.0"));
+        let (admin, allowed) = (("ADMIN_ADDR", "0.0.0.0:9090"), ("ALLOW_INSECURE_AUTH", "1"));
+        for reachable in [&[][..], &[everywhere], &[("BIND_ADDR", "::")], &[loopback, admin], &[("BIND_ADDR", " ")]] {
+            let text = start(Mode::Serve, reachable).unwrap_err().to_string();
+            assert_eq!(text.matches("openssl").count(), 2, "{reachable:?}: {text}");
+            assert!(text.starts_with("JWT_PUBLIC_KEY") && text.contains("ALLOW_INSECURE_AUTH=1"), "{text}");
+            assert!(start(Mode::Serve, &[reachable, &[allowed]].concat()).is_ok(), "{reachable:?}");
+            assert!(start(Mode::Serve, &[reachable, &[("ALLOW_INSECURE_AUTH", "0")]].concat()).is_err());
+        }
+        for address in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+            assert!(start(Mode::Serve, &[("BIND_ADDR", address)]).is_ok(), "{address}");
+        }
+        assert!(start(Mode::Serve, &[("ALLOW_INSECURE_AUTH", "yes")]).is_err());
+        assert!(start(Mode::Dev, &[everywhere]).is_ok());
     }
 
     #[test]
@@ -265,11 +336,15 @@ mod tests {
             ("MAX_UNAUTHENTICATED_PER_ADDRESS", "0"),
             ("MAX_HANDSHAKES", "15"),
             ("MAX_REFUSED_TOKENS_PER_MINUTE", "0"),
+            ("BIND_ADDR", "localhost"),
+            ("ADMIN_TOKEN", "hunter2"),
+            ("ADMIN_HOSTS", "http://gateway"),
+            ("MAX_SESSION_SECONDS", "0"),
         ]);
         let text = Config::from_source(&source, Mode::Serve).unwrap_err().to_string();
         source.insert("DATABASE_URL", "");
         for name in source.keys().filter(|name| **name != "REDIS_URL") {
-            assert!(text.contains(name), "{name} is missing in:\n{text}");
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name} is missing in:\n{text}");
         }
         assert!(!text.contains("hunter2"));
     }

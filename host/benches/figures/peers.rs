@@ -72,6 +72,7 @@ pub async fn run(peer: Peer) {
         ("DATABASE_URL", "postgres://nobody@localhost/none"),
         ("REDIS_URL", "redis://localhost"),
         ("JWT_PUBLIC_KEY", "dev-placeholder"),
+        ("BIND_ADDR", "127.0.0.1"),
     ]);
     let Config { limits, accept, .. } = Config::from_source(&minimal, Mode::Serve).unwrap();
     let bounds = Arc::new(ConnectionBounds::new(accept.connections));

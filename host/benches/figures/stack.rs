@@ -118,6 +118,7 @@ impl Database<'_> {
         let port = free_port();
         let mut environment = vec![
             ("JWT_PUBLIC_KEY", "dev-placeholder".to_owned()),
+            ("BIND_ADDR", "127.0.0.1".to_owned()),
             ("PORT", port.to_string()),
             ("RATE_LIMIT_PER_SECOND", "0".to_owned()),
             // All sockets of a benchmark come from this machine.

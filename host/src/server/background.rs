@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcyou_platform::admin;
+use arcyou_platform::admin::{self, AdminAccess};
 use arcyou_platform::bus::Bus;
 use arcyou_platform::database::DatabaseUrl;
 use arcyou_platform::health::{Health, Part};
@@ -44,8 +44,15 @@ pub(super) struct Background {
 }
 
 impl Background {
-    pub(super) fn admin(&self, listener: TcpListener, health: Health, metrics: PrometheusHandle, routes: Router) {
-        self.upkeep.spawn(admin::serve_with(listener, health, metrics, routes, self.ends.clone()));
+    pub(super) fn admin(
+        &self,
+        listener: TcpListener,
+        access: AdminAccess,
+        health: Health,
+        metrics: PrometheusHandle,
+        routes: Router,
+    ) {
+        self.upkeep.spawn(admin::serve_with(listener, access, health, metrics, routes, self.ends.clone()));
     }
 
     /// The schema is brought up to date, however long the database is away.

@@ -27,7 +27,7 @@ use crate::authorize::Participants;
 pub use audit::AuditEntry;
 pub use commit::{Attempted, Committed, Locking, NewMessage};
 pub use error::StoreError;
-pub use review::{HeldMessage, HeldPage, Released};
+pub use review::{HeldMessage, HeldPage, NoReviewer, Released, Reviewer};
 
 /// A message as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

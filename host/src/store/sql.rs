@@ -105,7 +105,8 @@ pub(super) const LOCK_HELD: &str = "
 SELECT FROM conversations WHERE id IN (SELECT conversation_id FROM held_messages WHERE id = ANY($1))
 ORDER BY id FOR NO KEY UPDATE";
 
-/// Moves held messages to the ends of their conversations, under the locks taken before it: `$1` ids of held messages.
+/// Moves held messages to the ends of their conversations, under the locks taken before it, and notes who decided: `$1`
+/// ids of held messages, `$2` the reviewer.
 pub(super) const RELEASE: &str = "
 WITH released AS (
     DELETE FROM held_messages h USING conversations c
@@ -123,14 +124,32 @@ WITH released AS (
 ), relayed AS (
     INSERT INTO outbox (type, conversation_id, payload)
     SELECT 'message.created', conversation_id, jsonb_build_object('message', json) FROM inserted ORDER BY id
+), decided AS (
+    SELECT f.id AS held_id, f.conversation_id, f.sender_id, f.held_by, f.reason, n.id, n.seq, n.created_at
+    FROM fresh f JOIN inserted n ON n.conversation_id = f.conversation_id AND n.seq = f.seq
+), noted AS (
+    INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, reviewer, reason, message_id, held_id)
+    SELECT conversation_id, sender_id, 'released', held_by, $2, reason, id, held_id FROM decided ORDER BY held_id
 )
-SELECT f.id AS held_id, n.id, n.seq, message_time(n.created_at) AS created_at
-FROM fresh f JOIN inserted n ON n.conversation_id = f.conversation_id AND n.seq = f.seq ORDER BY f.id";
+SELECT held_id, id, seq, message_time(created_at) AS created_at FROM decided ORDER BY held_id";
 
-/// Decides that held messages are never shown: `$1` their ids.
+/// Decides that held messages are never shown, and notes who decided: `$1` their ids, `$2` the reviewer.
 pub(super) const REFUSE: &str = "
-WITH refused AS (UPDATE held_messages SET refused_at = now() WHERE id = ANY($1) AND refused_at IS NULL RETURNING id)
+WITH refused AS (
+    UPDATE held_messages SET refused_at = now() WHERE id = ANY($1) AND refused_at IS NULL
+    RETURNING id, conversation_id, sender_id, held_by, reason
+), noted AS (
+    INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, reviewer, reason, held_id)
+    SELECT conversation_id, sender_id, 'refused', held_by, $2, reason, id FROM refused ORDER BY id
+)
 SELECT id FROM refused ORDER BY id";
+
+/// The held messages that were refused first, where that is long enough ago: `$1` seconds, `$2` rows at most.
+pub(super) const REFUSED_PRUNE: &str = "
+DELETE FROM held_messages WHERE id = ANY (ARRAY(
+    SELECT id FROM held_messages WHERE refused_at < now() - make_interval(secs => $1)
+    ORDER BY refused_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+RETURNING id";
 
 /// Messages that plugins kept from being stored: `$1` conversations, `$2` senders, `$3` verdicts, `$4` plugins, `$5`
 /// their versions, `$6` their digests, `$7` codes, `$8` reasons.

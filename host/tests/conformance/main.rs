@@ -51,6 +51,7 @@ fn config() -> Config {
         ("DATABASE_URL", "postgres://nobody@nowhere/none"),
         ("REDIS_URL", "redis://nowhere"),
         ("JWT_PUBLIC_KEY", "dev-placeholder"),
+        ("BIND_ADDR", "127.0.0.1"),
         ("MAX_FRAME_BYTES", "16777216"),
         ("MAX_QUEUE_BYTES", "33554432"),
     ]);

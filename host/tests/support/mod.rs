@@ -239,9 +239,14 @@ pub async fn http_get(port: u16, path: &str) -> String {
 
 /// The whole answer to a request without a body, as text.
 pub async fn http_request(port: u16, method: &str, path: &str, header: &str) -> String {
+    http_raw(port, method, path, &format!("Host: localhost\r\n{header}")).await
+}
+
+/// The same with these lines of headers alone, `Host` among them or not.
+pub async fn http_raw(port: u16, method: &str, path: &str, headers: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
