@@ -269,6 +269,78 @@ BEGIN
     END IF;
 END $$;
 
+-- A page of a conversation's messages: above `after_seq`, oldest first, or without it below `before_seq`, newest first.
+-- It ends after `most_rows` rows, or before the row with which their text would be longer than `most_bytes`, but never
+-- before its first row. A last row without `json` says that there are more.
+--
+-- Rows are fetched one by one, so at most one body is read that is not answered, whatever the sizes.
+CREATE FUNCTION read_messages(
+    conversation uuid, after_seq bigint, before_seq bigint, most_rows bigint, most_bytes bigint
+) RETURNS TABLE (seq bigint, json text)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    page refcursor;
+    bytes bigint := 0;
+BEGIN
+    IF after_seq IS NOT NULL THEN
+        OPEN page FOR SELECT m.seq, message_json(m)::text FROM messages m
+            WHERE m.conversation_id = conversation AND m.seq > after_seq ORDER BY m.seq;
+    ELSE
+        OPEN page FOR SELECT m.seq, message_json(m)::text FROM messages m
+            WHERE m.conversation_id = conversation AND m.seq < before_seq ORDER BY m.seq DESC;
+    END IF;
+    FOR place IN 1 .. most_rows + 1 LOOP
+        FETCH page INTO seq, json;
+        EXIT WHEN NOT FOUND;
+        bytes := bytes + octet_length(json);
+        IF place > 1 AND (place > most_rows OR bytes > most_bytes) THEN
+            json := NULL;
+            RETURN NEXT;
+            EXIT;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+    CLOSE page;
+END $$;
+
+-- A page of events other than messages for these conversations, by outbox id, above `after_id`. It ends like a page of
+-- `read_messages`; a last row without `payload` says that there are more. Conversations are looked up one by one, since
+-- the planner would rather read all that is newer, messages included.
+CREATE FUNCTION read_events(
+    conversation_ids uuid[], after_id bigint, most_rows bigint, most_bytes bigint
+) RETURNS TABLE (id bigint, type text, conversation_id uuid, payload text)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    page refcursor;
+    bytes bigint := 0;
+BEGIN
+    OPEN page FOR SELECT event.id, event.type, event.conversation_id, event.payload::text FROM (
+        SELECT found.* FROM unnest(conversation_ids) AS room (id) CROSS JOIN LATERAL (
+            SELECT o.id, o.type, o.conversation_id, o.payload FROM outbox o
+            WHERE o.conversation_id = room.id AND o.id > after_id AND o.type <> 'message.created'
+            ORDER BY o.id LIMIT most_rows + 1
+        ) AS found ORDER BY found.id LIMIT most_rows + 1
+    ) AS event ORDER BY event.id;
+    FOR place IN 1 .. most_rows + 1 LOOP
+        FETCH page INTO id, type, conversation_id, payload;
+        EXIT WHEN NOT FOUND;
+        bytes := bytes + octet_length(type) + octet_length(payload);
+        IF place > 1 AND (place > most_rows OR bytes > most_bytes) THEN
+            payload := NULL;
+            RETURN NEXT;
+            EXIT;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+    CLOSE page;
+END $$;
+
 -- Locks rows with an id above `after_id` that are due, at most `most`, and answers the first ones, up to about
 -- `batch_bytes` of payload; its plans are kept (README.md). `locked` counts all locked rows. Rows beyond the bytes are
 -- locked but not answered, and become free again when the transaction ends.

@@ -20,8 +20,9 @@ use crate::audit::AuditConfig;
 use crate::auth::{Authenticator, DEFAULT_MAX_SESSION};
 use crate::bounds::connections::ConnectionLimits;
 use crate::bounds::trusted_proxies::TrustedProxies;
+use crate::bounds::users::{Rate, UserLimits};
 use crate::origins::Origins;
-use crate::session::shared::{Rate, SessionLimits};
+use crate::session::shared::SessionLimits;
 
 /// Which command reads the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// What one socket may do and cost.
     pub limits: SessionLimits,
+    /// What one user may do and cost over all sockets.
+    pub users: UserLimits,
     /// What gateway and client address may have open, and `ALLOWED_ORIGINS`.
     pub accept: AcceptLimits,
     /// `DRAIN_SECONDS`.
@@ -106,7 +109,8 @@ impl Config {
             None => default_records_dir(),
         };
         let audit = audit(&mut reader);
-        let (limits, accept) = (limits(&mut reader), accept(&mut reader));
+        let frames = frame_rate(&mut reader);
+        let (limits, users, accept) = (limits(&mut reader, frames), users(&mut reader, frames), accept(&mut reader));
         let drain = Duration::from_secs(reader.within("DRAIN_SECONDS", 20, 0..=3600));
         let log_format = reader.or("LOG_FORMAT", LogFormat::Text);
         reader.finish_with(|| {
@@ -125,6 +129,7 @@ impl Config {
                 records_dir,
                 audit,
                 limits,
+                users,
                 accept,
                 drain,
                 log_format,
@@ -237,14 +242,28 @@ impl FromStr for Flag {
     }
 }
 
-fn limits(reader: &mut Reader<'_>) -> SessionLimits {
+fn frame_rate(reader: &mut Reader<'_>) -> Option<Rate> {
+    let per_second = NonZeroU32::new(reader.or("RATE_LIMIT_PER_SECOND", 50));
+    let burst = reader.or("RATE_LIMIT_BURST", NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN));
+    per_second.map(|per_second| Rate { per_second, burst })
+}
+
+fn users(reader: &mut Reader<'_>, frames: Option<Rate>) -> UserLimits {
+    UserLimits {
+        // Enough for a few devices with a few windows each, and for what is left of connections that broke.
+        max_sockets: reader.within("MAX_SOCKETS_PER_USER", 50, 1..=10_000_000),
+        frames,
+        // What a good line carries. A database reads it in a small part of a second.
+        reads: Rate::of_reads(reader.within("READ_BYTES_PER_SECOND", 4 * 1024 * 1024, 0..=1024 * 1024 * 1024)),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>, rate: Option<Rate>) -> SessionLimits {
     let max_frame_bytes = reader.within("MAX_FRAME_BYTES", 64 * 1024, 1024..=16 * 1024 * 1024);
     let max_body_bytes = reader.within("MAX_BODY_BYTES", BodyLimits::default().max_bytes, 64..=8 * 1024 * 1024);
     if max_body_bytes >= max_frame_bytes {
         reader.reject("MAX_BODY_BYTES", "must be smaller than MAX_FRAME_BYTES: a body comes inside a frame");
     }
-    let per_second = NonZeroU32::new(reader.or("RATE_LIMIT_PER_SECOND", 50));
-    let burst = reader.or("RATE_LIMIT_BURST", NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN));
     SessionLimits {
         max_frame_bytes,
         frame: FrameLimits { body: BodyLimits { max_bytes: max_body_bytes, ..BodyLimits::default() } },
@@ -254,7 +273,7 @@ fn limits(reader: &mut Reader<'_>) -> SessionLimits {
         auth_within: Duration::from_secs(reader.within("AUTH_SECONDS", 15, 1..=3600)),
         // Below the minute after which many load balancers forget a silent connection.
         ping_after: Duration::from_secs(reader.within("PING_SECONDS", 20, 1..=3600)),
-        rate: per_second.map(|per_second| Rate { per_second, burst }),
+        rate,
     }
 }
 

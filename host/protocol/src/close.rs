@@ -30,5 +30,7 @@ wire_enum! {
         Flooding = 4501,
         /// Five tokens in a row were refused. Do not reconnect without a valid token.
         TokensRefused = 4502,
+        /// The user has too many sockets open. Do not reconnect until one of them is closed.
+        TooManySockets = 4503,
     }
 }

@@ -51,6 +51,8 @@ wire_enum! {
         TokenClaims = "token_claims",
         /// The socket already belongs to another user.
         UserMismatch = "user_mismatch",
+        /// The user has as many sockets open as the limit allows. The socket is closed.
+        TooManySockets = "too_many_sockets",
         /// The user is not a participant of the conversation, or the conversation does not exist.
         NotParticipant = "not_participant",
         /// The socket has not joined the conversation.

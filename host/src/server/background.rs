@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::{Audit, AuditConfig};
 use crate::batch::{BatchConfig, Batcher};
+use crate::bounds::users::{UserLimits, Users};
 use crate::fanout::{Fanout, FanoutConfig, FanoutTasks};
 use crate::migrate::migrate_at;
 use crate::store::Store;
@@ -83,6 +84,13 @@ impl Background {
         let (fanout, tasks) = Fanout::start(config, bus, history, health, self.ends.clone());
         self.upkeep.spawn(FanoutTasks::join(tasks));
         fanout
+    }
+
+    /// Users are remembered for as long as their allowances are not full.
+    pub(super) fn users(&self, limits: UserLimits) -> Arc<Users> {
+        let users = Arc::new(Users::new(limits));
+        self.until_the_end(users.clone().keep_sweeping());
+        users
     }
 
     /// Commands are committed in groups.

@@ -45,7 +45,7 @@ impl Services {
     /// to go elsewhere, spread over the drain time.
     pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) {
         let Self { pool, bus, plugins, health, metrics } = self;
-        let Config { limits, accept, authenticator, drain, .. } = config;
+        let Config { limits, users, accept, authenticator, drain, .. } = config;
         let AcceptLimits { connections, origins } = accept;
         describe_metrics();
         let background = Background::default();
@@ -60,7 +60,8 @@ impl Services {
         let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, &health);
         let (batcher, audit) = (background.batcher(&store, &wake), background.audit(&store, config.audit));
         let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
-        let shared = Arc::new(Shared { limits, authenticator, store, ingress, fanout, wake });
+        let users = background.users(users);
+        let shared = Arc::new(Shared { limits, authenticator, users, store, ingress, fanout, wake });
 
         let sockets = TaskTracker::new();
         let bounds = Arc::new(ConnectionBounds::new(connections));

@@ -32,15 +32,9 @@ WHERE p.conversation_id = $1 AND p.user_id = $2";
 /// The `seq` of a message: `$1` conversation, `$2` message id.
 pub(super) const SEQ_OF: &str = "SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1";
 
-/// Oldest first: `$1` conversation, `$2` after this `seq`, `$3` limit.
-pub(super) const MESSAGES_AFTER: &str = "
-SELECT m.seq, message_json(m)::text AS json FROM messages m
-WHERE m.conversation_id = $1 AND m.seq > $2 ORDER BY m.seq LIMIT $3";
-
-/// Newest first: `$1` conversation, `$2` before this `seq`, `$3` limit.
-pub(super) const MESSAGES_BEFORE: &str = "
-SELECT m.seq, message_json(m)::text AS json FROM messages m
-WHERE m.conversation_id = $1 AND m.seq < $2 ORDER BY m.seq DESC LIMIT $3";
+/// A page of messages: `$1` conversation, `$2` after this `seq`, oldest first, or (if null) `$3` before this one, newest
+/// first, `$4` rows and `$5` bytes at most. A last row without `json`: there are more.
+pub(super) const READ_MESSAGES: &str = "SELECT seq, json FROM read_messages($1, $2, $3, $4, $5)";
 
 /// Moves a reader's mark forward and tells the conversation: `$1` conversation, `$2` user, `$3` message id.
 pub(super) const MARK_READ: &str = "
@@ -65,19 +59,13 @@ pub(super) const BEHIND: &str = "
 SELECT c.id FROM unnest($1::uuid[], $2::int8[]) AS r(id, delivered)
 JOIN conversations c ON c.id = r.id AND c.last_seq > r.delivered";
 
-/// Opens a transaction for [`OTHER_EVENTS`] and pins its plan.
-pub(super) const BEGIN_PINNED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '5s'; \
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
+/// Opens a transaction for [`READ_EVENTS`].
+pub(super) const BEGIN_READ_EVENTS: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '5s'";
 
-/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` limit. Asked room by room, since
-/// the planner would rather read all that is newer, messages included, than look each conversation up.
-pub(super) const OTHER_EVENTS: &str = "
-SELECT id, type, conversation_id, payload::text AS payload FROM (
-    SELECT event.* FROM unnest($1::uuid[]) AS room (id) CROSS JOIN LATERAL (
-        SELECT id, type, conversation_id, payload FROM outbox
-        WHERE conversation_id = room.id AND id > $2 AND type <> 'message.created' ORDER BY id LIMIT $3
-    ) AS event ORDER BY event.id LIMIT $3
-) AS page ORDER BY id";
+/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` rows and `$4` bytes at most. A last row
+/// without `payload`: there are more.
+pub(super) const READ_EVENTS: &str = "SELECT id, type, conversation_id, payload FROM read_events($1, $2, $3, $4)";
 
 /// The newest outbox id there is, or 0.
 pub(super) const NEWEST_OUTBOX_ID: &str = "SELECT coalesce(max(id), 0) FROM outbox";

@@ -86,6 +86,7 @@ impl World {
             ("PLUGIN_RECORDS_DIR".to_owned(), "off".to_owned()),
             // A test must not depend on how fast it runs.
             ("RATE_LIMIT_PER_SECOND".to_owned(), "0".to_owned()),
+            ("READ_BYTES_PER_SECOND".to_owned(), "0".to_owned()),
         ]);
         environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let config = Config::from_source(&Variables(environment), Mode::Serve).unwrap();
