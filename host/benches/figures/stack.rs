@@ -124,6 +124,8 @@ impl Database<'_> {
             // All sockets of a benchmark come from this machine.
             ("MAX_CONNECTIONS_PER_ADDRESS", "10000000".to_owned()),
             ("MAX_UNAUTHENTICATED_PER_ADDRESS", "10000000".to_owned()),
+            ("READ_BYTES_PER_SECOND", "0".to_owned()),
+            ("MAX_SOCKETS_PER_USER", "1000000".to_owned()),
         ];
         environment.extend(variables.iter().cloned());
         let part = self.start(&gateway_binary(), port, &environment);

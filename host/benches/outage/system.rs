@@ -81,6 +81,7 @@ impl System {
                 ("JWT_PUBLIC_KEY", "dev-placeholder".to_owned()),
                 ("BIND_ADDR", "127.0.0.1".to_owned()),
                 ("RATE_LIMIT_PER_SECOND", "0".to_owned()),
+                ("READ_BYTES_PER_SECOND", "0".to_owned()),
             ];
             start(gateway(), format!("gateway-{number}.log"), environment);
             ready(admin).await;

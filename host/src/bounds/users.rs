@@ -264,6 +264,7 @@ impl<C: Clock + Clone> UserBounds<C> {
 
     /// Notes that a page of so many bytes was read.
     pub fn note_read(&self, bytes: usize) {
+        self.meter.bytes_read.increment(bytes as u64);
         let pieces = u32::try_from(bytes.div_ceil(PIECE).max(1)).unwrap_or(u32::MAX);
         if let Some(reads) = &self.reads {
             let mut owed = reads.owed();
@@ -313,6 +314,7 @@ struct Meter {
     refused_frames: Counter,
     refused_history: Counter,
     backfill_waits: Counter,
+    bytes_read: Counter,
 }
 
 impl Meter {
@@ -324,6 +326,10 @@ impl Meter {
             "arcyou_backfill_waits_total",
             "Times that a catch-up waited for its user's READ_BYTES_PER_SECOND"
         );
+        describe_counter!(
+            "arcyou_stored_bytes_read_total",
+            "Bytes of stored messages that were read for catch-ups and history"
+        );
         let refused = |bound| counter!("arcyou_refused_users_total", "bound" => bound);
         Self {
             users: gauge!("arcyou_users"),
@@ -332,6 +338,7 @@ impl Meter {
             refused_frames: refused("frames"),
             refused_history: refused("read_bytes"),
             backfill_waits: counter!("arcyou_backfill_waits_total"),
+            bytes_read: counter!("arcyou_stored_bytes_read_total"),
         }
     }
 }

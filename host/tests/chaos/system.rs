@@ -108,6 +108,7 @@ impl System {
                 environment.push(("BIND_ADDR", "127.0.0.1".to_owned()));
                 environment.push(("DRAIN_SECONDS", "2".to_owned()));
                 environment.push(("RATE_LIMIT_PER_SECOND", "0".to_owned()));
+                environment.push(("READ_BYTES_PER_SECOND", "0".to_owned()));
                 environment.push(("MAX_QUEUE_BYTES", (128 << 10).to_string()));
                 environment.push(("PLUGINS_DIR", self.directory.path().join("plugins").display().to_string()));
                 (PathBuf::from(GATEWAY), format!("gateway-{number}.log"))

@@ -367,7 +367,9 @@ async fn thousands_who_connect_and_say_nothing_are_borne() {
 #[tokio::test]
 async fn an_idle_socket_costs_little() {
     let _crowd = CROWD.lock().await;
-    let mut street = Street::new(&CROWD_OF_SOCKETS).await;
+    let [address, unauthenticated] = CROWD_OF_SOCKETS;
+    let user = [("MAX_SOCKETS_PER_USER", "10000"), ("RATE_LIMIT_PER_SECOND", "0")];
+    let mut street = Street::new(&[address, unauthenticated, user[0], user[1]]).await;
     let (gateway, (user, conversation)) = (street.gateway.clone(), street.stranger().await);
     let count = sockets_of_a_test() as u64;
     let mischief = async {

@@ -13,4 +13,5 @@ mod slow_readers;
 mod storage;
 #[path = "../support/mod.rs"]
 mod support;
+mod users;
 mod walkthrough;

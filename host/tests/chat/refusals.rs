@@ -77,7 +77,7 @@ async fn limits(world: &World) -> Codes {
     let mut codes = Codes::from([client.code(join(other)).await]);
     client.ok(json!({"op": "leave", "conversation_id": conversation})).await;
     client.ok(join(other)).await;
-    let slow = world.gateway_with(&[("RATE_LIMIT_PER_SECOND", "1"), ("RATE_LIMIT_BURST", "2")]).await;
+    let slow = world.gateway_with(&[("RATE_LIMIT_PER_SECOND", "1"), ("RATE_LIMIT_BURST", "1")]).await;
     let mut client = Client::authenticated(slow.port, user).await;
     client.send_text(r#"{"op":"leave"}"#).await;
     client.send_text(r#"{"op":"leave","ref":"fast"}"#).await;
@@ -126,7 +126,7 @@ async fn tokens(world: &World) -> Codes {
 }
 
 async fn trouble(world: &World) -> Codes {
-    let gateway = world.gateway_with(&[("RATE_LIMIT_PER_SECOND", "0")]).await;
+    let gateway = world.gateway_with(&[("MAX_SOCKETS_PER_USER", "80")]).await;
     let (user, conversation) = member(world).await;
     let (other, working) = member(world).await;
     let holder = world.connect().await;
@@ -182,6 +182,13 @@ async fn sockets(world: &World) -> (Codes, BTreeSet<u16>) {
     for _ in 0..1010 {
         client.send_text("{}").await;
     }
+    closes.extend(client.closed().await);
+
+    let crowded = world.gateway_with(&[("MAX_SOCKETS_PER_USER", "1")]).await;
+    let user = Uuid::new_v4();
+    let _first = Client::authenticated(crowded.port, user).await;
+    let mut client = Client::connect(crowded.port).await;
+    codes.insert(client.code(json!({"op": "auth", "token": user})).await);
     closes.extend(client.closed().await);
 
     let silent = world.gateway_with(&[("PING_SECONDS", "1")]).await;

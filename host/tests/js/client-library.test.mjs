@@ -118,7 +118,7 @@ for (const code of [1000, 1001, 1006, 1009, 1011, 1012, 1013, 4000, 4001, 4002, 
   });
 }
 
-for (const code of [1002, 1007, 4500, 4501, 4502, 4999]) {
+for (const code of [1002, 1007, 4500, 4501, 4502, 4503, 4999]) {
   test(`after ${code} it stops and says why`, async () => {
     const { url, sockets } = await gateway({ send: () => undefined });
     const { chat, states } = client(url);
