@@ -24,9 +24,6 @@ pub mod bounds;
 // One connection: requests in, replies and events out.
 pub mod session;
 
-// What a party may do and cost over all of its sockets.
-pub mod bounds;
-
 // From a token to the user for whom it speaks.
 pub mod auth;
 

@@ -50,10 +50,8 @@ pub(super) struct Pending {
 /// Why an `auth` came to nothing.
 enum NoAuth {
     Refused(Failure),
-    /// The token is good, but the gateway has no place for one more.
-    Full,
-    /// The token is good, but its user has no place for one more.
-    TooManySockets(TooManySockets),
+    /// The token is good, but there is no place for one more socket.
+    Full(Failure, CloseCode),
 }
 
 impl Session {
@@ -138,15 +136,9 @@ impl Session {
         let (user, renewal) = match self.authenticate(token) {
             Ok(renewed) => renewed,
             Err(NoAuth::Refused(failure)) => return self.refuse_token(&failure, echo),
-            Err(NoAuth::Full) => {
-                let failure = Failure::new(ErrorCode::Overloaded, "this gateway is full; try another or try later");
+            Err(NoAuth::Full(failure, code)) => {
                 self.say(failure.encode(Op::Auth.value(), echo))?;
-                return Err(End::Close(CloseCode::TryAgainLater));
-            }
-            Err(NoAuth::TooManySockets(TooManySockets { limit })) => {
-                let text = format!("this user has {limit} sockets open already; close one, then open another");
-                self.say(Failure::new(ErrorCode::TooManySockets, text).encode(Op::Auth.value(), echo))?;
-                return Err(End::Close(CloseCode::TooManySockets));
+                return Err(End::Close(code));
             }
         };
         self.say(Reply::Auth { user }.encode(echo))?;
@@ -156,6 +148,20 @@ impl Session {
         }
     }
 
+    /// Takes the places of an authenticated socket, among the user's and among the gateway's.
+    fn enter(&mut self, user: Uuid) -> Result<(), NoAuth> {
+        if self.place.is_none() {
+            self.place = Some(self.shared.users.enter(user).map_err(|TooManySockets { limit }| {
+                let text = format!("this user has {limit} sockets open already; close one, then open another");
+                NoAuth::Full(Failure::new(ErrorCode::TooManySockets, text), CloseCode::TooManySockets)
+            })?);
+        }
+        self.admission.authenticate().map_err(|_| {
+            let failure = Failure::new(ErrorCode::Overloaded, "this gateway is full; try another or try later");
+            NoAuth::Full(failure, CloseCode::TryAgainLater)
+        })
+    }
+
     fn authenticate(&mut self, token: &str) -> Result<(Uuid, Renewal), NoAuth> {
         if let Some(wait) = self.admission.wait_for_token() {
             let text = "too many tokens of your address were refused; wait, then send auth again";
@@ -163,10 +169,7 @@ impl Session {
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let identity = self.shared.authenticator.identify(token, now).map_err(NoAuth::Refused)?;
-        if self.place.is_none() {
-            self.place = Some(self.shared.users.enter(identity.user).map_err(NoAuth::TooManySockets)?);
-        }
-        self.admission.authenticate().map_err(|_| NoAuth::Full)?;
+        self.enter(identity.user)?;
         let left = identity.expires_at.and_then(|at| Duration::try_from_secs_f64(at - now).ok());
         let expires = left.and_then(|left| Instant::now().checked_add(left));
         let renewal = self.auth.authenticated(identity.user, expires).map_err(NoAuth::Refused)?;

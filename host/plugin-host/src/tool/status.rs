@@ -108,7 +108,7 @@ async fn query(admin: SocketAddr, token: Option<AdminToken>) -> anyhow::Result<V
     if status != StatusCode::OK {
         // A gateway says what is missing.
         match answer.as_ref().ok().and_then(|answer| answer["error"].as_str()) {
-            Some(error) => bail!("it answers {status}: {}", plain(error)),
+            Some(error) => bail!("it answers {status}: {}", printable(error)),
             None => bail!("it answers {status}: it is not a gateway, or an older one"),
         }
     }
