@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use unicode_normalization::char::is_combining_mark;
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfkc_quick};
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::{decompose_compatible, is_combining_mark};
 
 /// A text has more characters that stand for several than anybody writes: ligatures, units in one character. Each may
 /// become eighteen, so that a text of nothing else would cost as much as a text of many times its length.
@@ -76,27 +76,33 @@ fn fold_each(original: &str, mut each: impl FnMut(char, (usize, usize))) -> Resu
             continue;
         }
         let mut count = 0_usize;
-        let mut visible = |c: char| {
+        let mut each = |c: char| {
             // Characters that hide inside words are dropped: soft hyphens, zero-width spaces and joiners.
-            if !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}') {
+            if matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}') {
+                return;
+            }
+            // Upper case comes first: it unites characters that lower case alone keeps apart, ς and σ, ß and ss.
+            for c in c.to_uppercase().flat_map(char::to_lowercase) {
                 count += 1;
                 each(c, (start, end));
             }
         };
         let piece = &original[start..end];
-        if rest.is_none() && is_nfkc_quick(std::iter::once(first)) == IsNormalized::Yes {
-            in_one_case(first).for_each(&mut visible);
+        if rest.is_none() && is_own_decomposition(first) {
+            each(first);
         } else {
-            piece.nfkc().flat_map(in_one_case).for_each(&mut visible);
+            piece.nfkc().for_each(&mut each);
         }
         may_add = may_add.checked_sub(count.saturating_sub(piece.chars().count())).ok_or(TooManyLigatures)?;
     }
     Ok(())
 }
 
-/// Upper case comes first: it unites characters that lower case alone keeps apart, ς and σ, ß and ss.
-fn in_one_case(c: char) -> impl Iterator<Item = char> {
-    c.to_uppercase().flat_map(char::to_lowercase)
+/// Whether a character stays what it is in every normal form. Most do, and to ask costs a tenth of finding out.
+fn is_own_decomposition(c: char) -> bool {
+    let mut is_own = true;
+    decompose_compatible(c, |part| is_own &= part == c);
+    is_own
 }
 
 /// Accents, and the later letters of a decomposed Korean syllable. They belong to the character before.
