@@ -71,6 +71,7 @@ pub mod links;
 mod log;
 mod message;
 pub mod random;
+mod rewrite;
 pub mod testing;
 mod verdict;
 

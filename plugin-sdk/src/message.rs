@@ -7,10 +7,11 @@ use std::fmt;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::to_raw_value;
 
 use crate::annotation::Annotation;
 use crate::bindings::validate::types;
+use crate::rewrite;
 use crate::verdict::Verdict;
 
 /// A message on its way to the store.
@@ -96,9 +97,11 @@ impl Message {
     /// When `value` cannot be JSON: a map with keys that are no strings, say.
     pub fn replace_field<T: Serialize + ?Sized>(&self, field: &str, value: &T) -> Verdict {
         let value = to_raw_value(value).unwrap_or_else(|error| panic!("the value for {field:?} is no JSON: {error}"));
-        let mut fields: BTreeMap<String, &RawValue> = self.body().unwrap_or_default();
-        fields.insert(field.to_owned(), &value);
-        Verdict::replace(&fields)
+        match rewrite::field(&self.body, field, &value) {
+            Ok(body) => Verdict::replace_text(body),
+            // What is no JSON object has no other fields.
+            Err(_) => Verdict::replace(&BTreeMap::from([(field, value)])),
+        }
     }
 
     /// The verdict that rewrites strings wherever they stand in the body: in these top-level fields, or in all if none
@@ -116,12 +119,11 @@ impl Message {
     /// assert!(message.replace_strings(&["n".to_owned()], louder).is_accept());
     /// ```
     pub fn replace_strings(&self, fields: &[String], mut rewrite: impl FnMut(&str) -> Option<String>) -> Verdict {
-        let mut body: BTreeMap<String, Value> = self.body().unwrap_or_default();
-        let mut replaced = false;
-        for (_, value) in body.iter_mut().filter(|(field, _)| fields.is_empty() || fields.contains(field)) {
-            replaced |= replace_in(value, &mut rewrite);
+        match rewrite::strings(&self.body, fields, &mut rewrite) {
+            Ok(Some(body)) => Verdict::replace_text(body),
+            // What is no JSON object has no strings.
+            Ok(None) | Err(_) => Verdict::accept(),
         }
-        if replaced { Verdict::replace(&body) } else { Verdict::accept() }
     }
 
     /// What the plugins before this one noted, in their order.
@@ -169,17 +171,5 @@ impl<'de> Visitor<'de> for Field<'_> {
             }
         }
         Ok(found)
-    }
-}
-
-/// Rewrites the strings of a value, and says whether there was one to rewrite. The gateway bounds how deep a body is.
-fn replace_in(value: &mut Value, rewrite: &mut impl FnMut(&str) -> Option<String>) -> bool {
-    match value {
-        Value::String(text) => rewrite(text).map(|new| *text = new).is_some(),
-        Value::Array(values) => values.iter_mut().fold(false, |replaced, value| replace_in(value, rewrite) | replaced),
-        Value::Object(fields) => {
-            fields.values_mut().fold(false, |replaced, value| replace_in(value, rewrite) | replaced)
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

@@ -3,7 +3,7 @@
 //! It checks the host that a client would contact for a preview, however the text spells it: in upper case,
 //! percent-encoded, in other alphabets, with `user@` before it, or with a port or a dot behind it.
 
-use arcyou_plugin_sdk::links::{self, Link};
+use arcyou_plugin_sdk::links::{self, Link, Search};
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict};
 use url::Host;
 
@@ -56,6 +56,11 @@ impl Domains {
         listed.iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Whether a domain ends in another alphabet, as `example.한국` does.
+    fn hold_other_alphabets(&self) -> bool {
+        self.0.iter().any(|domain| domain.rsplit('.').next().is_some_and(|last| last.starts_with("xn--")))
+    }
+
     /// `a.example.com` is a subdomain of `example.com`; `badexample.com` is not.
     fn hold(&self, host: &str) -> bool {
         self.0.iter().any(|domain| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
@@ -84,10 +89,16 @@ impl Plugin for LinkGuard {
     }
 }
 
+/// Why a link is not allowed: a code and a sentence.
+type Refusal = (&'static str, String);
+
 impl LinkGuard {
-    /// Why a link is not allowed: a code and a sentence.
-    fn refusal(&self, link: &Link) -> Option<(&'static str, String)> {
+    /// Why a link is not allowed, if it is not.
+    fn refusal(&self, link: &Link) -> Option<Refusal> {
         let Link { scheme, hosts, bare, .. } = link;
+        if link.unread {
+            return Some(("link_too_many", "the message has too many links".to_owned()));
+        }
         if *bare && !self.config.bare_domains {
             return None;
         }
@@ -114,9 +125,9 @@ impl LinkGuard {
     }
 
     /// The text without the links that are not allowed. Their reasons are added to `refused`.
-    fn strip(&self, text: &str, refused: &mut Vec<(&'static str, String)>) -> Option<String> {
+    fn strip(&self, text: &str, search: &mut Search, refused: &mut Vec<Refusal>) -> Option<String> {
         let (mut stripped, mut copied) = (String::new(), 0);
-        for link in links::find(text) {
+        for link in search.find(text) {
             let Some(refusal) = self.refusal(&link) else { continue };
             refused.push(refusal);
             stripped.extend([&text[copied..link.place.start], "[link removed]"]);
@@ -128,11 +139,15 @@ impl LinkGuard {
 
 impl Filter for LinkGuard {
     fn filter(&self, message: &Message) -> Verdict {
-        let mut refused = Vec::new();
-        let verdict = message.replace_strings(&self.config.fields, |text| self.strip(text, &mut refused));
+        let rejects = self.config.action == Action::Reject;
+        let (mut search, mut refused) = (Search::default().with_doubtful(self.deny.hold_other_alphabets()), Vec::new());
+        let verdict = message.replace_strings(&self.config.fields, |text| {
+            // One reason is enough for a rejection.
+            if rejects && !refused.is_empty() { None } else { self.strip(text, &mut search, &mut refused) }
+        });
         match refused.first() {
             None => verdict,
-            Some((code, reason)) if self.config.action == Action::Reject => Verdict::reject(*code, reason),
+            Some((code, reason)) if rejects => Verdict::reject(*code, reason),
             Some(_) => verdict.annotate("stripped_links", refused.len().to_string()),
         }
     }

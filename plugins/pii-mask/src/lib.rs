@@ -4,10 +4,12 @@
 
 mod find;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict};
-use find::{Finder, Kind};
+use find::{Kind, find};
 
 /// The table `[plugin.config]`.
 #[derive(serde::Deserialize)]
@@ -25,40 +27,51 @@ impl Default for Config {
     }
 }
 
-struct PiiMask {
-    config: Config,
-    finder: Finder,
-}
+struct PiiMask(Config);
 
 impl Plugin for PiiMask {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, String> {
-        Ok(Self { config, finder: Finder::new()? })
+        Ok(Self(config))
     }
 }
 
 impl PiiMask {
     /// The text with personal data masked. The number of finds is added to `counts`.
     fn mask(&self, text: &str, counts: &mut BTreeMap<Kind, usize>) -> Option<String> {
-        let mut masked = text.to_owned();
-        for kind in &self.config.mask {
-            // Backwards, so that earlier positions stay valid. Masked text contains nothing more to find.
-            for at in self.finder.find(*kind, &masked).into_iter().rev() {
-                let star = |c: char| if c.is_alphanumeric() { '*' } else { c };
-                let stars: String = masked[at.clone()].chars().map(star).collect();
-                masked.replace_range(at, &stars);
-                *counts.entry(*kind).or_default() += 1;
+        let mut masked = Cow::Borrowed(text);
+        for kind in &self.0.mask {
+            // Masked text contains nothing more to find.
+            let found = find(*kind, &masked);
+            if !found.is_empty() {
+                *counts.entry(*kind).or_default() += found.len();
+                masked = Cow::Owned(starred(&masked, &found));
             }
         }
-        (masked != text).then_some(masked)
+        match masked {
+            Cow::Owned(masked) => Some(masked),
+            Cow::Borrowed(_) => None,
+        }
     }
+}
+
+/// The text with asterisks for the letters and digits of these ranges, which are in order.
+fn starred(text: &str, ranges: &[Range<usize>]) -> String {
+    let star = |c: char| if c.is_alphanumeric() { '*' } else { c };
+    let (mut starred, mut copied) = (String::with_capacity(text.len()), 0);
+    for at in ranges {
+        starred.push_str(&text[copied..at.start]);
+        starred.extend(text[at.clone()].chars().map(star));
+        copied = at.end;
+    }
+    starred + &text[copied..]
 }
 
 impl Filter for PiiMask {
     fn filter(&self, message: &Message) -> Verdict {
         let mut counts = BTreeMap::new();
-        let verdict = message.replace_strings(&self.config.fields, |text| self.mask(text, &mut counts));
+        let verdict = message.replace_strings(&self.0.fields, |text| self.mask(text, &mut counts));
         counts.iter().fold(verdict, |verdict, (kind, count)| verdict.annotate(kind.annotation(), count.to_string()))
     }
 }

@@ -1,19 +1,28 @@
 //! Text in a normal form for comparing words, with the positions in the original.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::{decompose_compatible, is_combining_mark};
 
-/// The normal form of a text: composed, and in one case. ASCII keeps its case, which the search ignores, so that most
-/// texts need no copy.
-pub(crate) fn fold(original: &str) -> Cow<'_, str> {
-    if original.chars().all(is_folded) {
-        return Cow::Borrowed(original);
-    }
-    let mut text = String::with_capacity(original.len());
-    fold_each(original, |c, _| text.push(c));
-    Cow::Owned(text)
+/// A text has more characters that stand for several than anybody writes: ligatures, units in one character. Each may
+/// become eighteen, so that a text of nothing else would cost as much as a text of many times its length.
+#[derive(Debug)]
+pub(crate) struct TooManyLigatures;
+
+/// How many characters the normal form of a text of this length may have more than the text.
+fn max_added(bytes: usize) -> usize {
+    1024 + bytes / 8
+}
+
+/// The normal form of a word: composed, and in one case. ASCII keeps its case, which the search ignores.
+pub(crate) fn fold(original: &str) -> Result<String, TooManyLigatures> {
+    Folded::new(original).map(|folded| folded.text)
+}
+
+/// Whether a text is its own normal form, as most are.
+pub(crate) fn is_in_normal_form(text: &str) -> bool {
+    text.chars().all(is_folded)
 }
 
 /// A text in normal form, with the origin of each piece.
@@ -23,15 +32,15 @@ pub(crate) struct Folded {
     /// The start of each piece in `text`; the last entry is the end of `text`.
     begins: Vec<usize>,
     /// The range of the user-perceived character in the original that each piece comes from.
-    places: Vec<(usize, usize)>,
+    pub(crate) places: Vec<(usize, usize)>,
 }
 
 impl Folded {
-    pub(crate) fn new(original: &str) -> Self {
+    pub(crate) fn new(original: &str) -> Result<Self, TooManyLigatures> {
         let mut folded = Self::default();
-        fold_each(original, |c, place| folded.push(c, place));
+        fold_each(original, |c, place| folded.push(c, place))?;
         folded.begins.push(folded.text.len());
-        folded
+        Ok(folded)
     }
 
     fn push(&mut self, c: char, place: (usize, usize)) {
@@ -42,20 +51,21 @@ impl Folded {
         self.text.push(c);
     }
 
-    /// The characters of the original that a match covers. None if it begins or ends inside one, or inside a word where
-    /// only whole words count.
-    pub(crate) fn places(&self, found: Range<usize>, inside_words: bool) -> Option<&[(usize, usize)]> {
+    /// The indices of the places that a match covers. None if it begins or ends inside one, or inside a word where only
+    /// whole words count.
+    pub(crate) fn covered(&self, found: Range<usize>, inside_words: bool) -> Option<Range<usize>> {
         let whole = |at: usize| {
             let (before, after) = self.text.split_at(at);
             !before.chars().next_back().is_some_and(is_spaced) || !after.chars().next().is_some_and(is_spaced)
         };
         let (first, end) = (self.begins.binary_search(&found.start).ok()?, self.begins.binary_search(&found.end).ok()?);
-        (inside_words || whole(found.start) && whole(found.end)).then(|| &self.places[first..end])
+        (inside_words || whole(found.start) && whole(found.end)).then_some(first..end)
     }
 }
 
 /// Calls `each` for every character of the normal form, with the range of the original character that it comes from.
-fn fold_each(original: &str, mut each: impl FnMut(char, (usize, usize))) {
+fn fold_each(original: &str, mut each: impl FnMut(char, (usize, usize))) -> Result<(), TooManyLigatures> {
+    let mut may_add = max_added(original.len());
     let mut chars = original.char_indices().peekable();
     while let Some((start, first)) = chars.next() {
         let joins = |c| continues(c) || is_jamo_consonant(first) && is_jamo_vowel(c);
@@ -65,12 +75,34 @@ fn fold_each(original: &str, mut each: impl FnMut(char, (usize, usize))) {
             each(first, (start, end));
             continue;
         }
-        // Upper case comes first: it unites characters that lower case alone keeps apart, ς and σ, ß and ss. Characters
-        // that hide inside words are dropped: soft hyphens, zero-width spaces and joiners.
-        (original[start..end].nfkc().flat_map(char::to_uppercase).flat_map(char::to_lowercase))
-            .filter(|c| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}'))
-            .for_each(|c| each(c, (start, end)));
+        let mut count = 0_usize;
+        let mut each = |c: char| {
+            // Characters that hide inside words are dropped: soft hyphens, zero-width spaces and joiners.
+            if matches!(c, '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}') {
+                return;
+            }
+            // Upper case comes first: it unites characters that lower case alone keeps apart, ς and σ, ß and ss.
+            for c in c.to_uppercase().flat_map(char::to_lowercase) {
+                count += 1;
+                each(c, (start, end));
+            }
+        };
+        let piece = &original[start..end];
+        if rest.is_none() && is_own_decomposition(first) {
+            each(first);
+        } else {
+            piece.nfkc().for_each(&mut each);
+        }
+        may_add = may_add.checked_sub(count.saturating_sub(piece.chars().count())).ok_or(TooManyLigatures)?;
     }
+    Ok(())
+}
+
+/// Whether a character stays what it is in every normal form. Most do, and to ask costs a tenth of finding out.
+fn is_own_decomposition(c: char) -> bool {
+    let mut is_own = true;
+    decompose_compatible(c, |part| is_own &= part == c);
+    is_own
 }
 
 /// Accents, and the later letters of a decomposed Korean syllable. They belong to the character before.

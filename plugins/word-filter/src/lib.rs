@@ -1,12 +1,11 @@
-//! Masks or rejects listed words, in any case and in any Unicode spelling. The rest of the text stays unchanged.
+//! Masks or rejects listed words, in any case and in any Unicode spelling. The rest of the text stays unchanged. A text
+//! with thousands of ligatures, each of which stands for several letters, is rejected too.
 
 mod folded;
 
-use std::collections::BTreeSet;
-
 use aho_corasick::AhoCorasick;
 use arcyou_plugin_sdk::{Filter, Message, Plugin, Verdict};
-use folded::{Folded, fold};
+use folded::{Folded, fold, is_in_normal_form};
 
 /// The table `[plugin.config]`.
 #[derive(serde::Deserialize, Default)]
@@ -30,11 +29,12 @@ impl Plugin for WordFilter {
     type Config = Config;
 
     fn new(config: Config) -> Result<Self, String> {
-        let words: Vec<_> = config.mask.iter().chain(&config.reject).map(|word| fold(word)).collect();
+        let fold = |word: &String| fold(word).map_err(|_| format!("the word {word:?} has too many ligatures"));
+        let words: Vec<_> = config.mask.iter().chain(&config.reject).map(fold).collect::<Result<_, _>>()?;
         if words.iter().any(|word| word.is_empty()) {
             return Err("`mask` and `reject` must not hold empty words".into());
         }
-        let words = AhoCorasick::builder().ascii_case_insensitive(true).build(words.iter().map(|word| word.as_bytes()));
+        let words = AhoCorasick::builder().ascii_case_insensitive(true).build(&words);
         Ok(Self { words: words.map_err(|error| format!("too many words: {error}"))?, config })
     }
 }
@@ -43,29 +43,43 @@ impl Filter for WordFilter {
     fn filter(&self, message: &Message) -> Verdict {
         let Some(text) = message.text("text") else { return Verdict::accept() };
         // Most texts contain none of the words, and need no positions.
-        if !self.words.is_match(fold(&text).as_ref()) {
+        if is_in_normal_form(&text) && !self.words.is_match(&text) {
             return Verdict::accept();
         }
-        let folded = Folded::new(&text);
-        let mut hidden = BTreeSet::new();
+        let Ok(folded) = Folded::new(&text) else {
+            return Verdict::reject("too_many_ligatures", "the message has too many characters that stand for several");
+        };
+        // One more where a match begins, one less where it ends: overlapping matches cost no more than others.
+        let (mut edges, mut matches) = (vec![0_i32; folded.places.len() + 1], false);
         for found in self.words.find_overlapping_iter(&folded.text) {
-            let Some(places) = folded.places(found.range(), self.config.inside_words) else { continue };
+            let Some(covered) = folded.covered(found.range(), self.config.inside_words) else { continue };
             if found.pattern().as_usize() >= self.config.mask.len() {
                 return Verdict::reject("forbidden_word", "the message contains a word that is not allowed here");
             }
-            hidden.extend(places);
+            matches = true;
+            edges[covered.start] += 1;
+            edges[covered.end] -= 1;
         }
-        if hidden.is_empty() {
+        if !matches {
             return Verdict::accept();
         }
-        let (mut masked, mut copied) = (String::with_capacity(text.len()), 0);
-        for (start, end) in &hidden {
-            masked.extend([&text[copied..*start], "*"]);
-            copied = *end;
-        }
-        masked.push_str(&text[copied..]);
-        message.replace_field("text", &masked).annotate("masked_characters", hidden.len().to_string())
+        let (masked, count) = masked(&text, &folded.places, &edges);
+        message.replace_field("text", &masked).annotate("masked_characters", count.to_string())
     }
+}
+
+/// The text with an asterisk for each place that lies between the edges of a match, and how many these are.
+fn masked(text: &str, places: &[(usize, usize)], edges: &[i32]) -> (String, usize) {
+    let (mut masked, mut copied, mut depth, mut count) = (String::with_capacity(text.len()), 0, 0, 0);
+    for ((start, end), edge) in places.iter().zip(edges) {
+        depth += edge;
+        // Several pieces may come from one place.
+        if depth > 0 && copied <= *start {
+            masked.extend([&text[copied..*start], "*"]);
+            (copied, count) = (*end, count + 1);
+        }
+    }
+    (masked + &text[copied..], count)
 }
 
 arcyou_plugin_sdk::export!(WordFilter: filter);
