@@ -2,6 +2,7 @@
 
 `paypal` with a Cyrillic `а` in it looks like the real one; such a word is refused, held for review or left alone. Letters
 count by their script, whatever their form: ＦＵＬＬＷＩＤＴＨ and 𝐛𝐨𝐥𝐝 ones are LATIN. Digits, marks and emoji belong to none.
+A text of more than 4000 characters is refused.
 """
 
 import re
@@ -31,10 +32,13 @@ class ScriptGuard:
                 "percent": 70,  # of the letters that must be of these
                 "imitations": "reject",  # or "hold", or "accept"
                 "fields": ["text"],
+                "max_chars": 4000,  # longer texts are refused
             },
         )
         if unknown := [name for name in self.config["allow"] if name not in SCRIPTS]:
             raise ValueError(f'"allow": {unknown[0]!r} is no script; "HANGUL", "LATIN", "CJK", "HIRAGANA", "CYRILLIC" are')
+        if self.config["max_chars"] < 1:
+            raise ValueError('"max_chars" must be at least 1')
         if not 0 <= self.config["percent"] <= 100:
             raise ValueError('"percent" must be within 0 and 100')
         if self.config["imitations"] not in ("reject", "hold", "accept"):
@@ -42,7 +46,11 @@ class ScriptGuard:
 
     def validate(self, message):
         texts = (message.body.get(field) for field in self.config["fields"])
-        text = unicodedata.normalize("NFKC", " ".join(text for text in texts if isinstance(text, str)))
+        text = " ".join(text for text in texts if isinstance(text, str))
+        # To judge one letter costs microseconds.
+        if len(text) > self.config["max_chars"]:
+            return reject("text_too_long", f"the text has {len(text)} characters, {self.config['max_chars']} are allowed")
+        text = plain(text)
         if self.config["imitations"] != "accept" and (word := imitation(text)):
             if self.config["imitations"] == "hold":
                 return hold(f"the word {word!r} mixes letters that look alike")
@@ -54,9 +62,18 @@ class ScriptGuard:
         return accept()
 
 
+def plain(text):
+    """The text with each character in its plainest form, of which the first letter tells the script, and without accents.
+
+    Character by character: to normalise a whole text of accents takes a time that grows with its square.
+    """
+    forms = {ord(c): "" if unicodedata.combining(c) else unicodedata.normalize("NFKC", c)[:1] for c in set(text)}
+    return text.translate(forms)
+
+
 def imitation(text):
     """The first word with letters of another script that look like the Latin ones beside them."""
-    words = re.findall(r"[^\W\d_]+", text)
+    words = map(re.Match.group, re.finditer(r"[^\W\d_]+", text))
     return next((word for word in words if not LOOK_LATIN.isdisjoint(word) and not LATIN.isdisjoint(word)), None)
 
 
