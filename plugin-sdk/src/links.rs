@@ -127,7 +127,9 @@ impl Search {
         let before = with_scheme.as_ref().map_or(word, |(at, _)| &word[..*at]);
         for (at, piece) in pieces(before, ends_domain) {
             let is_mail = || before[..at].ends_with('@') || before[at + piece.len()..].starts_with('@');
-            if let Some(domain) = candidate(piece).filter(|domain| !is_mail() && (self.doubtful || !is_sentence(domain))) {
+            if let Some(domain) =
+                candidate(piece).filter(|domain| !is_mail() && (self.doubtful || !is_sentence(domain)))
+            {
                 self.pay(domain)?;
                 let place = start + at..start + at + piece.len();
                 links.extend(bare(domain).map(|link| Link { place, ..link }));
@@ -162,8 +164,8 @@ impl Search {
         let Some(text) = text else { return Some(Some(link(Vec::new(), false))) };
         self.pay(text)?;
         // A sentence's punctuation may follow at once.
-        let parsed =
-            Url::parse(text).or_else(|_| Url::parse(text.split([']', '}', '^', '\'', ',', ';']).next().unwrap_or(text)));
+        let parsed = Url::parse(text)
+            .or_else(|_| Url::parse(text.split([']', '}', '^', '\'', ',', ';']).next().unwrap_or(text)));
         let Ok(url) = parsed else { return Some(Some(link(Vec::new(), false))) };
         let hosts = match url.host() {
             Some(Host::Domain(domain)) => hosts(domain),
