@@ -152,7 +152,7 @@ const WORST_FOR_ALL: [&str; 5] = ["a", "\n\"", "가", "e\u{301}", "😀"];
 
 #[test]
 fn body_shape_reads_the_names_of_fields() {
-    // 14.9 million for short fields, each of which becomes an entry of a map.
+    // 11.6 million for short fields, each of which becomes an entry of a map.
     Subject {
         name: "body-shape",
         settings: "[plugin.config]\nmax_chars = 40000\nallow_unknown = true",
@@ -164,8 +164,8 @@ fn body_shape_reads_the_names_of_fields() {
 
 #[test]
 fn pii_mask_reads_each_digit_a_few_times() {
-    // 19 million for short phone numbers in strings of their own; 16 million for digits alone, of which a search by
-    // regular expressions made 240 million.
+    // 19 million for short phone numbers in strings of their own, and 16 million for digits alone. A search by regular
+    // expressions made 240 million of digits, and 344 million of +821.
     let worst = [
         "0101234567",
         "a@b.co",
@@ -229,7 +229,8 @@ fn pii_mask_reads_each_digit_a_few_times() {
 
 #[test]
 fn link_guard_looks_at_so_many_links() {
-    // 20 million for colons that may end a scheme; links themselves, 15 million at most, are refused after some hundred.
+    // 29 million for strings of encoded domains, of which some hundred are read and the others removed unread; 180 million
+    // when all of them were read.
     let worst = [
         "f.b:",
         "xn--bcher-kva.co ",
@@ -306,8 +307,8 @@ fn link_guard_looks_at_so_many_links() {
 
 #[test]
 fn word_filter_folds_each_character_once() {
-    // 30 million for letters with an accent each, which are composed; 363 million were made of ﷺ, which stands for
-    // eighteen letters, beside a listed word.
+    // 31 million for listed words at each letter, and nearly as much for letters with an accent each, which are
+    // composed. A listed word among ﷺ, each of which stands for eighteen letters, made 363 million.
     let worst = [
         "badword ",
         "badword",
@@ -370,7 +371,7 @@ fn word_filter_folds_each_character_once() {
 
 #[test]
 fn flood_guard_folds_the_beginning() {
-    // 4.9 million for ẞ; 24 million when case did not count in all of the text.
+    // 5.3 million for ẞ; 24 million when case did not count in all of the text.
     Subject {
         name: "flood-guard",
         settings: "grants = [\"kv\"]\n[plugin.config]\nmessages = 4000000000\nrepeats = 4000000000",
@@ -393,7 +394,7 @@ fn toxicity_hook_writes_the_text_down() {
     .hold(&[&WORST_FOR_ALL[..], &["\u{3000}", " "]].concat());
 }
 
-/// 29 million of this are JavaScript's for reading nested arrays.
+/// 34 million are JavaScript's for reading nested arrays.
 #[test]
 fn mention_limit_reads_the_names_behind_so_many_signs() {
     // 578 million were made of @ﷺ when the whole text was normalised and searched.
@@ -408,7 +409,6 @@ fn mention_limit_reads_the_names_behind_so_many_signs() {
     .hold(&[&WORST_FOR_ALL[..], &worst].concat());
 }
 
-/// 33 million of this are Python's for reading nested arrays.
 #[test]
 fn script_guard_judges_each_character_once() {
     // 80 million for as many different characters as may be. Accents alone made 2.6 billion when the whole text was
