@@ -57,33 +57,39 @@ CREATE TABLE held_messages (
     reason text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     -- Set when a reviewer refuses the message. Released messages move to `messages`; refused ones stay, so that their
-    -- idempotency keys remain known and a repeated send is not held again.
+    -- idempotency keys remain known and a repeated send is not held again, until they are as old as audit rows get.
     refused_at timestamptz
 );
 CREATE UNIQUE INDEX held_messages_idempotency ON held_messages (conversation_id, sender_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX held_messages_by_conversation ON held_messages (conversation_id, id);
 CREATE INDEX held_messages_waiting ON held_messages (id) WHERE refused_at IS NULL;
+CREATE INDEX held_messages_refused ON held_messages (refused_at) WHERE refused_at IS NOT NULL;
 
 -- Why a message differs from what its sender wrote, or is missing: one row for each message that a plugin rejected,
--- held, replaced or discarded, or that was refused because a plugin failed. It never contains the message's text.
+-- held, replaced or discarded, or that was refused because a plugin failed, and one for each decision on a held
+-- message. It never contains the message's text.
 CREATE TABLE plugin_audit (
     id bigserial PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT now(),
     conversation_id uuid NOT NULL,
     sender_id uuid NOT NULL,
-    -- 'rejected', 'held', 'replaced', 'discarded' or 'failed'.
+    -- 'rejected', 'held', 'replaced', 'discarded' or 'failed' by a plugin; 'released' or 'refused' by a reviewer.
     verdict text NOT NULL,
-    -- The plugin that decided, the version that its file states, if any, and the digest of that file.
+    -- The plugin that decided, or had held the message. For its own verdicts: the version that its file states, if any,
+    -- and the digest of that file.
     plugin text NOT NULL,
     version text,
-    sha256 text NOT NULL,
+    sha256 text,
+    -- Who released or refused the message, as they named themselves; null for a plugin's verdict.
+    reviewer text,
     -- The code of a rejection, and the reason of a rejection or a hold.
     code text,
     reason text,
-    -- The message if it was stored (replaced) or held. A held message gets a new id when it is released.
+    -- The message if it was stored (replaced, released) or held. A held message gets a new id when it is released.
     message_id bigint,
-    held_id bigint
+    held_id bigint,
+    CHECK (reviewer IS NOT NULL OR sha256 IS NOT NULL)
 );
 CREATE INDEX plugin_audit_by_sender ON plugin_audit (sender_id, id);
 
@@ -261,6 +267,78 @@ BEGIN
         WHERE f.tx = pg_current_xact_id()::xid
         ORDER BY coalesce(f.message_id, f.held_id);
     END IF;
+END $$;
+
+-- A page of a conversation's messages: above `after_seq`, oldest first, or without it below `before_seq`, newest first.
+-- It ends after `most_rows` rows, or before the row with which their text would be longer than `most_bytes`, but never
+-- before its first row. A last row without `json` says that there are more.
+--
+-- Rows are fetched one by one, so at most one body is read that is not answered, whatever the sizes.
+CREATE FUNCTION read_messages(
+    conversation uuid, after_seq bigint, before_seq bigint, most_rows bigint, most_bytes bigint
+) RETURNS TABLE (seq bigint, json text)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    page refcursor;
+    bytes bigint := 0;
+BEGIN
+    IF after_seq IS NOT NULL THEN
+        OPEN page FOR SELECT m.seq, message_json(m)::text FROM messages m
+            WHERE m.conversation_id = conversation AND m.seq > after_seq ORDER BY m.seq;
+    ELSE
+        OPEN page FOR SELECT m.seq, message_json(m)::text FROM messages m
+            WHERE m.conversation_id = conversation AND m.seq < before_seq ORDER BY m.seq DESC;
+    END IF;
+    FOR place IN 1 .. most_rows + 1 LOOP
+        FETCH page INTO seq, json;
+        EXIT WHEN NOT FOUND;
+        bytes := bytes + octet_length(json);
+        IF place > 1 AND (place > most_rows OR bytes > most_bytes) THEN
+            json := NULL;
+            RETURN NEXT;
+            EXIT;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+    CLOSE page;
+END $$;
+
+-- A page of events other than messages for these conversations, by outbox id, above `after_id`. It ends like a page of
+-- `read_messages`; a last row without `payload` says that there are more. Conversations are looked up one by one, since
+-- the planner would rather read all that is newer, messages included.
+CREATE FUNCTION read_events(
+    conversation_ids uuid[], after_id bigint, most_rows bigint, most_bytes bigint
+) RETURNS TABLE (id bigint, type text, conversation_id uuid, payload text)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    page refcursor;
+    bytes bigint := 0;
+BEGIN
+    OPEN page FOR SELECT event.id, event.type, event.conversation_id, event.payload::text FROM (
+        SELECT found.* FROM unnest(conversation_ids) AS room (id) CROSS JOIN LATERAL (
+            SELECT o.id, o.type, o.conversation_id, o.payload FROM outbox o
+            WHERE o.conversation_id = room.id AND o.id > after_id AND o.type <> 'message.created'
+            ORDER BY o.id LIMIT most_rows + 1
+        ) AS found ORDER BY found.id LIMIT most_rows + 1
+    ) AS event ORDER BY event.id;
+    FOR place IN 1 .. most_rows + 1 LOOP
+        FETCH page INTO id, type, conversation_id, payload;
+        EXIT WHEN NOT FOUND;
+        bytes := bytes + octet_length(type) + octet_length(payload);
+        IF place > 1 AND (place > most_rows OR bytes > most_bytes) THEN
+            payload := NULL;
+            RETURN NEXT;
+            EXIT;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+    CLOSE page;
 END $$;
 
 -- Locks rows with an id above `after_id` that are due, at most `most`, and answers the first ones, up to about

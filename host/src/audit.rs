@@ -1,6 +1,7 @@
 //! A row in `plugin_audit` for each message that plugins entry from being stored, written beside the message's path: in
 //! batches, never waited for, and lossy when more comes than the database takes. (What was held or replaced leaves its
-//! row in the message's own transaction.) Old rows are removed here as well.
+//! row in the message's own transaction, and so does a reviewer's decision.) Old rows are removed here as well, and so are
+//! held messages that were refused as long ago.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::screen::Screening;
-use crate::store::{AuditEntry, Store};
+use crate::store::{AuditEntry, Store, StoreError};
 
 /// Rows that wait; more are lost.
 const QUEUE: usize = 4096;
@@ -31,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct AuditConfig {
     /// Whether rows are written at all.
     pub enabled: bool,
-    /// How long a row is entry; none: for ever.
+    /// How long a row is kept, and a held message after it was refused; none: for ever.
     pub keep: Option<Duration>,
 }
 
@@ -97,13 +98,18 @@ async fn write(store: Store, mut queue: mpsc::Receiver<AuditEntry>) {
     }
 }
 
+/// The larger number of rows that were removed from either table.
+async fn prune_page(store: &Store, keep: Duration) -> Result<u64, StoreError> {
+    Ok(store.prune_audit(keep, PAGE).await?.max(store.prune_refused(keep, PAGE).await?))
+}
+
 async fn prune(store: Store, keep: Duration) {
     loop {
-        match store.prune_audit(keep, PAGE).await {
-            Ok(removed) if removed == PAGE as u64 => tokio::time::sleep(PAUSE).await,
+        match prune_page(&store, keep).await {
+            Ok(removed) if removed >= PAGE as u64 => tokio::time::sleep(PAUSE).await,
             Ok(_) => tokio::time::sleep(PRUNE_EVERY).await,
             Err(error) => {
-                tracing::debug!(%error, "pruning of audit rows is interrupted");
+                tracing::debug!(%error, "pruning of audit rows and refused messages is interrupted");
                 tokio::time::sleep(AGAIN).await;
             }
         }

@@ -1,11 +1,15 @@
 //! From a token to the user it speaks for. Pure: the clock is an argument.
 
 use std::path::Path;
+use std::time::Duration;
 
 use arcyou_protocol::{ErrorCode, Failure};
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rsa::{PublicEncryptingKey, PublicKey};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
 /// The value of `JWT_PUBLIC_KEY` with which a token is a user's UUID, unverified.
@@ -13,6 +17,10 @@ pub const DEVELOPMENT_KEY: &str = "dev-placeholder";
 
 /// How far another machine's clock may be behind ours: `nbf` is honoured with this much patience, in seconds.
 const CLOCK_SKEW_SECONDS: f64 = 10.0;
+
+/// How long a token speaks for its user at most, however late its `exp` is. Nobody can take a token back: a user who
+/// was shut out stays in until the token ends.
+pub const DEFAULT_MAX_SESSION: Duration = Duration::from_secs(24 * 3600);
 
 /// Who a socket speaks for, and until when.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +42,7 @@ pub enum Authenticator {
 pub struct Verifier {
     key: DecodingKey,
     validation: Validation,
+    max_session: Duration,
 }
 
 /// A key that cannot be used. Never shows the key.
@@ -48,6 +57,13 @@ pub enum KeyError {
     /// PEM, but no RSA public key.
     #[error("holds no RSA public key in PEM form (-----BEGIN PUBLIC KEY-----)")]
     NotRsa,
+    /// Short ones can be factored.
+    #[error(
+        "holds an RSA key that does not have 2,048 to 8,192 bits; make another with \
+         `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out jwt.pem` and give the gateway its public \
+         half, `openssl pkey -in jwt.pem -pubout -out jwt.pub.pem`"
+    )]
+    Size,
 }
 
 impl Authenticator {
@@ -64,7 +80,7 @@ impl Authenticator {
         if pem.contains("PRIVATE KEY-----") {
             return Err(KeyError::Private);
         }
-        let key = DecodingKey::from_rsa_pem(pem.trim().as_bytes()).map_err(|_| KeyError::NotRsa)?;
+        let key = rsa_key(pem.trim())?;
         // What concerns time is checked here, with our own clock; a claim that is asked for must be there.
         let mut validation = Validation::new(Algorithm::RS256);
         validation.validate_exp = false;
@@ -83,7 +99,15 @@ impl Authenticator {
             }
             None => validation.validate_aud = false,
         }
-        Ok(Self::Rs256(Box::new(Verifier { key, validation })))
+        Ok(Self::Rs256(Box::new(Verifier { key, validation, max_session: DEFAULT_MAX_SESSION })))
+    }
+
+    /// The same with another limit than [`DEFAULT_MAX_SESSION`].
+    pub fn with_max_session(mut self, max_session: Duration) -> Self {
+        if let Self::Rs256(verifier) = &mut self {
+            verifier.max_session = max_session;
+        }
+        self
     }
 
     /// The identity behind a token, at `now` seconds since the epoch.
@@ -96,6 +120,15 @@ impl Authenticator {
             Self::Rs256(verifier) => verifier.identify(token, now),
         }
     }
+}
+
+/// A key that is long enough. The JWT crate would take a short one and then refuse every signature.
+fn rsa_key(pem: &str) -> Result<DecodingKey, KeyError> {
+    let key = DecodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| KeyError::NotRsa)?;
+    let der = key.try_get_as_bytes().map_err(|_| KeyError::NotRsa)?;
+    let der = PublicKey::from_der(der).map_err(|_| KeyError::NotRsa)?.as_der().map_err(|_| KeyError::NotRsa)?;
+    PublicEncryptingKey::from_der(der.as_ref()).map_err(|_| KeyError::Size)?;
+    Ok(key)
 }
 
 impl std::fmt::Debug for Authenticator {
@@ -119,22 +152,33 @@ struct Claims {
 #[derive(Deserialize)]
 struct Header {
     alg: String,
+    /// Whether the token asks for extensions that its reader must know.
+    #[serde(default, rename = "crit", deserialize_with = "is_there")]
+    has_crit: bool,
+}
+
+fn is_there<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 impl Verifier {
     fn identify(&self, token: &str, now: f64) -> Result<Identity, Failure> {
         // The algorithm is read here, since the JWT crate does not know `none` and would call the token malformed.
         let header = token.split('.').next().and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
-        let Some(Ok(Header { alg })) = header.map(|json| serde_json::from_slice(&json)) else {
+        let Some(Ok(Header { alg, has_crit })) = header.map(|json| serde_json::from_slice(&json)) else {
             return Err(Failure::new(ErrorCode::TokenMalformed, "the token is not a JWT"));
         };
         if alg != "RS256" {
             return Err(Failure::new(ErrorCode::TokenAlgorithm, "the token must be signed with RS256"));
         }
+        if has_crit {
+            return Err(Failure::new(ErrorCode::TokenMalformed, "the token has crit: this gateway knows no extension"));
+        }
         let claims: Claims =
             jsonwebtoken::decode(token, &self.key, &self.validation).map_err(|error| refusal(error.kind()))?.claims;
-        let Some(expires_at) = claims.exp else {
-            return Err(Failure::new(ErrorCode::TokenClaims, "the token must have an exp"));
+        let user = claims.user()?;
+        let Some(expires_at) = claims.exp.filter(|exp| exp.is_finite()) else {
+            return Err(Failure::new(ErrorCode::TokenClaims, "the token must have an exp, in seconds since 1970"));
         };
         if expires_at <= now {
             return Err(Failure::new(ErrorCode::TokenExpired, "the token has expired; get a fresh one"));
@@ -142,10 +186,23 @@ impl Verifier {
         if claims.nbf.is_some_and(|nbf| nbf > now + CLOCK_SKEW_SECONDS) {
             return Err(Failure::new(ErrorCode::TokenNotYetValid, "the token is not valid yet"));
         }
-        match claims.sub.or(claims.user_id).and_then(|user| Uuid::try_parse(&user).ok()) {
-            Some(user) => Ok(Identity { user, expires_at: Some(expires_at) }),
-            None => Err(Failure::new(ErrorCode::TokenClaims, "the token must name its user, a UUID, in sub or userId")),
-        }
+        Ok(Identity { user, expires_at: Some(expires_at.min(now + self.max_session.as_secs_f64())) })
+    }
+}
+
+impl Claims {
+    /// Whoever reads `sub` and whoever reads `userId` must see the same user.
+    fn user(&self) -> Result<Uuid, Failure> {
+        let refused = |text: &'static str| Failure::new(ErrorCode::TokenClaims, text);
+        let users = [&self.sub, &self.user_id].map(|user| user.as_deref().map(|user| Uuid::try_parse(user).ok()));
+        let user = match users {
+            [Some(sub), Some(user_id)] if sub != user_id => {
+                return Err(refused("the token's sub and userId name different users; leave one out"));
+            }
+            [Some(user), _] | [None, Some(user)] => user,
+            [None, None] => None,
+        };
+        user.ok_or_else(|| refused("the token must name its user, a UUID, in sub or userId"))
     }
 }
 
@@ -271,10 +328,71 @@ mod tests {
     }
 
     #[test]
+    fn a_session_ends_in_time_however_late_its_token_does() {
+        let key = key();
+        let end = |authenticator: &Authenticator, exp: Value| {
+            let token = sign(&key, &json!({ "sub": USER, "exp": exp }));
+            authenticator.identify(&token, NOW).map(|identity| identity.expires_at.unwrap() - NOW)
+        };
+        let default = Authenticator::new(&key.public, None, None).unwrap();
+        assert_eq!(end(&default, json!(NOW + 86_399.0)), Ok(86_399.0));
+        for late in [json!(NOW + 86_401.0), json!(4_102_444_800_u64), json!(u64::MAX), json!(1e300), json!(f64::MAX)] {
+            assert_eq!(end(&default, late.clone()), Ok(86_400.0), "{late}");
+        }
+        let strict = Authenticator::new(&key.public, None, None).unwrap().with_max_session(Duration::from_secs(60));
+        assert_eq!(end(&strict, json!(NOW + 3600.0)), Ok(60.0));
+        assert_eq!(end(&strict, json!(NOW + 30.0)), Ok(30.0));
+        assert_eq!(end(&default, json!(-1e300)).unwrap_err().code, ErrorCode::TokenExpired);
+        // More than a number can be in JSON's usual reading.
+        let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256"}"#);
+        let claims = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"sub":"{USER}","exp":1e400}}"#));
+        let message = format!("{header}.{claims}");
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key.private, Algorithm::RS256).unwrap();
+        let infinite = default.identify(&format!("{message}.{signature}"), NOW);
+        assert!(matches!(code(infinite), ErrorCode::TokenClaims | ErrorCode::TokenMalformed));
+    }
+
+    #[test]
+    fn a_token_of_two_users_or_with_unknown_extensions_is_refused() {
+        let key = key();
+        let authenticator = Authenticator::new(&key.public, None, None).unwrap();
+        let two = |sub: Value, user_id: Value| {
+            let token = sign(&key, &json!({ "sub": sub, "userId": user_id, "exp": NOW + 60.0 }));
+            authenticator.identify(&token, NOW)
+        };
+        assert!(two(json!(USER), json!(USER.to_uppercase())).is_ok());
+        assert!(two(json!(USER), Value::Null).is_ok() && two(Value::Null, json!(USER)).is_ok());
+        for other in ["00000000-0000-0000-0000-000000000000", "admin", ""] {
+            for refused in [two(json!(USER), json!(other)), two(json!(other), json!(USER))] {
+                let failure = refused.unwrap_err();
+                assert_eq!(failure.code, ErrorCode::TokenClaims);
+                assert!(failure.text.contains("different users"), "{failure:?}");
+            }
+        }
+        for crit in [r#"["b64"]"#, r#"["exp"]"#, "[]", "null", "7"] {
+            let header = BASE64_URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"RS256","crit":{crit},"b64":false}}"#));
+            let claims = BASE64_URL_SAFE_NO_PAD.encode(json!({ "sub": USER, "exp": NOW + 60.0 }).to_string());
+            let message = format!("{header}.{claims}");
+            let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key.private, Algorithm::RS256).unwrap();
+            let failure = authenticator.identify(&format!("{message}.{signature}"), NOW).unwrap_err();
+            assert_eq!(failure.code, ErrorCode::TokenMalformed, "{crit}");
+        }
+    }
+
+    /// The public half of a pair of 1,024 bits, whose private half was thrown away.
+    const SHORT_KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
+        MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDoaFLwQBLyS4x2BRft37ZzfkrVVb5nwsDJqFTQeXs33u0aUGCCP+AM/p+S\
+        OBhKQ1j/WYzT4S2ev41DdxuMTEB1B+GhzFbRs2iALA17/MD0eUfgOVZAAkaFA7BUR4nQzSfHsfdTOOr+DGhwL2LcxNa3xuWH\
+        75QFbi4HR+G0L4w8lQIDAQAB\n\
+        -----END PUBLIC KEY-----";
+
+    #[test]
     fn unusable_keys_are_explained() {
         let explain = |key: &str| Authenticator::new(key, None, None).unwrap_err().to_string();
         assert!(explain("/no/such/file").contains("neither a PEM public key nor a readable file"));
         assert!(explain("-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----").contains("private key"));
         assert!(explain("-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----").contains("no RSA public key"));
+        let text = explain(SHORT_KEY);
+        assert!(text.contains("2,048") && text.matches("openssl").count() == 2, "{text}");
     }
 }

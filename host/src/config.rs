@@ -1,11 +1,12 @@
 //! Environment → [`Config`], every error at once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use arcyou_platform::admin::AdminConfig;
 use arcyou_platform::bus::RedisUrl;
 use arcyou_platform::contract::PubSubMode;
 use arcyou_platform::database::DatabaseUrl;
@@ -16,9 +17,12 @@ use arcyou_protocol::FrameLimits;
 use arcyou_protocol::body::BodyLimits;
 
 use crate::audit::AuditConfig;
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, DEFAULT_MAX_SESSION};
+use crate::bounds::connections::ConnectionLimits;
+use crate::bounds::trusted_proxies::TrustedProxies;
+use crate::bounds::users::{Rate, UserLimits};
 use crate::origins::Origins;
-use crate::session::shared::{Rate, SessionLimits};
+use crate::session::shared::SessionLimits;
 
 /// Which command reads the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +48,13 @@ pub struct Config {
     pub plugin_kv_url: Option<RedisUrl>,
     /// `PUBSUB_MODE`.
     pub pubsub_mode: PubSubMode,
-    /// `PORT`, on all interfaces.
+    /// `BIND_ADDR`; none: all interfaces.
+    pub bind: Option<IpAddr>,
+    /// `PORT`.
     pub port: u16,
-    /// `ADMIN_ADDR`.
-    pub admin: SocketAddr,
-    /// `JWT_PUBLIC_KEY`, `JWT_ISSUER` and `JWT_AUDIENCE`.
+    /// `ADMIN_ADDR`, `ADMIN_HOSTS` and `ADMIN_TOKEN`.
+    pub admin: AdminConfig,
+    /// `JWT_PUBLIC_KEY`, `JWT_ISSUER`, `JWT_AUDIENCE` and `MAX_SESSION_SECONDS`.
     pub authenticator: Authenticator,
     /// `PLUGINS_DIR`, or `./plugins` where that has plugins.
     pub plugins_dir: Option<PathBuf>,
@@ -58,7 +64,9 @@ pub struct Config {
     pub audit: AuditConfig,
     /// What one socket may do and cost.
     pub limits: SessionLimits,
-    /// `MAX_CONNECTIONS` and `ALLOWED_ORIGINS`.
+    /// What one user may do and cost over all sockets.
+    pub users: UserLimits,
+    /// What gateway and client address may have open, and `ALLOWED_ORIGINS`.
     pub accept: AcceptLimits,
     /// `DRAIN_SECONDS`.
     pub drain: Duration,
@@ -69,8 +77,8 @@ pub struct Config {
 /// Which connections become sockets.
 #[derive(Debug, Clone)]
 pub struct AcceptLimits {
-    /// Sockets at once.
-    pub max_connections: usize,
+    /// How many, of the gateway and of one client address.
+    pub connections: ConnectionLimits,
     /// Pages that browsers may connect from.
     pub origins: Origins,
 }
@@ -88,16 +96,21 @@ impl Config {
         };
         let plugin_kv_url = reader.optional("PLUGIN_KV_URL");
         let pubsub_mode = reader.or("PUBSUB_MODE", PubSubMode::Global);
-        let port = reader.or("PORT", 8080);
-        let admin = reader.or("ADMIN_ADDR", SocketAddr::from(([127, 0, 0, 1], 9090)));
+        let (bind, port) = (reader.optional("BIND_ADDR"), reader.or("PORT", 8080));
+        let admin = AdminConfig::read(&mut reader, SocketAddr::from(([127, 0, 0, 1], 9090)));
         let authenticator = authenticator(&mut reader);
+        let allowed = reader.or("ALLOW_INSECURE_AUTH", Flag(false)).0 || mode == Mode::Dev;
+        if matches!(authenticator, Some(Authenticator::Development)) && !allowed && !on_loopback(bind, admin.address) {
+            reader.reject("JWT_PUBLIC_KEY", BELIEVES_EVERYBODY);
+        }
         let plugins_dir = plugins_dir(&mut reader);
         let records_dir = match reader.optional::<PathBuf>("PLUGIN_RECORDS_DIR") {
             Some(dir) => Some(dir).filter(|dir| dir != Path::new("off")),
             None => default_records_dir(),
         };
         let audit = audit(&mut reader);
-        let (limits, accept) = (limits(&mut reader), accept(&mut reader));
+        let frames = frame_rate(&mut reader);
+        let (limits, users, accept) = (limits(&mut reader, frames), users(&mut reader, frames), accept(&mut reader));
         let drain = Duration::from_secs(reader.within("DRAIN_SECONDS", 20, 0..=3600));
         let log_format = reader.or("LOG_FORMAT", LogFormat::Text);
         reader.finish_with(|| {
@@ -108,6 +121,7 @@ impl Config {
                 redis_url,
                 plugin_kv_url,
                 pubsub_mode,
+                bind,
                 port,
                 admin,
                 authenticator: authenticator?,
@@ -115,12 +129,21 @@ impl Config {
                 records_dir,
                 audit,
                 limits,
+                users,
                 accept,
                 drain,
                 log_format,
             })
         })
     }
+}
+
+/// Where `held` works, and how it logs. It needs nothing else.
+pub fn review(source: &dyn Source) -> Result<(DatabaseUrl, LogFormat), Errors> {
+    let mut reader = Reader::new(source);
+    let database = reader.required("DATABASE_URL", "where PostgreSQL or PgBouncer is");
+    let log_format = reader.or("LOG_FORMAT", LogFormat::Text);
+    reader.finish_with(|| Some((database?, log_format)))
 }
 
 /// Where `migrate` works: `MIGRATE_DATABASE_URL`, or `DATABASE_URL`. It needs nothing else.
@@ -135,16 +158,31 @@ pub fn migration_database(source: &dyn Source) -> Result<DatabaseUrl, Errors> {
 
 fn authenticator(reader: &mut Reader<'_>) -> Option<Authenticator> {
     let what = "the RS256 public key as PEM text or a file, or dev-placeholder for development";
-    let key: String = reader.required("JWT_PUBLIC_KEY", what)?;
+    let max_session = reader.within("MAX_SESSION_SECONDS", DEFAULT_MAX_SESSION.as_secs(), 1..=365 * 24 * 3600);
     let (issuer, audience) = (reader.optional::<String>("JWT_ISSUER"), reader.optional::<String>("JWT_AUDIENCE"));
+    let key: String = reader.required("JWT_PUBLIC_KEY", what)?;
     match Authenticator::new(&key, issuer.as_deref(), audience.as_deref()) {
-        Ok(authenticator) => Some(authenticator),
+        Ok(authenticator) => Some(authenticator.with_max_session(Duration::from_secs(max_session))),
         Err(error) => {
             reader.reject("JWT_PUBLIC_KEY", error);
             None
         }
     }
 }
+
+/// Whether this machine alone can reach the gateway.
+fn on_loopback(bind: Option<IpAddr>, admin: SocketAddr) -> bool {
+    let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
+    bind.is_some_and(is_loopback) && is_loopback(admin.ip())
+}
+
+/// Why a deployment does not start with the key of development, and what to do.
+const BELIEVES_EVERYBODY: &str = "is dev-placeholder, which believes everybody, and other machines can reach this \
+    gateway. Make a key pair and set JWT_PUBLIC_KEY to jwt.pub.pem; who issues tokens gets jwt.pem:
+  openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out jwt.pem
+  openssl pkey -in jwt.pem -pubout -out jwt.pub.pem
+To try things out on this machine alone, set BIND_ADDR=127.0.0.1 (and ADMIN_ADDR to a loopback address). To believe \
+    everybody all the same, set ALLOW_INSECURE_AUTH=1";
 
 /// A folder that was named must be there; the default one may be absent, or hold sources as in this project's
 /// repository.
@@ -189,14 +227,43 @@ impl FromStr for Switch {
     }
 }
 
-fn limits(reader: &mut Reader<'_>) -> SessionLimits {
+/// `1` or `0`.
+struct Flag(bool);
+
+impl FromStr for Flag {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "1" => Ok(Self(true)),
+            "0" => Ok(Self(false)),
+            _ => Err("it is 1 or 0"),
+        }
+    }
+}
+
+fn frame_rate(reader: &mut Reader<'_>) -> Option<Rate> {
+    let per_second = NonZeroU32::new(reader.or("RATE_LIMIT_PER_SECOND", 50));
+    let burst = reader.or("RATE_LIMIT_BURST", NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN));
+    per_second.map(|per_second| Rate { per_second, burst })
+}
+
+fn users(reader: &mut Reader<'_>, frames: Option<Rate>) -> UserLimits {
+    UserLimits {
+        // Enough for a few devices with a few windows each, and for what is left of connections that broke.
+        max_sockets: reader.within("MAX_SOCKETS_PER_USER", 50, 1..=10_000_000),
+        frames,
+        // What a good line carries. A database reads it in a small part of a second.
+        reads: Rate::of_reads(reader.within("READ_BYTES_PER_SECOND", 4 * 1024 * 1024, 0..=1024 * 1024 * 1024)),
+    }
+}
+
+fn limits(reader: &mut Reader<'_>, rate: Option<Rate>) -> SessionLimits {
     let max_frame_bytes = reader.within("MAX_FRAME_BYTES", 64 * 1024, 1024..=16 * 1024 * 1024);
     let max_body_bytes = reader.within("MAX_BODY_BYTES", BodyLimits::default().max_bytes, 64..=8 * 1024 * 1024);
     if max_body_bytes >= max_frame_bytes {
         reader.reject("MAX_BODY_BYTES", "must be smaller than MAX_FRAME_BYTES: a body comes inside a frame");
     }
-    let per_second = NonZeroU32::new(reader.or("RATE_LIMIT_PER_SECOND", 50));
-    let burst = reader.or("RATE_LIMIT_BURST", NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN));
     SessionLimits {
         max_frame_bytes,
         frame: FrameLimits { body: BodyLimits { max_bytes: max_body_bytes, ..BodyLimits::default() } },
@@ -206,15 +273,23 @@ fn limits(reader: &mut Reader<'_>) -> SessionLimits {
         auth_within: Duration::from_secs(reader.within("AUTH_SECONDS", 15, 1..=3600)),
         // Below the minute after which many load balancers forget a silent connection.
         ping_after: Duration::from_secs(reader.within("PING_SECONDS", 20, 1..=3600)),
-        rate: per_second.map(|per_second| Rate { per_second, burst }),
+        rate,
     }
 }
 
 fn accept(reader: &mut Reader<'_>) -> AcceptLimits {
-    AcceptLimits {
+    let per_minute = reader.within("MAX_REFUSED_TOKENS_PER_MINUTE", 60, 1..=1_000_000);
+    let connections = ConnectionLimits {
         max_connections: reader.within("MAX_CONNECTIONS", 16_000, 1..=10_000_000),
-        origins: reader.or("ALLOWED_ORIGINS", Origins::Any),
-    }
+        // A large office behind one address has hundreds of people; more are most often a load balancer.
+        per_address: reader.within("MAX_CONNECTIONS_PER_ADDRESS", 1000, 1..=10_000_000),
+        unauthenticated_per_address: reader.within("MAX_UNAUTHENTICATED_PER_ADDRESS", 100, 1..=10_000_000),
+        // With as many unfinished requests, 64 MiB.
+        handshakes: reader.within("MAX_HANDSHAKES", 4096, 16..=1_000_000),
+        refused_tokens_per_minute: NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN),
+        trusted_proxies: reader.or("TRUSTED_PROXIES", TrustedProxies::default()),
+    };
+    AcceptLimits { connections, origins: reader.or("ALLOWED_ORIGINS", Origins::Any) }
 }
 
 #[cfg(test)]
@@ -229,15 +304,40 @@ mod tests {
             ("DATABASE_URL", "postgres://user:hunter2@pgbouncer:6432/db"),
             ("REDIS_URL", "redis://default:hunter2@redis:6379"),
             ("JWT_PUBLIC_KEY", "dev-placeholder"),
+            ("BIND_ADDR", "127.0.0.1"),
         ])
     }
 
     #[test]
     fn the_documented_variables_are_enough() {
         let config = Config::from_source(&minimal(), Mode::Serve).unwrap();
-        assert_eq!((config.port, config.admin.port()), (8080, 9090));
+        assert_eq!((config.port, config.admin.address.port()), (8080, 9090));
         assert_eq!(config.limits.max_frame_bytes, 65_536);
         assert!(!format!("{config:?}").contains("hunter2@pgbouncer"));
+    }
+
+    #[test]
+    fn a_gateway_that_believes_everybody_is_for_its_own_machine() {
+        let start = |mode: Mode, variables: &[(&'static str, &'static str)]| {
+            let mut source = minimal();
+            source.remove("BIND_ADDR");
+            source.extend(variables.iter().copied());
+            Config::from_source(&source, mode)
+        };
+        let (loopback, everywhere) = (("BIND_ADDR", "127.0.0.1"), ("BIND_ADDR", "0.0.0.0"));
+        let (admin, allowed) = (("ADMIN_ADDR", "0.0.0.0:9090"), ("ALLOW_INSECURE_AUTH", "1"));
+        for reachable in [&[][..], &[everywhere], &[("BIND_ADDR", "::")], &[loopback, admin], &[("BIND_ADDR", " ")]] {
+            let text = start(Mode::Serve, reachable).unwrap_err().to_string();
+            assert_eq!(text.matches("openssl").count(), 2, "{reachable:?}: {text}");
+            assert!(text.starts_with("JWT_PUBLIC_KEY") && text.contains("ALLOW_INSECURE_AUTH=1"), "{text}");
+            assert!(start(Mode::Serve, &[reachable, &[allowed]].concat()).is_ok(), "{reachable:?}");
+            assert!(start(Mode::Serve, &[reachable, &[("ALLOW_INSECURE_AUTH", "0")]].concat()).is_err());
+        }
+        for address in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+            assert!(start(Mode::Serve, &[("BIND_ADDR", address)]).is_ok(), "{address}");
+        }
+        assert!(start(Mode::Serve, &[("ALLOW_INSECURE_AUTH", "yes")]).is_err());
+        assert!(start(Mode::Dev, &[everywhere]).is_ok());
     }
 
     #[test]
@@ -250,10 +350,20 @@ mod tests {
             ("PLUGINS_DIR", "/no/such/folder"),
             ("JWT_PUBLIC_KEY", "-----BEGIN PRIVATE KEY-----\\nhunter2"),
             ("MAX_BODY_BYTES", "65536"),
+            ("TRUSTED_PROXIES", "10.0.0.0/8, balancer.internal"),
+            ("MAX_CONNECTIONS_PER_ADDRESS", "0"),
+            ("MAX_UNAUTHENTICATED_PER_ADDRESS", "0"),
+            ("MAX_HANDSHAKES", "15"),
+            ("MAX_REFUSED_TOKENS_PER_MINUTE", "0"),
+            ("BIND_ADDR", "localhost"),
+            ("ADMIN_TOKEN", "hunter2"),
+            ("ADMIN_HOSTS", "http://gateway"),
+            ("MAX_SESSION_SECONDS", "0"),
         ]);
         let text = Config::from_source(&source, Mode::Serve).unwrap_err().to_string();
-        for name in ["DATABASE_URL", "PORT", "PUBSUB_MODE", "PLUGINS_DIR", "JWT_PUBLIC_KEY", "MAX_BODY_BYTES"] {
-            assert!(text.contains(name), "{name} is missing in:\n{text}");
+        source.insert("DATABASE_URL", "");
+        for name in source.keys().filter(|name| **name != "REDIS_URL") {
+            assert!(text.lines().any(|line| line.starts_with(name)), "{name} is missing in:\n{text}");
         }
         assert!(!text.contains("hunter2"));
     }

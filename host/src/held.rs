@@ -2,11 +2,11 @@
 
 use anyhow::{Context as _, bail};
 use arcyou_platform::database::{self, DatabaseUrl};
-use arcyou_platform::terminal::{clipped, is_broken_pipe, plain, print, table};
+use arcyou_platform::terminal::{clipped, is_broken_pipe, print, printable, table};
 use clap::Subcommand;
 use uuid::Uuid;
 
-use crate::store::{HeldMessage, HeldPage, Store};
+use crate::store::{HeldMessage, HeldPage, Reviewer, Store};
 
 /// How much of a body and of a reason a table shows.
 const BODY_WIDTH: usize = 60;
@@ -31,17 +31,20 @@ pub enum Action {
         json: bool,
     },
     /// Stores and broadcasts held messages: each takes its place at the end of its conversation now
-    Release {
-        /// Their ids, as `held list` shows them
-        #[arg(required = true)]
-        ids: Vec<i64>,
-    },
+    Release(Decision),
     /// Decides that held messages are never shown
-    Refuse {
-        /// Their ids, as `held list` shows them
-        #[arg(required = true)]
-        ids: Vec<i64>,
-    },
+    Refuse(Decision),
+}
+
+/// Which messages a decision is about, and who decides.
+#[derive(Debug, clap::Args)]
+pub struct Decision {
+    /// Their ids, as `held list` shows them
+    #[arg(required = true)]
+    ids: Vec<i64>,
+    /// Who decides, for the log and the audit rows
+    #[arg(long = "as", env = "USER", value_name = "NAME")]
+    reviewer: Reviewer,
 }
 
 /// Executes the command. An id that waits for no decision is an error, after the others were dealt with.
@@ -59,16 +62,16 @@ async fn act(action: Action, store: &Store) -> anyhow::Result<()> {
         Action::List { conversation, after, limit, json } => {
             return list(store, HeldPage { conversation, after, limit }, json).await;
         }
-        Action::Release { ids } => {
-            let released = store.release(&ids).await.context("nothing was released")?;
+        Action::Release(Decision { ids, reviewer }) => {
+            let released = store.release(&ids, &reviewer).await.context("nothing was released")?;
             for message in &released {
                 let place = &message.message;
                 print(&format!("released {} as message {}, seq {}", message.id, place.id, place.seq))?;
             }
             (ids, released.iter().map(|message| message.id).collect::<Vec<_>>())
         }
-        Action::Refuse { ids } => {
-            let refused = store.refuse(&ids).await.context("nothing was refused")?;
+        Action::Refuse(Decision { ids, reviewer }) => {
+            let refused = store.refuse(&ids, &reviewer).await.context("nothing was refused")?;
             refused.iter().try_for_each(|id| print(&format!("refused {id}")))?;
             (ids, refused)
         }
@@ -109,7 +112,7 @@ fn line(message: &HeldMessage) -> [String; 7] {
         created_at.clone(),
         conversation_id.to_string(),
         format!("{sender_id}{gone}"),
-        plain(held_by),
+        printable(held_by),
         clipped(reason, REASON_WIDTH),
         clipped(body, BODY_WIDTH),
     ]

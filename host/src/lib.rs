@@ -18,6 +18,9 @@ pub mod server;
 // Which pages a browser may connect from.
 pub mod origins;
 
+// How much each kind of stranger may use.
+pub mod bounds;
+
 // One connection: requests in, replies and events out.
 pub mod session;
 

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use arcyou_gateway::auth::Authenticator;
-use arcyou_gateway::config::{Config, Mode, migration_database};
+use arcyou_gateway::config::{Config, Mode, migration_database, review};
 use arcyou_gateway::migrate::migrate_at;
 use arcyou_gateway::{dev, held, server};
 use arcyou_platform::env::Process;
@@ -68,11 +67,7 @@ fn default_command() -> Option<Command> {
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve => {
-            let config = configured()?;
-            if matches!(config.authenticator, Authenticator::Development) {
-                tracing::warn!("JWT_PUBLIC_KEY is dev-placeholder: EVERYBODY IS BELIEVED, no token is verified");
-            }
-            server::serve(config, shutdown::on_signal()?).await?;
+            server::serve(configured()?, shutdown::on_signal()?).await?;
         }
         Command::Dev(options) => dev::run(options, shutdown::on_signal()?).await?,
         Command::Migrate => {
@@ -83,8 +78,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             println!("the schema is up to date");
         }
         Command::Held(action) => {
-            let database = arcyou_platform::database::DatabaseUrl::from_env(&Process)
-                .context("the configuration is not usable")?;
+            let (database, log_format) = review(&Process).context("the configuration is not usable")?;
+            telemetry::init(log_format)?;
             held::execute(action, &database).await?;
         }
         Command::Plugin(command) => return tokio::task::spawn_blocking(|| command.run()).await?,

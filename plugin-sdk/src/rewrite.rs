@@ -17,7 +17,7 @@ pub(crate) fn strings(
 ) -> Result<Option<String>, serde_json::Error> {
     let mut rewriter = Rewriter { out: Vec::with_capacity(body.len()), replaced: false, rewrite };
     serde_json::Deserializer::from_str(body).deserialize_map(Fields { rewriter: &mut rewriter, wanted: fields })?;
-    Ok(rewriter.replaced.then(|| text(rewriter.out)).transpose()?)
+    rewriter.replaced.then(|| text(rewriter.out)).transpose()
 }
 
 /// The body with this value in one top-level field.

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use arcyou_platform::admin::AdminConfig;
 use arcyou_platform::backoff::Backoff;
 use arcyou_platform::bus::RedisUrl;
 use arcyou_platform::contract::PubSubMode;
@@ -18,8 +19,8 @@ pub struct Config {
     /// `REDIS_URL`
     pub redis_url: RedisUrl,
     pub worker: WorkerConfig,
-    /// `ADMIN_ADDR`
-    pub admin_addr: SocketAddr,
+    /// `ADMIN_ADDR`, `ADMIN_HOSTS` and `ADMIN_TOKEN`
+    pub admin: AdminConfig,
     /// `DATABASE_POOL_SIZE`
     pub pool_size: usize,
     /// `LOG_FORMAT`
@@ -92,14 +93,14 @@ impl Config {
         let database_url = env.required("DATABASE_URL", "postgres://user:password@host:port/name");
         let redis_url = env.required("REDIS_URL", "redis://user:password@host:port");
         let worker = WorkerConfig { relay: RelayConfig::read(&mut env), prune: PruneConfig::read(&mut env) };
-        let admin_addr = env.or("ADMIN_ADDR", SocketAddr::from((Ipv4Addr::LOCALHOST, 9091)));
+        let admin = AdminConfig::read(&mut env, SocketAddr::from((Ipv4Addr::LOCALHOST, 9091)));
         // The relay, its gauges and pruning use one connection each; one is spare.
         let pool_size = env.within("DATABASE_POOL_SIZE", 4, 2..=100);
         let log_format = env.or("LOG_FORMAT", LogFormat::Text);
         // Read again where logging is set up; read here too so that an error in it is reported with the others.
         env.optional::<tracing_subscriber::EnvFilter>("RUST_LOG");
         env.finish_with(|| {
-            Some(Self { database_url: database_url?, redis_url: redis_url?, worker, admin_addr, pool_size, log_format })
+            Some(Self { database_url: database_url?, redis_url: redis_url?, worker, admin, pool_size, log_format })
         })
     }
 }
@@ -141,7 +142,7 @@ mod tests {
         let config = Config::from_env(&HashMap::from(URLS)).unwrap();
         assert_eq!(config.worker.relay.mode, PubSubMode::Global);
         assert_eq!(config.worker.relay.poll_interval, Duration::from_secs(1));
-        assert_eq!(config.admin_addr.to_string(), "127.0.0.1:9091");
+        assert_eq!(config.admin.address.to_string(), "127.0.0.1:9091");
         assert!(!format!("{config:?}").contains("hunter2"));
     }
 
@@ -152,13 +153,24 @@ mod tests {
             ("PUBSUB_MODE", "hunter2"),
             ("BATCH_SIZE", "0"),
             ("ADMIN_ADDR", "9091"),
+            ("ADMIN_TOKEN", "hunter2"),
+            ("ADMIN_HOSTS", "http://worker"),
             ("RUST_LOG", "arcyou=loud"),
         ]);
         let text = Config::from_env(&source).unwrap_err().to_string();
-        for name in ["DATABASE_URL", "REDIS_URL", "PUBSUB_MODE", "BATCH_SIZE", "ADMIN_ADDR", "RUST_LOG"] {
+        for name in [
+            "DATABASE_URL",
+            "REDIS_URL",
+            "PUBSUB_MODE",
+            "BATCH_SIZE",
+            "ADMIN_ADDR",
+            "ADMIN_TOKEN",
+            "ADMIN_HOSTS",
+            "RUST_LOG",
+        ] {
             assert!(text.lines().any(|line| line.starts_with(name)), "{name} in {text}");
         }
-        assert_eq!(text.lines().count(), 6, "{text}");
+        assert_eq!(text.lines().count(), 8, "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
 

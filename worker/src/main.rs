@@ -26,6 +26,8 @@ Environment:
   MAX_PAYLOAD_BYTES       a row with a larger payload fails [default: 1048576]
   OUTBOX_RETENTION_HOURS  processed rows are deleted after this time; 0: never [default: 72]
   ADMIN_ADDR              address of /ready and /metrics [default: 127.0.0.1:9091]
+  ADMIN_HOSTS             names under which that address may be asked, besides localhost; comma-separated
+  ADMIN_TOKEN             what all but /ready and /metrics asks for, at least 16 characters
   DATABASE_POOL_SIZE      connections to PostgreSQL [default: 4]
   RUST_LOG                which log lines are written to standard error [default: info]
   LOG_FORMAT              text or json [default: text]
@@ -89,15 +91,15 @@ async fn work(config: Config) -> anyhow::Result<ExitCode> {
     let pool = database::pool(&config.database_url.application_name("arcyou-outbox-worker"), config.pool_size)?;
     let health = Health::new();
     let bus = bus::open(&config.redis_url, config.worker.relay.mode, &health)?;
-    let listener = TcpListener::bind(config.admin_addr)
+    let listener = TcpListener::bind(config.admin.address)
         .await
-        .with_context(|| format!("cannot listen on {} (ADMIN_ADDR)", config.admin_addr))?;
+        .with_context(|| format!("cannot listen on {} (ADMIN_ADDR)", config.admin.address))?;
     let address = listener.local_addr()?;
     tracing::info!(mode = %config.worker.relay.mode, admin = %address, "relaying");
     // Called before the admin listener answers, so that its first report contains the part `database`.
     let running = run(config.worker, pool, bus, health.clone(), shutdown);
     let admin_shutdown = CancellationToken::new();
-    let admin = tokio::spawn(admin::serve(listener, health, metrics, admin_shutdown.clone()));
+    let admin = tokio::spawn(admin::serve(listener, config.admin.access, health, metrics, admin_shutdown.clone()));
     running.await;
     // The admin listener stays until here, so that operators can observe the shutdown.
     admin_shutdown.cancel();

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use arcyou_outbox_worker::OutboxError;
 use arcyou_outbox_worker::parked::{self, Decision, ParkedRow, RowDetail};
 use arcyou_platform::database::{self, DatabaseUrl};
-use arcyou_platform::terminal::{self, clipped, is_broken_pipe, plain, print};
+use arcyou_platform::terminal::{self, clipped, is_broken_pipe, print, printable};
 use clap::{Args, Subcommand};
 use deadpool_postgres::Pool;
 use serde_json::json;
@@ -133,7 +133,14 @@ fn table(rows: &[ParkedRow]) -> String {
     let lines = rows.iter().map(|row| {
         let ParkedRow { id, kind, conversation_id, retry_count, error, parked_at, created_at: _ } = row;
         let error = clipped(error, ERROR_WIDTH);
-        [id.to_string(), plain(kind), conversation_id.to_string(), retry_count.to_string(), parked_at.clone(), error]
+        [
+            id.to_string(),
+            printable(kind),
+            conversation_id.to_string(),
+            retry_count.to_string(),
+            parked_at.clone(),
+            error,
+        ]
     });
     terminal::table(["ID", "TYPE", "CONVERSATION", "TRIES", "PARKED", "ERROR"], lines.collect())
 }
@@ -142,18 +149,18 @@ fn describe(detail: &RowDetail) -> String {
     let RowDetail { row, state, stored_bytes, payload } = detail;
     let ParkedRow { id, kind, conversation_id, retry_count, error, parked_at, created_at } = row;
     let payload = match payload {
-        Some(text) => plain(text),
+        Some(text) => printable(text),
         None => "(too large to show)".to_owned(),
     };
     let lines = [
         ("id", id.to_string()),
         ("state", state.clone()),
-        ("type", plain(kind)),
+        ("type", printable(kind)),
         ("conversation", conversation_id.to_string()),
         ("created", created_at.clone()),
         ("parked", parked_at.clone()),
         ("tries", retry_count.to_string()),
-        ("error", plain(error)),
+        ("error", printable(error)),
         ("stored bytes", stored_bytes.to_string()),
         ("payload", payload),
     ];

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use arcyou_gateway::bounds::connections::ConnectionBounds;
 use arcyou_gateway::config::{Config, Mode};
 use arcyou_gateway::server::handshake;
 use arcyou_gateway::session::shared::SessionLimits;
@@ -71,8 +72,10 @@ pub async fn run(peer: Peer) {
         ("DATABASE_URL", "postgres://nobody@localhost/none"),
         ("REDIS_URL", "redis://localhost"),
         ("JWT_PUBLIC_KEY", "dev-placeholder"),
+        ("BIND_ADDR", "127.0.0.1"),
     ]);
-    let limits = Config::from_source(&minimal, Mode::Serve).unwrap().limits;
+    let Config { limits, accept, .. } = Config::from_source(&minimal, Mode::Serve).unwrap();
+    let bounds = Arc::new(ConnectionBounds::new(accept.connections));
     let room = Arc::new(Room { limits, others: Mutex::default() });
     let upgrade = match peer {
         Peer::Echo => {
@@ -87,7 +90,8 @@ pub async fn run(peer: Peer) {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap().port());
-    handshake::serve(listener, Router::new().route("/", upgrade).with_state(room), CancellationToken::new()).await;
+    let app = Router::new().route("/", upgrade).with_state(room);
+    handshake::serve(listener, app, bounds, CancellationToken::new()).await;
 }
 
 fn upgraded<F: Future<Output = ()> + Send + 'static>(

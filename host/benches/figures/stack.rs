@@ -118,8 +118,14 @@ impl Database<'_> {
         let port = free_port();
         let mut environment = vec![
             ("JWT_PUBLIC_KEY", "dev-placeholder".to_owned()),
+            ("BIND_ADDR", "127.0.0.1".to_owned()),
             ("PORT", port.to_string()),
             ("RATE_LIMIT_PER_SECOND", "0".to_owned()),
+            // All sockets of a benchmark come from this machine.
+            ("MAX_CONNECTIONS_PER_ADDRESS", "10000000".to_owned()),
+            ("MAX_UNAUTHENTICATED_PER_ADDRESS", "10000000".to_owned()),
+            ("READ_BYTES_PER_SECOND", "0".to_owned()),
+            ("MAX_SOCKETS_PER_USER", "1000000".to_owned()),
         ];
         environment.extend(variables.iter().cloned());
         let part = self.start(&gateway_binary(), port, &environment);

@@ -30,6 +30,7 @@ pub fn figure(options: &Options) -> Figure {
             ("DATABASE_URL", bouncer.clone()),
             ("REDIS_URL", servers.redis.url()),
             ("JWT_PUBLIC_KEY", "dev-placeholder".to_owned()),
+            ("BIND_ADDR", "127.0.0.1".to_owned()),
             ("PORT", port.to_string()),
             ("ADMIN_ADDR", format!("127.0.0.1:{}", free_port())),
             ("RUST_LOG", "warn".to_owned()),

@@ -79,7 +79,9 @@ impl System {
                 ("PORT", port.to_string()),
                 ("ADMIN_ADDR", format!("127.0.0.1:{admin}")),
                 ("JWT_PUBLIC_KEY", "dev-placeholder".to_owned()),
+                ("BIND_ADDR", "127.0.0.1".to_owned()),
                 ("RATE_LIMIT_PER_SECOND", "0".to_owned()),
+                ("READ_BYTES_PER_SECOND", "0".to_owned()),
             ];
             start(gateway(), format!("gateway-{number}.log"), environment);
             ready(admin).await;
@@ -160,7 +162,7 @@ fn free_port() -> u16 {
 async fn ready(admin: u16) {
     loop {
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", admin)).await {
-            stream.write_all(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+            stream.write_all(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
             let mut answer = String::new();
             let _ = stream.read_to_string(&mut answer).await;
             if answer.starts_with("HTTP/1.1 200") && !answer.contains(r#""degraded":true"#) {

@@ -33,7 +33,7 @@ wire_enum! {
         AuthRequired = "auth_required",
         /// No `auth` arrived in time. The socket is closed.
         AuthTimeout = "auth_timeout",
-        /// The token is not a JWT (in development: not a UUID).
+        /// The token is not a JWT, or one with `crit` (in development: not a UUID).
         TokenMalformed = "token_malformed",
         /// The token is signed with an algorithm other than RS256.
         TokenAlgorithm = "token_algorithm",
@@ -47,10 +47,12 @@ wire_enum! {
         TokenIssuer = "token_issuer",
         /// The token's audience is not the expected one.
         TokenAudience = "token_audience",
-        /// The token has no `exp`, or no UUID of a user in `sub` or `userId`.
+        /// The token has no `exp`, no UUID of a user in `sub` or `userId`, or a different user in each.
         TokenClaims = "token_claims",
         /// The socket already belongs to another user.
         UserMismatch = "user_mismatch",
+        /// The user has as many sockets open as the limit allows. The socket is closed.
+        TooManySockets = "too_many_sockets",
         /// The user is not a participant of the conversation, or the conversation does not exist.
         NotParticipant = "not_participant",
         /// The socket has not joined the conversation.

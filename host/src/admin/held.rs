@@ -1,17 +1,21 @@
 //! `/held` on the admin listener: messages that plugins held, for people to decide on.
 
-use axum::extract::{Path, Query, Request, State};
+use std::net::SocketAddr;
+
+use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
 use axum::http::StatusCode;
-use axum::http::header::ORIGIN;
-use axum::middleware::{self, Next};
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::store::{HeldPage, Store, StoreError};
+use crate::store::{HeldPage, NoReviewer, Reviewer, Store, StoreError};
 use crate::wake::Wake;
+
+/// Who decides, in their own words.
+const X_OPERATOR: &str = "x-operator";
 
 #[derive(Clone)]
 struct AdminState {
@@ -20,22 +24,30 @@ struct AdminState {
 }
 
 /// `GET /held?conversation_id=&after=&limit=`, `POST /held/{id}/release`, `POST /held/{id}/refuse`; all answer in JSON.
+/// The header `X-Operator` says who decides.
 pub(super) fn router(store: Store, wake: Wake) -> Router {
     Router::new()
         .route("/held", get(page))
         .route("/held/{id}/release", post(release))
         .route("/held/{id}/refuse", post(refuse))
-        .layer(middleware::from_fn(no_browsers))
         .with_state(AdminState { store, wake })
 }
 
-/// The admin address asks nobody who they are: a page in the browser of somebody who can reach it must not decide for
-/// them.
-async fn no_browsers(request: Request, next: Next) -> Response {
-    if request.headers().contains_key(ORIGIN) {
-        return problem(StatusCode::FORBIDDEN, "this address is not for web pages");
+/// Who decides. Whoever names nobody is known by the address that the request comes from.
+struct By(Reviewer);
+
+impl<S: Send + Sync> FromRequestParts<S> for By {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let ConnectInfo(peer) =
+            ConnectInfo::<SocketAddr>::from_request_parts(parts, state).await.map_err(IntoResponse::into_response)?;
+        let by = match parts.headers.get(X_OPERATOR) {
+            Some(name) => String::from_utf8_lossy(name.as_bytes()).parse(),
+            None => peer.ip().to_canonical().to_string().parse(),
+        };
+        by.map(By).map_err(|error: NoReviewer| problem(StatusCode::BAD_REQUEST, &format!("X-Operator: {error}")))
     }
-    next.run(request).await
 }
 
 #[derive(serde::Deserialize)]
@@ -55,14 +67,14 @@ async fn page(State(state): State<AdminState>, Query(query): Query<PageQuery>) -
     })
 }
 
-async fn release(State(state): State<AdminState>, Path(id): Path<i64>) -> Response {
-    let released = state.store.release(&[id]).await;
+async fn release(State(state): State<AdminState>, Path(id): Path<i64>, By(by): By) -> Response {
+    let released = state.store.release(&[id], &by).await;
     state.wake.hint();
     answer(released, |released| released.first().map(|message| json!(message)))
 }
 
-async fn refuse(State(state): State<AdminState>, Path(id): Path<i64>) -> Response {
-    answer(state.store.refuse(&[id]).await, |refused| refused.first().map(|id| json!({ "id": id })))
+async fn refuse(State(state): State<AdminState>, Path(id): Path<i64>, By(by): By) -> Response {
+    answer(state.store.refuse(&[id], &by).await, |refused| refused.first().map(|id| json!({ "id": id })))
 }
 
 fn answer<T>(outcome: Result<T, StoreError>, show: impl FnOnce(&T) -> Option<Value>) -> Response {

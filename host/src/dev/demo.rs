@@ -1,10 +1,8 @@
 //! A conversation to try the gateway with, and what to paste.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use deadpool_postgres::Pool;
-
-use crate::config::Config;
 
 const CONVERSATION: &str = "c0c0c0c0-0000-4000-8000-000000000001";
 const ALICE: &str = "a11ce000-0000-4000-8000-000000000001";
@@ -21,17 +19,20 @@ pub(super) async fn create(pool: &Pool) -> anyhow::Result<()> {
 }
 
 /// Prints how to chat, and what the plugins do.
-pub(super) fn explain(address: SocketAddr, config: &Config) {
-    let port = address.port();
-    let admin = config.admin;
+pub(super) fn explain(listens_on: SocketAddr, admin: SocketAddr) {
+    let reach = reach(listens_on);
+    // What listens on every interface listens on this one too.
+    let unspecified = listens_on.ip().is_unspecified();
+    let address = if unspecified { (Ipv4Addr::LOCALHOST, listens_on.port()).into() } else { listens_on };
     println!(
         r#"
-The gateway listens on ws://localhost:{port} (health and metrics: http://{admin}/ready, /metrics). Ctrl-C stops it.
+The gateway listens on ws://{address}, {reach}. Ctrl-C stops it.
+Health and metrics are on http://{admin}/ready and /metrics.
 
-In a terminal, be Alice:      npx wscat -c ws://localhost:{port}
+In a terminal, be Alice:      npx wscat -c ws://{address}
   {{"op":"auth","token":"{ALICE}"}}
   {{"op":"join","conversation_id":"{CONVERSATION}"}}
-In another, be Bob:           npx wscat -c ws://localhost:{port}
+In another, be Bob:           npx wscat -c ws://{address}
   {{"op":"auth","token":"{BOB}"}}
   {{"op":"join","conversation_id":"{CONVERSATION}"}}
 Then, as either of them:
@@ -41,12 +42,21 @@ The plugins rewrite one message and refuse another:
   {{"op":"send","conversation_id":"{CONVERSATION}","body":{{"text":"This is forbidden."}}}}
   {{"op":"send","conversation_id":"{CONVERSATION}","body":{{"words":"no text"}}}}
 
-With a browser instead: open http://localhost:{port}/health twice, and paste this into each console (Bob's token in one):
-  ws = new WebSocket("ws://localhost:{port}"); say = frame => ws.send(JSON.stringify(frame));
+With a browser instead: open http://{address}/health twice, and paste this into each console (Bob's token in one):
+  ws = new WebSocket("ws://{address}"); say = frame => ws.send(JSON.stringify(frame));
   ws.onmessage = event => console.log(event.data);
   ws.onopen = () => {{ say({{op: "auth", token: "{ALICE}"}}); say({{op: "join", conversation_id: "{CONVERSATION}"}}); }};
 and then
   say({{op: "send", conversation_id: "{CONVERSATION}", body: {{text: "Hello!"}}}});
 "#
     );
+}
+
+/// Who can connect.
+fn reach(listens_on: SocketAddr) -> &'static str {
+    match listens_on.ip().to_canonical() {
+        ip if ip.is_loopback() => "for this machine alone (BIND_ADDR=0.0.0.0 opens it to others)",
+        ip if ip.is_unspecified() => "on all interfaces: other machines reach it too",
+        _ => "which other machines reach too",
+    }
 }

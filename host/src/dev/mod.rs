@@ -5,6 +5,7 @@
 mod demo;
 mod progress;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ impl Source for Provided {
             "DATABASE_URL" => self.database_url.clone(),
             "PLUGINS_DIR" => self.plugins_dir.as_ref().map(|dir| dir.display().to_string()),
             "DRAIN_SECONDS" => Some("1".to_owned()),
+            // It believes everybody, so that it is for this machine.
+            "BIND_ADDR" => Some(Ipv4Addr::LOCALHOST.to_string()),
             "JWT_PUBLIC_KEY" => Some(crate::auth::DEVELOPMENT_KEY.to_owned()),
             _ => None,
         })
@@ -76,7 +79,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     demo::create(&services.pool).await.context("the demo conversation could not be made")?;
     let pool = services.pool.clone();
     let listeners = server::listen(&config).await?;
-    demo::explain(listeners.public_addr()?, &config);
+    demo::explain(listeners.public_addr()?, listeners.admin.local_addr()?);
 
     let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };
     let worker_config = WorkerConfig { relay, ..WorkerConfig::default() };

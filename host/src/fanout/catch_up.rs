@@ -16,15 +16,15 @@ use super::incoming::removed_user;
 use super::repair::{follow_up, let_write};
 use super::room::{Presence, Room};
 use super::seen::OutboxWatermarks;
-use crate::store::OutboxEvent;
+use crate::store::{OutboxEvent, PageLimits};
 
 /// How often rooms that the bus does not reach are looked after.
 const TICK: Duration = Duration::from_secs(1);
 /// Rooms compared in one question, and pairs of conversation and user.
 const ROOMS: usize = 500;
 const PAIRS: usize = 1000;
-/// Events read in one page.
-const EVENTS: i64 = 500;
+/// Events read in one page, which are in memory together.
+const EVENTS: PageLimits = PageLimits { rows: 500, bytes: 512 * 1024 };
 /// Outbox ids commit in any order: a reader goes back this much further than the last time. A transaction that is open
 /// for longer shows its events over the bus, unless that breaks in the very moment.
 const OVERLAP: Duration = Duration::from_secs(60);
@@ -170,13 +170,13 @@ impl CatchUp {
         let Some(mut after) = from.values().copied().min() else { return Ok(()) };
         loop {
             let page = self.hub.history.other_events(&conversations, after, EVENTS).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.items.last() else { return Ok(()) };
             after = last.id;
             self.hub.note_newest(last.id);
-            let complete = i64::try_from(page.len()).is_ok_and(|count| count < EVENTS);
-            let wanted = page.into_iter().filter(|event| from.get(&event.conversation_id) < Some(&event.id)).collect();
+            let wanted =
+                page.items.into_iter().filter(|event| from.get(&event.conversation_id) < Some(&event.id)).collect();
             let rooms = self.tell(present, wanted).await?;
-            if complete {
+            if !page.more {
                 return Ok(());
             }
             let_write(&rooms).await;

@@ -7,7 +7,7 @@ use arcyou_protocol::Seq;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::store::{OutboxEvent, Store, StoreError, StoredMessage};
+use crate::store::{OutboxEvent, Page, PageLimits, Store, StoreError, StoredMessage};
 
 /// Answers that come later than this are not waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -16,24 +16,24 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// arrived when it was asked for.
 #[async_trait]
 pub trait History: Send + Sync + 'static {
-    /// Messages of a conversation after `after`, oldest first, at most `limit`; fewer only if there are no more.
+    /// A page of a conversation's messages after `after`, oldest first.
     async fn messages_after(
         &self,
         conversation: Uuid,
         after: Seq,
-        limit: i64,
-    ) -> Result<Vec<StoredMessage>, HistoryError>;
+        limits: PageLimits,
+    ) -> Result<Page<StoredMessage>, HistoryError>;
 
     /// Of these rooms (conversation, last delivered `seq`) those whose conversation has gone further.
     async fn behind(&self, rooms: &[(Uuid, Seq)]) -> Result<Vec<Uuid>, HistoryError>;
 
-    /// Events other than messages for these conversations with an outbox id above `after_id`, by id; at most `limit`.
+    /// A page of events other than messages for these conversations, with an outbox id above `after_id`, by id.
     async fn other_events(
         &self,
         conversations: &[Uuid],
         after_id: i64,
-        limit: i64,
-    ) -> Result<Vec<OutboxEvent>, HistoryError>;
+        limits: PageLimits,
+    ) -> Result<Page<OutboxEvent>, HistoryError>;
 
     /// The newest outbox id.
     async fn newest_outbox_id(&self) -> Result<i64, HistoryError>;
@@ -59,9 +59,9 @@ impl History for Store {
         &self,
         conversation: Uuid,
         after: Seq,
-        limit: i64,
-    ) -> Result<Vec<StoredMessage>, HistoryError> {
-        in_time(self.messages_after(conversation, after, limit)).await
+        limits: PageLimits,
+    ) -> Result<Page<StoredMessage>, HistoryError> {
+        in_time(self.messages_after(conversation, after, limits)).await
     }
 
     async fn behind(&self, rooms: &[(Uuid, Seq)]) -> Result<Vec<Uuid>, HistoryError> {
@@ -72,9 +72,9 @@ impl History for Store {
         &self,
         conversations: &[Uuid],
         after_id: i64,
-        limit: i64,
-    ) -> Result<Vec<OutboxEvent>, HistoryError> {
-        in_time(self.other_events(conversations, after_id, limit)).await
+        limits: PageLimits,
+    ) -> Result<Page<OutboxEvent>, HistoryError> {
+        in_time(self.other_events(conversations, after_id, limits)).await
     }
 
     async fn newest_outbox_id(&self) -> Result<i64, HistoryError> {

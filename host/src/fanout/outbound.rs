@@ -8,8 +8,9 @@ use std::task::{Context, Poll, Waker};
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::Notify;
 
-/// A queue bounded in bytes, not in frames: what it may hold is what a socket may cost. Pushing never waits, so that
-/// one slow reader never holds up a room; a queue that is over its bound is marked and its socket closed.
+/// A queue bounded in bytes, not in frames: what it may hold is what a socket may cost. A frame counts until it is
+/// written, not only until it is taken. Pushing never waits, so that one slow reader never holds up a room; a queue that
+/// is over its bound is marked and its socket closed.
 #[derive(Debug)]
 pub struct Outbound {
     limit: usize,
@@ -21,6 +22,7 @@ pub struct Outbound {
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<Utf8Bytes>,
+    /// Of these frames, and of those that were taken and are not written.
     bytes: usize,
     overflowed: bool,
     notified: bool,
@@ -39,6 +41,7 @@ impl Outbound {
     }
 
     /// Appends a frame. The first frame that does not fit drops the whole queue: the client resumes from the database.
+    /// One frame always fits beside those that are being written, whatever its size.
     pub fn push(&self, frame: Utf8Bytes) -> Result<(), Overflowed> {
         let mut state = self.lock();
         if state.overflowed {
@@ -61,7 +64,7 @@ impl Outbound {
         if state.overflowed {
             return Err(Overflowed);
         }
-        if state.bytes + frame.len() > self.limit / 2 && !state.frames.is_empty() {
+        if state.bytes + frame.len() > self.limit / 2 && state.bytes > 0 {
             return Ok(false);
         }
         state.push(frame);
@@ -96,7 +99,13 @@ impl Outbound {
     }
 
     fn congests(&self, bytes: usize) -> bool {
-        bytes > self.limit / 4
+        bytes > self.page_bytes()
+    }
+
+    /// What a page of frames that can wait may hold: a part of the bound, so that a page fits into a queue that is not
+    /// congested.
+    pub fn page_bytes(&self) -> usize {
+        self.limit / 4
     }
 
     /// Completes once the queue is not congested (or has overflowed). Safe to cancel.
@@ -112,20 +121,25 @@ impl Outbound {
         }
     }
 
-    /// Takes all that is queued, without waiting.
+    /// Takes all that is queued, without waiting. Each frame counts until it is [`Self::written`].
     pub fn drain(&self) -> Result<VecDeque<Utf8Bytes>, Overflowed> {
         let mut state = self.lock();
         if state.overflowed {
             return Err(Overflowed);
         }
+        Ok(std::mem::take(&mut state.frames))
+    }
+
+    /// Notes that this many bytes of what was taken are written.
+    pub fn written(&self, bytes: usize) {
+        let mut state = self.lock();
         let was_congested = self.congests(state.bytes);
-        state.bytes = 0;
-        let frames = std::mem::take(&mut state.frames);
+        state.bytes = state.bytes.saturating_sub(bytes);
+        let is_congested = self.congests(state.bytes);
         drop(state);
-        if was_congested {
+        if was_congested && !is_congested {
             self.drained.notify_waiters();
         }
-        Ok(frames)
     }
 
     /// Completes when there is something to write or to look at: frames, a notification, or that the queue has overflowed. For
@@ -176,5 +190,44 @@ fn wake(mut state: std::sync::MutexGuard<'_, State>) {
     drop(state);
     if let Some(reader) = reader {
         reader.wake();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn frame(bytes: usize) -> Utf8Bytes {
+        "x".repeat(bytes).into()
+    }
+
+    #[test]
+    fn what_was_taken_counts_until_it_is_written() {
+        let queue = Outbound::new(100);
+        queue.push(frame(60)).unwrap();
+        assert_eq!(queue.drain().unwrap().len(), 1);
+        assert!(queue.is_congested());
+        assert_eq!(queue.try_push_backfill(frame(10)), Ok(false));
+        queue.push(frame(20)).unwrap();
+        queue.written(30);
+        queue.push(frame(50)).unwrap();
+        assert_eq!(queue.push(frame(1)), Err(Overflowed));
+    }
+
+    #[test]
+    fn a_frame_that_is_larger_than_the_queue_passes_alone() {
+        let queue = Outbound::new(100);
+        for _ in 0..2 {
+            assert_eq!(queue.try_push_backfill(frame(1000)), Ok(true));
+            assert_eq!(queue.try_push_backfill(frame(1)), Ok(false));
+            queue.drain().unwrap();
+            assert_eq!(queue.try_push_backfill(frame(1)), Ok(false));
+            queue.written(1000);
+        }
+        queue.push(frame(1000)).unwrap();
+        queue.drain().unwrap();
+        queue.push(frame(1000)).unwrap();
+        assert_eq!(queue.push(frame(1)), Err(Overflowed));
     }
 }

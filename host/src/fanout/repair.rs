@@ -11,11 +11,10 @@ use super::history::HistoryError;
 use super::hub::Hub;
 use super::members::MemberId;
 use super::room::{FollowUps, Room};
+use crate::store::{PageLimits, StoredMessage};
 
-/// What a page of messages should weigh: small beside a socket's queue.
-const PAGE_BYTES: usize = 128 * 1024;
-const MIN_PAGE: i64 = 16;
-const MAX_PAGE: i64 = 500;
+/// What a page of messages may hold: small beside a socket's queue.
+const PAGE: PageLimits = PageLimits { rows: 500, bytes: 128 * 1024 };
 /// How long a room waits for its members to write one page before it gives them the next.
 const BREATHE: Duration = Duration::from_millis(10);
 const BREATHS: usize = 25;
@@ -34,46 +33,28 @@ pub(super) fn follow_up(hub: &Arc<Hub>, room: &Arc<Room>, follow_ups: FollowUps,
     }
 }
 
-/// Pages of a conversation, of a size that follows the messages'.
-struct Pages {
-    limit: i64,
-}
-
 /// A part of what the store has, as frames.
-struct Page {
+struct Frames {
     frames: Vec<(Seq, Utf8Bytes)>,
     /// There was nothing after it.
     complete: bool,
 }
 
-impl Pages {
-    fn new() -> Self {
-        Self { limit: 64 }
-    }
-
-    async fn read(&mut self, hub: &Hub, room: &Room, after: Seq) -> Result<Page, HistoryError> {
-        // The semaphore is never closed.
-        let permit = hub.readers.acquire().await.ok();
-        let messages = hub.history.messages_after(room.conversation, after, self.limit).await?;
-        drop(permit);
-        hub.meter.repairs.increment(1);
-        let complete = i64::try_from(messages.len()).is_ok_and(|count| count < self.limit);
-        let frames: Vec<(Seq, Utf8Bytes)> =
-            messages.iter().map(|message| (message.seq, live_frame(room.conversation, &message.json).into())).collect();
-        let bytes: usize = frames.iter().map(|(_, frame)| frame.len()).sum();
-        if let Some(average) = bytes.checked_div(frames.len()) {
-            self.limit = i64::try_from(PAGE_BYTES / average.max(1)).unwrap_or(MAX_PAGE).clamp(MIN_PAGE, MAX_PAGE);
-        }
-        Ok(Page { frames, complete })
-    }
+async fn read(hub: &Hub, room: &Room, after: Seq, limits: PageLimits) -> Result<Frames, HistoryError> {
+    // The semaphore is never closed.
+    let permit = hub.readers.acquire().await.ok();
+    let page = hub.history.messages_after(room.conversation, after, limits).await?;
+    drop(permit);
+    hub.meter.repairs.increment(1);
+    let frame = |message: StoredMessage| (message.seq, live_frame(room.conversation, &message.json).into());
+    Ok(Frames { frames: page.items.into_iter().map(frame).collect(), complete: !page.more })
 }
 
 /// Fills a room's hole once it has stood for `wait`, and whatever opens meanwhile. There is one such task for a room.
 async fn repair(hub: Arc<Hub>, room: Arc<Room>, wait: Duration) {
-    let mut pages = Pages::new();
     tokio::time::sleep(wait).await;
     while let Some(listing) = room.next_listing() {
-        let page = match pages.read(&hub, &room, listing.after).await {
+        let page = match read(&hub, &room, listing.after, PAGE).await {
             Ok(page) => page,
             Err(error) => {
                 hub.note_failure("missing messages could not be read", &error);
@@ -116,7 +97,6 @@ pub(super) async fn let_write(rooms: &[Arc<Room>]) {
 async fn serve(hub: Arc<Hub>, room: Arc<Room>, id: MemberId) {
     /// How often to look whether the member is still there.
     const LOOK: Duration = Duration::from_secs(1);
-    let mut pages = Pages::new();
     let mut stalled = Duration::ZERO;
     let mut last = None;
     while let Some((member, delivered)) = room.paused(id) {
@@ -134,7 +114,9 @@ async fn serve(hub: Arc<Hub>, room: Arc<Room>, id: MemberId) {
             // A frame that is large beside the queue waits until it is empty.
             tokio::time::sleep(BREATHE).await;
         }
-        match pages.read(&hub, &room, member.cursor).await {
+        // No more than its queue takes: what does not fit would be read again.
+        let limits = PageLimits { bytes: PAGE.bytes.min(member.outbound.page_bytes()), ..PAGE };
+        match read(&hub, &room, member.cursor, limits).await {
             // Below what was delivered when it was read, a complete page leaves out only what was deleted.
             Ok(page) => room.serve(id, &page.frames, page.complete.then_some(delivered)),
             Err(error) => {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcyou_platform::admin;
+use arcyou_platform::admin::{self, AdminAccess};
 use arcyou_platform::bus::Bus;
 use arcyou_platform::database::DatabaseUrl;
 use arcyou_platform::health::{Health, Part};
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::{Audit, AuditConfig};
 use crate::batch::{BatchConfig, Batcher};
+use crate::bounds::users::{UserLimits, Users};
 use crate::fanout::{Fanout, FanoutConfig, FanoutTasks};
 use crate::migrate::migrate_at;
 use crate::store::Store;
@@ -44,8 +45,15 @@ pub(super) struct Background {
 }
 
 impl Background {
-    pub(super) fn admin(&self, listener: TcpListener, health: Health, metrics: PrometheusHandle, routes: Router) {
-        self.upkeep.spawn(admin::serve_with(listener, health, metrics, routes, self.ends.clone()));
+    pub(super) fn admin(
+        &self,
+        listener: TcpListener,
+        access: AdminAccess,
+        health: Health,
+        metrics: PrometheusHandle,
+        routes: Router,
+    ) {
+        self.upkeep.spawn(admin::serve_with(listener, access, health, metrics, routes, self.ends.clone()));
     }
 
     /// The schema is brought up to date, however long the database is away.
@@ -76,6 +84,13 @@ impl Background {
         let (fanout, tasks) = Fanout::start(config, bus, history, health, self.ends.clone());
         self.upkeep.spawn(FanoutTasks::join(tasks));
         fanout
+    }
+
+    /// Users are remembered for as long as their allowances are not full.
+    pub(super) fn users(&self, limits: UserLimits) -> Arc<Users> {
+        let users = Arc::new(Users::new(limits));
+        self.until_the_end(users.clone().keep_sweeping());
+        users
     }
 
     /// Commands are committed in groups.

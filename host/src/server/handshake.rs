@@ -1,26 +1,29 @@
 //! The public listener: the WebSocket handshake and `/health`.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::http::header::{CONTENT_TYPE, ORIGIN};
+use axum::extract::{ConnectInfo, State};
+use axum::http::header::{CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_KEY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::AcceptLimits;
+use super::handshake_slots::HandshakeSlots;
+use crate::bounds::connections::ConnectionBounds;
+use crate::bounds::refusals::Bound;
 use crate::origins::Origins;
 use crate::session::connection::{self, Retirement};
 use crate::session::read_budget::{BudgetedStream, ReadBudget};
@@ -31,12 +34,14 @@ const READ_BUFFER: usize = 2 * 1024;
 /// Frames are handed to the kernel in pieces of this size, or at the end of what is queued.
 const WRITE_BUFFER: usize = 16 * 1024;
 
-/// How long a client may take to send its request.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a client may take to its first byte, from there to the end of its request, and to its next request.
+const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 /// How long a connection may go on without becoming a WebSocket, whatever is asked over it.
-const HTTP_WITHIN: Duration = Duration::from_secs(60);
-/// Connections that are not WebSockets yet; more wait in the kernel. Those that never send a request are closed soon.
-const HANDSHAKES: usize = 4096;
+const HTTP_WITHIN: Duration = Duration::from_secs(15);
+/// Bytes of a request's line and headers, all of which are kept until the last one has come. Larger ones get 431.
+const REQUEST_HEAD_BYTES: usize = 16 * 1024;
+/// Bytes in the key of a handshake, which it sends in base64.
+const KEY_BYTES: usize = 16;
 /// How long requests may take that are under way when no more are accepted.
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 /// Between attempts to accept connections while that fails.
@@ -46,33 +51,36 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 struct Context {
     shared: Arc<Shared>,
     origins: Arc<Origins>,
-    /// One for each socket that there may be.
-    places: Arc<Semaphore>,
+    bounds: Arc<ConnectionBounds>,
     sockets: TaskTracker,
     retirement: Retirement,
 }
 
 /// The routes of the public listener. Sockets run on `sockets` until `retirement`.
-pub fn router(shared: Arc<Shared>, accept: AcceptLimits, sockets: TaskTracker, retirement: Retirement) -> Router {
-    let AcceptLimits { max_connections, origins } = accept;
-    let (origins, places) = (Arc::new(origins), Arc::new(Semaphore::new(max_connections)));
+pub fn router(
+    shared: Arc<Shared>,
+    origins: Origins,
+    bounds: Arc<ConnectionBounds>,
+    sockets: TaskTracker,
+    retirement: Retirement,
+) -> Router {
     Router::new()
         .route("/", get(upgrade))
         .route("/ws", get(upgrade))
         .route("/health", get(health))
-        .with_state(Context { shared, origins, places, sockets, retirement })
+        .with_state(Context { shared, origins: Arc::new(origins), bounds, sockets, retirement })
 }
 
-/// Accepts connections until `shutdown`. What is under way then may finish, for a moment. Each request carries its
-/// connection's [`ReadBudget`] as an extension.
-pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationToken) {
+/// Accepts connections until `shutdown`, within `bounds`. What is under way then may finish, for a moment. Each request
+/// carries its connection's [`ReadBudget`] as an extension, and the peer's address as [`ConnectInfo`].
+pub async fn serve(listener: TcpListener, app: Router, bounds: Arc<ConnectionBounds>, shutdown: CancellationToken) {
     let handshakes = TaskTracker::new();
-    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    let limits = bounds.limits();
+    let slots = Arc::new(HandshakeSlots::new(limits.handshakes, limits.handshakes_per_address()));
     loop {
-        let Some(Ok(place)) = shutdown.run_until_cancelled(places.clone().acquire_owned()).await else { break };
-        let stream = match shutdown.run_until_cancelled(listener.accept()).await {
+        let (stream, peer) = match shutdown.run_until_cancelled(listener.accept()).await {
             None => break,
-            Some(Ok((stream, _))) => stream,
+            Some(Ok((stream, peer))) => (stream, peer.ip()),
             Some(Err(error)) => {
                 // Most often the process has no file left: others must end first.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -80,36 +88,42 @@ pub async fn serve(listener: TcpListener, app: Router, shutdown: CancellationTok
                 continue;
             }
         };
-        let app = app.clone();
-        handshakes.spawn(async move {
-            converse(stream, app).await;
-            drop(place);
-        });
+        let (slot, cut) = slots.take(peer, bounds.address_of(peer));
+        if let Some(cut) = cut {
+            bounds.refused(cut.bound, cut.peer);
+        }
+        let (app, bounds) = (app.clone(), bounds.clone());
+        handshakes.spawn(async move { slot.cut.run_until_cancelled(converse(stream, peer, app, bounds)).await });
     }
     handshakes.close();
     let _ = timeout(LAST_HANDSHAKES, handshakes.wait()).await;
 }
 
 /// Speaks HTTP until the connection ends or is a WebSocket, which goes on elsewhere.
-async fn converse(stream: TcpStream, app: Router) {
+async fn converse(stream: TcpStream, peer: IpAddr, app: Router, bounds: Arc<ConnectionBounds>) {
     // Frames are small and must not wait for one another in the kernel.
     let _ = stream.set_nodelay(true);
     // The limit below begins with the first byte.
-    if !matches!(timeout(HANDSHAKE_WITHIN, stream.readable()).await, Ok(Ok(()))) {
+    if !matches!(timeout(REQUEST_WITHIN, stream.readable()).await, Ok(Ok(()))) {
         return;
     }
     let budget = ReadBudget::default();
-    let app = app.layer(Extension(budget.clone()));
+    let app = app.layer(Extension(budget.clone())).layer(Extension(ConnectInfo(peer)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE_WITHIN)
+        .header_read_timeout(REQUEST_WITHIN)
+        .max_buf_size(REQUEST_HEAD_BYTES)
         .serve_connection(TokioIo::new(BudgetedStream::new(stream, budget)), TowerToHyperService::new(app))
         .with_upgrades();
     let mut connection = pin!(connection);
-    if timeout(HTTP_WITHIN, connection.as_mut()).await.is_err() {
-        // The request at hand is answered still.
-        connection.as_mut().graceful_shutdown();
-        let _ = timeout(HANDSHAKE_WITHIN, connection).await;
+    match timeout(HTTP_WITHIN, connection.as_mut()).await {
+        Ok(Err(error)) if error.is_parse_too_large() => bounds.refused(Bound::RequestHead, peer),
+        Ok(_) => {}
+        Err(_) => {
+            // The request at hand is answered still.
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(REQUEST_WITHIN, connection).await;
+        }
     }
 }
 
@@ -120,22 +134,46 @@ async fn health() -> impl IntoResponse {
 async fn upgrade(
     State(context): State<Context>,
     Extension(budget): Extension<ReadBudget>,
+    ConnectInfo(peer): ConnectInfo<IpAddr>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let Context { shared, origins, places, sockets, retirement } = context;
+    let Context { shared, origins, bounds, sockets, retirement } = context;
     if !origins.admit(headers.get(ORIGIN).map(|origin| origin.as_bytes())) {
         return (StatusCode::FORBIDDEN, "this origin is not in ALLOWED_ORIGINS\n").into_response();
     }
-    let Ok(place) = places.try_acquire_owned() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "this gateway is full; try another or try later\n").into_response();
+    if !has_key(&headers) {
+        return (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64\n").into_response();
+    }
+    let admission = match bounds.admit(peer, &headers) {
+        Ok(admission) => admission,
+        Err(bound) => return refusal(bound),
     };
     bounded(upgrade, &shared.limits).on_upgrade(move |socket| {
-        sockets.track_future(async move {
-            connection::serve(socket, budget, shared, retirement).await;
-            drop(place);
-        })
+        sockets.track_future(connection::serve(socket, admission, budget, shared, retirement))
     })
+}
+
+/// Whether there is the one key that RFC 6455 asks for.
+fn has_key(headers: &HeaderMap) -> bool {
+    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+    let (Some(key), None) = (keys.next(), keys.next()) else { return false };
+    BASE64_STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == KEY_BYTES)
+}
+
+/// What a client is told whose socket is not opened.
+fn refusal(bound: Bound) -> Response {
+    let (status, text) = match bound {
+        Bound::ConnectionsPerAddress => {
+            (StatusCode::TOO_MANY_REQUESTS, "your address has too many open sockets; close some\n")
+        }
+        Bound::UnauthenticatedPerAddress => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "your address has too many sockets that have not authenticated; send auth on them, or try later\n",
+        ),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "this gateway is full; try another or try later\n"),
+    };
+    (status, text).into_response()
 }
 
 /// A handshake whose socket buffers and accepts no more than `limits` say.

@@ -15,7 +15,9 @@ use super::handshake;
 use super::listeners::{Listeners, listen};
 use super::services::Services;
 use crate::admin;
-use crate::config::Config;
+use crate::auth::Authenticator;
+use crate::bounds::connections::ConnectionBounds;
+use crate::config::{AcceptLimits, Config};
 use crate::fanout::FanoutConfig;
 use crate::ingress::Ingress;
 use crate::session::connection::Retirement;
@@ -33,7 +35,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let bus = bus::open(url, config.pubsub_mode, &health)?;
     let services = Services::prepare(&config, bus, health, telemetry::metrics()?).await?;
     let listeners = listen(&config).await?;
-    tracing::info!(address = %listeners.public_addr()?, admin = %config.admin, "listening");
+    tracing::info!(address = %listeners.public_addr()?, admin = %listeners.admin.local_addr()?, "listening");
     services.serve(config, listeners, shutdown).await;
     Ok(())
 }
@@ -43,24 +45,29 @@ impl Services {
     /// to go elsewhere, spread over the drain time.
     pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) {
         let Self { pool, bus, plugins, health, metrics } = self;
-        let Config { limits, accept, authenticator, drain, .. } = config;
+        let Config { limits, users, accept, authenticator, drain, .. } = config;
+        let AcceptLimits { connections, origins } = accept;
         describe_metrics();
         let background = Background::default();
         let store = Store::new(pool).audited(config.audit.enabled);
         let wake = background.wake(bus.clone());
         let routes = admin::router(store.clone(), wake.clone(), plugins.clone());
-        background.admin(listeners.admin, health.clone(), metrics, routes);
+        background.admin(listeners.admin, config.admin.access, health.clone(), metrics, routes);
+        report_trust(&authenticator, &health);
         background.migration(config.migrate_database, health.part("schema"));
         background.database_watch(store.clone(), health.part("database"));
         background.plugins(plugins.clone(), health.part("plugins"));
         let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, &health);
         let (batcher, audit) = (background.batcher(&store, &wake), background.audit(&store, config.audit));
         let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
-        let shared = Arc::new(Shared { limits, authenticator, store, ingress, fanout, wake });
+        let users = background.users(users);
+        let shared = Arc::new(Shared { limits, authenticator, users, store, ingress, fanout, wake });
 
         let sockets = TaskTracker::new();
-        let app = handshake::router(shared, accept, sockets.clone(), Retirement::new(shutdown.clone(), drain));
-        handshake::serve(listeners.public, app, shutdown).await;
+        let bounds = Arc::new(ConnectionBounds::new(connections));
+        let retirement = Retirement::new(shutdown.clone(), drain);
+        let app = handshake::router(shared, origins, bounds.clone(), sockets.clone(), retirement);
+        handshake::serve(listeners.public, app, bounds, shutdown).await;
         sockets.close();
         if timeout(drain, sockets.wait()).await.is_err() {
             tracing::warn!(left = sockets.len(), "sockets were still open at the end of the drain");
@@ -69,11 +76,30 @@ impl Services {
     }
 }
 
+/// Operators see on `/ready` and in the metrics whether tokens are verified at all.
+fn report_trust(authenticator: &Authenticator, health: &Health) {
+    let part = health.part("auth");
+    let verified = match authenticator {
+        Authenticator::Rs256(_) => {
+            part.up();
+            1.0
+        }
+        Authenticator::Development => {
+            part.up_but("JWT_PUBLIC_KEY is dev-placeholder: EVERYBODY IS BELIEVED, no token is verified");
+            0.0
+        }
+    };
+    metrics::gauge!("arcyou_tokens_verified").set(verified);
+}
+
 fn describe_metrics() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_gauge!("arcyou_connections", "Open sockets");
+    describe_gauge!("arcyou_tokens_verified", "0 if JWT_PUBLIC_KEY is dev-placeholder and everybody is believed");
     describe_counter!("arcyou_connections_total", "Sockets since the start");
     describe_counter!("arcyou_closed_total", "Sockets that the gateway closed, by close code");
+    describe_counter!("arcyou_refused_connections_total", "Connections and sockets that were refused or cut, by bound");
+    describe_counter!("arcyou_auth_refused_total", "Tokens that were refused, by failure code");
     describe_counter!(
         "arcyou_sends_total",
         "Sends by outcome: stored, held, discarded, duplicate, or the code of the refusal"

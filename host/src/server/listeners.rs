@@ -1,6 +1,6 @@
 //! The addresses of a gateway.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -25,11 +25,14 @@ pub async fn listen(config: &Config) -> anyhow::Result<Listeners> {
     let bind = async |address: SocketAddr, name: &str| {
         TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; set {name} to another"))
     };
-    // Every interface: both families where there are two, IPv4 where that is all.
-    let port = config.port;
-    let public = match TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))).await {
-        Ok(public) => public,
-        Err(_) => bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), "PORT").await?,
+    let at = |ip: IpAddr| SocketAddr::new(ip, config.port);
+    let public = match config.bind {
+        Some(ip) => bind(at(ip), "BIND_ADDR or PORT").await?,
+        // Every interface: both families where there are two, IPv4 where that is all.
+        None => match TcpListener::bind(at(Ipv6Addr::UNSPECIFIED.into())).await {
+            Ok(public) => public,
+            Err(_) => bind(at(Ipv4Addr::UNSPECIFIED.into()), "PORT").await?,
+        },
     };
-    Ok(Listeners { public, admin: bind(config.admin, "ADMIN_ADDR").await? })
+    Ok(Listeners { public, admin: bind(config.admin.address, "ADMIN_ADDR").await? })
 }

@@ -1,9 +1,10 @@
 //! A gateway as a process: what it talks to ([`services`]), where it listens ([`listeners`]), how a connection becomes
-//! a socket ([`handshake`]), what runs beside the sockets (`background`), and its life from start to drain
+//! a socket ([`handshake`], `handshake_slots`), what runs beside the sockets (`background`), and its life from start to drain
 //! ([`lifecycle`]).
 
 mod background;
 pub mod handshake;
+mod handshake_slots;
 pub mod lifecycle;
 pub mod listeners;
 pub mod services;

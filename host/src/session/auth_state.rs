@@ -6,6 +6,9 @@ use arcyou_protocol::{CloseCode, ErrorCode, Failure};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+/// Tokens that may be refused in a row. A client that is well sends the next one after it has fetched another.
+const MAX_REFUSED: u32 = 5;
+
 /// A connection's right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
@@ -49,13 +52,15 @@ pub enum Renewal {
 pub struct AuthState {
     auth_within: Duration,
     right: Right,
+    /// Tokens that were refused since the last one that was accepted.
+    refused: u32,
 }
 
 impl AuthState {
     /// A connection that was made at `now`, and may do without a valid token for `auth_within`, then and after a
     /// token's end.
     pub fn new(auth_within: Duration, now: Instant) -> Self {
-        Self { auth_within, right: Right::Anonymous { deadline: now + auth_within } }
+        Self { auth_within, right: Right::Anonymous { deadline: now + auth_within }, refused: 0 }
     }
 
     /// The user for whom the connection speaks.
@@ -87,7 +92,14 @@ impl AuthState {
             _ => Renewal::Plain,
         };
         self.right = Right::Active { user, expires };
+        self.refused = 0;
         Ok(renewal)
+    }
+
+    /// A token was refused; answers with a close code if it was one too many.
+    pub fn refused(&mut self) -> Option<CloseCode> {
+        self.refused += 1;
+        (self.refused >= MAX_REFUSED).then_some(CloseCode::TokensRefused)
     }
 
     /// When [`AuthState::tick`] is due, if ever.
@@ -150,6 +162,17 @@ mod tests {
         assert_eq!(code(state.authenticated(other, None)), ErrorCode::UserMismatch);
         assert_eq!(state.authenticated(user, None), Ok(Renewal::AfterExpiry));
         assert_eq!((state.due(), state.user(end)), (None, Ok(user)));
+    }
+
+    #[test]
+    fn refused_tokens_in_a_row_have_an_end() {
+        let start = Instant::now();
+        let mut state = AuthState::new(PATIENCE, start);
+        let refuse = |state: &mut AuthState, times: u32| (0..times).filter_map(|_| state.refused()).next();
+        assert_eq!(refuse(&mut state, MAX_REFUSED - 1), None);
+        state.authenticated(Uuid::nil(), None).unwrap();
+        assert_eq!(refuse(&mut state, MAX_REFUSED - 1), None);
+        assert_eq!(refuse(&mut state, 1), Some(CloseCode::TokensRefused));
     }
 
     #[test]

@@ -1,25 +1,26 @@
 //! One connection: what comes next, whatever it is, dealt with in its turn.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
 use std::time::Duration;
 
 use arcyou_protocol::{CloseCode, Echo, ErrorCode, Failure, Op, Operation, Reply, UserOperation};
 use axum::extract::ws::WebSocket;
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use metrics::{counter, gauge};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::auth_state::Alarm;
 use super::read_budget::ReadBudget;
-use super::requests::{Pending, Session};
+use super::requests::{Pending, Session, too_fast};
 use super::shared::Shared;
 use super::wire::{End, FAREWELL, Incoming, Wire};
+use crate::bounds::connections::Admission;
+use crate::bounds::users::{Limiter, Rate};
 use crate::fanout::outbound::Outbound;
 
 /// Commands of one socket that are under way; after that its frames wait in the kernel.
@@ -38,7 +39,7 @@ impl InFlight {
     /// The next answer; pending while nothing is under way.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Answered> {
         let Some(Pending { accepted, .. }) = self.0.front_mut() else { return Poll::Pending };
-        let result = ready!(Pin::new(accepted).poll(context));
+        let result = task::ready!(Pin::new(accepted).poll(context));
         match self.0.pop_front() {
             Some(Pending { op, echo, .. }) => Poll::Ready(Answered { op, echo, result }),
             None => Poll::Pending,
@@ -78,17 +79,22 @@ impl Retirement {
 }
 
 /// Serves one socket until it ends, or until it is to go elsewhere.
-pub async fn serve(socket: WebSocket, budget: ReadBudget, shared: Arc<Shared>, retirement: Retirement) {
+pub async fn serve(
+    socket: WebSocket,
+    admission: Admission,
+    budget: ReadBudget,
+    shared: Arc<Shared>,
+    retirement: Retirement,
+) {
     gauge!("arcyou_connections").increment(1.0);
     counter!("arcyou_connections_total").increment(1);
     let now = Instant::now();
     let outbound = Arc::new(Outbound::new(shared.limits.queue_bytes));
     let max_frame_bytes = shared.limits.max_frame_bytes;
-    let limiter =
-        shared.limits.rate.map(|rate| RateLimiter::direct(Quota::per_second(rate.per_second).allow_burst(rate.burst)));
+    let limiter = shared.limits.rate.map(Rate::limiter);
     let mut connection = Connection {
-        session: Session::new(shared, outbound.clone(), now),
-        wire: Wire::new(socket, outbound, budget, max_frame_bytes, retirement.drain.clone()),
+        session: Session::new(shared, admission, outbound.clone(), now),
+        wire: Wire::new(socket, outbound, budget, max_frame_bytes),
         in_flight: InFlight::default(),
         limiter,
         refused: 0,
@@ -110,7 +116,8 @@ struct Connection {
     session: Session,
     wire: Wire,
     in_flight: InFlight,
-    limiter: Option<DefaultDirectRateLimiter>,
+    /// For frames before `auth`; after it the user's counts.
+    limiter: Option<Limiter>,
     /// Frames refused for coming too fast; each one that did not takes one of them back.
     refused: u32,
     heard: Instant,
@@ -137,7 +144,12 @@ impl Connection {
                 self.wire.flush().await
             }
             answered = self.in_flight.next() => self.answer(answered),
-            incoming = self.wire.next(), if self.in_flight.0.len() < MAX_IN_FLIGHT => self.received(incoming).await,
+            // Between pages whatever else there is has its turn.
+            () = ready(()), if self.session.is_page_due() => Box::pin(self.session.send_page(&mut self.wire)).await,
+            // Boxed: what a frame's way needs, a socket that is idle does not hold.
+            incoming = self.wire.next(), if self.in_flight.0.len() < MAX_IN_FLIGHT => {
+                Box::pin(self.received(incoming)).await
+            }
             () = alarm.as_mut() => {
                 self.ring().await?;
                 alarm.reset(self.next_alarm());
@@ -149,7 +161,7 @@ impl Connection {
 
     fn next_alarm(&self) -> Instant {
         let silence = self.heard + if self.pinged { self.silence() } else { self.ping_after() };
-        self.session.auth.due().map_or(silence, |due| due.min(silence))
+        [self.session.auth.due(), self.session.page_waits_until()].into_iter().flatten().fold(silence, Instant::min)
     }
 
     fn ping_after(&self) -> Duration {
@@ -162,6 +174,7 @@ impl Connection {
 
     async fn ring(&mut self) -> Result<(), End> {
         let now = Instant::now();
+        self.session.end_page_wait(now);
         if now >= self.heard + self.silence() {
             return Err(End::Close(CloseCode::HeartbeatLost));
         }
@@ -218,9 +231,7 @@ impl Connection {
                 Ok(frame) => (frame.operation.op().value(), &frame.echo),
                 Err(error) => (error.op, &error.echo),
             };
-            let mut failure = Failure::new(ErrorCode::RateLimited, "too many requests; slow down");
-            failure.retry_after_ms = Some(wait.as_millis().max(1) as u64);
-            return self.refuse(&failure, op, echo).await;
+            return self.refuse(&too_fast("too many requests; slow down", wait), op, echo).await;
         }
         let frame = match parsed {
             Ok(frame) => frame,
@@ -244,8 +255,14 @@ impl Connection {
 
     /// How long to wait before the next frame, if this one came too fast.
     fn admit_rate(&mut self) -> Result<Option<Duration>, End> {
-        let Some(limiter) = &self.limiter else { return Ok(None) };
-        let Err(not_until) = limiter.check() else {
+        let admitted = match (&self.session.place, &self.limiter) {
+            (Some(place), _) => place.admit_frame(),
+            (None, Some(limiter)) => {
+                limiter.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+            }
+            (None, None) => Ok(()),
+        };
+        let Err(wait) = admitted else {
             self.refused = self.refused.saturating_sub(1);
             return Ok(None);
         };
@@ -254,7 +271,7 @@ impl Connection {
         if self.refused > burst.saturating_mul(FLOOD_BURSTS).max(FLOOD_FRAMES) {
             return Err(End::Close(CloseCode::Flooding));
         }
-        Ok(Some(not_until.wait_time_from(DefaultClock::default().now())))
+        Ok(Some(wait))
     }
 
     /// Waits until every command under way is answered.

@@ -1,29 +1,24 @@
 //! Joining, catching up, leaving, and what a token's end does to them.
 
+use std::sync::Arc;
+
 use arcyou_protocol::event::backfill_frame;
 use arcyou_protocol::{CloseCode, Echo, ErrorCode, Failure, Op, Reply, ResumeFrom, Seq};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::conversation::{Conversation, Listening};
+use super::conversation::{CatchUp, Conversation, Entered, Listening};
 use super::requests::Session;
 use super::wire::{End, Wire};
 use crate::authorize::{JoinedRole, not_participant};
-use crate::fanout::RoomRef;
-use crate::store::{Participation, logged};
+use crate::fanout::Membership;
+use crate::fanout::outbound::Outbound;
+use crate::store::{PageLimits, Participation, StoreError, StoredMessage, logged};
 
 /// Messages in one read while a client catches up.
-const PAGE: i64 = 100;
+const PAGE_ROWS: u32 = 100;
 /// A client that is further behind than this many messages reads `history` instead.
 const LARGEST_BACKFILL: Seq = 10_000;
-
-/// A client on its way to going live: everything after `cursor` is still owed to it.
-struct CatchUp {
-    conversation: Uuid,
-    user: Uuid,
-    room: RoomRef,
-    cursor: Seq,
-}
 
 /// Where a join starts.
 struct Start {
@@ -60,15 +55,17 @@ impl Session {
             return self.say(failure.encode(Op::Join.value(), echo));
         }
         // A second join starts the events anew, by itself where the first one has come to.
-        if let Some(cursor) = self.conversations.remove(&conversation).map(Conversation::stop) {
+        if let Some(cursor) = self.remove(conversation).map(Conversation::stop) {
             start.cursor = resume.map_or(cursor, |_| start.cursor);
         }
-        let (role, last_read_id) = (participation.role.clone(), participation.last_read_id);
-        let joined =
-            Reply::Join { conversation, last_seq: participation.last_seq, last_read_id, role, resumed: start.resumed };
-        self.say(joined.encode(echo))?;
-        let catch_up = CatchUp { conversation, user, room, cursor: start.cursor };
-        self.go_live(catch_up, &participation, wire).await
+        let role = JoinedRole::new(&participation.role);
+        let Participation { role: name, last_read_id, last_seq } = participation;
+        self.say(
+            Reply::Join { conversation, last_seq, last_read_id, role: name, resumed: start.resumed }.encode(echo),
+        )?;
+        let entered = Some(Entered { room, target: last_seq, is_checked: true });
+        self.start(user, conversation, role, CatchUp { cursor: start.cursor, entered });
+        if self.is_page_due() { self.send_page(wire).await } else { Ok(()) }
     }
 
     /// Checks the right to join and finds where events start.
@@ -95,58 +92,109 @@ impl Session {
         Ok((participation, Start { cursor, resumed: Some(resumed) }))
     }
 
-    /// Sends what the client is behind, then attaches it to the room at exactly that place.
-    async fn go_live(
-        &mut self,
-        mut catch_up: CatchUp,
-        participation: &Participation,
-        wire: &mut Wire,
-    ) -> Result<(), End> {
-        // A client that was promised its messages must not go live with a hole.
-        let broken = |_| End::Close(CloseCode::ResumeRequired);
-        let CatchUp { conversation, user, .. } = catch_up;
-        let mut target = participation.last_seq;
-        let mut pages = 0;
-        let listening = 'live: loop {
-            while catch_up.cursor < target {
-                // RoleCache before each further page: a slow reader's catch-up must not outlive the right to it, nor
-                // the gateway.
-                if pages > 0 {
-                    if wire.is_draining() {
-                        return Err(End::Close(CloseCode::ServiceRestart));
-                    }
-                    if !self.auth.is_active(Instant::now()) {
-                        break 'live Listening::Stopped(catch_up.cursor);
-                    }
-                    if self.shared.store.participation(conversation, user).await.map_err(broken)?.is_none() {
-                        return self.tell_lost(conversation);
-                    }
+    /// Goes live if nothing is owed; otherwise the conversation queues until what is stored has been sent.
+    fn start(&mut self, user: Uuid, conversation: Uuid, role: JoinedRole, catch_up: CatchUp) {
+        let listening = match catch_up.go_live(user, &self.outbound) {
+            Ok(membership) => Listening::Live(membership),
+            Err(mut catch_up) => {
+                // A room keeps what is delivered meanwhile, so a socket enters one at a time.
+                if !self.catch_ups.is_empty() {
+                    catch_up.entered = None;
                 }
-                pages += 1;
-                let store = &self.shared.store;
-                let page = store.messages_after(conversation, catch_up.cursor, PAGE).await.map_err(broken)?;
-                // Messages that were deleted since leave a hole that nothing will fill.
-                catch_up.cursor = page.last().map_or(target, |last| last.seq);
-                for message in &page {
-                    self.say(backfill_frame(conversation, &message.json))?;
-                    wire.relieve().await?;
-                }
-            }
-            match catch_up.room.attach(user, catch_up.cursor, self.outbound.clone()) {
-                Ok(membership) => break Listening::Live(membership),
-                Err((room, behind)) => {
-                    target = behind.delivered;
-                    catch_up.room = room;
-                }
+                self.catch_ups.push_back(conversation);
+                Listening::Behind(catch_up)
             }
         };
-        let role = JoinedRole::new(&participation.role);
+        self.conversations.insert(conversation, Conversation::new(role, listening));
+    }
+
+    /// Whether [`Self::send_page`] has something to do.
+    pub(super) fn is_page_due(&self) -> bool {
+        !self.catch_ups.is_empty() && self.page_waits_until.is_none()
+    }
+
+    /// Until when the next page has to wait, if it does.
+    pub(super) fn page_waits_until(&self) -> Option<Instant> {
+        self.page_waits_until.filter(|_| !self.catch_ups.is_empty())
+    }
+
+    /// Lets time pass for a page that waits.
+    pub(super) fn end_page_wait(&mut self, now: Instant) {
+        self.page_waits_until = self.page_waits_until.filter(|until| now < *until);
+    }
+
+    /// Sends the next page of the first conversation that is behind, or notes how long the user's allowance makes it
+    /// wait. One page at a time, so that whatever else the socket has to do comes between.
+    pub(super) async fn send_page(&mut self, wire: &mut Wire) -> Result<(), End> {
+        // For a reader that does not keep up, nothing is read.
+        wire.flush().await?;
+        let now = Instant::now();
+        let (Ok(user), Some(place)) = (self.auth.user(now), &self.place) else {
+            // What is owed waits for a fresh token.
+            return self.stop_all();
+        };
+        if let Err(wait) = place.admit_backfill() {
+            self.page_waits_until = Some(now + wait);
+            return Ok(());
+        }
+        let Some(conversation) = self.catch_ups.pop_front() else { return Ok(()) };
+        let joined = self.conversations.remove(&conversation).and_then(Conversation::into_catch_up);
+        let Some((role, catch_up)) = joined else { return Ok(()) };
+        let Some(entered) = self.entered(user, conversation, catch_up.entered).await? else {
+            return self.tell_lost(conversation);
+        };
+        let page = self.read_page(conversation, catch_up.cursor).await?;
+        // Messages that were deleted since leave a hole that nothing will fill.
+        let cursor = page.last().map_or(entered.target, |last| last.seq);
+        wire.flush().await?;
+        for message in page {
+            self.say(backfill_frame(conversation, &message.json))?;
+        }
+        let catch_up = CatchUp { cursor, entered: Some(Entered { is_checked: false, ..entered }) };
+        let listening = match catch_up.go_live(user, &self.outbound) {
+            Ok(membership) => Listening::Live(membership),
+            Err(catch_up) => {
+                self.catch_ups.push_front(conversation);
+                Listening::Behind(catch_up)
+            }
+        };
         self.conversations.insert(conversation, Conversation::new(role, listening));
         Ok(())
     }
 
+    /// The room of a conversation that is behind, and a right that holds: it is checked before each page, since a slow
+    /// catch-up must not outlive it. None: it is lost.
+    async fn entered(&self, user: Uuid, conversation: Uuid, entered: Option<Entered>) -> Result<Option<Entered>, End> {
+        if let Some(entered @ Entered { is_checked: true, .. }) = entered {
+            return Ok(Some(entered));
+        }
+        let entered = entered.map(|Entered { room, target, .. }| (room, Some(target)));
+        let (room, target) = entered.unwrap_or_else(|| (self.shared.fanout.enter(conversation), None));
+        let participation = self.shared.store.participation(conversation, user).await.map_err(broken)?;
+        Ok(participation.map(|participation| {
+            let target = target.unwrap_or(participation.last_seq);
+            Entered { room, target, is_checked: true }
+        }))
+    }
+
+    async fn read_page(&self, conversation: Uuid, after: Seq) -> Result<Vec<StoredMessage>, End> {
+        let limits = PageLimits { rows: PAGE_ROWS, bytes: self.page_bytes() };
+        let page = self.shared.store.messages_after(conversation, after, limits).await.map_err(broken)?;
+        self.note_read(&page.items);
+        Ok(page.items)
+    }
+
+    /// Takes a conversation out, wherever it stands.
+    fn remove(&mut self, conversation: Uuid) -> Option<Conversation> {
+        let removed = self.conversations.remove(&conversation);
+        if removed.as_ref().is_some_and(Conversation::is_behind) {
+            self.catch_ups.retain(|behind| *behind != conversation);
+        }
+        removed
+    }
+
     pub(super) fn leave(&mut self, conversation: Uuid) -> Result<Reply, Failure> {
-        match self.conversations.remove(&conversation) {
+        match self.remove(conversation) {
             Some(joined) if !joined.is_evicted() => Ok(Reply::Leave { conversation }),
             _ => Err(Failure::new(ErrorCode::NotJoined, "this socket has not joined the conversation")),
         }
@@ -157,20 +205,21 @@ impl Session {
         self.tell_evicted()?;
         let stopped = self.conversations.drain().map(|(id, joined)| (id, joined.stopped()));
         self.conversations = stopped.collect();
+        self.catch_ups.clear();
         Ok(())
     }
 
     /// A fresh token came: every conversation goes on where it stopped, if the user still participates.
-    pub(super) async fn resume_all(&mut self, user: Uuid, wire: &mut Wire) -> Result<(), End> {
+    pub(super) async fn resume_all(&mut self, user: Uuid) -> Result<(), End> {
         let stopped: Vec<(Uuid, Seq)> = self.conversations.drain().map(|(id, joined)| (id, joined.stop())).collect();
         for (conversation, cursor) in stopped {
             let room = self.shared.fanout.enter(conversation);
-            match self.shared.store.participation(conversation, user).await {
-                Ok(Some(participation)) => {
-                    self.go_live(CatchUp { conversation, user, room, cursor }, &participation, wire).await?;
+            match self.shared.store.participation(conversation, user).await.map_err(broken)? {
+                Some(Participation { role, last_seq, .. }) => {
+                    let entered = Some(Entered { room, target: last_seq, is_checked: true });
+                    self.start(user, conversation, JoinedRole::new(&role), CatchUp { cursor, entered });
                 }
-                Ok(None) => self.tell_lost(conversation)?,
-                Err(_) => return Err(End::Close(CloseCode::ResumeRequired)),
+                None => self.tell_lost(conversation)?,
             }
         }
         Ok(())
@@ -188,4 +237,25 @@ impl Session {
         let failure = Failure { conversation: Some(conversation), ..not_participant() };
         self.say(failure.encode(Op::Join.value(), &Echo::default()))
     }
+}
+
+impl CatchUp {
+    /// Attaches to the room at exactly the place that the client has reached. An error is what is still owed.
+    fn go_live(self, user: Uuid, outbound: &Arc<Outbound>) -> Result<Membership, Self> {
+        let Self { cursor, entered } = self;
+        match entered {
+            Some(Entered { room, target, is_checked }) if cursor >= target => {
+                room.attach(user, cursor, outbound.clone()).map_err(|(room, behind)| {
+                    let entered = Entered { room, target: behind.delivered, is_checked };
+                    Self { cursor, entered: Some(entered) }
+                })
+            }
+            entered => Err(Self { cursor, entered }),
+        }
+    }
+}
+
+/// A client that was promised its messages must not go live with a hole.
+fn broken(_: StoreError) -> End {
+    End::Close(CloseCode::ResumeRequired)
 }

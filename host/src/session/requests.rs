@@ -1,6 +1,6 @@
 //! What a client may ask for, one function each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,19 +15,28 @@ use super::conversation::{Conversation, joined_role};
 use super::shared::Shared;
 use super::wire::{End, Wire};
 use crate::authorize::{RoleCache, Submitted, not_participant};
+use crate::bounds::connections::Admission;
+use crate::bounds::users::{Place, TooManySockets};
 use crate::fanout::outbound::Outbound;
 use crate::ingress::Accepted;
-use crate::store::{ReadMark, StoredMessage, Window, logged};
+use crate::store::{PageLimits, ReadMark, StoredMessage, Window, logged};
 
-/// A page of history ends before it passes this many bytes, but never before its first message.
-const HISTORY_BYTES: usize = 256 * 1024;
+/// A page of stored messages ends before it passes this many bytes, but never before its first message.
+const PAGE_BYTES: usize = 256 * 1024;
 
 /// What one connection knows and has joined.
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) auth: AuthState,
+    admission: Admission,
     pub(super) outbound: Arc<Outbound>,
     pub(super) conversations: HashMap<Uuid, Conversation>,
+    /// The user's, from the first `auth` on.
+    pub(super) place: Option<Place>,
+    /// Conversations that are behind, in the order in which they catch up.
+    pub(super) catch_ups: VecDeque<Uuid>,
+    /// Until then the user's allowance lets no page be read.
+    pub(super) page_waits_until: Option<Instant>,
     role_cache: RoleCache,
 }
 
@@ -38,19 +47,36 @@ pub(super) struct Pending {
     pub(super) accepted: Accepted,
 }
 
+/// Why an `auth` came to nothing.
+enum NoAuth {
+    Refused(Failure),
+    /// The token is good, but there is no place for one more socket.
+    Full(Failure, CloseCode),
+}
+
 impl Session {
-    pub(super) fn new(shared: Arc<Shared>, outbound: Arc<Outbound>, now: Instant) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, admission: Admission, outbound: Arc<Outbound>, now: Instant) -> Self {
         let auth = AuthState::new(shared.limits.auth_within, now);
-        Self { shared, auth, outbound, conversations: HashMap::new(), role_cache: RoleCache::default() }
+        Self {
+            shared,
+            auth,
+            admission,
+            outbound,
+            conversations: HashMap::new(),
+            place: None,
+            catch_ups: VecDeque::new(),
+            page_waits_until: None,
+            role_cache: RoleCache::default(),
+        }
     }
 
     /// Carries out one frame. All but a command are answered when this returns.
     pub(super) async fn perform(&mut self, frame: ClientFrame, wire: &mut Wire) -> Result<Option<Pending>, End> {
         let ClientFrame { echo, operation } = frame;
         let op = operation.op();
-        // All but commands are boxed: they are rare, and what this future holds, every socket pays for.
+        // All but commands are boxed: they are rare, and what this future holds is allocated for each frame.
         match operation {
-            Operation::Auth { token } => Box::pin(self.auth(&token, &echo, wire)).await?,
+            Operation::Auth { token } => Box::pin(self.auth(&token, &echo)).await?,
             Operation::Ping => self.reply(op, Ok(Reply::Ping), &echo)?,
             Operation::User(operation) => match self.auth.user(Instant::now()) {
                 Ok(user) => return self.perform_for(user, op, operation, echo, wire).await,
@@ -83,7 +109,11 @@ impl Session {
                 Box::pin(self.ack(user, conversation, last_read_id)).await
             }
             UserOperation::History { conversation, from, limit } => {
-                Box::pin(self.history(user, conversation, from, limit)).await
+                // A page of answers needs the room that it was measured for.
+                wire.flush().await?;
+                let result = Box::pin(self.history(user, conversation, from, limit)).await;
+                wire.flush().await?;
+                result
             }
         };
         self.reply(op, result, &echo)?;
@@ -102,22 +132,58 @@ impl Session {
         self.outbound.push(frame.into()).map_err(|_| End::Close(CloseCode::SlowConsumer))
     }
 
-    async fn auth(&mut self, token: &str, echo: &Echo, wire: &mut Wire) -> Result<(), End> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let renewed = self.shared.authenticator.identify(token, now).and_then(|identity| {
-            let left = identity.expires_at.and_then(|at| Duration::try_from_secs_f64(at - now).ok());
-            let expires = left.and_then(|left| Instant::now().checked_add(left));
-            self.auth.authenticated(identity.user, expires).map(|renewal| (identity.user, renewal))
-        });
-        let (user, renewal) = match renewed {
+    async fn auth(&mut self, token: &str, echo: &Echo) -> Result<(), End> {
+        let (user, renewal) = match self.authenticate(token) {
             Ok(renewed) => renewed,
-            Err(failure) => return self.say(failure.encode(Op::Auth.value(), echo)),
+            Err(NoAuth::Refused(failure)) => return self.refuse_token(&failure, echo),
+            Err(NoAuth::Full(failure, code)) => {
+                self.say(failure.encode(Op::Auth.value(), echo))?;
+                return Err(End::Close(code));
+            }
         };
         self.say(Reply::Auth { user }.encode(echo))?;
         match renewal {
             Renewal::Plain => Ok(()),
-            Renewal::AfterExpiry => self.resume_all(user, wire).await,
+            Renewal::AfterExpiry => self.resume_all(user).await,
         }
+    }
+
+    /// Takes the places of an authenticated socket, among the user's and among the gateway's.
+    fn enter(&mut self, user: Uuid) -> Result<(), NoAuth> {
+        if self.place.is_none() {
+            self.place = Some(self.shared.users.enter(user).map_err(|TooManySockets { limit }| {
+                let text = format!("this user has {limit} sockets open already; close one, then open another");
+                NoAuth::Full(Failure::new(ErrorCode::TooManySockets, text), CloseCode::TooManySockets)
+            })?);
+        }
+        self.admission.authenticate().map_err(|_| {
+            let failure = Failure::new(ErrorCode::Overloaded, "this gateway is full; try another or try later");
+            NoAuth::Full(failure, CloseCode::TryAgainLater)
+        })
+    }
+
+    fn authenticate(&mut self, token: &str) -> Result<(Uuid, Renewal), NoAuth> {
+        if let Some(wait) = self.admission.wait_for_token() {
+            let text = "too many tokens of your address were refused; wait, then send auth again";
+            return Err(NoAuth::Refused(too_fast(text, wait)));
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let identity = self.shared.authenticator.identify(token, now).map_err(NoAuth::Refused)?;
+        self.enter(identity.user)?;
+        let left = identity.expires_at.and_then(|at| Duration::try_from_secs_f64(at - now).ok());
+        let expires = left.and_then(|left| Instant::now().checked_add(left));
+        let renewal = self.auth.authenticated(identity.user, expires).map_err(NoAuth::Refused)?;
+        Ok((identity.user, renewal))
+    }
+
+    fn refuse_token(&mut self, failure: &Failure, echo: &Echo) -> Result<(), End> {
+        self.admission.token_refused(failure.code);
+        self.say(failure.encode(Op::Auth.value(), echo))?;
+        // One that was not looked at may be good; the time to authenticate in ends the socket all the same.
+        if failure.code == ErrorCode::RateLimited {
+            return Ok(());
+        }
+        self.auth.refused().map_or(Ok(()), |code| Err(End::Close(code)))
     }
 
     async fn ack(&self, user: Uuid, conversation: Uuid, message: i64) -> Result<Reply, Failure> {
@@ -137,35 +203,40 @@ impl Session {
     }
 
     async fn history(&self, user: Uuid, conversation: Uuid, from: HistoryFrom, limit: u32) -> Result<Reply, Failure> {
+        if let Some(Err(wait)) = self.place.as_ref().map(|place| place.admit_history()) {
+            return Err(too_fast("too much was read; wait before you read more", wait));
+        }
         let store = &self.shared.store;
-        // RoleCache each time: history must not outlive the right to it.
+        // Asked each time: history must not outlive the right to it.
         store.participation(conversation, user).await.map_err(logged)?.ok_or_else(not_participant)?;
         let window = match from {
             HistoryFrom::Newest => Window::Before(i64::MAX),
             HistoryFrom::Before(seq) => Window::Before(seq),
             HistoryFrom::After(seq) => Window::After(seq),
         };
-        let page = store.messages(conversation, window, i64::from(limit) + 1).await.map_err(logged)?;
-        let (messages, has_more) = cut(page, limit as usize);
-        Ok(Reply::History { conversation, messages, has_more })
+        let limits = PageLimits { rows: limit, bytes: self.page_bytes() };
+        let page = store.messages(conversation, window, limits).await.map_err(logged)?;
+        self.note_read(&page.items);
+        let messages = page.items.into_iter().map(|message| message.json).collect();
+        Ok(Reply::History { conversation, messages, has_more: page.more })
+    }
+
+    /// What a page of stored messages may hold.
+    pub(super) fn page_bytes(&self) -> usize {
+        PAGE_BYTES.min(self.outbound.page_bytes())
+    }
+
+    /// Counts what was read against the user's allowance.
+    pub(super) fn note_read(&self, page: &[StoredMessage]) {
+        if let Some(place) = &self.place {
+            place.note_read(page.iter().map(|message| message.json.len()).sum());
+        }
     }
 }
 
-/// The page that fits, and whether there is more than that.
-fn cut(page: Vec<StoredMessage>, limit: usize) -> (Vec<String>, bool) {
-    let read = page.len();
-    let mut bytes = 0;
-    let messages: Vec<String> = page
-        .into_iter()
-        .take(limit)
-        .map(|message| message.json)
-        .enumerate()
-        .take_while(|(place, json)| {
-            bytes += json.len();
-            *place == 0 || bytes <= HISTORY_BYTES
-        })
-        .map(|(_, json)| json)
-        .collect();
-    let has_more = messages.len() < read;
-    (messages, has_more)
+/// A request that came too soon.
+pub(super) fn too_fast(text: &str, wait: Duration) -> Failure {
+    let mut failure = Failure::new(ErrorCode::RateLimited, text);
+    failure.retry_after_ms = Some(wait.as_millis().max(1) as u64);
+    failure
 }

@@ -1,11 +1,12 @@
 //! What all connections of a gateway share.
 
-use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arcyou_protocol::FrameLimits;
 
 use crate::auth::Authenticator;
+use crate::bounds::users::{Rate, Users};
 use crate::fanout::Fanout;
 use crate::ingress::Ingress;
 use crate::store::Store;
@@ -26,21 +27,15 @@ pub struct SessionLimits {
     pub auth_within: Duration,
     /// A client that is silent for this long is pinged, and given up after two and a half times as long.
     pub ping_after: Duration,
-    /// Frames per second; none: unlimited.
+    /// Frames before the first `auth`, and in terms of which a flood is measured; none: unlimited.
     pub rate: Option<Rate>,
-}
-
-/// A token bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    pub per_second: NonZeroU32,
-    pub burst: NonZeroU32,
 }
 
 /// What all connections share.
 pub struct Shared {
     pub(crate) limits: SessionLimits,
     pub(crate) authenticator: Authenticator,
+    pub(crate) users: Arc<Users>,
     pub(crate) store: Store,
     pub(crate) ingress: Ingress,
     pub(crate) fanout: Fanout,

@@ -8,7 +8,6 @@ use arcyou_protocol::CloseCode;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::read_budget::ReadBudget;
 use crate::fanout::outbound::Outbound;
@@ -52,19 +51,12 @@ pub(super) struct Wire {
     outbound: Arc<Outbound>,
     budget: ReadBudget,
     max_frame_bytes: usize,
-    drain: CancellationToken,
 }
 
 impl Wire {
-    pub(super) fn new(
-        socket: WebSocket,
-        outbound: Arc<Outbound>,
-        budget: ReadBudget,
-        max_frame_bytes: usize,
-        drain: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(socket: WebSocket, outbound: Arc<Outbound>, budget: ReadBudget, max_frame_bytes: usize) -> Self {
         budget.renew(max_frame_bytes);
-        Self { socket, outbound, budget, max_frame_bytes, drain }
+        Self { socket, outbound, budget, max_frame_bytes }
     }
 
     /// What the client says next. Safe to cancel.
@@ -108,7 +100,9 @@ impl Wire {
             let outbound = self.outbound.clone();
             let write = async {
                 for frame in frames {
+                    let bytes = frame.len();
                     self.socket.feed(Message::Text(frame)).await?;
+                    outbound.written(bytes);
                 }
                 self.socket.flush().await
             };
@@ -122,16 +116,6 @@ impl Wire {
                 () = outbound.overflowed() => return Err(End::Close(CloseCode::SlowConsumer)),
             }
         }
-    }
-
-    /// Writes what is queued if it has become much, so that one who catches up does not overrun its own queue.
-    pub(super) async fn relieve(&mut self) -> Result<(), End> {
-        if self.outbound.is_congested() { self.flush().await } else { Ok(()) }
-    }
-
-    /// Whether the gateway is ending.
-    pub(super) fn is_draining(&self) -> bool {
-        self.drain.is_cancelled()
     }
 
     async fn write(&mut self, message: Message) -> Result<(), End> {

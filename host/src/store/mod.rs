@@ -3,6 +3,7 @@
 mod audit;
 mod commit;
 mod error;
+mod page;
 mod review;
 mod rows;
 mod sql;
@@ -27,7 +28,8 @@ use crate::authorize::Participants;
 pub use audit::AuditEntry;
 pub use commit::{Attempted, Committed, Locking, NewMessage};
 pub use error::StoreError;
-pub use review::{HeldMessage, HeldPage, Released};
+pub use page::{Page, PageLimits};
+pub use review::{HeldMessage, HeldPage, NoReviewer, Released, Reviewer};
 
 /// A message as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,30 +173,39 @@ impl Store {
         Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
     }
 
-    /// Messages of a conversation, at most `limit`.
+    /// A page of a conversation's messages.
     pub async fn messages(
         &self,
         conversation: Uuid,
         window: Window,
-        limit: i64,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        let (statement, edge) = match window {
-            Window::Before(seq) => (sql::MESSAGES_BEFORE, seq),
-            Window::After(seq) => (sql::MESSAGES_AFTER, seq),
+        limits: PageLimits,
+    ) -> Result<Page<StoredMessage>, StoreError> {
+        let (after, before) = match window {
+            Window::After(seq) => (Some(seq), None),
+            Window::Before(seq) => (None, Some(seq)),
         };
-        let rows =
-            self.query(statement, &[(&conversation, Type::UUID), (&edge, Type::INT8), (&limit, Type::INT8)]).await?;
-        rows.iter().map(|row| Ok(StoredMessage { seq: row.try_get(0)?, json: row.try_get(1)? })).collect()
+        let (most_rows, most_bytes) = limits.as_int8();
+        let parameters: [Param<'_>; 5] = [
+            (&conversation, Type::UUID),
+            (&after, Type::INT8),
+            (&before, Type::INT8),
+            (&most_rows, Type::INT8),
+            (&most_bytes, Type::INT8),
+        ];
+        page::page(self.query(sql::READ_MESSAGES, &parameters).await?, |row| {
+            let (seq, json) = (row.try_get(0)?, row.try_get::<_, Option<String>>(1)?);
+            Ok(json.map(|json| StoredMessage { seq, json }))
+        })
     }
 
-    /// Messages of a conversation after `after`, oldest first, at most `limit`.
+    /// A page of a conversation's messages after `after`, oldest first.
     pub async fn messages_after(
         &self,
         conversation: Uuid,
         after: Seq,
-        limit: i64,
-    ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.messages(conversation, Window::After(after), limit).await
+        limits: PageLimits,
+    ) -> Result<Page<StoredMessage>, StoreError> {
+        self.messages(conversation, Window::After(after), limits).await
     }
 
     /// Moves a reader's mark forward, never back, and tells the conversation if it moved.
@@ -216,26 +227,29 @@ impl Store {
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// Events other than messages for these conversations with an outbox id above `after_id`, by id; at most `limit`.
+    /// A page of events other than messages for these conversations, with an outbox id above `after_id`, by id.
     pub async fn other_events(
         &self,
         conversations: &[Uuid],
         after_id: i64,
-        limit: i64,
-    ) -> Result<Vec<OutboxEvent>, StoreError> {
-        let parameters: [Param<'_>; 3] =
-            [(&conversations, Type::UUID_ARRAY), (&after_id, Type::INT8), (&limit, Type::INT8)];
-        let rows = self.transaction(sql::BEGIN_PINNED, sql::OTHER_EVENTS, &parameters).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(OutboxEvent {
-                    id: row.try_get(0)?,
-                    kind: row.try_get(1)?,
-                    conversation_id: row.try_get(2)?,
-                    payload: row.try_get(3)?,
-                })
-            })
-            .collect()
+        limits: PageLimits,
+    ) -> Result<Page<OutboxEvent>, StoreError> {
+        let (most_rows, most_bytes) = limits.as_int8();
+        let parameters: [Param<'_>; 4] = [
+            (&conversations, Type::UUID_ARRAY),
+            (&after_id, Type::INT8),
+            (&most_rows, Type::INT8),
+            (&most_bytes, Type::INT8),
+        ];
+        page::page(self.transaction(sql::BEGIN_READ_EVENTS, sql::READ_EVENTS, &parameters).await?, |row| {
+            let Some(payload) = row.try_get(3)? else { return Ok(None) };
+            Ok(Some(OutboxEvent {
+                id: row.try_get(0)?,
+                kind: row.try_get(1)?,
+                conversation_id: row.try_get(2)?,
+                payload,
+            }))
+        })
     }
 
     /// The newest outbox id, or 0.

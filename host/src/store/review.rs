@@ -1,5 +1,9 @@
 //! Messages that plugins held for review, and what reviewers decide about them.
 
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
 use arcyou_protocol::StoredIds;
 use futures_util::future::join4;
 use serde::Serialize;
@@ -41,6 +45,36 @@ pub struct Released {
     pub message: StoredIds,
 }
 
+/// Who decides about held messages, as the log and the audit rows name them. It is what they say of themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reviewer(String);
+
+/// A text that cannot be a [`Reviewer`].
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a reviewer's name has 1 to {} characters, none of them a control character", Reviewer::MAX_CHARS)]
+pub struct NoReviewer;
+
+impl Reviewer {
+    /// Enough for a name or an address, and too little to hide a line of the log.
+    pub const MAX_CHARS: usize = 100;
+}
+
+impl FromStr for Reviewer {
+    type Err = NoReviewer;
+
+    fn from_str(text: &str) -> Result<Self, NoReviewer> {
+        let name = text.trim();
+        let usable = (1..=Self::MAX_CHARS).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+        if usable { Ok(Self(name.to_owned())) } else { Err(NoReviewer) }
+    }
+}
+
+impl fmt::Display for Reviewer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Which held messages to list, oldest first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HeldPage {
@@ -69,25 +103,42 @@ impl Store {
     }
 
     /// Gives held messages their place at the end of their conversations, under the same lock as any message, and has
-    /// them broadcast; also those whose sender left since. Ids that wait for no decision are left out of the answer.
-    pub async fn release(&self, ids: &[i64]) -> Result<Vec<Released>, StoreError> {
+    /// them broadcast; also those whose sender left since. Ids that wait for no decision are left out of the answer. Log
+    /// and audit rows say who decided, whatever `PLUGIN_AUDIT` says of plugins.
+    pub async fn release(&self, ids: &[i64], by: &Reviewer) -> Result<Vec<Released>, StoreError> {
         let client = self.client(Instant::now() + ANSWER_WITHIN).await?;
-        let rows = timeout(ANSWER_WITHIN, release(&client, ids)).await;
-        conclude(client, rows)?.iter().map(released).collect()
+        let rows = timeout(ANSWER_WITHIN, release(&client, ids, by)).await;
+        let released: Vec<Released> = conclude(client, rows)?.iter().map(released).collect::<Result<_, _>>()?;
+        for Released { id, message } in &released {
+            tracing::info!(held_id = id, message_id = message.id, reviewer = %by, "a held message was released");
+        }
+        Ok(released)
     }
 
     /// Decides that held messages are never shown. Answers with the ids that waited for a decision.
-    pub async fn refuse(&self, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
-        let rows = self.query(sql::REFUSE, &[(&ids, Type::INT8_ARRAY)]).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    pub async fn refuse(&self, ids: &[i64], by: &Reviewer) -> Result<Vec<i64>, StoreError> {
+        let rows = self.query(sql::REFUSE, &[(&ids, Type::INT8_ARRAY), (&by.0, Type::TEXT)]).await?;
+        let refused: Vec<i64> = rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_, StoreError>>()?;
+        for id in &refused {
+            tracing::info!(held_id = id, reviewer = %by, "a held message was refused");
+        }
+        Ok(refused)
+    }
+
+    /// Removes the messages that were refused first, at most `limit`, where that is longer ago than `age`. Answers how
+    /// many. A repeated send with the same idempotency key is a new one after that.
+    pub async fn prune_refused(&self, age: Duration, limit: i64) -> Result<u64, StoreError> {
+        let seconds = age.as_secs_f64();
+        let rows = self.query(sql::REFUSED_PRUNE, &[(&seconds, Type::FLOAT8), (&limit, Type::INT8)]).await?;
+        Ok(rows.len() as u64)
     }
 }
 
-async fn release(client: &Client, ids: &[i64]) -> Result<Vec<Row>, Error> {
-    let parameters: [Param<'_>; 1] = [(&ids, Type::INT8_ARRAY)];
+async fn release(client: &Client, ids: &[i64], by: &Reviewer) -> Result<Vec<Row>, Error> {
+    let parameters: [Param<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&by.0, Type::TEXT)];
     let (begun, locked, rows, ended) = join4(
         client.batch_execute(sql::BEGIN_RELEASE),
-        client.query_typed(sql::LOCK_HELD, &parameters),
+        client.query_typed(sql::LOCK_HELD, &parameters[..1]),
         client.query_typed(sql::RELEASE, &parameters),
         client.batch_execute("COMMIT"),
     )

@@ -32,15 +32,9 @@ WHERE p.conversation_id = $1 AND p.user_id = $2";
 /// The `seq` of a message: `$1` conversation, `$2` message id.
 pub(super) const SEQ_OF: &str = "SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1";
 
-/// Oldest first: `$1` conversation, `$2` after this `seq`, `$3` limit.
-pub(super) const MESSAGES_AFTER: &str = "
-SELECT m.seq, message_json(m)::text AS json FROM messages m
-WHERE m.conversation_id = $1 AND m.seq > $2 ORDER BY m.seq LIMIT $3";
-
-/// Newest first: `$1` conversation, `$2` before this `seq`, `$3` limit.
-pub(super) const MESSAGES_BEFORE: &str = "
-SELECT m.seq, message_json(m)::text AS json FROM messages m
-WHERE m.conversation_id = $1 AND m.seq < $2 ORDER BY m.seq DESC LIMIT $3";
+/// A page of messages: `$1` conversation, `$2` after this `seq`, oldest first, or (if null) `$3` before this one, newest
+/// first, `$4` rows and `$5` bytes at most. A last row without `json`: there are more.
+pub(super) const READ_MESSAGES: &str = "SELECT seq, json FROM read_messages($1, $2, $3, $4, $5)";
 
 /// Moves a reader's mark forward and tells the conversation: `$1` conversation, `$2` user, `$3` message id.
 pub(super) const MARK_READ: &str = "
@@ -65,19 +59,13 @@ pub(super) const BEHIND: &str = "
 SELECT c.id FROM unnest($1::uuid[], $2::int8[]) AS r(id, delivered)
 JOIN conversations c ON c.id = r.id AND c.last_seq > r.delivered";
 
-/// Opens a transaction for [`OTHER_EVENTS`] and pins its plan.
-pub(super) const BEGIN_PINNED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '5s'; \
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL jit = off";
+/// Opens a transaction for [`READ_EVENTS`].
+pub(super) const BEGIN_READ_EVENTS: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '5s'";
 
-/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` limit. RoleCache room by room, since
-/// the planner would rather read all that is newer, messages included, than look each conversation up.
-pub(super) const OTHER_EVENTS: &str = "
-SELECT id, type, conversation_id, payload::text AS payload FROM (
-    SELECT event.* FROM unnest($1::uuid[]) AS room (id) CROSS JOIN LATERAL (
-        SELECT id, type, conversation_id, payload FROM outbox
-        WHERE conversation_id = room.id AND id > $2 AND type <> 'message.created' ORDER BY id LIMIT $3
-    ) AS event ORDER BY event.id LIMIT $3
-) AS page ORDER BY id";
+/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` rows and `$4` bytes at most. A last row
+/// without `payload`: there are more.
+pub(super) const READ_EVENTS: &str = "SELECT id, type, conversation_id, payload FROM read_events($1, $2, $3, $4)";
 
 /// The newest outbox id there is, or 0.
 pub(super) const NEWEST_OUTBOX_ID: &str = "SELECT coalesce(max(id), 0) FROM outbox";
@@ -105,7 +93,8 @@ pub(super) const LOCK_HELD: &str = "
 SELECT FROM conversations WHERE id IN (SELECT conversation_id FROM held_messages WHERE id = ANY($1))
 ORDER BY id FOR NO KEY UPDATE";
 
-/// Moves held messages to the ends of their conversations, under the locks taken before it: `$1` ids of held messages.
+/// Moves held messages to the ends of their conversations, under the locks taken before it, and notes who decided: `$1`
+/// ids of held messages, `$2` the reviewer.
 pub(super) const RELEASE: &str = "
 WITH released AS (
     DELETE FROM held_messages h USING conversations c
@@ -123,14 +112,32 @@ WITH released AS (
 ), relayed AS (
     INSERT INTO outbox (type, conversation_id, payload)
     SELECT 'message.created', conversation_id, jsonb_build_object('message', json) FROM inserted ORDER BY id
+), decided AS (
+    SELECT f.id AS held_id, f.conversation_id, f.sender_id, f.held_by, f.reason, n.id, n.seq, n.created_at
+    FROM fresh f JOIN inserted n ON n.conversation_id = f.conversation_id AND n.seq = f.seq
+), noted AS (
+    INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, reviewer, reason, message_id, held_id)
+    SELECT conversation_id, sender_id, 'released', held_by, $2, reason, id, held_id FROM decided ORDER BY held_id
 )
-SELECT f.id AS held_id, n.id, n.seq, message_time(n.created_at) AS created_at
-FROM fresh f JOIN inserted n ON n.conversation_id = f.conversation_id AND n.seq = f.seq ORDER BY f.id";
+SELECT held_id, id, seq, message_time(created_at) AS created_at FROM decided ORDER BY held_id";
 
-/// Decides that held messages are never shown: `$1` their ids.
+/// Decides that held messages are never shown, and notes who decided: `$1` their ids, `$2` the reviewer.
 pub(super) const REFUSE: &str = "
-WITH refused AS (UPDATE held_messages SET refused_at = now() WHERE id = ANY($1) AND refused_at IS NULL RETURNING id)
+WITH refused AS (
+    UPDATE held_messages SET refused_at = now() WHERE id = ANY($1) AND refused_at IS NULL
+    RETURNING id, conversation_id, sender_id, held_by, reason
+), noted AS (
+    INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, reviewer, reason, held_id)
+    SELECT conversation_id, sender_id, 'refused', held_by, $2, reason, id FROM refused ORDER BY id
+)
 SELECT id FROM refused ORDER BY id";
+
+/// The held messages that were refused first, where that is long enough ago: `$1` seconds, `$2` rows at most.
+pub(super) const REFUSED_PRUNE: &str = "
+DELETE FROM held_messages WHERE id = ANY (ARRAY(
+    SELECT id FROM held_messages WHERE refused_at < now() - make_interval(secs => $1)
+    ORDER BY refused_at LIMIT $2 FOR UPDATE SKIP LOCKED))
+RETURNING id";
 
 /// Messages that plugins kept from being stored: `$1` conversations, `$2` senders, `$3` verdicts, `$4` plugins, `$5`
 /// their versions, `$6` their digests, `$7` codes, `$8` reasons.

@@ -105,8 +105,10 @@ impl System {
                 environment.push(("PORT", port.to_string()));
                 environment.push(("ADMIN_ADDR", format!("127.0.0.1:{admin}")));
                 environment.push(("JWT_PUBLIC_KEY", "dev-placeholder".to_owned()));
+                environment.push(("BIND_ADDR", "127.0.0.1".to_owned()));
                 environment.push(("DRAIN_SECONDS", "2".to_owned()));
                 environment.push(("RATE_LIMIT_PER_SECOND", "0".to_owned()));
+                environment.push(("READ_BYTES_PER_SECOND", "0".to_owned()));
                 environment.push(("MAX_QUEUE_BYTES", (128 << 10).to_string()));
                 environment.push(("PLUGINS_DIR", self.directory.path().join("plugins").display().to_string()));
                 (PathBuf::from(GATEWAY), format!("gateway-{number}.log"))
@@ -262,7 +264,7 @@ async fn kill_subscribers(port: u16) -> std::io::Result<()> {
 
 async fn get(port: u16, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)

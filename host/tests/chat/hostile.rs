@@ -28,9 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const KIB: u64 = 1024;
 
 /// A gateway process, and two who chat.
-struct Street {
+pub struct Street {
     world: World,
-    gateway: Arc<Program>,
+    pub gateway: Arc<Program>,
     _worker: Running,
     neighbours: [Client; 2],
     conversation: Uuid,
@@ -38,7 +38,7 @@ struct Street {
 }
 
 impl Street {
-    async fn new(variables: &[(&str, &str)]) -> Self {
+    pub async fn new(variables: &[(&str, &str)]) -> Self {
         let world = World::new().await;
         let (gateway, worker) = (Arc::new(world.program(variables).await), world.worker().await);
         let users = [Uuid::new_v4(), Uuid::new_v4()];
@@ -51,13 +51,13 @@ impl Street {
     }
 
     /// Somebody else with a conversation.
-    async fn stranger(&self) -> (Uuid, Uuid) {
+    pub async fn stranger(&self) -> (Uuid, Uuid) {
         let user = Uuid::new_v4();
         (user, self.world.conversation(&[user]).await)
     }
 
     /// Lets the neighbours chat for as long as the mischief lasts, and once more after it.
-    async fn during<T>(&mut self, mischief: impl Future<Output = T>) -> T {
+    pub async fn during<T>(&mut self, mischief: impl Future<Output = T>) -> T {
         let (over, before) = (AtomicBool::new(false), self.said);
         let mischief = async {
             let result = mischief.await;
@@ -174,6 +174,9 @@ async fn connections_that_lead_nowhere_end() {
         let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
         let mut body = plain().await;
         body.write_all(request).await.unwrap();
+        let whole: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let mut answered = plain().await;
+        answered.write_all(whole).await.unwrap();
         // The link holds back whatever the gateway says, its end included: the other side has vanished.
         let vanished = Client::joined(link.port, user, conversation).await;
         link.partition();
@@ -181,6 +184,8 @@ async fn connections_that_lead_nowhere_end() {
             until_ended("a connection without a byte", plain().await, rarely, b""),
             until_ended("headers, a byte at a time", plain().await, rarely, b"G"),
             until_ended("a body, a byte at a time", body, rarely, b"x"),
+            until_ended("a connection that was answered", answered, rarely, b""),
+            until_ended("the same request again and again", plain().await, rarely, whole),
             async {
                 let heard = until_ended("a socket without auth", raw(port, &[]).await, rarely, b"").await;
                 assert_eq!(close_code(&heard), Some(4500));
@@ -332,12 +337,16 @@ async fn a_thousand_joins_cost_their_sender_and_nobody_else() {
 }
 
 /// One crowd at a time: all tests of this process share its files.
-static CROWD: Mutex<()> = Mutex::const_new(());
+pub static CROWD: Mutex<()> = Mutex::const_new(());
+
+/// For a crowd that comes from one address.
+const CROWD_OF_SOCKETS: [(&str, &str); 2] =
+    [("MAX_CONNECTIONS_PER_ADDRESS", "10000"), ("MAX_UNAUTHENTICATED_PER_ADDRESS", "10000")];
 
 #[tokio::test]
 async fn thousands_who_connect_and_say_nothing_are_borne() {
     let _crowd = CROWD.lock().await;
-    let mut street = Street::new(&[("AUTH_SECONDS", "3")]).await;
+    let mut street = Street::new(&[("AUTH_SECONDS", "3"), CROWD_OF_SOCKETS[0], CROWD_OF_SOCKETS[1]]).await;
     let (gateway, count) = (street.gateway.clone(), sockets_of_a_test());
     let mischief = async {
         let connect = async || TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap();
@@ -358,7 +367,9 @@ async fn thousands_who_connect_and_say_nothing_are_borne() {
 #[tokio::test]
 async fn an_idle_socket_costs_little() {
     let _crowd = CROWD.lock().await;
-    let mut street = Street::new(&[]).await;
+    let [address, unauthenticated] = CROWD_OF_SOCKETS;
+    let user = [("MAX_SOCKETS_PER_USER", "10000"), ("RATE_LIMIT_PER_SECOND", "0")];
+    let mut street = Street::new(&[address, unauthenticated, user[0], user[1]]).await;
     let (gateway, (user, conversation)) = (street.gateway.clone(), street.stranger().await);
     let count = sockets_of_a_test() as u64;
     let mischief = async {
@@ -382,10 +393,14 @@ async fn an_idle_socket_costs_little() {
     street.during(mischief).await;
 }
 
-/// Two thousand, or fewer where a process may not have so many files.
 fn sockets_of_a_test() -> usize {
+    as_files_allow(2000)
+}
+
+/// So many, or fewer where a process may not have so many files.
+pub fn as_files_allow(count: usize) -> usize {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
     let files: usize = files.split_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX);
-    2000.min(files.saturating_sub(400) / 100 * 100)
+    count.min(files.saturating_sub(400) / 100 * 100)
 }

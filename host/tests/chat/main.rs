@@ -1,6 +1,7 @@
 //! What clients see: everything that stands in the protocol, by way of real gateways, workers and servers.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+mod addresses;
 mod conversations;
 mod fanout;
 mod hostile;
@@ -12,4 +13,5 @@ mod slow_readers;
 mod storage;
 #[path = "../support/mod.rs"]
 mod support;
+mod users;
 mod walkthrough;

@@ -77,7 +77,7 @@ async fn limits(world: &World) -> Codes {
     let mut codes = Codes::from([client.code(join(other)).await]);
     client.ok(json!({"op": "leave", "conversation_id": conversation})).await;
     client.ok(join(other)).await;
-    let slow = world.gateway_with(&[("RATE_LIMIT_PER_SECOND", "1"), ("RATE_LIMIT_BURST", "2")]).await;
+    let slow = world.gateway_with(&[("RATE_LIMIT_PER_SECOND", "1"), ("RATE_LIMIT_BURST", "1")]).await;
     let mut client = Client::authenticated(slow.port, user).await;
     client.send_text(r#"{"op":"leave"}"#).await;
     client.send_text(r#"{"op":"leave","ref":"fast"}"#).await;
@@ -112,9 +112,12 @@ async fn tokens(world: &World) -> Codes {
         with("aud", json!("mail")),
         with("sub", json!("root")),
     ];
+    let mut codes = Codes::new();
+    for token in bad {
+        let mut client = Client::connect(gateway.port).await;
+        codes.extend(codes_of(&mut client, [json!({"op": "auth", "token": token}).to_string()]).await);
+    }
     let mut client = Client::connect(gateway.port).await;
-    let frames = bad.map(|token| json!({"op": "auth", "token": token}).to_string());
-    let mut codes = codes_of(&mut client, frames).await;
     client.ok(json!({"op": "auth", "token": issuer.sign(&good)})).await;
     let someone_else = json!({"op": "auth", "token": with("sub", json!(Uuid::new_v4()))});
     codes.insert(client.code(someone_else).await);
@@ -123,7 +126,7 @@ async fn tokens(world: &World) -> Codes {
 }
 
 async fn trouble(world: &World) -> Codes {
-    let gateway = world.gateway_with(&[("RATE_LIMIT_PER_SECOND", "0")]).await;
+    let gateway = world.gateway_with(&[("MAX_SOCKETS_PER_USER", "80")]).await;
     let (user, conversation) = member(world).await;
     let (other, working) = member(world).await;
     let holder = world.connect().await;
@@ -181,6 +184,13 @@ async fn sockets(world: &World) -> (Codes, BTreeSet<u16>) {
     }
     closes.extend(client.closed().await);
 
+    let crowded = world.gateway_with(&[("MAX_SOCKETS_PER_USER", "1")]).await;
+    let user = Uuid::new_v4();
+    let _first = Client::authenticated(crowded.port, user).await;
+    let mut client = Client::connect(crowded.port).await;
+    codes.insert(client.code(json!({"op": "auth", "token": user})).await);
+    closes.extend(client.closed().await);
+
     let silent = world.gateway_with(&[("PING_SECONDS", "1")]).await;
     let mut client = Client::connect(silent.port).await;
     // Reading would answer the ping.
@@ -200,6 +210,23 @@ async fn sockets(world: &World) -> (Codes, BTreeSet<u16>) {
     gateway.begin_stop();
     closes.extend(client.closed().await);
     gateway.stop().await;
+    (codes, closes)
+}
+
+/// Sockets that end because of what they send, or do not get, in their `auth`.
+async fn endings_of_auth(world: &World) -> (Codes, BTreeSet<u16>) {
+    let mut codes = Codes::new();
+    let full = world.gateway_with(&[("MAX_CONNECTIONS", "1")]).await;
+    let mut late = Client::connect(full.port).await;
+    let _first = Client::authenticated(full.port, Uuid::new_v4()).await;
+    codes.insert(late.code(json!({"op": "auth", "token": Uuid::new_v4()})).await);
+    let mut closes: BTreeSet<u16> = late.closed().await.into_iter().collect();
+    let gateway = world.gateway().await;
+    let mut guessing = Client::connect(gateway.port).await;
+    for _ in 0..5 {
+        codes.insert(guessing.code(json!({"op": "auth", "token": "guess"})).await);
+    }
+    closes.extend(guessing.closed().await);
     (codes, closes)
 }
 
@@ -243,6 +270,9 @@ async fn every_code_is_reached() {
     let (codes, closes) = sockets(&world).await;
     reached.extend(codes);
     let mut closed = closes;
+    let (codes, closes) = endings_of_auth(&world).await;
+    reached.extend(codes);
+    closed.extend(closes);
     let (codes, closes) = expiry(&world).await;
     reached.extend(codes);
     closed.extend(closes);

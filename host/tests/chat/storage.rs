@@ -1,7 +1,7 @@
 //! Group commit under trouble: one bad or slow message harms nobody else, and no answer is a lie.
 
 use arcyou_gateway::batch::BatchConfig;
-use arcyou_gateway::store::Store;
+use arcyou_gateway::store::{Page, PageLimits, Store};
 use arcyou_platform::database;
 use serde_json::json;
 use uuid::Uuid;
@@ -193,12 +193,14 @@ async fn other_events_are_found_among_messages_without_reading_those() {
     // Directly, so that the one session that reads is the one that is told to report.
     let pool = database::pool(&world.direct_url().parse().unwrap(), 1).unwrap();
     let store = Store::new(pool.clone());
-    let ids = async |after, limit| -> Vec<i64> {
-        store.other_events(&rooms, after, limit).await.unwrap().into_iter().map(|event| event.id).collect()
+    let ids = async |after, rows| -> (Vec<i64>, bool) {
+        let page = store.other_events(&rooms, after, PageLimits { rows, bytes: 1 << 20 }).await.unwrap();
+        (page.items.into_iter().map(|event| event.id).collect(), page.more)
     };
-    assert_eq!(ids(0, 500).await, [10_000, 20_000, 30_000, 40_000, 50_000]);
-    assert_eq!(ids(10_000, 2).await, [20_000, 30_000]);
-    assert_eq!(store.other_events(&rooms[2..], 0, 500).await.unwrap(), []);
+    assert_eq!(ids(0, 500).await, (vec![10_000, 20_000, 30_000, 40_000, 50_000], false));
+    assert_eq!(ids(10_000, 2).await, (vec![20_000, 30_000], true));
+    let limits = PageLimits { rows: 500, bytes: 1 << 20 };
+    assert_eq!(store.other_events(&rooms[2..], 0, limits).await.unwrap(), Page { items: vec![], more: false });
     // Of its own accord it reports what it counted ten seconds later.
     pool.get().await.unwrap().batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
     let index = |name: &str| format!("FROM pg_stat_user_indexes WHERE indexrelname = '{name}'");
@@ -239,4 +241,29 @@ async fn what_is_stored_stays_acknowledged_while_somebody_else_holds_its_convers
         "{reply}"
     );
     holder.batch_execute("COMMIT").await.unwrap();
+}
+
+/// A page of events ends where its bytes do: another service's payloads may be large, and many.
+#[tokio::test]
+async fn a_page_of_large_events_is_bounded_in_bytes() {
+    let world = World::new().await;
+    let room = [Uuid::new_v4()];
+    let insert = "INSERT INTO outbox (type, conversation_id, payload, processed)
+        SELECT 'room.painted', $1, to_jsonb(repeat('x', (ARRAY[10, 30000, 90000, 200000])[1 + n % 4])), true
+        FROM generate_series(1, 40) AS n";
+    world.sql.execute(insert, &[&room[0]]).await.unwrap();
+    let store = Store::new(database::pool(&world.database_url().parse().unwrap(), 1).unwrap());
+    let limits = PageLimits { rows: 500, bytes: 128 * 1024 };
+    let mut seen = Vec::new();
+    loop {
+        let page = store.other_events(&room, seen.last().copied().unwrap_or(0), limits).await.unwrap();
+        let bytes: usize = page.items.iter().map(|event| event.kind.len() + event.payload.len()).sum();
+        assert!(bytes <= limits.bytes || page.items.len() == 1, "{bytes} bytes in {} events", page.items.len());
+        seen.extend(page.items.iter().map(|event| event.id));
+        if !page.more {
+            break;
+        }
+    }
+    let rows = world.sql.query("SELECT id FROM outbox ORDER BY id", &[]).await.unwrap();
+    assert_eq!(seen, rows.into_iter().map(|row| row.get(0)).collect::<Vec<i64>>());
 }

@@ -10,10 +10,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 
+use arcyou_gateway::bounds::connections::ConnectionBounds;
 use arcyou_gateway::config::{Config, Mode};
 use arcyou_gateway::server::handshake;
-use arcyou_gateway::session::shared::SessionLimits;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,9 @@ async fn the_websocket_layer_speaks_rfc_6455() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let server = tokio::spawn(handshake::serve(listener, echo::router(limits()), shutdown.clone()));
+    let Config { limits, accept, .. } = config();
+    let bounds = Arc::new(ConnectionBounds::new(accept.connections));
+    let server = tokio::spawn(handshake::serve(listener, echo::router(limits), bounds, shutdown.clone()));
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("conformance");
     let reports = home.join("reports");
     run_client(&home.join("venv/bin/kosoku"), address, &reports).await;
@@ -43,15 +46,16 @@ async fn the_websocket_layer_speaks_rfc_6455() {
 
 /// The defaults, but for the sizes: the largest case is a message of 16 MiB, which waits in the socket's buffer as a
 /// whole.
-fn limits() -> SessionLimits {
+fn config() -> Config {
     let variables = HashMap::from([
         ("DATABASE_URL", "postgres://nobody@nowhere/none"),
         ("REDIS_URL", "redis://nowhere"),
         ("JWT_PUBLIC_KEY", "dev-placeholder"),
+        ("BIND_ADDR", "127.0.0.1"),
         ("MAX_FRAME_BYTES", "16777216"),
         ("MAX_QUEUE_BYTES", "33554432"),
     ]);
-    Config::from_source(&variables, Mode::Serve).unwrap().limits
+    Config::from_source(&variables, Mode::Serve).unwrap()
 }
 
 /// Runs all cases. The client's verdict on the whole is not asked for: it counts what is not implemented as failed.

@@ -6,6 +6,7 @@
 
 mod damage;
 mod frames;
+mod odd_modules;
 mod plugins_dir;
 #[path = "../support/mod.rs"]
 mod support;

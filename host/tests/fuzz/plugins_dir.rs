@@ -56,7 +56,7 @@ a.\"b c\".d = [1, -1.5e3, true, 1979-05-27T07:32:00Z, { e = [[]] }]
 ];
 
 /// Loads what is there, asks it about a message, and tells how that went.
-fn load(dir: &Path, cache: Option<&Path>) -> &'static str {
+pub fn load(dir: &Path, cache: Option<&Path>) -> &'static str {
     let body = Body::parse(r#"{"text":"hello"}"#, &LIMITS).unwrap();
     match PluginHost::new(Options::new(Some(dir), cache, LIMITS)) {
         Ok(host) => host.chain().preview(Uuid::nil(), Uuid::nil(), "member", &body).outcome,

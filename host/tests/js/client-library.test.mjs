@@ -100,7 +100,7 @@ function client(url, options = {}) {
 const reachedSeq = (events, seq) => events.find((event) => event.message?.seq === seq);
 const refused = (code) => (error) => error instanceof ArcYouError && error.code === code;
 
-for (const code of [1000, 1001, 1006, 1009, 1011, 1012, 4000, 4001, 4002, 4003, 4499]) {
+for (const code of [1000, 1001, 1006, 1009, 1011, 1012, 1013, 4000, 4001, 4002, 4003, 4499]) {
   test(`after ${code} it comes back and resumes`, async () => {
     const { url, heard, sockets } = await gateway({ join: () => ({ last_seq: 7, resumed: true }) });
     let tokens = 0;
@@ -118,7 +118,7 @@ for (const code of [1000, 1001, 1006, 1009, 1011, 1012, 4000, 4001, 4002, 4003, 
   });
 }
 
-for (const code of [1002, 1007, 4500, 4501, 4999]) {
+for (const code of [1002, 1007, 4500, 4501, 4502, 4503, 4999]) {
   test(`after ${code} it stops and says why`, async () => {
     const { url, sockets } = await gateway({ send: () => undefined });
     const { chat, states } = client(url);

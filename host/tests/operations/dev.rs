@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 use uuid::Uuid;
 
@@ -18,6 +19,8 @@ use crate::support::program::free_port;
 struct Dev {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// What it says of where it listens.
+    listens: String,
     port: u16,
     tokens: Vec<Uuid>,
     conversation: Uuid,
@@ -46,6 +49,8 @@ impl Dev {
             .arg(folder.join("database"))
             .args(arguments)
             .env_remove("DATABASE_URL")
+            // Blank is as good as not set.
+            .env("BIND_ADDR", "")
             .env_remove("REDIS_URL")
             .env("PORT", port.to_string())
             .env("ADMIN_ADDR", format!("127.0.0.1:{}", free_port()))
@@ -57,10 +62,13 @@ impl Dev {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (mut tokens, mut conversation) = (Vec::new(), None);
+        let (mut tokens, mut conversation, mut listens) = (Vec::new(), None, String::new());
         // What stands there to be pasted is valid, and is all that a newcomer has.
         while tokens.len() < 2 || conversation.is_none() {
             let line = lines.next_line().await.unwrap().expect("dev ended");
+            if line.starts_with("The gateway listens") {
+                listens.clone_from(&line);
+            }
             if let Some(frame) = line.trim().strip_prefix("{\"op\"").map(|_| line.trim()) {
                 let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
                 let id = |name: &str| frame[name].as_str().map(|id| id.parse().unwrap());
@@ -69,7 +77,7 @@ impl Dev {
             }
         }
         let conversation = conversation.unwrap();
-        Self { child, lines, port, tokens, conversation }
+        Self { child, lines, listens, port, tokens, conversation }
     }
 
     async fn stop(mut self) {
@@ -85,6 +93,9 @@ impl Dev {
 async fn two_users_chat_and_what_they_said_is_kept_until_fresh() {
     let folder = folder();
     let dev = Dev::start(folder.path(), &[]).await;
+    assert!(dev.listens.contains(&format!("ws://127.0.0.1:{}, for this machine alone", dev.port)), "{}", dev.listens);
+    // What is bound to every interface answers here.
+    assert!(TcpStream::connect(("127.0.0.2", dev.port)).await.is_err(), "others reach it");
     let mut a = Client::joined(dev.port, dev.tokens[0], dev.conversation).await;
     let mut b = Client::joined(dev.port, dev.tokens[1], dev.conversation).await;
     a.say(dev.conversation, "Hello!").await;

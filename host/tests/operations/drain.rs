@@ -49,7 +49,8 @@ async fn talk(mut client: Client, conversation: Uuid, started: Instant) -> Goodb
 #[tokio::test]
 async fn a_drain_answers_what_was_accepted_and_spreads_its_goodbyes() {
     let world = World::new().await;
-    let mut gateway = world.program(&[("DRAIN_SECONDS", "2"), ("RATE_LIMIT_PER_SECOND", "0")]).await;
+    let variables = [("DRAIN_SECONDS", "2"), ("RATE_LIMIT_PER_SECOND", "0"), ("MAX_SOCKETS_PER_USER", "200")];
+    let mut gateway = world.program(&variables).await;
     let user = Uuid::new_v4();
     let mut clients = Vec::new();
     for _ in 0..SOCKETS {

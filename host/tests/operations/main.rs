@@ -2,6 +2,7 @@
 //! that fail.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+mod access;
 mod dev;
 mod drain;
 mod outages;

@@ -16,12 +16,28 @@ fn held(conversation: Uuid, text: &str, key: &str) -> Value {
     json!({"op": "send", "conversation_id": conversation, "body": body, "idempotency_key": key})
 }
 
-/// `arcyou-gateway held …`, with what it said.
+/// `arcyou-gateway held …`, with what it said, and what it logged or complained of after that.
 async fn command(world: &World, arguments: &[&str]) -> (bool, String) {
+    let (done, said, logged) = command_as(world, Some("carol"), arguments).await;
+    (done, said + &logged)
+}
+
+/// The same for this user of the machine.
+async fn command_as(world: &World, user: Option<&str>, arguments: &[&str]) -> (bool, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"));
-    let command = command.env_clear().env("DATABASE_URL", world.database_url()).arg("held").args(arguments);
+    let command = command.env_clear().envs(user.map(|user| ("USER", user)));
+    let command = command.env("DATABASE_URL", world.database_url()).arg("held").args(arguments);
     let Output { status, stdout, stderr } = command.output().await.unwrap();
-    (status.success(), [stdout, stderr].map(|text| String::from_utf8(text).unwrap()).concat())
+    let [said, logged] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
+    (status.success(), said, logged)
+}
+
+/// The decisions in the audit rows: verdict, reviewer, plugin, whether it names the message, and the held one.
+async fn decisions(world: &World) -> Vec<(String, String, String, bool, String)> {
+    let query = "SELECT verdict, reviewer, plugin, message_id IS NOT NULL, held_id::text FROM plugin_audit
+        WHERE reviewer IS NOT NULL ORDER BY id";
+    let rows = world.sql.query(query, &[]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4))).collect()
 }
 
 async fn post(gateway: &Running, path: &str, header: &str) -> String {
@@ -56,7 +72,7 @@ async fn a_released_message_takes_the_next_place_and_a_refused_one_is_never_show
 
     let waiting = ids(&world).await;
     let (released, said) = command(&world, &["release", &waiting[2], &waiting[0]]).await;
-    assert!(released && said.lines().count() == 2, "{said}");
+    assert!(released && said.lines().filter(|line| line.starts_with("released")).count() == 2, "{said}");
     // Together they come in the order in which they were sent.
     assert_eq!([b.message().await, b.message().await], [("first".to_owned(), 2), ("third".to_owned(), 3)]);
     let (refused, said) = command(&world, &["refuse", &waiting[1]]).await;
@@ -110,6 +126,73 @@ async fn the_admin_listener_decides_as_well_but_not_for_a_web_page() {
     let refuse = format!("/held/{}/refuse", waiting[1]);
     assert!(post(&gateway, &refuse, "Accept: */*").await.starts_with("HTTP/1.1 200"));
     assert_eq!(world.count("SELECT count(*) FROM messages").await, 1);
+}
+
+#[tokio::test]
+async fn who_decided_is_in_the_log_and_in_the_audit_rows() {
+    let world = World::new().await;
+    let dir = directory(&["misbehaving"], "[[plugin]]\nname = \"misbehaving\"\n");
+    // What plugins do is not noted here; what people do is.
+    let gateway = world.gateway_with(&[dir.variable(), ("PLUGIN_AUDIT", "off")]).await;
+    let alice = Uuid::new_v4();
+    let conversation = world.conversation(&[alice]).await;
+    let mut client = Client::authenticated(gateway.port, alice).await;
+    for number in 0..6 {
+        client.ok(held(conversation, "held", &format!("k{number}"))).await;
+    }
+    let waiting = ids(&world).await;
+
+    let (done, said, logged) = command_as(&world, None, &["release", &waiting[0]]).await;
+    assert!(!done && said.is_empty() && logged.contains("--as <NAME>"), "{logged}");
+    let (done, _, logged) = command_as(&world, Some("dave"), &["refuse", &waiting[0], "--as", "a\u{1b}[2J"]).await;
+    assert!(!done && logged.contains("control character") && !logged.contains('\u{1b}'), "{logged}");
+    assert_eq!(decisions(&world).await, []);
+
+    let (_, said, logged) = command_as(&world, Some("dave"), &["release", &waiting[0]]).await;
+    assert!(said.starts_with("released") && logged.contains("reviewer=dave"), "{said}{logged}");
+    let (_, said, logged) = command_as(&world, Some("dave"), &["refuse", "--as", "Erin O.", &waiting[1]]).await;
+    assert!(said.starts_with("refused") && logged.contains("reviewer=Erin O."), "{said}{logged}");
+    let path = |index: usize, action: &str| format!("/held/{}/{action}", waiting[index]);
+    assert!(post(&gateway, &path(2, "release"), "X-Operator: frank").await.starts_with("HTTP/1.1 200"));
+    assert!(post(&gateway, &path(3, "release"), "Accept: */*").await.starts_with("HTTP/1.1 200"));
+    assert!(post(&gateway, &path(4, "refuse"), "X-Operator: Ég").await.starts_with("HTTP/1.1 200"));
+    for bad in ["X-Operator: ", &format!("X-Operator: {}", "x".repeat(101))] {
+        let answer = post(&gateway, &path(5, "refuse"), bad).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("X-Operator"), "{answer}");
+    }
+    // Who comes too late decides nothing.
+    assert!(post(&gateway, &path(2, "refuse"), "X-Operator: gina").await.starts_with("HTTP/1.1 404"));
+
+    let expected = [
+        ("released", "dave", true, 0),
+        ("refused", "Erin O.", false, 1),
+        ("released", "frank", true, 2),
+        ("released", "127.0.0.1", true, 3),
+        ("refused", "Ég", false, 4),
+    ];
+    let expected = expected.map(|(verdict, reviewer, stored, index)| {
+        (verdict.to_owned(), reviewer.to_owned(), "misbehaving".to_owned(), stored, waiting[index].clone())
+    });
+    assert_eq!(decisions(&world).await, expected);
+    assert_eq!(world.count("SELECT count(*) FROM plugin_audit").await, 5);
+}
+
+#[tokio::test]
+async fn what_was_refused_long_ago_is_removed_and_what_waits_is_not() {
+    let world = World::new().await;
+    let conversation = world.conversation(&[]).await;
+    let insert = "INSERT INTO held_messages (conversation_id, sender_id, body, held_by, reason, created_at, refused_at)
+        SELECT $1, gen_random_uuid(), '{}', 'x', 'y', now() - interval '90 days', now() - age
+        FROM unnest('{1 day, 3 days, 40 days, null, null}'::interval[]) AS t(age)";
+    world.sql.execute(insert, &[&conversation]).await.unwrap();
+    let remaining = "SELECT count(*) FROM held_messages";
+    let keeping = world.gateway_with(&[("AUDIT_RETENTION_DAYS", "0")]).await;
+    assert_eq!(world.count(remaining).await, 5);
+    keeping.stop().await;
+    let gateway = world.gateway_with(&[("AUDIT_RETENTION_DAYS", "2")]).await;
+    world.eventually(remaining, 3).await;
+    assert_eq!(world.count("SELECT count(*) FROM held_messages WHERE refused_at IS NULL").await, 2);
+    gateway.stop().await;
 }
 
 /// Reviewers and senders at the same time: every message is stored once, and no place is taken twice or left out.

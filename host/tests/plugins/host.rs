@@ -9,7 +9,7 @@ use arcyou_protocol::body::Body;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::guests::{Dir, LIMITS, annotations, built, logged, send, status};
+use crate::support::guests::{Dir, LIMITS, annotations, built, logged, send, send_from, status};
 
 /// Sends one message that makes the guest fail, and answers the kind and text of the failure.
 fn failure(settings: &str, body: Value) -> String {
@@ -77,7 +77,7 @@ fn annotations_travel_along_the_chain_and_are_stored() {
     let host = dir.host();
     let noted = annotations(&send(&host, json!({})));
     assert_eq!(noted, json!({"a": {"role": "member", "calls": "2"}, "b": {"saw": "role=member,calls=2"}}));
-    let ids = annotations(&send(&host, json!({"validate": "echo"})));
+    let ids = annotations(&send_from(&host, 2, json!({"validate": "echo"})));
     assert_eq!(ids["a"]["ids"], "00000000-0000-0000-0000-000000000001 00000000-0000-0000-0000-000000000002");
 }
 
@@ -140,6 +140,23 @@ fn the_breaker_opens_and_closes_by_itself() {
     dir.clock.store(1000, Ordering::SeqCst);
     assert_eq!(send(&host, good.clone()).outcome, "rejected", "a trial that goes well closes it");
     assert_eq!((status(&host).breaker, status(&host).failures), (BreakerState::Closed, 3));
+}
+
+#[test]
+fn one_senders_messages_open_the_breaker_for_nobody_else() {
+    let dir = Dir::guest("[plugin.breaker]\nfailures = 3\ncool_down_ms = 1000\n");
+    let host = dir.host();
+    let (attacker, bystander) = (1_000_000, 1_000_001);
+    for _ in 0..10 {
+        assert_eq!(send_from(&host, attacker, json!({"filter": "panic"})).outcome, "failed");
+        assert_eq!(send_from(&host, bystander, json!({})).outcome, "stored");
+    }
+    let seen = status(&host);
+    assert_eq!((seen.failures, seen.skipped), (3, 7), "after three, it is not asked about the attacker's messages");
+    assert_eq!((seen.breaker, seen.refused_senders), (BreakerState::Closed, 1));
+    dir.clock.store(1000, Ordering::SeqCst);
+    assert_eq!(send_from(&host, attacker, json!({})).outcome, "stored", "one good message, and all is well");
+    assert_eq!(status(&host).refused_senders, 0);
 }
 
 #[test]
@@ -322,10 +339,11 @@ fn compiled_code_is_kept_in_a_private_directory() {
     let start = || logged(|| drop(PluginHost::new(Options::new(Some(dir.path()), Some(&cache_dir), LIMITS)).unwrap()));
     assert!(start().iter().any(|line| line.contains("compiling")));
     assert!(!start().iter().any(|line| line.contains("compiling")));
-    assert_eq!(fs::read_dir(&cache_dir).unwrap().count(), 1);
+    let files = fs::read_dir(&cache_dir).unwrap().map(|entry| entry.unwrap().path());
+    let compiled: Vec<_> = files.filter(|path| path.extension().is_some_and(|name| name == "compiled")).collect();
+    assert_eq!(compiled.len(), 1, "{compiled:?}");
     // What is compiled is no plugin: code is only ever run from where the gateway put it.
-    let compiled = fs::read_dir(&cache_dir).unwrap().next().unwrap().unwrap().path();
-    let code = fs::read(compiled).unwrap();
+    let code = fs::read(&compiled[0]).unwrap();
     for bytes in [&code[..], &code[32..]] {
         dir.write("guest.wasm", bytes);
         assert_eq!(dir.error(), "plugin guest: the file is not WebAssembly");

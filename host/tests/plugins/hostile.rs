@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use arcyou_plugin_host::{Options, PluginHost};
 use arcyou_protocol::body::{Body, BodyLimits};
@@ -12,14 +11,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::World;
-use crate::support::alone::alone;
 use crate::support::client::Client;
 use crate::support::guests::cache;
 use crate::support::hostile::{DEEDS, Deed, File, files};
 use crate::support::plugins::{built, directory};
-
-/// For the compiler: far more than it takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A guest that does one of the deeds with every message of some conversations.
 fn manifest(deed: &Deed, conversations: &str) -> String {
@@ -35,15 +30,14 @@ fn outcome(host: &PluginHost, text: &str) -> &'static str {
     host.chain().preview(Uuid::nil(), Uuid::nil(), "member", &body).outcome
 }
 
-fn host(dir: &Path, cache: &Path, compile_within: Duration) -> PluginHost {
-    let options = Options { compile_within, ..Options::new(Some(dir), Some(cache), BodyLimits::default()) };
-    PluginHost::new(options).unwrap()
+fn host(dir: &Path) -> PluginHost {
+    PluginHost::new(Options::new(Some(dir), Some(&cache()), BodyLimits::default())).unwrap()
 }
 
 /// The plugin under this manifest.
 fn loaded(manifest: &str) -> PluginHost {
     let dir = directory(&["misbehaving"], manifest);
-    host(dir.variable().1.as_ref(), &cache(), PATIENCE)
+    host(dir.variable().1.as_ref())
 }
 
 #[test]
@@ -61,24 +55,15 @@ fn each_deed_harms_one_message() {
 
 #[test]
 fn each_file_is_refused_and_the_plugins_that_run_go_on() {
-    // The compiler goes on with what takes it too long, and with a bomb until the memory is used up.
-    alone("hostile::each_file_is_refused_and_the_plugins_that_run_go_on", refuse_each_file);
-}
-
-fn refuse_each_file() {
     let dir = directory(&["misbehaving"], "");
     let path: &Path = dir.variable().1.as_ref();
-    // What is compiled late stays out of the cache of others.
-    let cache = tempfile::tempdir().unwrap();
-    let patient = host(path, cache.path(), PATIENCE);
+    let running = host(path);
     let plugin = fs::read(built().join("misbehaving.wasm")).unwrap();
-    for File { name, bytes, compile_within, says } in files(&plugin) {
-        let hasty = (compile_within < PATIENCE).then(|| host(path, cache.path(), compile_within));
-        let running = hasty.as_ref().unwrap_or(&patient);
+    for File { name, bytes, says } in files(&plugin) {
         fs::write(path.join("x.wasm"), bytes).unwrap();
         let error = running.reload().err().unwrap_or_else(|| panic!("{name} was loaded")).to_string();
         assert!(error.contains(says), "{name}: {error}");
-        assert_eq!(outcome(running, "{}"), "stored");
+        assert_eq!(outcome(&running, "{}"), "stored");
         fs::remove_file(path.join("x.wasm")).unwrap();
     }
 }

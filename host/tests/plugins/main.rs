@@ -5,6 +5,7 @@
 mod authors;
 mod bodies;
 mod capabilities;
+mod crashed;
 mod gateway;
 mod host;
 mod hostile;

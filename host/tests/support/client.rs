@@ -1,6 +1,7 @@
 //! A WebSocket client that awaits what it expects.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -22,6 +23,13 @@ pub async fn narrow(port: u16) -> TcpStream {
     socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
 }
 
+/// A connection that comes from this address, as another machine's does.
+pub async fn connection_from(address: Ipv4Addr, port: u16) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((address, 0).into()).unwrap();
+    socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
+}
+
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
     /// Events that came while a reply was awaited.
@@ -39,6 +47,11 @@ impl Client {
     /// What this client does not read soon waits in the gateway.
     pub async fn connect_narrowly(port: u16) -> Self {
         Self::over(narrow(port).await).await
+    }
+
+    /// A client on another machine.
+    pub async fn connect_from(address: Ipv4Addr, port: u16) -> Self {
+        Self::over(connection_from(address, port).await).await
     }
 
     async fn over(stream: TcpStream) -> Self {

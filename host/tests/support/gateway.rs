@@ -81,10 +81,12 @@ impl World {
             ("DATABASE_URL".to_owned(), self.database_url()),
             ("REDIS_URL".to_owned(), self.redis.url()),
             ("JWT_PUBLIC_KEY".to_owned(), "dev-placeholder".to_owned()),
+            ("BIND_ADDR".to_owned(), "127.0.0.1".to_owned()),
             ("DRAIN_SECONDS".to_owned(), "1".to_owned()),
             ("PLUGIN_RECORDS_DIR".to_owned(), "off".to_owned()),
             // A test must not depend on how fast it runs.
             ("RATE_LIMIT_PER_SECOND".to_owned(), "0".to_owned()),
+            ("READ_BYTES_PER_SECOND".to_owned(), "0".to_owned()),
         ]);
         environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let config = Config::from_source(&Variables(environment), Mode::Serve).unwrap();

@@ -91,9 +91,16 @@ impl Dir {
     }
 }
 
+/// A message of somebody who has sent none before.
 pub(crate) fn send(host: &PluginHost, body: Value) -> Preview {
+    static SENDERS: AtomicU64 = AtomicU64::new(0);
+    send_from(host, SENDERS.fetch_add(1, Ordering::Relaxed), body)
+}
+
+/// A message of this sender.
+pub(crate) fn send_from(host: &PluginHost, sender: u64, body: Value) -> Preview {
     let body = Body::parse(&body.to_string(), &LIMITS).unwrap();
-    host.chain().preview(Uuid::from_u128(1), Uuid::from_u128(2), "member", &body)
+    host.chain().preview(Uuid::from_u128(1), Uuid::from_u128(sender.into()), "member", &body)
 }
 
 pub(crate) fn status(host: &PluginHost) -> PluginStatus {

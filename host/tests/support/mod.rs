@@ -3,11 +3,10 @@
 //!
 //! Each folder beside this one that has a `main.rs` is a program, and each file in it a topic, whose name does not
 //! repeat the folder's: `make test ARGS="-p arcyou-gateway --test chat refusals::"` runs one. The tests of a program
-//! share a process, several at a time. What is counted for a whole process, such as metrics and memory, a test asks of
-//! a [`program`]; what it would leave in the process it does [`alone`].
+//! share a process, several at a time. What is counted for a whole process, such as metrics and memory, a test asks of a
+//! [`program`].
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
-pub mod alone;
 pub mod client;
 pub mod gateway;
 pub mod guests;
@@ -240,9 +239,14 @@ pub async fn http_get(port: u16, path: &str) -> String {
 
 /// The whole answer to a request without a body, as text.
 pub async fn http_request(port: u16, method: &str, path: &str, header: &str) -> String {
+    http_raw(port, method, path, &format!("Host: localhost\r\n{header}")).await
+}
+
+/// The same with these lines of headers alone, `Host` among them or not.
+pub async fn http_raw(port: u16, method: &str, path: &str, headers: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
@@ -20,24 +21,35 @@ pub struct Program {
 impl World {
     /// A gateway process with the defaults of a deployment and these variables, once it is ready.
     pub async fn program(&self, variables: &[(&str, &str)]) -> Program {
+        self.program_logging_to(Stdio::inherit(), variables).await
+    }
+
+    /// The same with its log in this place.
+    pub async fn program_logging_to(&self, log: Stdio, variables: &[(&str, &str)]) -> Program {
         let (port, admin_port) = (free_port(), free_port());
-        let child = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"))
+        let child = self.serve_command(port, admin_port).envs(variables.iter().copied()).stderr(log).spawn().unwrap();
+        let program = Program { port, admin_port, child };
+        super::ready(admin_port).await;
+        program
+    }
+
+    /// `arcyou-gateway serve` with the least that it needs to serve this machine.
+    pub fn serve_command(&self, port: u16, admin_port: u16) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"));
+        command
+            .arg("serve")
             .env_clear()
             .env("DATABASE_URL", self.database_url())
             .env("REDIS_URL", self.redis.url())
             .env("JWT_PUBLIC_KEY", "dev-placeholder")
+            .env("BIND_ADDR", "127.0.0.1")
             .env("PORT", port.to_string())
             .env("ADMIN_ADDR", format!("127.0.0.1:{admin_port}"))
             .env("RUST_LOG", "warn")
             .env("XDG_CACHE_HOME", CACHE_HOME)
-            .envs(variables.iter().copied())
             .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let program = Program { port, admin_port, child };
-        super::ready(admin_port).await;
-        program
+            .kill_on_drop(true);
+        command
     }
 }
 
@@ -52,6 +64,17 @@ impl Program {
         let metrics = super::http_get(self.admin_port, "/metrics").await;
         let value = |line: &str| line.strip_prefix(name)?.trim().parse().ok();
         metrics.lines().find_map(value).unwrap_or_default()
+    }
+
+    /// Waits until a metric has at least this value.
+    pub async fn until_metric(&self, name: &str, least: f64) {
+        for _ in 0..1500 {
+            if self.metric(name).await >= least {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{name} was never {least}");
     }
 
     /// A GET on the admin listener: status line, headers and body.

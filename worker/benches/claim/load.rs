@@ -14,13 +14,8 @@ use tokio_postgres::types::Type;
 use tokio_util::sync::CancellationToken;
 
 use crate::report::Report;
-use crate::system::{System, connect};
+use crate::system::{PAYLOAD, System, connect};
 
-/// A message's payload, as the gateway's transaction makes it; of `number` and `tick`.
-pub const PAYLOAD: &str = "jsonb_build_object('message', jsonb_build_object(
-    'id', number, 'seq', tick, 'conversation_id', md5((number % 1000)::text)::uuid,
-    'sender_id', md5((number % 5000)::text)::uuid, 'created_at', message_time(now()),
-    'body', jsonb_build_object('text', rpad('A message as people write them, number ' || number, 100, ' .'))))";
 /// Connections that write: the number of gateways.
 const WRITERS: u64 = 4;
 /// Interval between transactions: gateways store messages that arrive together in one.

@@ -9,6 +9,7 @@
 
 mod load;
 mod metrics;
+mod options;
 mod report;
 #[path = "../../tests/worker/support/schema.rs"]
 mod schema;
@@ -21,35 +22,9 @@ use clap::Parser;
 use tokio::time::sleep;
 
 use crate::load::Load;
+use crate::options::Options;
 use crate::report::{Figures, Phase, Report};
 use crate::system::System;
-
-#[derive(Parser)]
-struct Options {
-    /// Rows per second
-    #[arg(long, default_value_t = 1000)]
-    rate: u32,
-    /// Processed rows that are in the table before each phase
-    #[arg(long, value_delimiter = ',', default_value = "0,1000000,5000000")]
-    rows: Vec<u64>,
-    /// Duration of each of these phases
-    #[arg(long, default_value_t = 30)]
-    seconds: u64,
-    /// How long a transaction is held open, with the last of these tables
-    #[arg(long, default_value_t = 300)]
-    hold_seconds: u64,
-    /// How long the load continues after that transaction has ended
-    #[arg(long, default_value_t = 60)]
-    recovery_seconds: u64,
-    /// Interval between figures while the transaction is open, and after it
-    #[arg(long, default_value_t = 30)]
-    interval_seconds: u64,
-    #[arg(long, default_value_t = 2)]
-    workers: usize,
-    /// Passed by `cargo bench`
-    #[arg(long, hide = true)]
-    bench: bool,
-}
 
 /// Load before the first figure, until connections are open and the workers' claim watermarks have risen.
 const WARM_UP: Duration = Duration::from_secs(8);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::Options;
 use crate::metrics::{Claims, Histogram};
+use crate::options::Options;
 use crate::system::{System, directory};
 use crate::view::{Cost, View};
 

@@ -13,9 +13,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_postgres::{Client, NoTls};
 
-use crate::load::PAYLOAD;
 use crate::metrics::Claims;
 use crate::schema;
+
+/// A message's payload, as the gateway's transaction makes it; of `number` and `tick`.
+pub const PAYLOAD: &str = "jsonb_build_object('message', jsonb_build_object(
+    'id', number, 'seq', tick, 'conversation_id', md5((number % 1000)::text)::uuid,
+    'sender_id', md5((number % 5000)::text)::uuid, 'created_at', message_time(now()),
+    'body', jsonb_build_object('text', rpad('A message as people write them, number ' || number, 100, ' .'))))";
 
 /// Rows that are inserted and marked in one transaction.
 const CHUNK: u64 = 100_000;
@@ -150,7 +155,7 @@ fn free_port() -> u16 {
 
 async fn get(port: u16, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)

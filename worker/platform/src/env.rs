@@ -11,13 +11,14 @@ pub trait Source {
     fn get(&self, name: &str) -> Option<String>;
 }
 
-/// The process's own environment.
+/// The process's own environment. A blank variable is as good as none, also for those who only ask whether it is set.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Process;
 
 impl Source for Process {
     fn get(&self, name: &str) -> Option<String> {
-        std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+        let value = std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        value.filter(|value| !value.trim().is_empty())
     }
 }
 

@@ -41,7 +41,8 @@ struct PartEntry {
     since: SystemTime,
     /// The same moment as `since` by a clock that nobody can set.
     started: Instant,
-    reason: Option<String>,
+    /// Why it is down, or what operators must know although it is up.
+    remark: Option<String>,
 }
 
 /// The state of all parts at one moment.
@@ -66,6 +67,9 @@ pub struct PartReport {
     /// Why the part is down; None if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What operators must know although the part is up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 impl Health {
@@ -111,6 +115,15 @@ impl Part {
         }
     }
 
+    /// Reports that the part works, but not as it should in a deployment. Operators see the warning: it must contain no
+    /// secret.
+    pub fn up_but(&self, warning: impl Into<String>) {
+        let warning = warning.into();
+        if self.change(PartState::Up, Some(warning.clone())) {
+            tracing::warn!(part = self.name, warning, "a part is up, with a warning");
+        }
+    }
+
     /// Reports that the part does not work. Operators see the reason: it must contain no secret.
     pub fn down(&self, reason: impl Into<String>) {
         let reason = reason.into();
@@ -125,16 +138,16 @@ impl Part {
     }
 
     /// Whether the state has changed. A new reason alone does not change `since`.
-    fn change(&self, state: PartState, reason: Option<String>) -> bool {
+    fn change(&self, state: PartState, remark: Option<String>) -> bool {
         {
             let mut parts = self.health.parts();
             if let Some(entry) = parts.get_mut(&self.name)
                 && entry.state == state
             {
-                entry.reason = reason;
+                entry.remark = remark;
                 return false;
             }
-            parts.insert(self.name.clone(), PartEntry::new(state, reason));
+            parts.insert(self.name.clone(), PartEntry::new(state, remark));
         }
         self.gauge(state);
         true
@@ -150,16 +163,21 @@ impl Part {
 }
 
 impl PartEntry {
-    fn new(state: PartState, reason: Option<String>) -> Self {
-        Self { state, since: SystemTime::now(), started: Instant::now(), reason }
+    fn new(state: PartState, remark: Option<String>) -> Self {
+        Self { state, since: SystemTime::now(), started: Instant::now(), remark }
     }
 
     fn report(&self) -> PartReport {
+        let (reason, warning) = match self.state {
+            PartState::Up => (None, self.remark.clone()),
+            PartState::Starting | PartState::Down => (self.remark.clone(), None),
+        };
         PartReport {
             state: self.state,
             since: rfc3339(self.since),
             seconds: self.started.elapsed().as_secs(),
-            reason: self.reason.clone(),
+            reason,
+            warning,
         }
     }
 }
@@ -210,6 +228,16 @@ mod tests {
         assert!(report.ready && report.degraded);
         database.down("it left too");
         assert!(!health.report().ready);
+    }
+
+    #[test]
+    fn a_warning_is_shown_and_degrades_nothing() {
+        let health = Health::new();
+        health.part("auth").up_but("everybody is believed");
+        let report = health.report();
+        assert!(report.ready && !report.degraded);
+        assert_eq!(report.parts["auth"].warning.as_deref(), Some("everybody is believed"));
+        assert_eq!(report.parts["auth"].reason, None);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //!   [`tls`].
 //! - Connections: [`database`] (PostgreSQL, also through PgBouncer), [`bus`] (Redis Pub/Sub), [`backoff`].
 //! - What both must agree on: [`contract`] (channels, the envelope of an event).
-//! - Operators: [`health`] (the state of each part), [`admin`] (`/ready`, `/metrics`), [`terminal`] (output of
-//!   commands).
+//! - Operators: [`health`] (the state of each part), [`admin`] (`/ready`, `/metrics`, and who may ask),
+//!   [`terminal`] (output of commands).
 
 pub mod admin;
 pub mod backoff;

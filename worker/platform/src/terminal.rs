@@ -14,14 +14,14 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Replaces control characters. For text that others wrote: it must not reach the terminal as a command.
-pub fn plain(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// At most `width` characters of a text, made [`plain`], with `…` after them if the text was cut.
+/// At most `width` characters of a text, made [`printable`], with `…` after them if the text was cut.
 pub fn clipped(text: &str, width: usize) -> String {
     let mut chars = text.chars();
-    let mut beginning = plain(&chars.by_ref().take(width).collect::<String>());
+    let mut beginning = printable(&chars.by_ref().take(width).collect::<String>());
     if chars.next().is_some() {
         beginning.push('…');
     }
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn foreign_text_cannot_steer_the_terminal_or_break_the_table() {
-        let row = [plain("evil\u{1b}[2J"), clipped(&"x\n".repeat(100), 80)];
+        let row = [printable("evil\u{1b}[2J"), clipped(&"x\n".repeat(100), 80)];
         let text = table(["TYPE", "ERROR"], vec![row]);
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(!text.contains('\u{1b}') && text.ends_with('…'), "{text}");

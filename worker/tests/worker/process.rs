@@ -196,6 +196,26 @@ async fn metrics_tell_what_happened() {
     assert_eq!(process.get("/nothing").await.0, 404);
 }
 
+#[tokio::test]
+async fn the_admin_listener_answers_no_other_name_no_page_and_nobody_without_the_token() {
+    let bed = Bed::new().await;
+    let token = "0123456789abcdef-worker";
+    let process = Process::start_with(&bed, &[("ADMIN_TOKEN", token), ("ADMIN_HOSTS", "worker.internal")]).await;
+    let (status, body) = process.ask("/metrics", "host: evil.example").await;
+    assert!(status == 421 && body.contains("ADMIN_HOSTS"), "{status} {body}");
+    assert_eq!(process.ask("/metrics", "host: worker.internal:9091").await.0, 200);
+    assert_eq!(process.ask("/metrics", "host: localhost\r\norigin: https://evil.example").await.0, 403);
+    assert_eq!(process.ask("/metrics", "host: localhost\r\nsec-fetch-site: cross-site").await.0, 403);
+    let (status, body) = process.get("/nothing").await;
+    assert!(status == 401 && body.contains("ADMIN_TOKEN") && !body.contains(token), "{status} {body}");
+    let authorized = format!("host: localhost\r\nauthorization: Bearer {token}");
+    assert_eq!(process.ask("/nothing", &authorized).await.0, 404);
+    let (_, metrics) = process.get("/metrics").await;
+    for count in ["reason=\"host\"} 1", "reason=\"web_page\"} 2", "reason=\"token\"} 1"] {
+        assert!(metrics.contains(&format!("arcyou_admin_refused_total{{{count}")), "{count} in\n{metrics}");
+    }
+}
+
 fn run(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
     let mut command = Command::new(PROGRAM);
     command.env_clear().envs(environment.iter().copied()).args(arguments).output().unwrap()

@@ -9,6 +9,8 @@ use std::time::Instant;
 pub(crate) enum CallResult {
     Answered,
     Failed,
+    /// The call failed, as the ones before for the same sender, whose messages may be the cause.
+    FailedAgain,
     /// The call failed, and the breaker opened: the plugin will not be called for a while.
     FailedAndOpened,
 }

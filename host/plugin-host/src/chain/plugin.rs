@@ -8,7 +8,7 @@ use std::time::Instant;
 use arcyou_protocol::body::BodyLimits;
 
 use super::blocking::BlockingHint;
-use super::breaker::{Breaker, BreakerState};
+use super::breaker::{Breaker, BreakerState, OpenedFor};
 use super::counters::PluginCounters;
 use super::evaluation::{CheckedJudgement, CheckedRejection, CheckedVerdict, HookResult, Judge, check_judgement};
 use super::observer::{CallResult, ObserverSlot};
@@ -23,6 +23,9 @@ use crate::manifest::{BreakerConfig, Entry, Mode, OnError, Share};
 use crate::runtime::fault::{Fault, FaultKind};
 use crate::runtime::input::{Annotation, HookInput};
 use crate::runtime::instance::{HookCall, Pool, StartError, Template};
+
+/// Failures in a row with one sender that count against a new version. More may be the sender's doing.
+const MAX_COUNTED_FAILURES: u32 = 2;
 
 /// Returns the current time. Tests replace it.
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
@@ -41,6 +44,8 @@ pub(crate) struct Plugin {
     skipped: AtomicU64,
     last_fault: Mutex<Option<Fault>>,
     observer: ObserverSlot,
+    /// Whether a process died while it ran the plugin, so that it is not called.
+    is_quarantined: bool,
     /// Records the inputs of failed calls.
     recorder: Option<PluginRecorder>,
     origin: Origin,
@@ -76,6 +81,7 @@ impl Plugin {
             skipped: AtomicU64::new(0),
             last_fault: Mutex::new(None),
             observer: ObserverSlot::default(),
+            is_quarantined: false,
             recorder: None,
             origin,
         }
@@ -85,6 +91,15 @@ impl Plugin {
     pub(crate) fn with_recorder(self, recorder: Option<&Recorder>, file: PathBuf) -> Self {
         let recorder = recorder.map(|recorder| PluginRecorder { recorder: recorder.clone(), file });
         Self { recorder, ..self }
+    }
+
+    /// The same plugin, never to be called. Its pool is unstarted.
+    pub(crate) fn quarantined(self) -> Self {
+        Self { is_quarantined: true, ..self }
+    }
+
+    pub(crate) fn is_quarantined(&self) -> bool {
+        self.is_quarantined
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -151,6 +166,9 @@ impl Plugin {
     }
 
     fn start_copy(&self, entry: Entry, resources: GrantedResources) -> Result<Self, StartError> {
+        if self.is_quarantined {
+            return Err(StartError::Fault(Fault::new(FaultKind::Start, "it is quarantined")));
+        }
         let (limits, config, plugin) = (entry.limits, entry.config.to_string(), entry.name.as_str().into());
         let pool = Pool::start(Template { plugin, limits, config, resources, ..self.pool.template().clone() })?;
         let (origin, version) = (Origin { sha256: self.origin.sha256, entry }, self.provenance.version.clone());
@@ -171,6 +189,7 @@ impl Plugin {
             mode: self.origin.entry.mode.name(),
             hooks: Hook::ALL.into_iter().filter(|hook| self.pool.has(*hook)).map(Hook::name).collect(),
             breaker: if self.is_open() { BreakerState::Open } else { BreakerState::Closed },
+            refused_senders: self.breakers.iter().map(Breaker::refused_senders).sum(),
             failures: self.counters.failures(),
             last_failure: self.last_failure(),
             failures_by_kind,
@@ -180,6 +199,7 @@ impl Plugin {
             memory_bytes,
             instances_started: self.pool.instances_started(),
             watched: self.observer.is_occupied(),
+            quarantined: self.is_quarantined,
             rolled_back: None,
         }
     }
@@ -188,23 +208,39 @@ impl Plugin {
         self.breakers.iter().any(|breaker| breaker.state() == BreakerState::Open)
     }
 
-    fn record_fault(&self, hook: Hook, fault: Fault, now: Instant) -> CallResult {
+    fn record_fault(&self, hook: Hook, sender: &str, fault: Fault, now: Instant) -> CallResult {
         let Fault { kind, text } = &fault;
         tracing::warn!(plugin = self.name(), hook = hook.name(), kind = kind.name(), "plugin failed: {text}");
         self.metrics.failures[*kind as usize].increment(1);
         self.counters.count_failure(*kind);
-        let opened = self.breakers[hook as usize].failed(now);
-        // A plugin on probation is rolled back instead.
-        if opened && !self.observer.is_occupied() {
-            tracing::error!(
-                plugin = self.name(),
-                hook = hook.name(),
-                "the plugin keeps failing and is left alone for a while"
-            );
-            self.metrics.breaker_open.set(1.0);
+        let failure = self.breakers[hook as usize].failed(sender, now);
+        let opened = failure.opened == Some(OpenedFor::Everybody);
+        match failure.opened {
+            // A plugin on probation is rolled back instead.
+            Some(OpenedFor::Everybody) if !self.observer.is_occupied() => {
+                tracing::error!(
+                    plugin = self.name(),
+                    hook = hook.name(),
+                    "the plugin keeps failing and is left alone for a while"
+                );
+                self.metrics.breaker_open.set(1.0);
+            }
+            Some(OpenedFor::Sender) => {
+                tracing::warn!(
+                    plugin = self.name(),
+                    hook = hook.name(),
+                    sender,
+                    "the plugin keeps failing with this sender's messages and is not asked about them for a while"
+                );
+            }
+            _ => {}
         }
         *self.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
-        if opened { CallResult::FailedAndOpened } else { CallResult::Failed }
+        match opened {
+            true => CallResult::FailedAndOpened,
+            false if failure.of_sender > MAX_COUNTED_FAILURES => CallResult::FailedAgain,
+            false => CallResult::Failed,
+        }
     }
 
     /// The result of a plugin that failed or is not called.
@@ -313,7 +349,7 @@ impl Plugin {
         }
         let started = input.now.unwrap_or_else(|| self.now());
         let within = self.time_budget(started, input);
-        if within.ms == 0 || !self.breakers[hook as usize].permits(started) {
+        if self.is_quarantined || within.ms == 0 || !self.breakers[hook as usize].permits(input.sender, started) {
             return Err(self.skip());
         }
         Ok(CallPermit { started, within })
@@ -337,7 +373,7 @@ impl Plugin {
                 self.metrics.verdicts[hook as usize][verdict_index(&judged.verdict)].increment(1);
                 self.counters.count_verdict(verdict_index(&judged.verdict));
                 self.observer.notify(CallResult::Answered, ended);
-                if self.breakers[hook as usize].succeeded() {
+                if self.breakers[hook as usize].succeeded(input.sender) {
                     tracing::info!(plugin = self.name(), hook = hook.name(), "the plugin behaves again");
                     self.metrics.breaker_open.set(if self.is_open() { 1.0 } else { 0.0 });
                 }
@@ -353,7 +389,7 @@ impl Plugin {
                 if let Some(recorder) = &self.recorder {
                     recorder.record(&self.recorded_plugin(), hook, input, &fault);
                 }
-                let call_result = self.record_fault(hook, fault, ended);
+                let call_result = self.record_fault(hook, input.sender, fault, ended);
                 self.observer.notify(call_result, ended);
                 self.on_error_result()
             }

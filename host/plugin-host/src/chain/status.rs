@@ -16,8 +16,10 @@ pub struct PluginStatus {
     pub mode: &'static str,
     /// The names of the hooks that it implements.
     pub hooks: Vec<&'static str>,
-    /// Open if any of its hooks is not called.
+    /// Open if any of its hooks is not called, whoever the sender is.
     pub breaker: BreakerState,
+    /// Senders about whose messages it is not asked, because it failed with too many of theirs, in all hooks.
+    pub refused_senders: usize,
     /// Failed calls since it was loaded.
     pub failures: u64,
     /// The kind and the text of the last fault.
@@ -26,7 +28,7 @@ pub struct PluginStatus {
     pub failures_by_kind: BTreeMap<&'static str, u64>,
     /// Verdicts of all hooks since it was loaded.
     pub verdicts: BTreeMap<&'static str, u64>,
-    /// Calls that were not made, because the breaker was open or the chain's time was up.
+    /// Calls that were not made, because the breaker was open, the plugin is quarantined, or the chain's time was up.
     pub skipped: u64,
     /// Instances that exist now.
     pub instances: usize,
@@ -36,6 +38,8 @@ pub struct PluginStatus {
     pub instances_started: u64,
     /// Whether it is on probation: it is new, and the version before is kept in case it fails.
     pub watched: bool,
+    /// Whether a process died while it ran this file, so that it is not called.
+    pub quarantined: bool,
     /// The failed version that it replaces.
     pub rolled_back: Option<RolledBack>,
 }

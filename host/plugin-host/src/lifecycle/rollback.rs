@@ -45,6 +45,9 @@ impl Probation {
         if self.is_over(now) {
             return ProbationStatus::Proven;
         }
+        if result == CallResult::FailedAgain {
+            return ProbationStatus::OnProbation;
+        }
         self.calls += 1;
         self.failures += u32::from(result != CallResult::Answered);
         if result == CallResult::FailedAndOpened || u64::from(self.failures) > self.config.allowed_failures() {
@@ -106,6 +109,15 @@ mod tests {
             probation.record(CallResult::FailedAndOpened, now),
             ProbationStatus::Failed { failures: 2, calls: 2 }
         );
+    }
+
+    #[test]
+    fn one_senders_failures_are_no_reason() {
+        let now = Instant::now();
+        let mut probation = Probation::new(config(10, 0), now);
+        for _ in 0..20 {
+            assert_eq!(probation.record(CallResult::FailedAgain, now), ProbationStatus::OnProbation);
+        }
     }
 
     #[test]

@@ -13,12 +13,13 @@ use super::host::PluginHost;
 use crate::chain::breaker::BreakerState;
 use crate::chain::status::PluginStatus;
 use crate::loading::loader::LoadError;
+use crate::runtime::crash_mark::QUARANTINE_HELP;
 
 /// The error of the last reload, if it failed.
 type LastReloadError = Arc<Mutex<Option<String>>>;
 
 /// Reloads the plugins when their files change or on `SIGHUP`, and keeps `part` up to date. It is down while a plugin
-/// is not called because it failed too often, while a plugin is rolled back, or while the last reload failed, so that
+/// is not called because it failed too often or is quarantined, while a plugin is rolled back, or while the last reload failed, so that
 /// the files differ from what is running. Returns after `shutdown`.
 pub async fn supervise(host: Arc<PluginHost>, part: Part, shutdown: CancellationToken) {
     let refused = LastReloadError::default();
@@ -73,9 +74,12 @@ fn problem(status: &PluginStatus) -> Option<String> {
     let plugin = &status.plugin;
     let resting = (status.breaker == BreakerState::Open)
         .then(|| format!("{plugin} is not called: {}", status.last_failure.as_deref().unwrap_or_default()));
+    let quarantined = status.quarantined.then(|| {
+        format!("{plugin} is not called: a gateway died while it ran this file; replace the file ({QUARANTINE_HELP})")
+    });
     let back = status.rolled_back.as_ref();
     let back = back.map(|back| format!("{plugin} is rolled back to the version before: {}", back.reason));
-    back.into_iter().chain(resting).reduce(|all, next| format!("{all}; {next}"))
+    back.into_iter().chain(resting).chain(quarantined).reduce(|all, next| format!("{all}; {next}"))
 }
 
 /// Gauges that are set periodically, for each plugin that exists or existed.

@@ -12,7 +12,9 @@ use wasmtime::{Engine, Module};
 use wit_component::ComponentEncoder;
 
 use super::cache::Cache;
+use super::complexity;
 use crate::digest::digest;
+use crate::runtime::crash_mark::Compiling;
 
 /// The default time limit for one file. A plugin that contains a Python interpreter needs a tenth of it.
 pub(crate) const DEFAULT_COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -51,6 +53,7 @@ impl Compiler {
         let (done, result) = sync_channel(1);
         let (shared, wasm) = (self.shared.clone(), wasm.to_vec());
         let compile = move || {
+            let _compiling = Compiling::start(&digest);
             let made = shared.compile(&wasm);
             // The caller may have given up. In that case this file is overdue no longer.
             let _ = done.send(made);
@@ -78,6 +81,7 @@ impl Shared {
     }
 
     fn compile(&self, wasm: &[u8]) -> Result<Component, String> {
+        complexity::check(wasm)?;
         let wrapped = match wasm.get(..8) {
             Some(b"\0asm\x01\0\0\0") => Some(self.wrap(wasm)?),
             Some([0, b'a', b's', b'm', ..]) => None,

@@ -21,6 +21,7 @@ use crate::chain::plugin::{Clock, Origin, Plugin};
 use crate::chain::record::Recorder;
 use crate::digest::{digest, hex};
 use crate::manifest::{self, AllowList, Entry, Manifest};
+use crate::runtime::crash_mark::{self, QUARANTINE_HELP};
 use crate::runtime::engine::{engine, metered_engine};
 use crate::runtime::exports::{Exports, exports};
 use crate::runtime::instance::{InstanceState, Pool, StartError, Template, linker};
@@ -75,6 +76,9 @@ pub enum LoadError {
     /// A file is not on the list of allowed files.
     #[error("plugin {plugin}: {file} is not allowed: its SHA-256 {sha256} is not in `allowed_sha256` of plugins.toml")]
     NotAllowed { plugin: String, file: String, sha256: String },
+    /// A process died while it compiled or ran this file.
+    #[error("plugin {plugin}: a gateway died while it compiled or ran this file; replace the file ({QUARANTINE_HELP})")]
+    Crashed { plugin: String },
     /// A plugin does not start.
     #[error("plugin {plugin} does not start: {reason}")]
     Start { plugin: String, reason: String },
@@ -105,6 +109,8 @@ pub(crate) struct Inspection {
 /// Loads plugins, with everything that they share.
 pub(crate) struct Loader {
     compiler: Compiler,
+    /// Where crashes are marked.
+    marks_dir: Option<PathBuf>,
     ticker: Ticker,
     linker: Linker<InstanceState>,
     recorder: Option<Recorder>,
@@ -115,7 +121,7 @@ pub(crate) struct Loader {
 
 impl Loader {
     pub(crate) fn new(cache_dir: Option<&Path>, body_limits: BodyLimits, clock: Clock) -> Result<Self, LoadError> {
-        Self::with(engine(), cache_dir, body_limits, clock)
+        Self::with(engine, cache_dir, body_limits, clock)
     }
 
     /// The same loader with another store for plugins' values.
@@ -125,19 +131,16 @@ impl Loader {
 
     /// For authors: plugins count their instructions, and are slower.
     pub(crate) fn metered(cache_dir: Option<&Path>, body_limits: BodyLimits, clock: Clock) -> Result<Self, LoadError> {
-        Self::with(metered_engine(), cache_dir, body_limits, clock)
+        Self::with(metered_engine, cache_dir, body_limits, clock)
     }
 
     fn with(
-        engine: wasmtime::Result<Engine>,
+        engine: fn() -> wasmtime::Result<Engine>,
         cache_dir: Option<&Path>,
         body_limits: BodyLimits,
         clock: Clock,
     ) -> Result<Self, LoadError> {
         let failed = |error: wasmtime::Error| LoadError::Engine(format!("{error:#}"));
-        let engine = engine.map_err(failed)?;
-        let linker = linker(&engine).map_err(failed)?;
-        let ticker = Ticker::start(&engine).map_err(|error| LoadError::Engine(error.to_string()))?;
         let cache = cache_dir.and_then(|dir| match Cache::open(dir) {
             Ok(cache) => Some(cache),
             Err(error) => {
@@ -145,8 +148,24 @@ impl Loader {
                 None
             }
         });
+        let marks_dir = cache.as_ref().and(cache_dir).map(Path::to_owned);
+        if let Some(Err(error)) = marks_dir.as_deref().map(crash_mark::watch) {
+            tracing::warn!(%error, "a plugin that ends the process will not be known to the next one");
+        }
+        let engine = engine().map_err(failed)?;
+        let linker = linker(&engine).map_err(failed)?;
+        let ticker = Ticker::start(&engine).map_err(|error| LoadError::Engine(error.to_string()))?;
         let compiler = Compiler::new(engine, cache);
-        Ok(Self { compiler, ticker, linker, recorder: None, body_limits, clock, services: Services::in_memory() })
+        Ok(Self {
+            compiler,
+            marks_dir,
+            ticker,
+            linker,
+            recorder: None,
+            body_limits,
+            clock,
+            services: Services::in_memory(),
+        })
     }
 
     /// The same loader, which records failed calls in this directory.
@@ -180,15 +199,20 @@ impl Loader {
             let wasm = read(&dir.join(&entry.file), MAX_WASM_BYTES)?;
             let origin = Origin { sha256: digest(&wasm), entry };
             check_allowed(allowed.as_ref(), &origin)?;
-            let plugin = match running.iter().find(|plugin| *plugin.origin() == origin) {
+            let known = running.iter().find(|plugin| *plugin.origin() == origin);
+            let plugin = match known.filter(|plugin| !plugin.is_quarantined()) {
                 Some(plugin) => plugin.clone(),
+                // A gateway starts all the same, but whoever has a chain keeps it.
+                None if self.is_marked(&origin) && (known.is_some() || running.is_empty()) => {
+                    Arc::new(self.quarantine(&wasm, origin)?)
+                }
                 None => {
                     let file = dir.join(&origin.entry.file);
                     Arc::new(self.start_plugin(&wasm, origin)?.with_recorder(self.recorder.as_ref(), file))
                 }
             };
             let entry = plugin.entry();
-            if entry.cases {
+            if entry.cases && !plugin.is_quarantined() {
                 let failure = |failure| LoadError::Cases { plugin: entry.name.clone(), failure };
                 cases::run_cases_beside(&dir.join(&entry.file), &plugin).map_err(failure)?;
             }
@@ -214,39 +238,64 @@ impl Loader {
     }
 
     fn start_plugin(&self, wasm: &[u8], origin: Origin) -> Result<Plugin, LoadError> {
+        let plugin = || origin.entry.name.clone();
+        if self.is_marked(&origin) {
+            return Err(LoadError::Crashed { plugin: plugin() });
+        }
+        let component = self.load_component(wasm, &origin.entry.name);
+        let component = component.map_err(|reason| LoadError::Invalid { plugin: plugin(), reason })?;
+        let pool = Pool::start(self.template(&component, &origin)?).map_err(|error| match error {
+            StartError::Config(reason) => LoadError::Config { plugin: plugin(), reason },
+            StartError::Fault(fault) => LoadError::Start { plugin: plugin(), reason: fault.text },
+        })?;
+        Ok(Plugin::new(pool, origin, version(wasm), self.body_limits, self.clock.clone()))
+    }
+
+    /// A plugin that a process died of, loaded but never to be run. Its code is in the cache, unless it was the
+    /// compiler that failed.
+    fn quarantine(&self, wasm: &[u8], origin: Origin) -> Result<Plugin, LoadError> {
+        let plugin = || origin.entry.name.clone();
+        let component = self.compiler.cached(wasm).ok_or_else(|| LoadError::Crashed { plugin: plugin() })?;
+        tracing::error!(
+            plugin = origin.entry.name,
+            "a gateway died while it ran this file, which is not called: replace it ({QUARANTINE_HELP})"
+        );
+        let pool = Pool::unstarted(self.template(&component, &origin)?);
+        Ok(Plugin::new(pool, origin, version(wasm), self.body_limits, self.clock.clone()).quarantined())
+    }
+
+    fn is_marked(&self, origin: &Origin) -> bool {
+        self.marks_dir.as_deref().is_some_and(|dir| crash_mark::is_marked(dir, &origin.sha256))
+    }
+
+    fn template(&self, component: &Component, origin: &Origin) -> Result<Template, LoadError> {
         let entry = &origin.entry;
         let plugin = || entry.name.clone();
-        let invalid = |reason: String| LoadError::Invalid { plugin: plugin(), reason };
-        let component = self.load_component(wasm, &entry.name).map_err(invalid)?;
-        if let Some(export) = unknown_export(&component) {
+        let invalid = |error: wasmtime::Error| LoadError::Invalid { plugin: plugin(), reason: format!("{error:#}") };
+        if let Some(export) = unknown_export(component) {
             return Err(LoadError::Version { plugin: plugin(), export });
         }
-        if let Some(import) = first_ungranted_import(&component, &entry.grants) {
+        if let Some(import) = first_ungranted_import(component, &entry.grants) {
             return Err(LoadError::Import { plugin: plugin(), import });
         }
-        let pre = self.linker.instantiate_pre(&component).map_err(|error| invalid(format!("{error:#}")))?;
-        let exports = Exports::find(&pre).map_err(|error| invalid(format!("{error:#}")))?;
+        let pre = self.linker.instantiate_pre(component).map_err(invalid)?;
+        let exports = Exports::find(&pre).map_err(invalid)?;
         if !Hook::ALL.into_iter().any(|hook| exports.has(hook)) {
             return Err(LoadError::NoHook { plugin: plugin() });
         }
-        let config = entry.config.to_string();
         let resources = GrantedResources::new(&entry.name, &entry.grants, &self.services)
             .map_err(|reason| LoadError::Grant { plugin: plugin(), reason })?;
-        let template = Template {
+        Ok(Template {
             plugin: entry.name.as_str().into(),
+            sha256: origin.sha256,
             pre,
             exports,
             ticker: self.ticker.clone(),
             limits: entry.limits,
             isolation: entry.isolation,
             resources,
-            config,
-        };
-        let pool = Pool::start(template).map_err(|error| match error {
-            StartError::Config(reason) => LoadError::Config { plugin: plugin(), reason },
-            StartError::Fault(fault) => LoadError::Start { plugin: plugin(), reason: fault.text },
-        })?;
-        Ok(Plugin::new(pool, origin, version(wasm), self.body_limits, self.clock.clone()))
+            config: entry.config.to_string(),
+        })
     }
 
     /// Compiled code, from the cache or compiled now.

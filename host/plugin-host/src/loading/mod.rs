@@ -5,5 +5,6 @@
 pub(crate) mod cache;
 pub(crate) mod cases;
 pub(crate) mod compiler;
+pub(crate) mod complexity;
 pub(crate) mod loader;
 pub(crate) mod version;

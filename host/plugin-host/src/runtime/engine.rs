@@ -1,6 +1,6 @@
 //! The engine that compiles and runs plugins, and enforces their limits.
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
 use super::limits::MAX_MEMORY_MIB;
 
@@ -9,6 +9,21 @@ const STACK_BYTES: usize = 512 << 10;
 
 /// Instances of all plugins together. An unused one costs only address space.
 const MAX_INSTANCES: u32 = 2_000;
+
+/// What plugins may use of WebAssembly: what the tool chains of Rust, JavaScript and Python emit, and components, whose
+/// parts are joined by code that the engine makes for two memories. Every
+/// other proposal is off, since each is code of the engine that a hostile file could reach: without the engine's `gc`
+/// feature, a module with GC types that is valid aborts the whole process when it is called (RUSTSEC-2026-0570).
+const PROPOSALS: WasmFeatures = WasmFeatures::FLOATS
+    .union(WasmFeatures::MUTABLE_GLOBAL)
+    .union(WasmFeatures::BULK_MEMORY)
+    .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::SIGN_EXTENSION)
+    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
+    .union(WasmFeatures::SIMD)
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::MULTI_MEMORY)
+    .union(WasmFeatures::COMPONENT_MODEL);
 
 pub(crate) fn engine() -> Result<Engine, wasmtime::Error> {
     // Address space for that many memories of 4 GiB may be unavailable. Without the pool, instances start more slowly.
@@ -25,6 +40,7 @@ pub(crate) fn metered_engine() -> Result<Engine, wasmtime::Error> {
 
 fn base_config() -> Config {
     let mut config = Config::new();
+    config.wasm_features(WasmFeatures::all(), false).wasm_features(PROPOSALS, true);
     // A plugin runs one call at a time, on a fiber or not. Support for concurrency would double the cost of a call.
     config.concurrency_support(false).epoch_interruption(true).max_wasm_stack(STACK_BYTES);
     config
@@ -40,4 +56,40 @@ fn pooled() -> Result<Engine, wasmtime::Error> {
     let mut config = base_config();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use wasmtime::Module;
+
+    use super::*;
+
+    /// One module for each proposal that is off.
+    const PROPOSALS_THAT_ARE_OFF: &[(&str, &str)] = &[
+        ("a subtype", "(module (type $a (sub (func))) (type $b (sub final $a (func))))"),
+        ("a struct", "(module (type (struct (field i32))))"),
+        ("a typed function reference", "(module (type $f (func)) (func (param (ref null $f))))"),
+        ("an exception", "(module (tag) (func (throw 0)))"),
+        ("an atomic operation", "(module (memory 1 1 shared) (func (drop (i32.atomic.load (i32.const 0)))))"),
+        ("a 64-bit memory", "(module (memory i64 1))"),
+        ("a tail call", "(module (func (return_call 0)))"),
+        ("two results", "(module (func (result i32 i32) (i32.const 0) (i32.const 0)))"),
+        ("a small page", "(module (memory 1 (pagesize 1)))"),
+        ("128-bit arithmetic", "(module (func (param i64) (drop (i64.mul_wide_s (local.get 0) (local.get 0))) drop))"),
+        ("relaxed SIMD", "(module (func (param v128) (drop (i8x16.relaxed_swizzle (local.get 0) (local.get 0)))))"),
+        ("a continuation", "(module (type $f (func)) (type $c (cont $f)))"),
+    ];
+
+    #[test]
+    fn what_no_tool_chain_emits_is_refused() {
+        for engine in [engine().unwrap(), metered_engine().unwrap()] {
+            for (what, text) in PROPOSALS_THAT_ARE_OFF {
+                let module = wat::parse_str(text).unwrap();
+                assert!(Module::new(&engine, module).is_err(), "{what}");
+            }
+            let plain = "(module (memory 1) (func (result v128) (i8x16.splat (i32.extend8_s (i32.const 0)))))";
+            Module::new(&engine, wat::parse_str(plain).unwrap()).unwrap();
+        }
+    }
 }

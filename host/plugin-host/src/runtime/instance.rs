@@ -11,6 +11,8 @@ use tokio::time::timeout;
 use wasmtime::component::{InstancePre, Linker};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
+use super::cpu_deadline::{CpuDeadline, CpuReading};
+use super::crash_mark::{Busy, busy_with};
 use super::exports::{Exports, Functions};
 use super::fault::{Fault, FaultKind};
 use super::limits::{Isolation, Limits};
@@ -24,6 +26,21 @@ use crate::text::sanitize;
 pub(crate) struct InstanceState {
     memory: MemoryLimit,
     capabilities: InstanceCapabilities,
+    deadline: CpuDeadline,
+    ticker: Ticker,
+}
+
+impl InstanceState {
+    /// The epoch's deadline is reached. The error interrupts the call.
+    fn extend(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        // The epoch advances while the plugin waits for others. That time is given back.
+        let more_ms = match self.capabilities.take_wait_ms() {
+            0 => self.deadline.expired(CpuReading::now()).ok_or(Trap::Interrupt)?,
+            waited => waited,
+        };
+        self.ticker.run_for(ticks(more_ms));
+        Ok(UpdateDeadline::Continue(ticks(more_ms)))
+    }
 }
 
 impl HasCapabilities for InstanceState {
@@ -65,6 +82,8 @@ impl StartError {
 #[derive(Clone)]
 pub(crate) struct Template {
     pub(crate) plugin: Arc<str>,
+    /// The digest of the plugin's file.
+    pub(crate) sha256: [u8; 32],
     pub(crate) pre: InstancePre<InstanceState>,
     pub(crate) exports: Exports,
     pub(crate) ticker: Ticker,
@@ -78,24 +97,23 @@ pub(crate) struct Template {
 impl Template {
     /// Starts and configures an instance, which `live` counts.
     pub(crate) fn instantiate(&self, live: &Arc<LiveInstances>) -> Result<Box<Instance>, StartError> {
+        let _busy = Busy::with(&self.sha256);
         let limits = &self.limits;
         let memory = MemoryLimit::new(limits.memory_bytes(), live.clone());
         let capabilities = InstanceCapabilities::new(self.plugin.clone(), limits.log_lines.get(), &self.resources);
-        let state = InstanceState { memory, capabilities };
+        let mut deadline = CpuDeadline::default();
+        let first_ms = deadline.begin(limits.startup_ms.get());
+        let state = InstanceState { memory, capabilities, deadline, ticker: self.ticker.clone() };
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(limits.output_bytes.get() as usize);
-        store.set_epoch_deadline(ticks(limits.startup_ms.get()));
-        self.ticker.run_for(ticks(limits.startup_ms.get()));
+        store.epoch_deadline_callback(|mut store| store.data_mut().extend());
+        store.set_epoch_deadline(ticks(first_ms));
+        self.ticker.run_for(ticks(first_ms));
         // Fuel is counted, not limited. An engine that does not count it returns an error, which is ignored.
         let _ = store.set_fuel(u64::MAX);
         let broken = |error: wasmtime::Error| StartError::from_call_error(&error);
         let (functions, configured) = if self.exports.may_wait() {
-            store.epoch_deadline_callback(|mut store| match store.data_mut().capabilities.take_wait_ms() {
-                0 => Err(Trap::Interrupt.into()),
-                // The epoch advances while the plugin waits for others. That time is given back.
-                waited => Ok(UpdateDeadline::Continue(ticks(waited))),
-            });
             // Capabilities do not wait before the first call, so this future completes at once.
             let started = self.start_on_fiber(&mut store).now_or_never();
             started.unwrap_or_else(|| Err(wasmtime::Error::msg("it waits while it starts"))).map_err(broken)?
@@ -144,8 +162,8 @@ pub(crate) struct Instance {
 impl Instance {
     /// After an error the instance must be dropped, since the call was interrupted in the middle.
     fn judge(&mut self, ticker: &Ticker, call: HookCall<'_>) -> wasmtime::Result<Judgement> {
-        self.begin(call.deadline_ms);
-        ticker.run_for(ticks(call.deadline_ms));
+        let first_ms = self.begin(call.deadline_ms);
+        ticker.run_for(ticks(first_ms));
         let answer = match &self.functions {
             Functions::Direct(functions) => functions.judge(&mut self.store, call.hook, call.message),
             Functions::OnFiber(_) => Err(wasmtime::Error::msg("it needs a fiber")),
@@ -168,10 +186,13 @@ impl Instance {
         answer
     }
 
-    fn begin(&mut self, deadline_ms: u32) {
+    /// Returns the milliseconds until the deadline is looked at for the first time.
+    fn begin(&mut self, deadline_ms: u32) -> u32 {
         self.calls = self.calls.saturating_add(1);
-        self.store.set_epoch_deadline(ticks(deadline_ms));
+        let first_ms = self.store.data_mut().deadline.begin(deadline_ms);
+        self.store.set_epoch_deadline(ticks(first_ms));
         self.store.data_mut().capabilities.begin_call();
+        first_ms
     }
 
     fn end(&mut self) {
@@ -215,10 +236,17 @@ pub(crate) struct Pool {
 impl Pool {
     /// Starts the first instance, which proves that the plugin works.
     pub(crate) fn start(template: Template) -> Result<Self, StartError> {
-        let live = Arc::default();
-        let first = template.instantiate(&live)?;
+        let mut pool = Self::unstarted(template);
+        let first = pool.template.instantiate(&pool.live)?;
+        pool.idle = Mutex::new(vec![first]);
+        pool.started = AtomicU64::new(1);
+        Ok(pool)
+    }
+
+    /// A pool without an instance, for a plugin that must not run.
+    pub(crate) fn unstarted(template: Template) -> Self {
         let fibers = Semaphore::new(template.limits.waiting.get() as usize);
-        Ok(Self { template, idle: Mutex::new(vec![first]), started: AtomicU64::new(1), fibers, live })
+        Self { template, idle: Mutex::default(), started: AtomicU64::new(0), fibers, live: Arc::default() }
     }
 
     /// Whether calls may have to wait, so that they must use [`Pool::judge_on_fiber`].
@@ -262,6 +290,7 @@ impl Pool {
     /// Calls a hook of any instance.
     pub(crate) fn judge(&self, call: HookCall<'_>) -> Result<Judgement, Fault> {
         let mut instance = self.acquire()?;
+        let _busy = Busy::with(&self.template.sha256);
         let judged = instance.judge(&self.template.ticker, call);
         let judgement = judged.map_err(|error| Fault::from_call_error(&error))?;
         self.release(instance);
@@ -275,7 +304,7 @@ impl Pool {
             // The semaphore is never closed.
             let _fiber = self.fibers.acquire().await;
             let mut instance = self.acquire()?;
-            let judged = instance.judge_on_fiber(&self.template.ticker, call).await;
+            let judged = busy_with(&self.template.sha256, instance.judge_on_fiber(&self.template.ticker, call)).await;
             Ok((judged.map_err(|error| Fault::from_call_error(&error))?, instance))
         };
         let over = |_| Err(Fault::new(FaultKind::Deadline, "it waited longer than its wall-clock limit"));

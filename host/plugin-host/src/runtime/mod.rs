@@ -2,6 +2,8 @@
 //! within [`limits`], its [`memory`] included. A call passes an [`input`] to one of its [`exports`], and returns a
 //! judgement or a [`fault`].
 
+pub(crate) mod cpu_deadline;
+pub(crate) mod crash_mark;
 pub(crate) mod engine;
 pub(crate) mod exports;
 pub(crate) mod fault;

@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use arcyou_platform::terminal::{clipped, is_broken_pipe, plain, print, table};
-use axum::http::header::HOST;
+use arcyou_platform::admin::AdminToken;
+use arcyou_platform::env::{Process, Reader};
+use arcyou_platform::terminal::{clipped, is_broken_pipe, print, printable, table};
+use axum::http::header::{AUTHORIZATION, HOST};
 use axum::http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
@@ -51,6 +53,7 @@ struct PluginRow {
     instances: usize,
     memory_bytes: usize,
     watched: bool,
+    quarantined: bool,
     rolled_back: Option<RolledBackRow>,
 }
 
@@ -63,7 +66,7 @@ struct RolledBackRow {
 /// Prints the status. The exit code says whether all plugins work.
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let Options { admin, json } = *options;
-    let response = tokio::runtime::Handle::current().block_on(timeout(RESPONSE_TIMEOUT, query(admin)));
+    let response = tokio::runtime::Handle::current().block_on(timeout(RESPONSE_TIMEOUT, query(admin, token()?)));
     let admin_address = || format!("the gateway's admin address {admin} (ADMIN_ADDR, --admin)");
     let answer = response
         .unwrap_or_else(|_| bail!("no answer within {} s", RESPONSE_TIMEOUT.as_secs()))
@@ -75,24 +78,41 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Err(error) if is_broken_pipe(&error) => {}
         outcome => outcome?,
     }
-    let all_work = plugins.iter().all(|plugin| plugin.breaker == "closed" && plugin.rolled_back.is_none());
+    let all_work =
+        plugins.iter().all(|plugin| plugin.breaker == "closed" && !plugin.quarantined && plugin.rolled_back.is_none());
     Ok(if all_work { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn query(admin: SocketAddr) -> anyhow::Result<Value> {
+/// From the environment alone: other users of the machine can read a command line.
+fn token() -> anyhow::Result<Option<AdminToken>> {
+    let mut reader = Reader::new(&Process);
+    let token = reader.optional("ADMIN_TOKEN");
+    reader.finish()?;
+    Ok(token)
+}
+
+async fn query(admin: SocketAddr, token: Option<AdminToken>) -> anyhow::Result<Value> {
     let stream = TcpStream::connect(admin).await.context("it cannot be reached")?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = Request::get("/plugins").header(HOST, admin.to_string()).body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    if status != StatusCode::OK {
-        bail!("it answers {status}: it is not a gateway, or an older one");
+    let mut request = Request::get("/plugins").header(HOST, admin.to_string());
+    if let Some(token) = token {
+        request = request.header(AUTHORIZATION, token.authorization());
     }
+    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+    let status = response.status();
     let body =
         Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await.map_err(anyhow::Error::from_boxed)?;
     connection.abort();
-    Ok(serde_json::from_slice(&body.to_bytes())?)
+    let answer = serde_json::from_slice::<Value>(&body.to_bytes());
+    if status != StatusCode::OK {
+        // A gateway says what is missing.
+        match answer.as_ref().ok().and_then(|answer| answer["error"].as_str()) {
+            Some(error) => bail!("it answers {status}: {}", printable(error)),
+            None => bail!("it answers {status}: it is not a gateway, or an older one"),
+        }
+    }
+    Ok(answer?)
 }
 
 fn print_table(plugins: &[PluginRow]) -> io::Result<()> {
@@ -106,23 +126,26 @@ fn print_table(plugins: &[PluginRow]) -> io::Result<()> {
 fn row(plugin: &PluginRow) -> [String; 10] {
     let answered: u64 = plugin.verdicts.values().sum();
     let state = match (&plugin.rolled_back, plugin.breaker.as_str(), plugin.watched) {
+        _ if plugin.quarantined => "quarantined",
         (_, "open", _) => "not called",
         (Some(_), ..) => "rolled back",
         (None, _, true) => "new",
         (None, _, false) => "works",
     };
+    let quarantined = plugin.quarantined.then(|| "a gateway died while it ran this file; replace it".to_owned());
     let back = plugin.rolled_back.as_ref().map(|back| format!("{} is refused: {}", short(&back.sha256), back.reason));
+    let note = quarantined.or(back).or_else(|| plugin.last_failure.clone()).unwrap_or_default();
     [
-        plain(&plugin.plugin),
-        plain(plugin.version.as_deref().unwrap_or("-")),
+        printable(&plugin.plugin),
+        printable(plugin.version.as_deref().unwrap_or("-")),
         short(&plugin.sha256).to_owned(),
-        plain(&plugin.mode),
+        printable(&plugin.mode),
         state.to_owned(),
         (answered + plugin.failures).to_string(),
         plugin.failures.to_string(),
         plugin.instances.to_string(),
         format!("{} KiB", plugin.memory_bytes.div_ceil(1024)),
-        clipped(back.as_deref().or(plugin.last_failure.as_deref()).unwrap_or_default(), TEXT_WIDTH),
+        clipped(&note, TEXT_WIDTH),
     ]
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{History, HistoryError};
-use crate::store::{OutboxEvent, StoredMessage};
+use crate::store::{OutboxEvent, Page, PageLimits, StoredMessage};
 
 pub(super) struct FakeBus {
     mode: PubSubMode,
@@ -231,11 +231,11 @@ impl History for FakeStore {
         &self,
         conversation: Uuid,
         after: Seq,
-        limit: i64,
-    ) -> Result<Vec<StoredMessage>, HistoryError> {
+        limits: PageLimits,
+    ) -> Result<Page<StoredMessage>, HistoryError> {
         let page = self.answer(|tables| {
             let messages = tables.messages.get(&conversation).into_iter().flatten();
-            messages.filter(|message| message.seq > after).take(limit as usize).cloned().collect()
+            page(messages.filter(|message| message.seq > after), limits, |message| message.json.len())
         })?;
         // The answer takes time; meanwhile things happen.
         tokio::task::yield_now().await;
@@ -258,11 +258,11 @@ impl History for FakeStore {
         &self,
         conversations: &[Uuid],
         after_id: i64,
-        limit: i64,
-    ) -> Result<Vec<OutboxEvent>, HistoryError> {
+        limits: PageLimits,
+    ) -> Result<Page<OutboxEvent>, HistoryError> {
         self.answer(|tables| {
             let wanted = |event: &&OutboxEvent| event.id > after_id && conversations.contains(&event.conversation_id);
-            tables.events.iter().filter(wanted).take(limit as usize).cloned().collect()
+            page(tables.events.iter().filter(wanted), limits, |event| event.kind.len() + event.payload.len())
         })
     }
 
@@ -276,4 +276,22 @@ impl History for FakeStore {
         self.checks.fetch_add(1, Ordering::Relaxed);
         Ok(gone)
     }
+}
+
+/// The page that the database would answer.
+fn page<'a, T: Clone + 'a>(
+    items: impl Iterator<Item = &'a T>,
+    limits: PageLimits,
+    weight: impl Fn(&T) -> usize,
+) -> Page<T> {
+    let (mut page, mut bytes) = (Page { items: Vec::new(), more: false }, 0);
+    for item in items {
+        bytes += weight(item);
+        if !page.items.is_empty() && (page.items.len() == limits.rows as usize || bytes > limits.bytes) {
+            page.more = true;
+            break;
+        }
+        page.items.push(item.clone());
+    }
+    page
 }

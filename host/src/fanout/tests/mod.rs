@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::outbound::Outbound;
 use super::*;
+use crate::store::PageLimits;
 
 use fakes::{FakeBus, FakeStore};
 
@@ -75,8 +76,8 @@ impl World {
         let outbound = Arc::new(Outbound::new(queue));
         let (mut room, mut cursor, mut frames) = (self.fanout.enter(conversation), after, VecDeque::new());
         let membership = loop {
-            let page = self.store.messages_after(conversation, cursor, 1000).await.unwrap();
-            for message in page {
+            let limits = PageLimits { rows: 1000, bytes: 1 << 20 };
+            for message in self.store.messages_after(conversation, cursor, limits).await.unwrap().items {
                 cursor = message.seq;
                 frames.push_back(serde_json::from_str(&backfill_frame(conversation, &message.json)).unwrap());
             }
@@ -128,6 +129,7 @@ impl Client {
                     return frame;
                 }
                 let queued = self.outbound.drain().expect("the queue has not overflowed");
+                self.outbound.written(queued.iter().map(|frame| frame.len()).sum());
                 if queued.is_empty() {
                     self.outbound.changed().await;
                 }
@@ -154,6 +156,7 @@ impl Client {
     /// What has come and was not read.
     fn pending(&mut self) -> Vec<Value> {
         let queued = self.outbound.drain().unwrap();
+        self.outbound.written(queued.iter().map(|frame| frame.len()).sum());
         self.frames.extend(queued.iter().map(|frame| serde_json::from_str::<Value>(frame.as_str()).unwrap()));
         self.frames.drain(..).collect()
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arcyou_gateway::fanout::outbound::Outbound;
 use arcyou_gateway::fanout::{Fanout, FanoutConfig, Membership};
-use arcyou_gateway::store::Store;
+use arcyou_gateway::store::{PageLimits, Store};
 use arcyou_local_services::{PgBouncer, PgBouncerOptions};
 use arcyou_platform::bus::{Bus, Publication};
 use arcyou_platform::contract::{PubSubMode, envelope_text};
@@ -115,7 +115,8 @@ impl World {
         let mut target = self.store.participation(conversation, user).await.unwrap().unwrap().last_seq;
         let membership = loop {
             if cursor < target {
-                for message in self.store.messages_after(conversation, cursor, 1000).await.unwrap() {
+                let limits = PageLimits { rows: 1000, bytes: 1 << 20 };
+                for message in self.store.messages_after(conversation, cursor, limits).await.unwrap().items {
                     cursor = message.seq;
                     frames.push_back(parse(backfill_frame(conversation, &message.json).as_str()));
                 }
@@ -197,6 +198,7 @@ impl Client {
 
     fn collect(&mut self) -> usize {
         let queued = self.outbound.drain().expect("the queue has not overflowed");
+        self.outbound.written(queued.iter().map(|frame| frame.len()).sum());
         self.frames.extend(queued.iter().map(|frame| parse(frame.as_str())));
         queued.len()
     }

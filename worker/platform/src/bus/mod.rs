@@ -21,4 +21,6 @@ mod redis;
 pub use self::interface::{Bus, BusUnavailable, MessageRejected, Publication, PublishError, Signal, Subscriber};
 pub use self::local::LocalBus;
 pub use self::open::open;
-pub use self::redis::{RedisAnswer, RedisBus, RedisLink, RedisOptions, RedisUrl, RedisUrlError, ShardedRedisBus};
+pub use self::redis::{
+    RedisBus, RedisClient, RedisCommandError, RedisOptions, RedisUrl, RedisUrlError, ShardedRedisBus,
+};

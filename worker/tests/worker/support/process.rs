@@ -61,8 +61,13 @@ impl Process {
 
     /// The status and the body of the answer.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        self.ask(path, "host: localhost").await
+    }
+
+    /// The same with these lines of headers alone.
+    pub(crate) async fn ask(&self, path: &str, headers: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\n{headers}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arcyou_platform::bus::{RedisAnswer, RedisLink, RedisUrl, RedisUrlError};
+use arcyou_platform::bus::{RedisClient, RedisCommandError, RedisUrl, RedisUrlError};
 use async_trait::async_trait;
 use redis::{FromRedisValue, Pipeline, RedisError};
 
@@ -12,19 +12,19 @@ use super::store::{KvError, KvStore};
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Values in a single Redis. A Redis Cluster does not work, since it spreads keys over nodes.
-pub struct RedisKv(RedisLink);
+pub struct RedisKv(RedisClient);
 
 impl RedisKv {
     /// Connects on first use, and reconnects when necessary.
     pub fn new(url: &RedisUrl) -> Result<Self, RedisUrlError> {
-        RedisLink::new(url, "plugins' values", REPLY_TIMEOUT).map(Self)
+        RedisClient::new(url, "plugins' values", REPLY_TIMEOUT).map(Self)
     }
 
     async fn query<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, KvError> {
-        self.0.ask(pipeline).await.map_err(|error| match error {
-            RedisAnswer::Refused(error) if is_number_error(&error) => KvError::NotANumber,
-            RedisAnswer::Refused(error) => KvError::Unavailable(error.to_string()),
-            RedisAnswer::Away(reason) => KvError::Unavailable(reason),
+        self.0.query(pipeline).await.map_err(|error| match error {
+            RedisCommandError::Rejected(error) if is_number_error(&error) => KvError::NotANumber,
+            RedisCommandError::Rejected(error) => KvError::Unavailable(error.to_string()),
+            RedisCommandError::Unavailable(reason) => KvError::Unavailable(reason),
         })
     }
 }

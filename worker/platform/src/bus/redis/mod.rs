@@ -2,13 +2,13 @@
 //!
 //! - [`RedisBus`] publishes with `publisher` and subscribes with `subscriber`.
 //! - [`ShardedRedisBus`] (`sharded`) does the same with each node of a cluster.
-//! - [`RedisLink`] sends other commands.
-//! - `connection` is what publishers and [`RedisLink`] use: one connection that is replaced when it dies.
+//! - [`RedisClient`] sends other commands.
+//! - `connection` is what publishers and [`RedisClient`] use: one connection that is replaced when it dies.
 
 mod bus;
+mod client;
 mod connection;
 mod describe;
-mod link;
 mod options;
 mod publisher;
 mod sharded;
@@ -17,7 +17,7 @@ mod subscriber;
 mod url;
 
 pub use self::bus::RedisBus;
-pub use self::link::{RedisAnswer, RedisLink};
+pub use self::client::{RedisClient, RedisCommandError};
 pub use self::options::RedisOptions;
 pub use self::sharded::ShardedRedisBus;
 pub use self::url::{RedisUrl, RedisUrlError};

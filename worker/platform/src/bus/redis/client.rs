@@ -15,31 +15,31 @@ use crate::tls;
 
 /// Sends commands to one Redis, for callers that can do without an answer but cannot wait: within the time-out there is
 /// an answer or an error. Connects at the first command, and reconnects by itself.
-pub struct RedisLink {
+pub struct RedisClient {
     connection: SharedConnection,
     timeout: Duration,
 }
 
 /// Why Redis did not carry out a command.
 #[derive(Debug, thiserror::Error)]
-pub enum RedisAnswer {
+pub enum RedisCommandError {
     /// Redis answered with an error.
     #[error("{0}")]
-    Refused(RedisError),
+    Rejected(RedisError),
     /// Redis cannot be reached or did not answer in time. It is unknown whether the command was carried out.
     #[error("{0}")]
-    Away(String),
+    Unavailable(String),
 }
 
-impl fmt::Debug for RedisLink {
+impl fmt::Debug for RedisClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisLink").field("timeout", &self.timeout).finish_non_exhaustive()
+        f.debug_struct("RedisClient").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
-impl RedisLink {
+impl RedisClient {
     /// `used_for` says in the log what does not work while Redis is unavailable. `timeout` bounds each
-    /// [`ask`](Self::ask), connecting included.
+    /// [`query`](Self::query), connecting included.
     pub fn new(url: &RedisUrl, used_for: &'static str, timeout: Duration) -> Result<Self, RedisUrlError> {
         tls::install_crypto();
         let options =
@@ -49,14 +49,15 @@ impl RedisLink {
     }
 
     /// Sends commands and waits for their answers.
-    pub async fn ask<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, RedisAnswer> {
+    pub async fn query<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, RedisCommandError> {
         let answered = tokio::time::timeout(self.timeout, self.exchange(commands)).await;
-        answered.unwrap_or_else(|_| Err(RedisAnswer::Away("Redis did not answer in time".to_owned())))
+        answered.unwrap_or_else(|_| Err(RedisCommandError::Unavailable("Redis did not answer in time".to_owned())))
     }
 
-    async fn exchange<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, RedisAnswer> {
+    async fn exchange<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, RedisCommandError> {
         let connected = self.connection.get().await;
-        let (mut connection, generation) = connected.map_err(|BusUnavailable(reason)| RedisAnswer::Away(reason))?;
+        let (mut connection, generation) =
+            connected.map_err(|BusUnavailable(reason)| RedisCommandError::Unavailable(reason))?;
         match commands.query_async(&mut connection).await {
             Ok(answer) => {
                 self.connection.mark_up();
@@ -65,14 +66,14 @@ impl RedisLink {
             Err(error) if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() => {
                 let reason = describe(&error);
                 self.connection.discard(generation, &reason).await;
-                Err(RedisAnswer::Away(reason))
+                Err(RedisCommandError::Unavailable(reason))
             }
             Err(error) => {
                 // After a failover the address may lead to another server.
                 if error.code().is_some_and(|code| matches!(code, "READONLY" | "LOADING" | "MASTERDOWN")) {
                     self.connection.discard(generation, &describe(&error)).await;
                 }
-                Err(RedisAnswer::Refused(error))
+                Err(RedisCommandError::Rejected(error))
             }
         }
     }

@@ -1,0 +1,179 @@
+//! What a dying process leaves behind: which plugin it was compiling or running.
+//!
+//! WebAssembly cannot harm the process, unless the engine has a bug: then the process may abort, and whoever starts it
+//! again would run the same plugin again. So each thread knows the plugin that it is busy with, and a handler of deadly
+//! signals writes that plugin's digest into a file, which the next process reads.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+
+use crate::digest::hex;
+
+/// The file beside the compiled code. One line for each crash: the digest of the plugin's file.
+const FILE_NAME: &str = "crashed";
+/// How to try a marked plugin again, for operators.
+pub(crate) const QUARANTINE_HELP: &str =
+    "or delete `crashed` in the directory of compiled plugins and send SIGHUP, to try it again";
+/// Bytes of the file that are read. Older crashes are at its beginning, and few plugins crash a process.
+const MAX_FILE_BYTES: u64 = 64 << 10;
+/// Signals that end the process, unless the engine handles them as traps. Rust's `abort`, and with it a failed
+/// allocation and a panic that must not unwind, is `SIGABRT`.
+const DEADLY: [libc::c_int; 4] = [libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL];
+
+/// Nobody's digest: the thread is busy with no plugin.
+const NONE: [u8; 32] = [0; 32];
+
+thread_local! {
+    /// Constant at first and without a destructor, so that a signal handler can read it.
+    static BUSY_WITH: Cell<[u8; 32]> = const { Cell::new(NONE) };
+}
+
+/// The plugin that was last begun to be compiled and is not finished. One at a time is compiled, save for those that
+/// exceed their time.
+static COMPILING: [AtomicU8; 32] = [const { AtomicU8::new(0) }; 32];
+
+/// The file, open for appending, for the rest of the process.
+static MARKS: OnceLock<File> = OnceLock::new();
+
+/// While this exists, the thread is busy with a plugin.
+pub(crate) struct Busy {
+    before: [u8; 32],
+}
+
+impl Busy {
+    pub(crate) fn with(digest: &[u8; 32]) -> Self {
+        Self { before: BUSY_WITH.replace(*digest) }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY_WITH.set(self.before);
+    }
+}
+
+/// While this exists, the process compiles a plugin, on threads that are the engine's own.
+pub(crate) struct Compiling(());
+
+impl Compiling {
+    pub(crate) fn start(digest: &[u8; 32]) -> Self {
+        store_compiling(digest);
+        Self(())
+    }
+}
+
+impl Drop for Compiling {
+    fn drop(&mut self) {
+        store_compiling(&NONE);
+    }
+}
+
+fn store_compiling(digest: &[u8; 32]) {
+    for (place, byte) in COMPILING.iter().zip(digest) {
+        place.store(*byte, Ordering::Relaxed);
+    }
+}
+
+/// Polls `future` while the thread is busy with a plugin.
+pub(crate) async fn busy_with<F: Future>(digest: &[u8; 32], future: F) -> F::Output {
+    struct Polled<'a, F>(&'a [u8; 32], Pin<&'a mut F>);
+
+    impl<F: Future> Future for Polled<'_, F> {
+        type Output = F::Output;
+
+        fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+            let _busy = Busy::with(self.0);
+            self.1.as_mut().poll(context)
+        }
+    }
+
+    Polled(digest, pin!(future)).await
+}
+
+/// Marks from now on what this process was busy with when it died, in this directory. To be called before the first
+/// engine is made, whose handler of signals comes before this one. The first directory stands.
+pub(crate) fn watch(dir: &Path) -> io::Result<()> {
+    let file = File::options().create(true).append(true).open(dir.join(FILE_NAME))?;
+    if MARKS.set(file).is_err() {
+        return Ok(());
+    }
+    for signal in DEADLY {
+        // SAFETY: `mark` only reads a thread-local and a cell that is set already, and calls functions that POSIX lists
+        // as async-signal-safe.
+        #[allow(unsafe_code)]
+        unsafe {
+            signal_hook_registry::register_signal_unchecked(signal, move || mark(signal))?;
+        }
+    }
+    Ok(())
+}
+
+/// The handler. Afterwards the process dies as it would have without it.
+fn mark(signal: libc::c_int) {
+    let mut digest = BUSY_WITH.get();
+    if digest == NONE {
+        digest = std::array::from_fn(|place| COMPILING[place].load(Ordering::Relaxed));
+    }
+    if digest != NONE
+        && let Some(file) = MARKS.get()
+    {
+        let mut line = [b'\n'; 65];
+        for (place, byte) in digest.iter().enumerate() {
+            line[2 * place] = b"0123456789abcdef"[usize::from(byte >> 4)];
+            line[2 * place + 1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        }
+        // SAFETY: the bytes are there, and the file is never closed.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::write(file.as_raw_fd(), line.as_ptr().cast(), line.len());
+        }
+    }
+    // SAFETY: the default action is what comes next: the instruction that failed is executed again.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+    }
+}
+
+/// Whether a process that used this directory died while it was busy with this plugin.
+pub(crate) fn is_marked(dir: &Path, digest: &[u8; 32]) -> bool {
+    let path = dir.join(FILE_NAME);
+    let small = fs::metadata(&path).is_ok_and(|found| found.len() <= MAX_FILE_BYTES);
+    let digest = hex(digest);
+    small && fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == digest))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Set for the child of the test below.
+    const CHILD: &str = "ARCYOU_TEST_CRASH_IN";
+
+    #[test]
+    fn what_a_process_died_of_is_marked() {
+        let digest = [0xab; 32];
+        if let Some(dir) = std::env::var_os(CHILD) {
+            watch(Path::new(&dir)).unwrap();
+            let _busy = Busy::with(&digest);
+            drop(Busy::with(&[1; 32]));
+            std::process::abort();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_marked(dir.path(), &digest));
+        let name = "runtime::crash_mark::tests::what_a_process_died_of_is_marked";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let died = child.args(["--exact", name]).env(CHILD, dir.path()).output().unwrap();
+        assert!(!died.status.success(), "{died:?}");
+        assert!(is_marked(dir.path(), &digest));
+        assert!(!is_marked(dir.path(), &[1; 32]));
+    }
+}
