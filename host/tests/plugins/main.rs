@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod authors;
+mod bodies;
 mod capabilities;
 mod crashed;
 mod gateway;

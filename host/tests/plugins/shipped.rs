@@ -66,7 +66,7 @@ fn files_in(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 /// Every plugin that is shipped, with where it is built to.
-fn shipped() -> BTreeMap<String, &'static Path> {
+pub(crate) fn shipped() -> BTreeMap<String, &'static Path> {
     let folders = |dir: &str, holds: &str, built: fn() -> &'static Path| {
         let entries = fs::read_dir(root().join(dir)).unwrap().map(|entry| entry.unwrap().path());
         let plugins: Vec<PathBuf> = entries.filter(|path| path.join(holds).is_file()).collect();

@@ -35,6 +35,9 @@ class MentionLimit {
         }
         const maxSigns = 2 * this.config.max + MORE_SIGNS;
         const signs = places(text, maxSigns + 1);
+        if (signs.length === 0) {
+            return accept();
+        }
         if (signs.length > maxSigns) {
             return reject("too_many_mentions", `the message has more than ${maxSigns} @ signs`);
         }

@@ -67,6 +67,8 @@ def plain(text):
 
     Character by character: to normalise a whole text of accents takes a time that grows with its square.
     """
+    if text.isascii():
+        return text
     forms = {ord(c): "" if unicodedata.combining(c) else unicodedata.normalize("NFKC", c)[:1] for c in set(text)}
     return text.translate(forms)
 

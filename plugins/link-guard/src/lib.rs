@@ -32,7 +32,7 @@ struct Config {
 enum Action {
     /// The message is rejected.
     Reject,
-    /// The link is removed from the message.
+    /// The link is removed from the message: `[link removed]` takes its place, or `…` if that is longer.
     Strip,
 }
 
@@ -130,7 +130,9 @@ impl LinkGuard {
         for link in search.find(text) {
             let Some(refusal) = self.refusal(&link) else { continue };
             refused.push(refusal);
-            stripped.extend([&text[copied..link.place.start], "[link removed]"]);
+            // No text grows: a body that is as large as it may be would be too large.
+            let mark = if link.place.len() < "[link removed]".len() { "…" } else { "[link removed]" };
+            stripped.extend([&text[copied..link.place.start], mark]);
             copied = link.place.end;
         }
         (copied > 0).then(|| stripped + &text[copied..])
@@ -278,6 +280,29 @@ mod tests {
         assert_eq!(judge(json!({"private_hosts": true}), "http://127.0.0.1/"), "accept");
         assert_eq!(judge(json!({"schemes": ["https", "ftp"]}), "ftp://good.example/"), "accept");
         assert_eq!(judge(json!({"schemes": ["https"]}), "http://good.example/"), "link_scheme");
+    }
+
+    #[test]
+    fn so_many_links_are_looked_at() {
+        let links = |count: usize| judge(json!({}), &"https://good.example/x ".repeat(count));
+        assert_eq!((links(300).as_str(), links(3000).as_str()), ("accept", "link_too_many"));
+        // Sentences with nothing between them are none, but where a domain ends in such letters.
+        let sentences = "오늘은 날씨가 좋네요.그래서 나왔어요。정말。".repeat(500);
+        assert_eq!(judge(json!({"deny": ["evil.example"]}), &sentences), "accept");
+        assert_eq!(judge(json!({"deny": ["나쁜.한국"]}), &sentences), "link_too_many");
+        let body = json!({"f": vec!["good.example"; 2000]});
+        assert_eq!(plugin::<LinkGuard>(json!({})).filter(&message(body)).code(), Some("link_too_many"));
+    }
+
+    #[test]
+    fn no_text_grows_when_links_are_removed_from_it() {
+        let strip = json!({"action": "strip", "deny": ["x.co", "evil.example"]});
+        for text in ["x.co", "see x.co, y.co or https://evil.example/x now", &"x.co,".repeat(5000)] {
+            let body = message(json!({"text": text}));
+            let stripped = plugin::<LinkGuard>(strip.clone()).filter(&body).replacement().unwrap_or_default();
+            let stripped = stripped["text"].as_str().unwrap_or_default();
+            assert!(stripped.len() <= text.len() && !stripped.contains("x.co"), "{stripped}");
+        }
     }
 
     #[test]

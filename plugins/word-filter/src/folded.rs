@@ -51,15 +51,27 @@ impl Folded {
         self.text.push(c);
     }
 
-    /// The indices of the places that a match covers. None if it begins or ends inside one, or inside a word where only
-    /// whole words count.
-    pub(crate) fn covered(&self, found: Range<usize>, inside_words: bool) -> Option<Range<usize>> {
-        let whole = |at: usize| {
-            let (before, after) = self.text.split_at(at);
-            !before.chars().next_back().is_some_and(is_spaced) || !after.chars().next().is_some_and(is_spaced)
-        };
-        let (first, end) = (self.begins.binary_search(&found.start).ok()?, self.begins.binary_search(&found.end).ok()?);
-        (inside_words || whole(found.start) && whole(found.end)).then_some(first..end)
+    /// The indices of the places that each match covers, in the order of their ends. Left out are matches that begin or
+    /// end inside a character, and those inside a word where only whole words count.
+    pub(crate) fn covered<T>(
+        &self,
+        matches: impl Iterator<Item = (T, Range<usize>)>,
+        inside_words: bool,
+    ) -> impl Iterator<Item = (T, Range<usize>)> {
+        let mut end = 0;
+        matches.filter_map(move |(what, found)| {
+            end += self.begins[end..].iter().take_while(|begin| **begin < found.end).count();
+            // A match has as many pieces as bytes at most.
+            let pieces = &self.begins[end.saturating_sub(found.len())..=end];
+            let first = end + 1 - pieces.len() + pieces.binary_search(&found.start).ok()?;
+            let is_whole = || self.is_edge_of_word(found.start) && self.is_edge_of_word(found.end);
+            (self.begins[end] == found.end && (inside_words || is_whole())).then_some((what, first..end))
+        })
+    }
+
+    fn is_edge_of_word(&self, at: usize) -> bool {
+        let (before, after) = self.text.split_at(at);
+        !before.chars().next_back().is_some_and(is_spaced) || !after.chars().next().is_some_and(is_spaced)
     }
 }
 

@@ -51,9 +51,9 @@ impl Filter for WordFilter {
         };
         // One more where a match begins, one less where it ends: overlapping matches cost no more than others.
         let (mut edges, mut matches) = (vec![0_i32; folded.places.len() + 1], false);
-        for found in self.words.find_overlapping_iter(&folded.text) {
-            let Some(covered) = folded.covered(found.range(), self.config.inside_words) else { continue };
-            if found.pattern().as_usize() >= self.config.mask.len() {
+        let found = self.words.find_overlapping_iter(&folded.text).map(|found| (found.pattern(), found.range()));
+        for (word, covered) in folded.covered(found, self.config.inside_words) {
+            if word.as_usize() >= self.config.mask.len() {
                 return Verdict::reject("forbidden_word", "the message contains a word that is not allowed here");
             }
             matches = true;

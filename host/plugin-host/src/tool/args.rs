@@ -128,7 +128,7 @@ fn read_config(path: &Path) -> anyhow::Result<Value> {
     manifest::toml_to_json(toml::Value::Table(table)).map_err(|error| anyhow::anyhow!("{shown}: {error}"))
 }
 
-fn entry_for(path: &Path, file: &str) -> anyhow::Result<Entry> {
+pub(super) fn entry_for(path: &Path, file: &str) -> anyhow::Result<Entry> {
     let shown = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("{shown} cannot be read"))?;
     // `before` and `after` may name files that it does not list.

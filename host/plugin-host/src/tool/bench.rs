@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail};
 
 use super::args::{PluginArgs, PluginFile, SampleArgs, loader, metered_loader};
+use super::meter::Meter;
 use super::output::{group_digits, kib, print_field};
 use super::plugin_log::PluginLog;
 use crate::chain::dry_run::{DryRun, SampleMessage};
@@ -121,13 +122,8 @@ fn middle(mut times: Vec<u64>) -> u64 {
 
 /// The instructions of the second and the third message of an instance. The first one includes setup.
 fn fuel(plugin_file: &PluginFile, sample: &SampleMessage) -> anyhow::Result<String> {
-    let plugin = plugin_file.load(&metered_loader()?)?;
-    let dry_run = dry_run(&plugin, plugin_file)?;
-    let total = || dry_run.run(sample).usage.and_then(|usage| usage.fuel);
-    let (Some(first), Some(second), Some(third)) = (total(), total(), total()) else {
-        bail!("the plugin fails when its instructions are counted");
-    };
-    let (second, third) = (third - second, second - first);
+    let meter = Meter::start(plugin_file, &metered_loader()?)?;
+    let [_, second, third] = [meter.count_sample(sample)?, meter.count_sample(sample)?, meter.count_sample(sample)?];
     Ok(if second == third {
         format!("{} a message", group_digits(second))
     } else {

@@ -2,12 +2,13 @@
 //!
 //! [`new`] writes a new plugin with the [`sdk`] beside it. [`build`] compiles plugins. [`check`], [`test`], [`run`],
 //! [`bench`] and [`replay`] load a plugin with the gateway's own code; their common arguments are in [`args`], what the
-//! plugin logs in [`plugin_log`], and the lines that they print in [`output`]. [`status`] queries a running gateway.
+//! plugin logs in [`plugin_log`], what counts instructions in [`meter`], and the lines that they print in [`output`]. [`status`] queries a running gateway.
 
 mod args;
 mod bench;
 pub mod build;
 mod check;
+pub mod meter;
 mod new;
 mod output;
 mod plugin_log;
