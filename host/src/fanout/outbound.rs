@@ -9,8 +9,8 @@ use axum::extract::ws::Utf8Bytes;
 use tokio::sync::Notify;
 
 /// A queue bounded in bytes, not in frames: what it may hold is what a socket may cost. A frame counts until it is
-/// written, not only until it is taken. Pushing never waits, so that one slow reader never holds up a room; a queue that
-/// is over its bound is marked and its socket closed.
+/// written, not only until it is taken. Pushing never waits, so that one slow reader never holds up a room; a queue
+/// that is over its bound is marked and its socket closed.
 #[derive(Debug)]
 pub struct Outbound {
     limit: usize,
@@ -142,8 +142,8 @@ impl Outbound {
         }
     }
 
-    /// Completes when there is something to write or to look at: frames, a notification, or that the queue has overflowed. For
-    /// one reader; safe to cancel.
+    /// Completes when there is something to write or to look at: frames, a notification, or that the queue has
+    /// overflowed. For one reader; safe to cancel.
     pub async fn changed(&self) {
         poll_fn(|context| self.poll_changed(context)).await;
     }

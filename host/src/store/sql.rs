@@ -63,8 +63,8 @@ JOIN conversations c ON c.id = r.id AND c.last_seq > r.delivered";
 pub(super) const BEGIN_READ_EVENTS: &str =
     "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '5s'";
 
-/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` rows and `$4` bytes at most. A last row
-/// without `payload`: there are more.
+/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` rows and `$4` bytes at most. A last
+/// row without `payload`: there are more.
 pub(super) const READ_EVENTS: &str = "SELECT id, type, conversation_id, payload FROM read_events($1, $2, $3, $4)";
 
 /// The newest outbox id there is, or 0.

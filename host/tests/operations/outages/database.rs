@@ -139,7 +139,8 @@ async fn a_queue_that_is_full_says_so() {
     const PEOPLE: usize = 80;
     const EACH: usize = 64;
     let world = World::breakable().await;
-    let gateway = world.program(&[("RATE_LIMIT_PER_SECOND", "0")]).await;
+    let variables = [("RATE_LIMIT_PER_SECOND", "0"), ("MAX_SOCKETS_PER_USER", "80")];
+    let gateway = world.program(&variables).await;
     let (alice, bouncer) = (Uuid::new_v4(), world.bouncer.clone().unwrap());
     let conversation = world.conversation(&[alice]).await;
     let mut clients = Vec::new();
