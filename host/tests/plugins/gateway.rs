@@ -168,7 +168,8 @@ async fn a_version_that_fails_is_rolled_back_and_operators_see_it() {
         let (client, conversation) = &mut people[failed % 3];
         failed += usize::from(client.request(send(*conversation, json!({}))).await["code"] == "plugin_failed");
     }
-    let (client, conversation) = (&mut people[0].0, people[0].1);
+    let conversation = people[0].1;
+    let client = &mut people[0].0;
     assert_eq!(client.request(send(conversation, json!({}))).await["status"], "stored", "the version before is back");
     let reason = gateway.until("plugins", "down").await;
     assert!(reason.contains("misbehaving is rolled back to the version before"), "{reason}");
