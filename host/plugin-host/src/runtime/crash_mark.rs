@@ -10,8 +10,8 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::pin::{Pin, pin};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Once, OnceLock};
 use std::task::{Context, Poll};
 
 use crate::digest::hex;
@@ -21,8 +21,6 @@ const FILE_NAME: &str = "crashed";
 /// How to try a marked plugin again, for operators.
 pub(crate) const QUARANTINE_HELP: &str =
     "or delete `crashed` in the directory of compiled plugins and send SIGHUP, to try it again";
-/// Bytes of the file that are read. Older crashes are at its beginning, and few plugins crash a process.
-const MAX_FILE_BYTES: u64 = 64 << 10;
 /// Signals that end the process, unless the engine handles them as traps. Rust's `abort`, and with it a failed
 /// allocation and a panic that must not unwind, is `SIGABRT`.
 const DEADLY: [libc::c_int; 4] = [libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGILL];
@@ -97,20 +95,27 @@ pub(crate) async fn busy_with<F: Future>(digest: &[u8; 32], future: F) -> F::Out
     Polled(digest, pin!(future)).await
 }
 
-/// Marks from now on what this process was busy with when it died, in this directory. To be called before the first
-/// engine is made, whose handler of signals comes before this one. The first directory stands.
-pub(crate) fn watch(dir: &Path) -> io::Result<()> {
-    let file = File::options().create(true).append(true).open(dir.join(FILE_NAME))?;
-    if MARKS.set(file).is_err() {
-        return Ok(());
-    }
-    for signal in DEADLY {
-        // SAFETY: `mark` only reads a thread-local and a cell that is set already, and calls functions that POSIX lists
-        // as async-signal-safe.
-        #[allow(unsafe_code)]
-        unsafe {
-            signal_hook_registry::register_signal_unchecked(signal, move || mark(signal))?;
+/// Installs the handler, once. To be called before any engine is made: the engine's own handler then comes first, and
+/// hands on only what is no trap of a plugin. After it, each trap would look like the process's end.
+pub(crate) fn install() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        for signal in DEADLY {
+            // SAFETY: `mark` only reads a thread-local and cells that are set already, and calls functions that POSIX
+            // lists as async-signal-safe.
+            #[allow(unsafe_code)]
+            let installed = unsafe { signal_hook_registry::register_signal_unchecked(signal, move || mark(signal)) };
+            if let Err(error) = installed {
+                tracing::warn!(%error, signal, "a plugin that ends the process will not be known to the next one");
+            }
         }
+    });
+}
+
+/// Marks from now on what this process was busy with when it died, in this directory. The first directory stands.
+pub(crate) fn watch(dir: &Path) -> io::Result<()> {
+    if MARKS.get().is_none() {
+        let _ = MARKS.set(File::options().create(true).append(true).open(dir.join(FILE_NAME))?);
     }
     Ok(())
 }
@@ -144,10 +149,8 @@ fn mark(signal: libc::c_int) {
 
 /// Whether a process that used this directory died while it was busy with this plugin.
 pub(crate) fn is_marked(dir: &Path, digest: &[u8; 32]) -> bool {
-    let path = dir.join(FILE_NAME);
-    let small = fs::metadata(&path).is_ok_and(|found| found.len() <= MAX_FILE_BYTES);
     let digest = hex(digest);
-    small && fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line == digest))
+    fs::read_to_string(dir.join(FILE_NAME)).is_ok_and(|text| text.lines().any(|line| line == digest))
 }
 
 #[cfg(test)]
@@ -162,6 +165,7 @@ mod tests {
     fn what_a_process_died_of_is_marked() {
         let digest = [0xab; 32];
         if let Some(dir) = std::env::var_os(CHILD) {
+            install();
             watch(Path::new(&dir)).unwrap();
             let _busy = Busy::with(&digest);
             drop(Busy::with(&[1; 32]));

@@ -2,6 +2,7 @@
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmFeatures};
 
+use super::crash_mark;
 use super::limits::MAX_MEMORY_MIB;
 
 /// The Wasm stack of one call: deep enough for legitimate recursion, and far below the 2 MiB of a thread's stack.
@@ -39,6 +40,7 @@ pub(crate) fn metered_engine() -> Result<Engine, wasmtime::Error> {
 }
 
 fn base_config() -> Config {
+    crash_mark::install();
     let mut config = Config::new();
     config.wasm_features(WasmFeatures::all(), false).wasm_features(PROPOSALS, true);
     // A plugin runs one call at a time, on a fiber or not. Support for concurrency would double the cost of a call.
