@@ -51,3 +51,15 @@ fn what_the_compiler_died_of_is_not_compiled_again() {
     fs::write(cache.path().join("crashed"), format!("{sha256}\n")).unwrap();
     assert!(matches!(start(), Err(LoadError::Crashed { .. })));
 }
+
+/// The engine's handler of signals must come before the one that marks crashes, whichever engine was first.
+#[test]
+fn a_trap_is_no_crash() {
+    let dir = Dir::guest("");
+    let early = PluginHost::new(Options::new(Some(dir.path()), None, LIMITS)).unwrap();
+    let host = dir.host();
+    for host in [&early, &host, &early, &host] {
+        assert_eq!(send(host, json!({"filter": "panic"})).outcome, "failed");
+    }
+    assert!(!status(&dir.host()).quarantined);
+}
