@@ -396,13 +396,21 @@ BEGIN
     UPDATE outbox SET processed = true, processed_at = now() WHERE id = ANY(ids);
 END $$;
 
+-- The triggers. Other services fire them with rights on `conversations` and `participants` alone, from whatever
+-- search_path they have: so they run with their owner's rights, and reach the other tables through the schema of the
+-- table that fired them. Nobody else may make triggers of these functions: on a table of their own choice they would
+-- write what they like.
+
 -- A removed participant loses the conversation on every open socket, whoever ran the SQL.
-CREATE FUNCTION participant_removed() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION participant_removed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
 BEGIN
-    INSERT INTO outbox (type, conversation_id, payload)
-    VALUES ('participant.removed', OLD.conversation_id, jsonb_build_object('user_id', OLD.user_id));
+    EXECUTE format('INSERT INTO %I.outbox (type, conversation_id, payload) VALUES ($1, $2, $3)', TG_TABLE_SCHEMA)
+        USING 'participant.removed'::text, OLD.conversation_id, jsonb_build_object('user_id', OLD.user_id);
     RETURN NULL;
 END $$;
+REVOKE EXECUTE ON FUNCTION participant_removed() FROM PUBLIC;
 CREATE TRIGGER participant_removed AFTER DELETE ON participants
     FOR EACH ROW EXECUTE FUNCTION participant_removed();
 CREATE TRIGGER participant_moved AFTER UPDATE OF conversation_id, user_id ON participants
@@ -410,21 +418,29 @@ CREATE TRIGGER participant_moved AFTER UPDATE OF conversation_id, user_id ON par
     EXECUTE FUNCTION participant_removed();
 
 -- TRUNCATE fires no row triggers.
-CREATE FUNCTION participants_truncated() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION participants_truncated() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
 BEGIN
-    INSERT INTO outbox (type, conversation_id, payload)
-    SELECT 'participant.removed', conversation_id, jsonb_build_object('user_id', user_id) FROM participants;
+    EXECUTE format('INSERT INTO %1$I.outbox (type, conversation_id, payload)
+        SELECT $1, conversation_id, jsonb_build_object(''user_id'', user_id) FROM %1$I.participants', TG_TABLE_SCHEMA)
+        USING 'participant.removed'::text;
     RETURN NULL;
 END $$;
+REVOKE EXECUTE ON FUNCTION participants_truncated() FROM PUBLIC;
 CREATE TRIGGER participants_truncated BEFORE TRUNCATE ON participants
     FOR EACH STATEMENT EXECUTE FUNCTION participants_truncated();
 
-CREATE FUNCTION conversation_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION conversation_deleted() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
 BEGIN
-    DELETE FROM messages WHERE conversation_id = OLD.id;
-    DELETE FROM held_messages WHERE conversation_id = OLD.id;
-    INSERT INTO outbox (type, conversation_id, payload) VALUES ('conversation.deleted', OLD.id, '{}');
+    EXECUTE format('DELETE FROM %I.messages WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
+    EXECUTE format('DELETE FROM %I.held_messages WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
+    EXECUTE format('INSERT INTO %I.outbox (type, conversation_id, payload) VALUES ($1, $2, $3)', TG_TABLE_SCHEMA)
+        USING 'conversation.deleted'::text, OLD.id, '{}'::jsonb;
     RETURN NULL;
 END $$;
+REVOKE EXECUTE ON FUNCTION conversation_deleted() FROM PUBLIC;
 CREATE TRIGGER conversation_deleted AFTER DELETE ON conversations
     FOR EACH ROW EXECUTE FUNCTION conversation_deleted();

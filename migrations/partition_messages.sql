@@ -45,13 +45,16 @@ BEGIN
     CREATE UNIQUE INDEX messages_idempotency ON messages (conversation_id, sender_id, idempotency_key)
         WHERE idempotency_key IS NOT NULL;
 
+    -- Rights stay as they were, those on the table and those on single columns.
     FOR granted IN
-        SELECT privilege.privilege_type, privilege.is_grantable,
-            CASE privilege.grantee WHEN 0 THEN 'PUBLIC' ELSE privilege.grantee::regrole::text END AS grantee
-        FROM pg_class, aclexplode(relacl) AS privilege
+        SELECT privilege.*, '' AS columns FROM pg_class, aclexplode(relacl) AS privilege
         WHERE oid = 'messages_before'::regclass AND privilege.grantee <> relowner
+        UNION ALL
+        SELECT privilege.*, format('(%I)', attname) FROM pg_attribute, aclexplode(attacl) AS privilege
+        WHERE attrelid = 'messages_before'::regclass AND NOT attisdropped
     LOOP
-        EXECUTE format('GRANT %s ON messages TO %s%s', granted.privilege_type, granted.grantee,
+        EXECUTE format('GRANT %s %s ON messages TO %s%s', granted.privilege_type, granted.columns,
+            CASE granted.grantee WHEN 0 THEN 'PUBLIC' ELSE granted.grantee::regrole::text END,
             CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
     END LOOP;
     DROP TABLE messages_before;

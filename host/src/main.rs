@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use arcyou_gateway::config::{Config, Mode, migration_database, review};
-use arcyou_gateway::migrate::migrate_at;
+use arcyou_gateway::migrate::{grant_at, migrate_at};
 use arcyou_gateway::{dev, held, server};
 use arcyou_platform::env::Process;
 use arcyou_platform::{shutdown, telemetry};
@@ -76,6 +76,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 println!("applied {migration}");
             }
             println!("the schema is up to date");
+            if grant_at(&database).await? {
+                println!("the group roles have their rights (migrations/roles.sql)");
+            }
         }
         Command::Held(action) => {
             let (database, log_format) = review(&Process).context("the configuration is not usable")?;

@@ -1,4 +1,6 @@
 //! Brings the schema up to date: `migrations/`, embedded, in one transaction, from any number of gateways at once.
+//!
+//! Looking comes first, and needs no more than the right to read: whoever finds nothing to do asks for no other right.
 
 use anyhow::Context as _;
 use arcyou_platform::database::{self, DatabaseUrl};
@@ -6,24 +8,65 @@ use refinery::{Migration, Report, Runner};
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 mod embedded {
     refinery::embed_migrations!("../migrations");
 }
 
+/// Where applied migrations are recorded. A name of our own: another service that uses the same library in the same
+/// schema has a record of its own.
+const HISTORY: &str = "arcyou_schema_history";
+
 /// Serialises gateways that start at the same time; any number that nobody else uses.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(4820231146907254305)";
+
+/// Whether there is a record of applied migrations, and whether this role may read it. Null: there is none.
+const HISTORY_IS_READABLE: &str = "SELECT has_table_privilege(to_regclass($1), 'SELECT')";
+
+/// Where this role would create tables (null: nowhere), whether it may, its name, and the database's encoding.
+const MAY_CREATE: &str = "SELECT current_schema()::text, coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), \
+    current_user::text, current_setting('server_encoding'), current_setting('search_path')";
+
+/// How many of the four group roles exist that `roles.sql` gives rights to.
+const GROUP_ROLES: &str = "SELECT count(*) FROM pg_roles \
+    WHERE rolname IN ('arcyou_gateway', 'arcyou_worker', 'arcyou_service', 'arcyou_reader')";
+
+/// Their rights.
+const RIGHTS: &str = include_str!("../../migrations/roles.sql");
 
 /// A schema that could not be brought up to date. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// The database cannot be reached, or broke off.
-    #[error("the database cannot be migrated: {0}")]
+    #[error("the database cannot be migrated: {}", database::describe(.0))]
     Database(#[from] tokio_postgres::Error),
-    /// A migration failed, or one that was applied has been changed since.
+    /// A migration failed.
     #[error("the schema cannot be brought up to date: {0}")]
     Migration(#[from] Box<refinery::Error>),
+    /// A migration that was applied has been changed since.
+    #[error("{0} was applied to this schema with another text: it was made by another version of this gateway")]
+    Changed(String),
+    /// This role may not create tables, and some are missing.
+    #[error(
+        "the schema lacks {pending}, and role {role} may not create tables in schema {schema}: run `arcyou-gateway migrate` \
+         with DATABASE_URL or MIGRATE_DATABASE_URL for the role that owns the schema"
+    )]
+    MayNotCreate {
+        /// The migrations that are missing.
+        pending: String,
+        role: String,
+        schema: String,
+    },
+    /// No schema of the search_path exists, or the role may use none of them.
+    #[error(
+        "role {role} has no schema to work in (search_path: {path}): create one, and ALTER ROLE {role} SET search_path"
+    )]
+    NoSchema { role: String, path: String },
+    /// The database cannot hold every text.
+    #[error("the database's encoding is {0} and must be UTF8: create it anew with ENCODING 'UTF8' TEMPLATE template0")]
+    Encoding(String),
 }
 
 /// Applies what is missing, once, over a connection of its own.
@@ -32,22 +75,100 @@ pub async fn migrate_at(database: &DatabaseUrl) -> anyhow::Result<Vec<String>> {
     Ok(migrate(&client).await?)
 }
 
-/// Applies what is missing and names it. Safe through PgBouncer in transaction mode; a schema that is newer than this
-/// gateway is left as it is, so that an old gateway can start beside new ones.
-pub async fn migrate(client: &Client) -> Result<Vec<String>, MigrateError> {
-    client.batch_execute("BEGIN").await?;
-    let result = migrate_inside(client).await;
-    let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
-    let ended = client.batch_execute(end).await;
-    let report = result?;
-    ended?;
-    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+/// Gives the group roles their rights, once, over a connection of its own; whether they exist.
+pub async fn grant_at(database: &DatabaseUrl) -> anyhow::Result<bool> {
+    let client = database::pool(database, 1)?.get().await.context("the database cannot be reached")?;
+    Ok(in_transaction(&client, grant(&client)).await?)
 }
 
-async fn migrate_inside(client: &Client) -> Result<Report, MigrateError> {
+/// Applies what is missing and names it. Safe through PgBouncer in transaction mode; a schema that is newer than this
+/// gateway is left as it is, so that an old gateway can start beside new ones. If something was applied and the group
+/// roles exist, they have their rights in the same moment.
+pub async fn migrate(client: &Client) -> Result<Vec<String>, MigrateError> {
+    let report = in_transaction(client, migrate_inside(client)).await?;
+    Ok(report.into_iter().flat_map(|report| names(report.applied_migrations())).collect())
+}
+
+/// The migrations that the schema lacks, in their order; none, in place of a list, if this role may not read which ones
+/// were applied.
+pub async fn pending(client: &Client) -> Result<Option<Vec<String>>, MigrateError> {
+    let rows = client.query_typed(HISTORY_IS_READABLE, &[(&HISTORY, Type::TEXT)]).await?;
+    let applied = match rows.first().map(|row| row.try_get::<_, Option<bool>>(0)).transpose()?.flatten() {
+        None => Vec::new(),
+        Some(false) => return Ok(None),
+        Some(true) => {
+            let query = format!("SELECT version, name, applied_on, checksum FROM {HISTORY} ORDER BY version");
+            InTransaction(client).query(&query).await?
+        }
+    };
+    let runner = runner();
+    let mut pending = Vec::new();
+    for migration in runner.get_migrations() {
+        match applied.iter().find(|applied| applied.version() == migration.version()) {
+            None => pending.push(migration.clone()),
+            Some(applied) if applied == migration => {}
+            Some(_) => return Err(MigrateError::Changed(migration.to_string())),
+        }
+    }
+    Ok(Some(names(&pending)))
+}
+
+fn names(migrations: &[Migration]) -> Vec<String> {
+    migrations.iter().map(ToString::to_string).collect()
+}
+
+fn runner() -> Runner {
+    let mut runner = embedded::migrations::runner().set_abort_missing(false);
+    runner.set_migration_table_name(HISTORY);
+    runner
+}
+
+async fn in_transaction<T>(
+    client: &Client,
+    work: impl Future<Output = Result<T, MigrateError>>,
+) -> Result<T, MigrateError> {
+    client.batch_execute("BEGIN").await?;
+    let result = work.await;
+    let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = client.batch_execute(end).await;
+    let done = result?;
+    ended?;
+    Ok(done)
+}
+
+async fn migrate_inside(client: &Client) -> Result<Option<Report>, MigrateError> {
     client.batch_execute(LOCK).await?;
-    let runner: Runner = embedded::migrations::runner().set_abort_missing(false);
-    Ok(runner.run_async(&mut InTransaction(client)).await.map_err(Box::new)?)
+    let Some(pending) = pending(client).await?.filter(|pending| !pending.is_empty()) else { return Ok(None) };
+    check_that_it_may(client, pending).await?;
+    let report = runner().run_async(&mut InTransaction(client)).await.map_err(Box::new)?;
+    grant(client).await?;
+    Ok(Some(report))
+}
+
+/// Says what is in the way before PostgreSQL says it in its own words.
+async fn check_that_it_may(client: &Client, pending: Vec<String>) -> Result<(), MigrateError> {
+    let rows = client.query_typed(MAY_CREATE, &[]).await?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let (schema, may, role) = (row.try_get::<_, Option<String>>(0)?, row.try_get::<_, bool>(1)?, row.try_get(2)?);
+    let encoding: String = row.try_get(3)?;
+    if encoding != database::ENCODING {
+        return Err(MigrateError::Encoding(encoding));
+    }
+    match schema {
+        None => Err(MigrateError::NoSchema { role, path: row.try_get(4)? }),
+        Some(schema) if !may => Err(MigrateError::MayNotCreate { pending: pending.join(", "), role, schema }),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Runs `roles.sql` if all of its roles exist: whoever does without them grants rights in another way.
+async fn grant(client: &Client) -> Result<bool, MigrateError> {
+    let rows = client.query_typed(GROUP_ROLES, &[]).await?;
+    let exist = rows.first().map(|row| row.try_get::<_, i64>(0)).transpose()? == Some(4);
+    if exist {
+        client.batch_execute(RIGHTS).await?;
+    }
+    Ok(exist)
 }
 
 /// The migration runner's view of a transaction that is open already. Simple queries only, for PgBouncer's sake.

@@ -5,6 +5,7 @@
 //! - `wake`: gateways publish a hint when they commit rows, and every consumer is woken by it.
 //! - `consumers`: each reads the outbox independently. There is one, `relay`: claim → publish to Redis → mark.
 //! - `outbox`: how consumers reach the table (transactions, time-outs, errors).
+//! - `schema`: what the worker needs of the schema; nothing starts before that is there.
 //! - `prune`: deletes the rows that no consumer needs any more.
 //! - `gauges`: the state of the connection pool, as metrics.
 //!
@@ -15,6 +16,7 @@ mod consumers;
 mod gauges;
 mod outbox;
 mod prune;
+mod schema;
 mod wake;
 
 use std::sync::Arc;
@@ -31,12 +33,14 @@ use crate::wake::WakeListener;
 pub use crate::config::{Config, PruneConfig, RelayConfig, WorkerConfig};
 pub use crate::consumers::relay::parked;
 pub use crate::outbox::OutboxError;
+pub use crate::schema::NEEDS;
 
 /// Runs every consumer of the outbox until `shutdown`. Then each finishes the batch in hand, and the shared services
 /// (hints, pruning, gauges) stop when the last consumer has ended.
 ///
 /// An outage of PostgreSQL or of the bus does not end the future: consumers retry, and `health` shows the outage. The
-/// part `database` is registered by this call itself, before the future is first polled; a bus registers its own parts.
+/// parts `database` and `schema` are registered by this call itself, before the future is first polled; a bus registers
+/// its own parts.
 pub fn run(
     config: WorkerConfig,
     pool: Pool,
@@ -46,8 +50,16 @@ pub fn run(
 ) -> impl Future<Output = ()> + Send {
     let wake = WakeListener::new();
     let WorkerConfig { relay, prune } = config;
-    let relay = Relay::new(relay, pool.clone(), Arc::clone(&bus), health.part("database"), wake.hints());
+    let (database, schema) = (health.part("database"), health.part("schema"));
+    let relay = Relay::new(relay, pool.clone(), Arc::clone(&bus), database.clone(), wake.hints());
     async move {
+        tokio::select! {
+            () = schema::until_complete(&pool, &database, &schema) => {}
+            () = shutdown.cancelled() => return,
+            // Connected from the beginning, so that operators see whether Redis is there.
+            () = wake.listen(&*bus) => {}
+            () = gauges::run(&pool) => {}
+        }
         // A task for each: a consumer that is busy or waits does not delay another.
         let mut consumers = JoinSet::new();
         consumers.spawn(relay.run(shutdown));

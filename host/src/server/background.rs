@@ -12,6 +12,7 @@ use arcyou_platform::database::DatabaseUrl;
 use arcyou_platform::health::{Health, Part};
 use arcyou_plugin_host::{PluginHost, supervise};
 use axum::Router;
+use deadpool_postgres::Pool;
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -19,18 +20,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::schema::{CompleteHistory, keep_looking};
 use crate::audit::{Audit, AuditConfig};
 use crate::batch::{BatchConfig, Batcher};
 use crate::bounds::users::{UserLimits, Users};
 use crate::fanout::{Fanout, FanoutConfig, FanoutTasks};
-use crate::migrate::migrate_at;
-use crate::store::Store;
+use crate::store::{SchemaGate, Store};
 use crate::wake::Wake;
 
 /// How long what no client waits for may take at the end.
 const UPKEEP_ENDS_WITHIN: Duration = Duration::from_secs(2);
-/// Between attempts to bring the schema up to date while the database is away.
-const MIGRATE_AGAIN: Duration = Duration::from_secs(2);
 /// Between looks at the database, for `/ready`.
 const PING_EVERY: Duration = Duration::from_secs(2);
 
@@ -56,9 +55,9 @@ impl Background {
         self.upkeep.spawn(admin::serve_with(listener, access, health, metrics, routes, self.ends.clone()));
     }
 
-    /// The schema is brought up to date, however long the database is away.
-    pub(super) fn migration(&self, database: DatabaseUrl, part: Part) {
-        self.until_the_end(keep_migrating(database, part));
+    /// The schema is looked at, and brought up to date, however long the database is away. Then the gate opens.
+    pub(super) fn schema(&self, pool: Pool, migration: DatabaseUrl, gate: SchemaGate, part: Part) {
+        self.until_the_end(keep_looking(pool, migration, gate, part));
     }
 
     /// Whether the database is there, and how its pool is doing.
@@ -79,8 +78,15 @@ impl Background {
     }
 
     /// Events go to sockets.
-    pub(super) fn fanout(&self, config: FanoutConfig, bus: &Arc<dyn Bus>, store: &Store, health: &Health) -> Fanout {
-        let history = Arc::new(store.clone());
+    pub(super) fn fanout(
+        &self,
+        config: FanoutConfig,
+        bus: &Arc<dyn Bus>,
+        store: &Store,
+        gate: SchemaGate,
+        health: &Health,
+    ) -> Fanout {
+        let history = Arc::new(CompleteHistory { store: store.clone(), gate });
         let (fanout, tasks) = Fanout::start(config, bus, history, health, self.ends.clone());
         self.upkeep.spawn(FanoutTasks::join(tasks));
         fanout
@@ -127,21 +133,5 @@ async fn watch_database(store: Store, part: Part) {
             Err(error) => part.down(error.to_string()),
         }
         tokio::time::sleep(PING_EVERY).await;
-    }
-}
-
-/// Brings the schema up to date, however long the database is away. Until then `/ready` says no.
-async fn keep_migrating(database: DatabaseUrl, part: Part) {
-    loop {
-        match migrate_at(&database).await {
-            Ok(applied) => {
-                if !applied.is_empty() {
-                    tracing::info!(?applied, "the schema was brought up to date");
-                }
-                return part.up();
-            }
-            Err(error) => part.down(format!("{error:#}")),
-        }
-        tokio::time::sleep(MIGRATE_AGAIN).await;
     }
 }

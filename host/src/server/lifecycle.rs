@@ -22,7 +22,7 @@ use crate::fanout::FanoutConfig;
 use crate::ingress::Ingress;
 use crate::session::connection::Retirement;
 use crate::session::shared::Shared;
-use crate::store::Store;
+use crate::store::{SchemaGate, Store};
 
 /// Without these a gateway cannot do its work. Without Redis it can: messages are stored and delivered from the
 /// database.
@@ -49,15 +49,16 @@ impl Services {
         let AcceptLimits { connections, origins } = accept;
         describe_metrics();
         let background = Background::default();
-        let store = Store::new(pool).audited(config.audit.enabled);
+        let schema = SchemaGate::closed();
+        background.schema(pool.clone(), config.migrate_database, schema.clone(), health.part("schema"));
+        let store = Store::new(pool).audited(config.audit.enabled).behind_gate(schema.clone());
         let wake = background.wake(bus.clone());
         let routes = admin::router(store.clone(), wake.clone(), plugins.clone());
         background.admin(listeners.admin, config.admin.access, health.clone(), metrics, routes);
         report_trust(&authenticator, &health);
-        background.migration(config.migrate_database, health.part("schema"));
         background.database_watch(store.clone(), health.part("database"));
         background.plugins(plugins.clone(), health.part("plugins"));
-        let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, &health);
+        let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, schema, &health);
         let (batcher, audit) = (background.batcher(&store, &wake), background.audit(&store, config.audit));
         let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
         let users = background.users(users);

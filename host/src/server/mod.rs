@@ -1,12 +1,13 @@
 //! A gateway as a process: what it talks to ([`services`]), where it listens ([`listeners`]), how a connection becomes
-//! a socket ([`handshake`], `handshake_slots`), what runs beside the sockets (`background`), and its life from start to drain
-//! ([`lifecycle`]).
+//! a socket ([`handshake`], `handshake_slots`), what runs beside the sockets (`background`), who waits for the schema
+//! (`schema`), and its life from start to drain ([`lifecycle`]).
 
 mod background;
 pub mod handshake;
 mod handshake_slots;
 pub mod lifecycle;
 pub mod listeners;
+mod schema;
 pub mod services;
 
 pub use lifecycle::{ESSENTIAL, serve};

@@ -3,6 +3,8 @@
 mod audit;
 mod commit;
 mod error;
+mod gate;
+mod needs;
 mod page;
 mod review;
 mod rows;
@@ -28,6 +30,8 @@ use crate::authorize::Participants;
 pub use audit::AuditEntry;
 pub use commit::{Attempted, Committed, Locking, NewMessage};
 pub use error::StoreError;
+pub use gate::SchemaGate;
+pub use needs::NEEDS;
 pub use page::{Page, PageLimits};
 pub use review::{HeldMessage, HeldPage, NoReviewer, Released, Reviewer};
 
@@ -109,6 +113,7 @@ pub struct Store {
     audited: bool,
     /// Whether the database's isolation level is so strict that a batch must ask for its own.
     begins: Arc<AtomicBool>,
+    schema: SchemaGate,
 }
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -116,7 +121,12 @@ type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 impl Store {
     /// A store over a pool that may lead through PgBouncer.
     pub fn new(pool: Pool) -> Self {
-        Self { pool, audited: false, begins: Arc::default() }
+        Self { pool, audited: false, begins: Arc::default(), schema: SchemaGate::open() }
+    }
+
+    /// The same, unreachable until the gate is open.
+    pub fn behind_gate(self, schema: SchemaGate) -> Self {
+        Self { schema, ..self }
     }
 
     /// The same, noting in a message's transaction what plugins did to it, or not.
@@ -131,7 +141,10 @@ impl Store {
 
     /// Whether the database answers and takes writes.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let rows = self.query(sql::READ_ONLY, &[]).await?;
+        let until = Instant::now() + ANSWER_WITHIN;
+        let client = self.connection(until).await?;
+        let rows = timeout_at(until, client.query_typed(sql::READ_ONLY, &[])).await;
+        let rows = conclude(client, rows)?;
         if rows.first().map(|row| row.try_get(0)).transpose()? == Some(true) {
             // New connections may lead to a server that is not.
             self.pool.retain(|_, _| false);
@@ -291,6 +304,14 @@ impl Store {
     /// A connection that goes back to the pool only when it is released: one whose statement is still under way,
     /// because nobody waited for it, must not answer the next borrower.
     async fn client(&self, until: Instant) -> Result<Lease, StoreError> {
+        if !self.schema.is_open() {
+            return Err(StoreError::Unreachable("its schema is not complete; /ready says what is missing".to_owned()));
+        }
+        self.connection(until).await
+    }
+
+    /// The same before the schema is complete.
+    async fn connection(&self, until: Instant) -> Result<Lease, StoreError> {
         match timeout_at(until, Lease::take(&self.pool)).await {
             Ok(lease) => Ok(lease?),
             Err(_) => Err(StoreError::Unreachable("no connection in time".to_owned())),

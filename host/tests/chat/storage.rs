@@ -170,8 +170,8 @@ async fn what_is_stored_stays_acknowledged_when_its_sender_was_removed_since(wor
 #[tokio::test]
 async fn a_schema_that_is_newer_is_left_as_it_is() {
     let world = World::new().await;
-    let newer = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum)
-        SELECT max(version) + 1, 'later', max(applied_on), '1' FROM refinery_schema_history";
+    let newer = "INSERT INTO arcyou_schema_history (version, name, applied_on, checksum)
+        SELECT max(version) + 1, 'later', max(applied_on), '1' FROM arcyou_schema_history";
     world.sql.batch_execute(newer).await.unwrap();
     let applied = arcyou_gateway::migrate::migrate(&world.sql).await.unwrap();
     assert_eq!(applied, Vec::<String>::new());

@@ -77,6 +77,13 @@ impl World {
 
     /// The same on a port that an earlier gateway had.
     pub async fn gateway_at(&self, port: u16, variables: &[(&str, &str)]) -> Running {
+        let running = self.starting_gateway(port, variables).await;
+        running.ready().await;
+        running
+    }
+
+    /// The same, which may never become ready.
+    pub async fn starting_gateway(&self, port: u16, variables: &[(&str, &str)]) -> Running {
         let mut environment = HashMap::from([
             ("DATABASE_URL".to_owned(), self.database_url()),
             ("REDIS_URL".to_owned(), self.redis.url()),
@@ -99,9 +106,7 @@ impl World {
         let shutdown = CancellationToken::new();
         let served = services.serve(config, Listeners { public, admin }, shutdown.clone());
         let task = tokio::spawn(served);
-        let running = Running { port, admin_port, shutdown, task };
-        running.ready().await;
-        running
+        Running { port, admin_port, shutdown, task }
     }
 
     /// A worker that relays this test's outbox.
@@ -115,9 +120,14 @@ impl World {
 
     /// The same with another Redis.
     pub async fn worker_at(&self, redis_url: &str, mode: PubSubMode) -> Running {
-        let health = Health::new();
+        self.worker_with(&self.database_url(), redis_url, mode, &Health::new())
+    }
+
+    /// The same with another way to the database, and where it says how it is.
+    pub fn worker_with(&self, database_url: &str, redis_url: &str, mode: PubSubMode, health: &Health) -> Running {
+        let health = health.clone();
         let bus = bus::open(&redis_url.parse().unwrap(), mode, &health).unwrap();
-        let pool = database::pool(&self.database_url().parse().unwrap(), 4).unwrap();
+        let pool = database::pool(&database_url.parse().unwrap(), 4).unwrap();
         let relay = RelayConfig { mode, ..RelayConfig::default() };
         let config = WorkerConfig { relay, ..WorkerConfig::default() };
         let shutdown = CancellationToken::new();

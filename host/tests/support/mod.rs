@@ -15,6 +15,7 @@ pub mod jwt;
 pub mod plugins;
 pub mod program;
 pub mod proxy;
+pub mod rights;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -85,6 +86,17 @@ impl World {
         let world = Self::new().await;
         world.partition_messages().await;
         world
+    }
+
+    /// The same without a schema, in this encoding.
+    pub async fn bare(encoding: &str) -> Self {
+        let servers = Servers::shared().await;
+        let database = format!("test_{}", Uuid::new_v4().simple());
+        let create = format!("CREATE DATABASE {database} TEMPLATE template0 ENCODING '{encoding}'");
+        connect(&servers.postgres.url("postgres")).await.batch_execute(&create).await.unwrap();
+        let redis = blocking(Redis::start).await.unwrap();
+        let sql = connect(&servers.postgres.url(&database)).await;
+        Self { servers, database, redis: Arc::new(redis), bouncer: None, sql }
     }
 
     /// What an operator does to a table that has outgrown one.

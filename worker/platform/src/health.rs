@@ -35,6 +35,13 @@ pub struct Part {
     health: Health,
 }
 
+/// What a report changed.
+struct Changed {
+    state: bool,
+    /// The remark, or the state.
+    remark: bool,
+}
+
 #[derive(Debug)]
 struct PartEntry {
     state: PartState,
@@ -110,7 +117,7 @@ impl Health {
 impl Part {
     /// Reports that the part works.
     pub fn up(&self) {
-        if self.change(PartState::Up, None) {
+        if self.change(PartState::Up, None).state {
             tracing::info!(part = self.name, "a part is up");
         }
     }
@@ -119,7 +126,7 @@ impl Part {
     /// secret.
     pub fn up_but(&self, warning: impl Into<String>) {
         let warning = warning.into();
-        if self.change(PartState::Up, Some(warning.clone())) {
+        if self.change(PartState::Up, Some(warning.clone())).state {
             tracing::warn!(part = self.name, warning, "a part is up, with a warning");
         }
     }
@@ -127,8 +134,25 @@ impl Part {
     /// Reports that the part does not work. Operators see the reason: it must contain no secret.
     pub fn down(&self, reason: impl Into<String>) {
         let reason = reason.into();
-        if self.change(PartState::Down, Some(reason.clone())) {
+        if self.change(PartState::Down, Some(reason.clone())).state {
             tracing::warn!(part = self.name, reason, "a part is down");
+        }
+    }
+
+    /// As [`down`](Self::down), for what nobody but an operator can mend: each new reason is logged.
+    pub fn needs_mending(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        if self.change(PartState::Down, Some(reason.clone())).remark {
+            tracing::warn!(part = self.name, reason, "a part is down until somebody acts");
+        }
+    }
+
+    /// As [`down`](Self::down), for what is nothing unusual: the part waits for another program. Each new reason is
+    /// logged, and is no warning.
+    pub fn waits(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        if self.change(PartState::Down, Some(reason.clone())).remark {
+            tracing::info!(part = self.name, reason, "a part waits");
         }
     }
 
@@ -137,20 +161,21 @@ impl Part {
         self.health.parts().get(&self.name).map_or(PartState::Starting, |entry| entry.state)
     }
 
-    /// Whether the state has changed. A new reason alone does not change `since`.
-    fn change(&self, state: PartState, remark: Option<String>) -> bool {
+    /// What has changed. A new remark alone does not change `since`.
+    fn change(&self, state: PartState, remark: Option<String>) -> Changed {
         {
             let mut parts = self.health.parts();
             if let Some(entry) = parts.get_mut(&self.name)
                 && entry.state == state
             {
+                let changed = entry.remark != remark;
                 entry.remark = remark;
-                return false;
+                return Changed { state: false, remark: changed };
             }
             parts.insert(self.name.clone(), PartEntry::new(state, remark));
         }
         self.gauge(state);
-        true
+        Changed { state: true, remark: true }
     }
 
     fn gauge(&self, state: PartState) {

@@ -119,7 +119,7 @@ async fn started_while_everything_is_away_it_waits_and_says_so() {
     bed.servers.pgbouncer.kill();
     let mut process = Process::start(&bed).await;
     let report = process.until_ready(false).await;
-    for part in ["database", "redis_publish", "redis_subscribe"] {
+    for part in ["database", "schema", "redis_publish", "redis_subscribe"] {
         let part = &report["parts"][part];
         assert_eq!(part["state"], "down", "{report}");
         assert!(part["since"].as_str().unwrap().ends_with('Z'), "{report}");
@@ -144,7 +144,7 @@ async fn newer_than_the_schema_it_waits_and_says_so() {
     let mut listener = bed.listener().await;
     let mut process = Process::start(&bed).await;
     let said = async {
-        let reason = |report: Value| report["parts"]["database"]["reason"].as_str().unwrap_or_default().to_owned();
+        let reason = |report: Value| report["parts"]["schema"]["reason"].as_str().unwrap_or_default().to_owned();
         while !reason(process.until_ready(false).await).contains("claim_outbox") {}
     };
     in_time("the reason", said).await;

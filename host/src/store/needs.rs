@@ -1,0 +1,48 @@
+//! What the gateway's statements need of the schema. `migrations/roles.sql` grants the same, and a test takes each right
+//! away to see that its lack is noticed.
+
+use arcyou_platform::database::{Needs, TableNeed};
+
+/// Tables, columns, sequences and functions, with the right that each is used with.
+pub const NEEDS: Needs = Needs {
+    group_role: "arcyou_gateway",
+    tables: &[
+        TableNeed::columns("conversations", "SELECT", &["id", "last_seq"]),
+        TableNeed::columns("conversations", "UPDATE", &["last_seq"]),
+        TableNeed::columns("participants", "SELECT", &["conversation_id", "user_id", "role", "last_read_id"]),
+        TableNeed::columns("participants", "UPDATE", &["last_read_id"]),
+        TableNeed::table("messages", "SELECT", &["id", "created_at"]),
+        TableNeed::columns("messages", "INSERT", MESSAGE),
+        TableNeed::table("held_messages", "SELECT", &["id", "created_at", "refused_at"]),
+        TableNeed::columns("held_messages", "INSERT", HELD_MESSAGE),
+        TableNeed::columns("held_messages", "UPDATE", &["refused_at"]),
+        TableNeed::table("held_messages", "DELETE", &[]),
+        TableNeed::columns("plugin_audit", "SELECT", &["id", "created_at"]),
+        TableNeed::columns("plugin_audit", "INSERT", AUDIT),
+        TableNeed::table("plugin_audit", "DELETE", &[]),
+        TableNeed::columns("outbox", "SELECT", &["id", "type", "conversation_id", "payload"]),
+        TableNeed::columns("outbox", "INSERT", &["type", "conversation_id", "payload"]),
+    ],
+    sequences: &["messages_id_seq", "held_messages_id_seq", "plugin_audit_id_seq", "outbox_id_seq"],
+    functions: &["store_messages", "read_messages", "read_events", "message_json", "message_time"],
+};
+
+const MESSAGE: &[&str] =
+    &["id", "conversation_id", "seq", "sender_id", "body", "idempotency_key", "annotations", "decided_by"];
+
+const HELD_MESSAGE: &[&str] =
+    &["conversation_id", "sender_id", "body", "idempotency_key", "annotations", "held_by", "reason"];
+
+const AUDIT: &[&str] = &[
+    "conversation_id",
+    "sender_id",
+    "verdict",
+    "plugin",
+    "version",
+    "sha256",
+    "reviewer",
+    "code",
+    "reason",
+    "message_id",
+    "held_id",
+];

@@ -1,0 +1,71 @@
+-- Who may do what with the schema. Not a migration: it is to be run again after every one. `arcyou-gateway migrate` does
+-- so itself wherever the roles below exist; by hand, as the owner of the tables and around PgBouncer:
+--
+--     psql -v ON_ERROR_STOP=1 -f migrations/roles.sql "$MIGRATE_DATABASE_URL"
+--
+-- The rights belong to four group roles that cannot log in, and deployers grant these to their login roles. Their names
+-- are fixed, so that programs can say which one is missing, and so that this file needs no variables. Whoever may not
+-- create roles asks somebody who may for the four that the error names.
+--
+-- Afterwards these roles have the rights below on the tables of the schema, and no other ones. docs/operations.md has
+-- them as a table; a test tries all of them, and what is refused.
+
+DO $$
+DECLARE
+    groups text[] := '{arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader}';
+    missing text[] := ARRAY(SELECT name FROM unnest(groups) AS name WHERE to_regrole(name) IS NULL);
+    name text;
+BEGIN
+    IF cardinality(missing) > 0 AND NOT (SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        RAISE EXCEPTION 'the roles % do not exist, and % may not create roles', array_to_string(missing, ', '), current_user
+            USING HINT = (SELECT 'An administrator runs: ' || string_agg(format('CREATE ROLE %I NOLOGIN;', m), ' ')
+                FROM unnest(missing) AS m);
+    END IF;
+    FOREACH name IN ARRAY missing LOOP
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', name);
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            -- Somebody created it for another database just now.
+            NULL;
+        END;
+    END LOOP;
+    EXECUTE format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC', current_schema());
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %s', current_schema(), array_to_string(groups, ', '));
+END $$;
+
+-- Rights of earlier releases go.
+REVOKE ALL ON conversations, participants, messages, held_messages, plugin_audit, outbox, arcyou_schema_history
+    FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
+REVOKE ALL ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq
+    FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
+
+-- A gateway stores messages, moves read marks, decides on held messages and notes what plugins did. It changes no
+-- message, and nobody's participation. What it reads as whole rows is granted as a table.
+GRANT SELECT (id, last_seq), UPDATE (last_seq) ON conversations TO arcyou_gateway;
+GRANT SELECT (conversation_id, user_id, role, last_read_id), UPDATE (last_read_id) ON participants TO arcyou_gateway;
+GRANT SELECT, INSERT (id, conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by)
+    ON messages TO arcyou_gateway;
+GRANT SELECT, INSERT (conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason),
+    UPDATE (refused_at), DELETE ON held_messages TO arcyou_gateway;
+GRANT SELECT (id, created_at), INSERT (conversation_id, sender_id, verdict, plugin, version, sha256, reviewer, code, reason,
+    message_id, held_id), DELETE ON plugin_audit TO arcyou_gateway;
+GRANT SELECT (id, type, conversation_id, payload), INSERT (type, conversation_id, payload) ON outbox TO arcyou_gateway;
+GRANT SELECT ON arcyou_schema_history TO arcyou_gateway;
+GRANT USAGE ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq TO arcyou_gateway;
+-- Everybody may call these unless an administrator has changed that default. They run with their caller's rights.
+GRANT EXECUTE ON FUNCTION store_messages, read_messages, read_events, message_json, message_time TO arcyou_gateway;
+
+-- A worker reads the outbox, records its progress there and removes what is done.
+GRANT SELECT, UPDATE (processed, processed_at, retry_count, error, next_attempt_at, parked_at), DELETE
+    ON outbox TO arcyou_worker;
+GRANT EXECUTE ON FUNCTION claim_outbox, mark_outbox TO arcyou_worker;
+
+-- Another backend's service manages conversations and participants, and sends events. It reads no message. The triggers
+-- on its tables do what it may not: tell open sockets, and remove a conversation's messages.
+GRANT SELECT, INSERT (id), DELETE ON conversations TO arcyou_service;
+GRANT SELECT, INSERT (conversation_id, user_id, role), UPDATE (role), DELETE ON participants TO arcyou_service;
+GRANT INSERT (type, conversation_id, payload) ON outbox TO arcyou_service;
+GRANT USAGE ON SEQUENCE outbox_id_seq TO arcyou_service;
+
+-- Reports read everything, message texts included.
+GRANT SELECT ON conversations, participants, messages, held_messages, plugin_audit, outbox TO arcyou_reader;
