@@ -1,5 +1,5 @@
--- Who may do what with the schema. Not a migration: it is to be run again after every one. `arcyou-gateway migrate` does
--- so itself wherever the roles below exist; by hand, as the owner of the tables and around PgBouncer:
+-- Who may do what with the schema. Not a migration: it is to be run again after every one. `arcyou-gateway migrate`
+-- does so itself wherever the roles below exist; by hand, as the owner of the tables and around PgBouncer:
 --
 --     psql -v ON_ERROR_STOP=1 -f migrations/roles.sql "$MIGRATE_DATABASE_URL"
 --
@@ -16,8 +16,11 @@ DECLARE
     missing text[] := ARRAY(SELECT name FROM unnest(groups) AS name WHERE to_regrole(name) IS NULL);
     name text;
 BEGIN
-    IF cardinality(missing) > 0 AND NOT (SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-        RAISE EXCEPTION 'the roles % do not exist, and % may not create roles', array_to_string(missing, ', '), current_user
+    IF cardinality(missing) > 0
+        AND NOT (SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user)
+    THEN
+        RAISE EXCEPTION 'the roles % do not exist, and % may not create roles', array_to_string(missing, ', '),
+            current_user
             USING HINT = (SELECT 'An administrator runs: ' || string_agg(format('CREATE ROLE %I NOLOGIN;', m), ' ')
                 FROM unnest(missing) AS m);
     END IF;
@@ -47,8 +50,8 @@ GRANT SELECT, INSERT (id, conversation_id, seq, sender_id, body, idempotency_key
     ON messages TO arcyou_gateway;
 GRANT SELECT, INSERT (conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason),
     UPDATE (refused_at), DELETE ON held_messages TO arcyou_gateway;
-GRANT SELECT (id, created_at), INSERT (conversation_id, sender_id, verdict, plugin, version, sha256, reviewer, code, reason,
-    message_id, held_id), DELETE ON plugin_audit TO arcyou_gateway;
+GRANT SELECT (id, created_at), INSERT (conversation_id, sender_id, verdict, plugin, version, sha256, reviewer, code,
+    reason, message_id, held_id), DELETE ON plugin_audit TO arcyou_gateway;
 GRANT SELECT (id, type, conversation_id, payload), INSERT (type, conversation_id, payload) ON outbox TO arcyou_gateway;
 GRANT SELECT ON arcyou_schema_history TO arcyou_gateway;
 GRANT USAGE ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq TO arcyou_gateway;

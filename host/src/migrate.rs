@@ -26,8 +26,8 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(4820231146907254305)";
 const HISTORY_IS_READABLE: &str = "SELECT has_table_privilege(to_regclass($1), 'SELECT')";
 
 /// Where this role would create tables (null: nowhere), whether it may, its name, and the database's encoding.
-const MAY_CREATE: &str = "SELECT current_schema()::text, coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), \
-    current_user::text, current_setting('server_encoding'), current_setting('search_path')";
+const MAY_CREATE: &str = "SELECT current_schema()::text, \
+    coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), current_user::text, current_setting('server_encoding'), current_setting('search_path')";
 
 /// How many of the four group roles exist that `roles.sql` gives rights to.
 const GROUP_ROLES: &str = "SELECT count(*) FROM pg_roles \
@@ -50,8 +50,8 @@ pub enum MigrateError {
     Changed(String),
     /// This role may not create tables, and some are missing.
     #[error(
-        "the schema lacks {pending}, and role {role} may not create tables in schema {schema}: run `arcyou-gateway migrate` \
-         with DATABASE_URL or MIGRATE_DATABASE_URL for the role that owns the schema"
+        "the schema lacks {pending}, and role {role} may not create tables in schema {schema}: run \
+         `arcyou-gateway migrate` with DATABASE_URL or MIGRATE_DATABASE_URL for the role that owns the schema"
     )]
     MayNotCreate {
         /// The migrations that are missing.

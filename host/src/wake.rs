@@ -21,6 +21,8 @@ impl Wake {
     /// Publishes the hints until `shutdown`. A hint that cannot be published is dropped: the workers poll.
     pub async fn run(self, bus: Arc<dyn Bus>, shutdown: CancellationToken) {
         let hint = [Publication { channel: WAKE_CHANNEL.to_owned(), payload: Bytes::from_static(b"1") }];
+        // The first one comes at once. It shows whether this Redis lets the gateway publish.
+        self.hint();
         while shutdown.run_until_cancelled(self.0.notified()).await.is_some() {
             let _ = bus.publish(&hint).await;
         }

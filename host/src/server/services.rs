@@ -43,7 +43,7 @@ impl Services {
         let mut options = Options { records_dir: config.records_dir.clone(), ..options };
         let default = config.redis_url.as_ref().filter(|_| config.pubsub_mode != PubSubMode::Sharded);
         match config.plugin_kv_url.as_ref().or(default) {
-            Some(url) => options.kv = Some(Arc::new(RedisKv::new(url)?)),
+            Some(url) => options.kv = Some(Arc::new(RedisKv::reporting(url, &health)?)),
             None if config.redis_url.is_some() => options.kv = None,
             None => {}
         }

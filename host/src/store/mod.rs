@@ -124,7 +124,7 @@ impl Store {
         Self { pool, audited: false, begins: Arc::default(), schema: SchemaGate::open() }
     }
 
-    /// The same, unreachable until the gate is open.
+    /// The same, which waits for the gate to open as it waits for a connection.
     pub fn behind_gate(self, schema: SchemaGate) -> Self {
         Self { schema, ..self }
     }
@@ -304,7 +304,7 @@ impl Store {
     /// A connection that goes back to the pool only when it is released: one whose statement is still under way,
     /// because nobody waited for it, must not answer the next borrower.
     async fn client(&self, until: Instant) -> Result<Lease, StoreError> {
-        if !self.schema.is_open() {
+        if timeout_at(until, self.schema.opened()).await.is_err() {
             return Err(StoreError::Unreachable("its schema is not complete; /ready says what is missing".to_owned()));
         }
         self.connection(until).await

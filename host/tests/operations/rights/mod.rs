@@ -2,6 +2,7 @@
 //! lacks a right.
 
 mod path;
+mod redis;
 mod refused;
 mod start;
 

@@ -14,7 +14,7 @@ use crate::support::plugins::directory;
 use crate::support::rights::Login;
 
 /// `arcyou-gateway …` against this database.
-async fn command(url: &str, arguments: &[&str]) -> String {
+pub(super) async fn command(url: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"));
     let command = command.env_clear().env("USER", "carol").env("DATABASE_URL", url).args(arguments);
     let output = command.output().await.unwrap();

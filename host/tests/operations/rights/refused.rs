@@ -132,7 +132,8 @@ async fn nobody_else_makes_the_triggers_write_what_they_like() {
     service
         .batch_execute(
             "CREATE TEMPORARY TABLE outbox (id bigserial, type text, conversation_id uuid, payload jsonb);
-             CREATE FUNCTION pg_temp.jsonb_build_object(text, uuid) RETURNS jsonb LANGUAGE sql AS 'SELECT ''\"led astray\"''::jsonb';
+             CREATE FUNCTION pg_temp.jsonb_build_object(text, uuid) RETURNS jsonb LANGUAGE sql
+                 AS 'SELECT ''\"led astray\"''::jsonb';
              SET search_path = pg_temp, public",
         )
         .await
@@ -151,7 +152,8 @@ async fn granted(world: &World, role: &str) -> BTreeSet<(String, String, String)
             WHERE relkind IN ('r', 'p') AND grantee = $1::text::regrole
         UNION ALL
         SELECT relname::text, privilege_type, attname::text
-            FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid, aclexplode(attacl) WHERE grantee = $1::text::regrole";
+            FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid, aclexplode(attacl)
+            WHERE grantee = $1::text::regrole";
     let rows = world.sql.query(query, &[&role]).await.unwrap();
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
 }

@@ -151,7 +151,8 @@ async fn a_role_with_row_rights_alone_starts() {
     let login = world.login(None).await;
     let grant = format!(
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-         GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, participants, messages, held_messages, plugin_audit, outbox TO {0};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, participants, messages, held_messages, plugin_audit, outbox
+             TO {0};
          GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {0}",
         login.name
     );

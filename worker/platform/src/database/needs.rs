@@ -67,15 +67,15 @@ pub enum Lack {
     Absent { things: String, role: String, path: String },
     /// There is a schema, but this role does not look into it.
     #[error(
-        "the tables are in schema {schema}, where role {role} does not look (search_path: {path}). Run migrations/roles.sql \
-         as their owner, then: GRANT {group_role} TO {role}; ALTER ROLE {role} SET search_path = {schema}. (For a second \
-         installation in this database, run `arcyou-gateway migrate` once.)"
+        "the tables are in schema {schema}, where role {role} does not look (search_path: {path}). Run \
+         migrations/roles.sql as their owner, then: GRANT {group_role} TO {role}; ALTER ROLE {role} SET search_path = \
+         {schema}. (For a second installation in this database, run `arcyou-gateway migrate` once.)"
     )]
     Elsewhere { schema: String, role: String, path: String, group_role: &'static str },
     /// The role may not do what the program does.
     #[error(
-        "role {role} lacks rights: {rights}. Run migrations/roles.sql as the owner of the tables, then: GRANT {group_role} \
-         TO {role}"
+        "role {role} lacks rights: {rights}. Run migrations/roles.sql as the owner of the tables, then: \
+         GRANT {group_role} TO {role}"
     )]
     Denied { rights: String, role: String, group_role: &'static str },
 }
@@ -117,7 +117,8 @@ WITH need AS (
     END AS verdict
     FROM need
 ), elsewhere AS (
-    SELECT min(quote_ident(nspname)) AS schema FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+    SELECT min(quote_ident(nspname)) AS schema
+    FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
     WHERE relname = 'arcyou_schema_history' AND to_regclass('arcyou_schema_history') IS NULL
 )
 SELECT quote_ident(current_user), current_setting('search_path'), current_setting('server_encoding'), elsewhere.schema,

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use arcyou_platform::bus::{RedisClient, RedisCommandError, RedisUrl, RedisUrlError};
+use arcyou_platform::health::Health;
 use async_trait::async_trait;
-use redis::{FromRedisValue, Pipeline, RedisError};
+use redis::{FromRedisValue, Pipeline, RedisError, Value};
 
 use super::store::{KvError, KvStore};
 
 /// How long a reply of Redis may take. A plugin waits for it, and a sender waits for the plugin.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What the log says that the connection is for.
+const USED_FOR: &str = "plugins' values";
 
 /// Values in a single Redis. A Redis Cluster does not work, since it spreads keys over nodes.
 pub struct RedisKv(RedisClient);
@@ -17,7 +21,12 @@ pub struct RedisKv(RedisClient);
 impl RedisKv {
     /// Connects on first use, and reconnects when necessary.
     pub fn new(url: &RedisUrl) -> Result<Self, RedisUrlError> {
-        RedisClient::new(url, "plugins' values", REPLY_TIMEOUT).map(Self)
+        RedisClient::new(url, USED_FOR, REPLY_TIMEOUT).map(Self)
+    }
+
+    /// The same, which shows in `health` if this Redis does not allow what plugins need, as the part `plugin_values`.
+    pub fn reporting(url: &RedisUrl, health: &Health) -> Result<Self, RedisUrlError> {
+        RedisClient::reporting(url, USED_FOR, REPLY_TIMEOUT, health, "plugin_values").map(Self)
     }
 
     async fn query<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, KvError> {
@@ -56,12 +65,15 @@ impl KvStore for RedisKv {
         Ok(found > 0)
     }
 
-    // The first command creates the key with its time to live if it does not exist. The second one does not change the
-    // time to live.
+    // In one transaction, the first command creates the key with its time to live if it does not exist; the second one
+    // does not change the time to live. The client library's own transactions cannot be used: it fails to count where
+    // MULTI itself is refused.
     async fn increment(&self, key: &str, by: i64, ttl: Duration) -> Result<i64, KvError> {
         let mut pipeline = redis::pipe();
-        pipeline.atomic().cmd("SET").arg(key).arg(0).arg("PX").arg(ms(ttl)).arg("NX").ignore();
-        let (sum,) = self.query(pipeline.cmd("INCRBY").arg(key).arg(by)).await?;
+        pipeline.cmd("MULTI").ignore();
+        pipeline.cmd("SET").arg(key).arg(0).arg("PX").arg(ms(ttl)).arg("NX").ignore();
+        pipeline.cmd("INCRBY").arg(key).arg(by).ignore();
+        let ((_, sum),): ((Value, i64),) = self.query(pipeline.cmd("EXEC")).await?;
         Ok(sum)
     }
 }

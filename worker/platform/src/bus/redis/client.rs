@@ -6,11 +6,12 @@ use std::time::Duration;
 use redis::{FromRedisValue, Pipeline, RedisError};
 
 use super::connection::SharedConnection;
-use super::describe::describe;
+use super::describe::{describe, is_denied};
 use super::options::RedisOptions;
 use super::status::LogReporter;
 use super::url::{RedisUrl, RedisUrlError};
 use crate::bus::interface::BusUnavailable;
+use crate::health::Health;
 use crate::tls;
 
 /// Sends commands to one Redis, for callers that can do without an answer but cannot wait: within the time-out there is
@@ -41,11 +42,25 @@ impl RedisClient {
     /// `used_for` says in the log what does not work while Redis is unavailable. `timeout` bounds each
     /// [`query`](Self::query), connecting included.
     pub fn new(url: &RedisUrl, used_for: &'static str, timeout: Duration) -> Result<Self, RedisUrlError> {
+        Self::connecting(url, LogReporter::new(used_for, None), timeout)
+    }
+
+    /// The same, with a part of `health` for rights that are missing.
+    pub fn reporting(
+        url: &RedisUrl,
+        used_for: &'static str,
+        timeout: Duration,
+        health: &Health,
+        part: &'static str,
+    ) -> Result<Self, RedisUrlError> {
+        Self::connecting(url, LogReporter::new(used_for, Some((health.clone(), part))), timeout)
+    }
+
+    fn connecting(url: &RedisUrl, status: LogReporter, timeout: Duration) -> Result<Self, RedisUrlError> {
         tls::install_crypto();
         let options =
             RedisOptions { connect_timeout: timeout / 2, response_timeout: timeout, ..RedisOptions::default() };
-        let status = Box::new(LogReporter::new(used_for));
-        Ok(Self { connection: SharedConnection::new(url.client()?, options, status), timeout })
+        Ok(Self { connection: SharedConnection::new(url.client()?, options, Box::new(status)), timeout })
     }
 
     /// Sends commands and waits for their answers.
@@ -60,7 +75,7 @@ impl RedisClient {
             connected.map_err(|BusUnavailable(reason)| RedisCommandError::Unavailable(reason))?;
         match commands.query_async(&mut connection).await {
             Ok(answer) => {
-                self.connection.mark_up();
+                self.connection.mark_perhaps_allowed();
                 Ok(answer)
             }
             Err(error) if error.is_io_error() || error.is_timeout() || error.is_connection_dropped() => {
@@ -69,9 +84,14 @@ impl RedisClient {
                 Err(RedisCommandError::Unavailable(reason))
             }
             Err(error) => {
-                // After a failover the address may lead to another server.
-                if error.code().is_some_and(|code| matches!(code, "READONLY" | "LOADING" | "MASTERDOWN")) {
+                let denied = is_denied(&error);
+                // After a failover the address may lead to another server; where one of several commands is denied, a
+                // transaction may have been begun and not ended.
+                if denied || error.code().is_some_and(|code| matches!(code, "READONLY" | "LOADING" | "MASTERDOWN")) {
                     self.connection.discard(generation, &describe(&error)).await;
+                }
+                if denied {
+                    self.connection.mark_denied(&describe(&error));
                 }
                 Err(RedisCommandError::Rejected(error))
             }

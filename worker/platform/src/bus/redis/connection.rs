@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
 use super::describe::describe;
@@ -15,6 +15,8 @@ use crate::bus::interface::BusUnavailable;
 
 /// How long a caller that must not be delayed waits while another one opens the connection.
 const CONNECT_GRACE: Duration = Duration::from_millis(250);
+/// How long a denial is reported while other commands are allowed.
+const DENIAL_STANDS: Duration = Duration::from_secs(60);
 
 /// The connection, and how to open another.
 pub(super) struct SharedConnection {
@@ -23,6 +25,8 @@ pub(super) struct SharedConnection {
     status: Box<dyn StatusReporter>,
     /// Locked while a caller connects; the others wait for the result.
     slot: Mutex<Slot>,
+    /// When the user's ACL last did not allow what was asked, if that still stands.
+    denied: watch::Sender<Option<Instant>>,
 }
 
 struct Slot {
@@ -45,12 +49,37 @@ enum Connection {
 impl SharedConnection {
     pub(super) fn new(client: redis::Client, options: RedisOptions, status: Box<dyn StatusReporter>) -> Self {
         let connection = Connection::Unavailable { retry_at: Instant::now(), reason: "not connected yet".to_owned() };
-        Self { client, options, status, slot: Mutex::new(Slot { connection, generation: 0, failures: 0 }) }
+        let slot = Mutex::new(Slot { connection, generation: 0, failures: 0 });
+        Self { client, options, status, slot, denied: watch::Sender::default() }
     }
 
-    /// Reports that the connection works.
+    /// Reports that the connection works, unless it is of no use for as long as a denial stands.
     pub(super) fn mark_up(&self) {
+        if self.denied.borrow().is_none() {
+            self.status.up();
+        }
+    }
+
+    /// Reports that what the connection is for is allowed.
+    pub(super) fn mark_allowed(&self) {
+        if self.denied.borrow().is_some() {
+            self.denied.send_replace(None);
+        }
         self.status.up();
+    }
+
+    /// The same where other commands may still be denied: a denial is forgotten after a while.
+    pub(super) fn mark_perhaps_allowed(&self) {
+        if self.denied.borrow().is_none_or(|since| since.elapsed() > DENIAL_STANDS) {
+            self.mark_allowed();
+        }
+    }
+
+    /// Reports that the user's ACL does not allow what was asked. The connection stays: it is allowed as soon as the ACL
+    /// is changed.
+    pub(super) fn mark_denied(&self, reason: &str) {
+        self.denied.send_replace(Some(Instant::now()));
+        self.status.denied(reason);
     }
 
     /// As [`get`](Self::get), but fails instead of waiting if the last attempt to connect failed, or if another

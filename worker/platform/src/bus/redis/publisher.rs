@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redis::{RedisError, ServerError, ServerErrorKind, Value};
 
 use super::connection::SharedConnection;
-use super::describe::describe;
+use super::describe::{DENIED, describe, describe_answer};
 use super::options::RedisOptions;
 use super::status::StatusReporter;
 use crate::bus::interface::{BusUnavailable, MessageRejected, Publication};
@@ -47,6 +47,14 @@ enum PipelineError {
     Closed,
     /// Redis cannot be reached, or answered that it cannot serve.
     Unavailable(String),
+}
+
+/// Why Redis cannot serve.
+#[derive(Debug)]
+struct Refusal {
+    reason: String,
+    /// The user's ACL does not allow it.
+    denied: bool,
 }
 
 /// What an error answer is about.
@@ -144,10 +152,14 @@ impl Publisher {
         };
         match outcomes_of(answers, chunk.len()) {
             Ok(results) => {
-                self.connection.mark_up();
+                self.connection.mark_allowed();
                 Ok(results)
             }
-            Err(reason) => {
+            Err(Refusal { reason, denied: true }) => {
+                self.connection.mark_denied(&reason);
+                Err(PipelineError::Unavailable(reason))
+            }
+            Err(Refusal { reason, denied: false }) => {
                 // After a failover the address may lead to another server.
                 self.connection.discard(generation, &reason).await;
                 Err(PipelineError::Unavailable(reason))
@@ -188,24 +200,25 @@ fn pipeline_length<P: Borrow<Publication>>(batch: &[P]) -> usize {
 }
 
 /// An outcome for each message, or why Redis cannot serve.
-fn outcomes_of(answers: Vec<Value>, expected: usize) -> Result<Vec<PublishOutcome>, String> {
+fn outcomes_of(answers: Vec<Value>, expected: usize) -> Result<Vec<PublishOutcome>, Refusal> {
+    let refused = |reason| Refusal { reason, denied: false };
     if answers.len() != expected {
-        return Err(format!("Redis gave {} answers to {expected} messages", answers.len()));
+        return Err(refused(format!("Redis gave {} answers to {expected} messages", answers.len())));
     }
     let outcome = |answer| match answer {
         Value::Int(_) => Ok(PublishOutcome::Published),
         Value::ServerError(error) => match cause_of(&error) {
             ErrorCause::Message => Ok(PublishOutcome::Rejected(MessageRejected(answer_text(&error)))),
             ErrorCause::Node => Ok(PublishOutcome::Moved(error)),
-            ErrorCause::Server => Err(answer_text(&error)),
+            ErrorCause::Server => Err(Refusal { reason: answer_text(&error), denied: error.code() == DENIED }),
         },
-        _ => Err("Redis gave an unexpected answer to PUBLISH".to_owned()),
+        _ => Err(refused("Redis gave an unexpected answer to PUBLISH".to_owned())),
     };
     answers.into_iter().map(outcome).collect()
 }
 
 fn answer_text(error: &ServerError) -> String {
-    format!("Redis answered {} {}", error.code(), error.details().unwrap_or_default()).trim_end().to_owned()
+    describe_answer(error.code(), error.details())
 }
 
 /// What an error answer is about. Only a plain `ERR` is about the message. Everything else (`LOADING`, `READONLY`,

@@ -14,7 +14,7 @@ use redis::aio::{PubSubSink, PubSubStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::describe::describe;
+use super::describe::{describe, is_denied};
 use super::options::RedisOptions;
 use crate::backoff::jitter;
 use crate::bus::inbox::{Change, Inbox};
@@ -61,15 +61,21 @@ struct Receiver {
 }
 
 /// Why a connection ended.
-struct Disconnected(String);
+enum Disconnected {
+    For(String),
+    /// The user's ACL does not allow what was asked.
+    Denied(String),
+}
 
 impl Receiver {
     async fn run(self) {
         let mut failures = 0;
         loop {
             let started = Instant::now();
-            let Disconnected(reason) = self.receive().await;
-            self.part.down(reason);
+            match self.receive().await {
+                Disconnected::For(reason) => self.part.down(reason),
+                Disconnected::Denied(reason) => self.part.needs_mending(reason),
+            }
             self.inbox.close_with_loss();
             // An owner that does not read needs no connection. This also bounds the inbox over many connections.
             self.inbox.until_empty().await;
@@ -96,10 +102,12 @@ impl Receiver {
         loop {
             tokio::select! {
                 message = stream.next() => {
-                    let Some(message) = message else { return Disconnected("Redis closed the connection".to_owned()) };
+                    let Some(message) = message else {
+                        return Disconnected::For("Redis closed the connection".to_owned());
+                    };
                     let payload = Bytes::copy_from_slice(message.get_payload_bytes());
                     if self.inbox.message(message.get_channel_name().to_owned(), payload).is_err() {
-                        return Disconnected("messages arrived faster than they were read".to_owned());
+                        return Disconnected::For("messages arrived faster than they were read".to_owned());
                     }
                 }
                 () = self.inbox.changed.notified() => {
@@ -153,7 +161,7 @@ impl Receiver {
             for (channel, subscription) in batch {
                 confirmed.insert(channel.clone(), *subscription);
                 if self.inbox.subscribed(channel.clone(), *subscription).is_err() {
-                    return Err(Disconnected("messages arrived faster than they were read".to_owned()));
+                    return Err(Disconnected::For("messages arrived faster than they were read".to_owned()));
                 }
             }
         }
@@ -177,7 +185,8 @@ async fn within<T>(
 ) -> Result<T, Disconnected> {
     match timeout(limit, work).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(Disconnected(describe(&error))),
-        Err(_) => Err(Disconnected("Redis did not answer in time".to_owned())),
+        Ok(Err(error)) if is_denied(&error) => Err(Disconnected::Denied(describe(&error))),
+        Ok(Err(error)) => Err(Disconnected::For(describe(&error))),
+        Err(_) => Err(Disconnected::For("Redis did not answer in time".to_owned())),
     }
 }

@@ -23,7 +23,11 @@ impl FromStr for RedisUrl {
             ConnectionAddr::TcpTls { insecure: true, .. } => {
                 Err(RedisUrlError("certificates are always verified: #insecure is not supported".to_owned()))
             }
-            address if address.is_supported() => Ok(Self(info)),
+            address if address.is_supported() => {
+                // Its name is of no use to anybody here, and setting it would need a right of its own.
+                let settings = info.redis_settings().clone().set_skip_set_lib_name();
+                Ok(Self(info.set_redis_settings(settings)))
+            }
             _ => Err(RedisUrlError("this kind of address is not supported".to_owned())),
         }
     }

@@ -15,7 +15,7 @@ use super::slot_map::{Node, current_epoch};
 use super::subscriber_state::SubscriberState;
 use super::topology::Topology;
 use crate::backoff::jitter;
-use crate::bus::redis::describe::describe;
+use crate::bus::redis::describe::{describe, is_denied};
 use crate::bus::redis::options::RedisOptions;
 use crate::bus::redis::status::StatusReporter;
 
@@ -36,11 +36,16 @@ pub(super) struct NodeConnection {
 }
 
 /// Why a connection ended.
-struct Disconnected(String);
+enum Disconnected {
+    For(String),
+    /// The user's ACL does not allow what was asked.
+    Denied(String),
+}
 
 impl From<RedisError> for Disconnected {
     fn from(error: RedisError) -> Self {
-        Self(describe(&error))
+        let reason = describe(&error);
+        if is_denied(&error) { Self::Denied(reason) } else { Self::For(reason) }
     }
 }
 
@@ -51,8 +56,11 @@ impl NodeConnection {
         loop {
             connection += 1;
             let started = Instant::now();
-            let Err(Disconnected(reason)) = self.receive(connection).await;
-            self.status.down(&reason);
+            let Err(disconnected) = self.receive(connection).await;
+            match disconnected {
+                Disconnected::For(reason) => self.status.down(&reason),
+                Disconnected::Denied(reason) => self.status.denied(&reason),
+            }
             self.state.disconnected(&self.node);
             // The end of a connection that worked for a while is a first failure.
             failures = if started.elapsed() > self.options.ping_interval { 1 } else { failures + 1 };
@@ -67,19 +75,20 @@ impl NodeConnection {
         // A server that is still loading accepts subscriptions but delivers nothing.
         redis::cmd("PING").query_async::<()>(&mut connection).await?;
         self.state.table().connected(&self.node);
-        self.status.up();
         let mut unconfirmed = HashSet::new();
         let mut heartbeat = Instant::now() + self.options.ping_interval;
         loop {
             self.send_commands(&mut connection, number).await?;
+            // Not before: a user that may connect may still lack the right to subscribe.
+            self.status.up();
             tokio::select! {
                 () = self.has_commands.notified() => {}
-                () = closed.notified() => return Err(Disconnected("Redis closed the connection".to_owned())),
+                () = closed.notified() => return Err(Disconnected::For("Redis closed the connection".to_owned())),
                 () = tokio::time::sleep_until(heartbeat) => {
                     self.check_node(&mut connection).await?;
                     let still = self.state.table().unconfirmed(&self.node);
                     if still.intersection(&unconfirmed).next().is_some() {
-                        return Err(Disconnected("Redis did not confirm a subscription".to_owned()));
+                        return Err(Disconnected::For("Redis did not confirm a subscription".to_owned()));
                     }
                     unconfirmed = still;
                     heartbeat = Instant::now() + self.options.ping_interval;

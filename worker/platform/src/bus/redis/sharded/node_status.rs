@@ -14,7 +14,15 @@ pub(super) struct NodesStatus(Arc<Inner>);
 struct Inner {
     part: Part,
     /// None: nothing has been reported yet.
-    nodes: Mutex<BTreeMap<Node, Option<Result<(), String>>>>,
+    nodes: Mutex<BTreeMap<Node, Option<NodeState>>>,
+}
+
+type NodeState = Result<(), NodeDown>;
+
+struct NodeDown {
+    reason: String,
+    /// The user's ACL does not allow what was asked.
+    denied: bool,
 }
 
 /// Reports the state of one node. Dropped, it removes the node from the states.
@@ -44,15 +52,22 @@ impl NodesStatus {
         !nodes.values().any(|state| matches!(state, Some(Ok(()))))
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<Node, Option<Result<(), String>>>)) {
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<Node, Option<NodeState>>)) {
         let mut nodes = self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut nodes);
         let down = nodes.iter().find_map(|(node, state)| Some((node, state.as_ref()?.as_ref().err()?)));
         match down {
-            Some((node, reason)) => self.0.part.down(format!("{node}: {reason}")),
+            Some((node, NodeDown { reason, denied: true })) => self.0.part.needs_mending(format!("{node}: {reason}")),
+            Some((node, NodeDown { reason, denied: false })) => self.0.part.down(format!("{node}: {reason}")),
             None if !nodes.is_empty() && nodes.values().all(Option::is_some) => self.0.part.up(),
             None => {}
         }
+    }
+}
+
+impl NodeStatus {
+    fn set(&self, down: NodeDown) {
+        self.all.change(|nodes| drop(nodes.insert(self.node.clone(), Some(Err(down)))));
     }
 }
 
@@ -62,7 +77,11 @@ impl StatusReporter for NodeStatus {
     }
 
     fn down(&self, reason: &str) {
-        self.all.change(|nodes| drop(nodes.insert(self.node.clone(), Some(Err(reason.to_owned())))));
+        self.set(NodeDown { reason: reason.to_owned(), denied: false });
+    }
+
+    fn denied(&self, reason: &str) {
+        self.set(NodeDown { reason: reason.to_owned(), denied: true });
     }
 }
 
