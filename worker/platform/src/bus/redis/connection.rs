@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisResult};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 
-use super::describe::describe;
+use super::describe::{describe, is_denied};
 use super::options::RedisOptions;
 use super::status::StatusReporter;
 use crate::backoff::jitter;
@@ -105,10 +105,7 @@ impl SharedConnection {
             }
             Connection::Unavailable { .. } => {}
         }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.options.connect_timeout))
-            .set_response_timeout(Some(self.options.response_timeout));
-        match self.client.get_multiplexed_async_connection_with_config(&config).await {
+        match self.connect().await {
             Ok(connection) => {
                 slot.generation += 1;
                 slot.failures = 0;
@@ -120,10 +117,29 @@ impl SharedConnection {
                 slot.failures = slot.failures.saturating_add(1);
                 let retry_at = Instant::now() + self.options.backoff.jittered(slot.failures, jitter());
                 slot.connection = Connection::Unavailable { retry_at, reason: reason.clone() };
-                self.status.down(&reason);
+                if is_denied(&error) {
+                    self.status.denied(&reason);
+                } else {
+                    self.status.down(&reason);
+                }
                 Err(BusUnavailable(reason))
             }
         }
+    }
+
+    /// Connects to a server that answers. A stopped process still accepts connections, and without a password nothing
+    /// else would be asked of it: each caller would then wait for it anew.
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.options.connect_timeout))
+            .set_response_timeout(Some(self.options.response_timeout));
+        let connecting = async {
+            let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            redis::cmd("PING").query_async::<()>(&mut connection).await?;
+            Ok(connection)
+        };
+        let late = || Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+        timeout(self.options.connect_timeout, connecting).await.unwrap_or_else(|_| late())
     }
 
     /// Discards the connection of this generation, which no longer works. The next caller connects at once.
