@@ -1,6 +1,7 @@
 //! Roles of least rights in PostgreSQL and Redis: what they can do, what they are refused, and what is said where one
 //! lacks a right.
 
+mod compose;
 mod path;
 mod redis;
 mod refused;
