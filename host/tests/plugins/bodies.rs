@@ -386,7 +386,7 @@ fn toxicity_hook_writes_the_text_down() {
     // 3.6 million for a text in which every character is escaped. No service answers here: an answer is the operator's.
     Subject {
         name: "toxicity-hook",
-        settings: "grants = [\"http\"]\n[plugin.http]\nhosts = [\"127.0.0.1:1\"]\n\
+        settings: "grants = [\"http\"]\n[plugin.http]\nhosts = [\"http://127.0.0.1:1\"]\n\
                    [plugin.config]\nurl = \"http://127.0.0.1:1/score\"",
         bound: 6_000_000,
         parts: &["a", "가", "\n", "\u{3000}", " ", "\\", "\""],

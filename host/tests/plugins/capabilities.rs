@@ -231,7 +231,7 @@ async fn a_request_goes_to_listed_hosts_and_only_so_far() {
         Service::start(HARMLESS, false).await,
         Service::start(MOVED, true).await,
     );
-    let listed = |port: u16| format!("\"127.0.0.1:{port}\"");
+    let listed = |port: u16| format!("\"http://127.0.0.1:{port}\"");
     let judged = async |service: &Service, hosts: String, http: &'static str| {
         let config = toxicity(service.port, &hosts, http, "");
         crate::support::blocking(move || {
@@ -249,7 +249,8 @@ async fn a_request_goes_to_listed_hosts_and_only_so_far() {
     assert_eq!(code, None, "{log}");
     let refused = Some("not_checked".to_owned());
     for (service, hosts, http, why) in [
-        (&harmless, "\"localhost\"".to_owned(), "", "not among the plugin's hosts"),
+        (&harmless, "\"http://localhost\"".to_owned(), "", "not among the plugin's hosts"),
+        (&harmless, format!("\"127.0.0.1:{}\"", harmless.port), "", "to allow plain http, list"),
         (&silent, listed(silent.port), "timeout_ms = 50\n", "no response in time"),
         (&harmless, listed(harmless.port), "timeout_ms = 30000\nresponse_bytes = 12\n", "too large"),
         (&moved, listed(moved.port), "timeout_ms = 30000\n", "status is 302"),
@@ -268,7 +269,7 @@ async fn messages_that_wait_for_a_service_hold_no_thread() {
     let (user, other) = (Uuid::new_v4(), Uuid::new_v4());
     let (slow, fast) = (world.conversation(&[user]).await, world.conversation(&[other]).await);
     let when = format!("when = {{ conversations = [\"{slow}\"] }}\n");
-    let hosts = format!("\"127.0.0.1:{}\"", service.port);
+    let hosts = format!("\"http://127.0.0.1:{}\"", service.port);
     let dir = directory(&["toxicity-hook"], &toxicity(service.port, &hosts, "timeout_ms = 30000\n", &when));
     let gateway = world.gateway_with(&[dir.variable()]).await;
     let mut waiting = Vec::new();

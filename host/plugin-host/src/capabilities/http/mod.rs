@@ -1,5 +1,7 @@
 //! `http`: requests to the hosts that the operator lists, and to no others.
 
+mod hosts;
+
 use std::collections::HashSet;
 use std::error::Error as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,8 +12,9 @@ use arcyou_platform::tls::install_crypto;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Method, Url, redirect};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 
+use self::hosts::{ListedHost, deserialize_hosts, listing};
 use super::wait_time::WaitTime;
 use crate::bindings::host::http::{Error, Header, Host, Request, Response};
 use crate::bounded::Bounded;
@@ -27,10 +30,9 @@ const RESERVED_HEADERS: [&str; 8] =
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HttpLimits {
-    /// `host` (at the scheme's default port) or `host:port`. An address in a private network is reachable only if it is
-    /// listed here itself.
+    /// An address in a private network is reachable only if it is listed here itself.
     #[serde(deserialize_with = "deserialize_hosts")]
-    hosts: Vec<String>,
+    hosts: Vec<ListedHost>,
     /// Limit for one request, including its response.
     #[serde(default = "HttpLimits::timeout_ms")]
     timeout_ms: Bounded<1, 30_000>,
@@ -63,31 +65,6 @@ impl Default for HttpLimits {
     }
 }
 
-fn deserialize_hosts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let hosts = Vec::<String>::deserialize(deserializer)?;
-    if hosts.is_empty() {
-        return Err(de::Error::custom("it must list at least one host"));
-    }
-    hosts.into_iter().map(|host| normalize_host(&host).ok_or_else(|| invalid_host(&host))).collect()
-}
-
-fn invalid_host<E: de::Error>(host: &str) -> E {
-    de::Error::custom(format_args!(
-        "{host:?} is not a host: write \"example.com\" or \"example.com:8080\", without a scheme, path or *"
-    ))
-}
-
-/// A host as URLs spell it. None if it is not a host with an optional port.
-fn normalize_host(host: &str) -> Option<String> {
-    if host.contains(['/', '*', '@', '?', '#', '\\']) {
-        return None;
-    }
-    // An unknown scheme has no default port, so an explicit port is never dropped.
-    let url = Url::parse(&format!("probe://{host}/")).ok()?;
-    let name = Url::parse(&format!("http://{}/", url.host_str()?)).ok()?.host_str()?.to_owned();
-    Some(url.port().map_or(name.clone(), |port| format!("{name}:{port}")))
-}
-
 /// A client that reaches listed hosts only. Cheap to clone; the clones share connections.
 #[derive(Clone)]
 pub(super) struct HttpClient(Client);
@@ -95,21 +72,16 @@ pub(super) struct HttpClient(Client);
 impl HttpClient {
     pub(super) fn new(limits: &HttpLimits) -> Result<Self, String> {
         install_crypto();
+        let addresses = limits.hosts.iter().filter_map(ListedHost::address).collect();
         let client = Client::builder()
             .redirect(redirect::Policy::none())
             // A proxy would resolve names itself and bypass the check of addresses.
             .no_proxy()
             .http1_only()
-            .dns_resolver(Arc::new(PublicOnlyResolver(listed_addresses(&limits.hosts))))
+            .dns_resolver(Arc::new(PublicOnlyResolver(addresses)))
             .build();
         client.map(Self).map_err(|error| format!("http cannot be granted: {}", root_cause(&error)))
     }
-}
-
-/// The listed hosts that are IP addresses.
-fn listed_addresses(hosts: &[String]) -> HashSet<IpAddr> {
-    let urls = hosts.iter().filter_map(|host| Url::parse(&format!("http://{host}/")).ok());
-    urls.filter_map(|url| url.host_str()?.trim_matches(['[', ']']).parse().ok()).collect()
 }
 
 /// Resolves names, and drops addresses in private networks unless they are listed themselves.
@@ -207,15 +179,8 @@ impl HttpResource {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(invalid("url: neither http: nor https:"));
         }
-        let host = url.host_str().unwrap_or_default();
-        // The port is None if it is the scheme's default.
-        let name = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        let with_default_port = url.port_or_known_default().map(|port| format!("{host}:{port}"));
-        if !self.limits.hosts.iter().any(|listed| *listed == name || with_default_port.as_ref() == Some(listed)) {
-            return Err(Error::NotAllowed(format!(
-                "{} is not among the plugin's hosts",
-                sanitize(&name, REASON_BYTES)
-            )));
+        if !self.limits.hosts.iter().any(|listed| listed.allows(&url)) {
+            return Err(self.refusal(&url));
         }
         let method = Method::from_bytes(request.method.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
         let mut checked = reqwest::Request::new(method.ok_or_else(|| invalid("method"))?, url);
@@ -232,6 +197,17 @@ impl HttpResource {
             *checked.body_mut() = Some(request.body.into());
         }
         Ok(checked)
+    }
+
+    /// Why this URL is not reached, and what would have to be listed.
+    fn refusal(&self, url: &Url) -> Error {
+        let wanted = listing(url);
+        let wanted = sanitize(&wanted, REASON_BYTES);
+        let is_secure = self.limits.hosts.iter().any(|listed| listed.is_secure_host_of(url));
+        Error::NotAllowed(match is_secure {
+            true => format!("the host is listed for https; to allow plain http, list \"{wanted}\" in hosts"),
+            false => format!("{wanted} is not among the plugin's hosts"),
+        })
     }
 }
 
@@ -287,42 +263,58 @@ impl Host for HttpAccess {
 mod tests {
     use super::*;
 
-    #[test]
-    fn hosts_are_normalised_as_in_urls() {
-        assert_eq!(normalize_host("Moderation.Example.com").unwrap(), "moderation.example.com");
-        assert_eq!(normalize_host("example.com:80").unwrap(), "example.com:80");
-        assert_eq!(normalize_host("[::1]:8080").unwrap(), "[::1]:8080");
-        for bad in ["https://example.com", "*.example.com", "example.com/path", "user@example.com", ""] {
-            assert!(normalize_host(bad).is_none(), "{bad}");
-        }
+    fn resource(hosts: &[&str]) -> HttpResource {
+        let limits = HttpLimits {
+            hosts: hosts.iter().map(|host| (*host).to_owned().try_into().unwrap()).collect(),
+            ..HttpLimits::default()
+        };
+        HttpResource { client: HttpClient::new(&limits).unwrap(), limits }
+    }
+
+    fn check(resource: &HttpResource, url: &str, header: &str) -> Result<(), Error> {
+        let headers = vec![Header { name: header.to_owned(), value: "x".to_owned() }];
+        resource.check(Request { method: "POST".to_owned(), url: url.to_owned(), headers, body: vec![1] }).map(|_| ())
     }
 
     #[test]
     fn a_request_goes_to_a_listed_host_and_port_or_nowhere() {
-        let hosts =
-            ["api.example", "local.example:8080", "127.0.0.1:9"].map(|host| normalize_host(host).unwrap()).to_vec();
-        let limits = HttpLimits { hosts, ..HttpLimits::default() };
-        let resource = HttpResource { client: HttpClient::new(&limits).unwrap(), limits };
-        let check = |url: &str, header: &str| {
-            let headers = vec![Header { name: header.to_owned(), value: "x".to_owned() }];
-            resource
-                .check(Request { method: "POST".to_owned(), url: url.to_owned(), headers, body: vec![1] })
-                .map(|_| ())
-        };
-        for url in ["https://api.example/x", "http://API.example:80/", "http://local.example:8080/", "http://127.1:9/"]
-        {
-            check(url, "x-key").unwrap();
+        let resource =
+            resource(&["api.example", "api.example:8443", "http://local.example:8080", "http://127.0.0.1:9"]);
+        for url in [
+            "https://api.example/x",
+            "https://API.example:443/",
+            "https://api.example:8443/",
+            "http://local.example:8080/",
+            "http://127.1:9/",
+        ] {
+            check(&resource, url, "x-key").unwrap();
         }
         for url in [
-            "https://api.example:8443/",
+            "https://api.example:8444/",
             "http://local.example/",
-            "http://api.example@evil.example/",
+            "https://local.example:8080/",
+            "https://api.example@evil.example/",
             "http://127.0.0.2:9/",
         ] {
-            assert!(matches!(check(url, "x-key"), Err(Error::NotAllowed(_))), "{url}");
+            let refusal = check(&resource, url, "x-key");
+            assert!(matches!(&refusal, Err(Error::NotAllowed(why)) if why.contains("not among")), "{url}: {refusal:?}");
         }
         for (url, header) in [("ftp://api.example/", "x"), ("/x", "x"), ("https://api.example/", "Host")] {
-            assert!(matches!(check(url, header), Err(Error::Invalid(_))), "{url}");
+            assert!(matches!(check(&resource, url, header), Err(Error::Invalid(_))), "{url}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_refused_unless_it_is_listed_and_the_error_says_what_to_write() {
+        let resource = resource(&["api.example", "api.example:8443"]);
+        for (url, write) in [
+            ("http://api.example/", "\"http://api.example\""),
+            ("http://api.example:80/", "\"http://api.example\""),
+            ("http://api.example:443/", "\"http://api.example:443\""),
+            ("http://api.example:8443/", "\"http://api.example:8443\""),
+        ] {
+            let Err(Error::NotAllowed(why)) = check(&resource, url, "x") else { panic!("{url} is allowed") };
+            assert!(why.contains("listed for https;") && why.contains(write), "{url}: {why}");
         }
     }
 
