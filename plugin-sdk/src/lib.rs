@@ -121,6 +121,8 @@ pub trait Filter: Plugin {
 ///
 /// Called after the gateway has seen that the user participates, in the configured order. The first refusal ends it.
 ///
+/// It does not guard `history`, `send` and `ack`: a participant may use them without having joined.
+///
 /// ```
 /// use arcyou_plugin_sdk::{Admission, Join, NoConfig, OnJoin, Plugin, testing};
 ///
