@@ -6,7 +6,7 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 export CARGO_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test chaos conformance fuzz bench bench-scale bench-hostile bench-outage bench-claim lint plugins
+.PHONY: help dev test chaos conformance fuzz bench bench-scale bench-hostile bench-outage bench-claim attack lint plugins
 
 help: ## what you see
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -57,6 +57,11 @@ bench-outage: ## what people notice while Redis is away for a minute, at 200 mes
 bench-claim: ## how long a worker's claim takes with millions of processed rows, and under an open transaction
 	@host/local-services/setup.sh test
 	cargo bench -p arcyou-outbox-worker --bench claim -- $(ARGS)
+
+attack: ## what attackers get, and what a bystander notices; ARGS="flood --quick", GATEWAY_BINARY=…
+	@host/local-services/setup.sh test
+	cargo build --release -p arcyou-outbox-worker
+	cargo bench -p arcyou-gateway --bench attack -- $(ARGS)
 
 lint: ## formatting, clippy and documentation, warnings being errors
 	cargo fmt --all --check

@@ -27,7 +27,7 @@ pub fn ticks(rate: u32, total: u64) -> Receiver<(u64, Instant)> {
 }
 
 /// Latencies in milliseconds.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Latencies(Vec<f64>);
 
 impl Latencies {

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arcyou_gateway::migrate::migrate;
 use arcyou_local_services::{PgBouncer, PgBouncerOptions, Postgres, PostgresOptions, Program, Redis};
@@ -14,6 +14,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
+
+/// Long enough for a busy machine; what has not started by then never will.
+const START: Duration = Duration::from_secs(60);
 
 /// PostgreSQL (fsync on), PgBouncer in transaction mode and Redis. Started outside of a runtime, since that blocks.
 pub struct Servers {
@@ -75,7 +78,8 @@ pub struct Conversation {
 pub struct Part {
     program: Program,
     pub port: u16,
-    admin: u16,
+    pub admin: u16,
+    log: PathBuf,
 }
 
 impl Database<'_> {
@@ -113,13 +117,9 @@ impl Database<'_> {
         self.sql.query_one(query, &[]).await.unwrap().get(0)
     }
 
-    /// A gateway with these variables besides, until it is ready.
+    /// A gateway without limits and with these variables besides, until it is ready.
     pub async fn gateway(&self, variables: &[(&str, String)]) -> Part {
-        let port = free_port();
         let mut environment = vec![
-            ("JWT_PUBLIC_KEY", "dev-placeholder".to_owned()),
-            ("BIND_ADDR", "127.0.0.1".to_owned()),
-            ("PORT", port.to_string()),
             ("RATE_LIMIT_PER_SECOND", "0".to_owned()),
             // All sockets of a benchmark come from this machine.
             ("MAX_CONNECTIONS_PER_ADDRESS", "10000000".to_owned()),
@@ -128,7 +128,19 @@ impl Database<'_> {
             ("MAX_SOCKETS_PER_USER", "1000000".to_owned()),
         ];
         environment.extend(variables.iter().cloned());
-        let part = self.start(&gateway_binary(), port, &environment);
+        self.deployed(&gateway_binary(), &environment).await
+    }
+
+    /// A gateway of this binary with the limits of a deployment and these variables besides, until it is ready.
+    pub async fn deployed(&self, binary: &Path, variables: &[(&str, String)]) -> Part {
+        let port = free_port();
+        let mut environment = vec![
+            ("JWT_PUBLIC_KEY", "dev-placeholder".to_owned()),
+            ("BIND_ADDR", "127.0.0.1".to_owned()),
+            ("PORT", port.to_string()),
+        ];
+        environment.extend(variables.iter().cloned());
+        let part = self.start(binary, port, &environment);
         part.ready().await;
         part
     }
@@ -159,18 +171,22 @@ impl Database<'_> {
         let log = format!("{admin}.log");
         let mut program = Program::new(binary, environment, self.directory.path(), &log).unwrap();
         program.start().unwrap();
-        Part { program, port, admin }
+        Part { program, port, admin, log: self.directory.path().join(log) }
     }
 }
 
 impl Part {
     async fn ready(&self) {
-        loop {
-            if get(self.admin, "/ready").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
-                return;
-            }
+        let until = Instant::now() + START;
+        while !get(self.admin, "/ready").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            assert!(Instant::now() < until, "it does not start:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     pub fn pid(&mut self) -> u32 {
@@ -185,7 +201,8 @@ impl Part {
     }
 }
 
-async fn get(port: u16, path: &str) -> Option<String> {
+/// The whole answer to a GET; none if the connection broke.
+pub async fn get(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;

@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::hostile::{CROWD, Street, as_files_allow};
-use crate::support::client::{Client, connection_from};
+use super::hostile::{CROWD, Street};
+use crate::support::client::{Client, as_files_allow, connection_from};
 use crate::support::program::Program;
 use crate::support::{World, http_get};
 

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use uuid::Uuid;
 
 use crate::support::World;
-use crate::support::client::{Client, narrow};
+use crate::support::client::{Client, as_files_allow, narrow};
 use crate::support::gateway::Running;
 use crate::support::program::Program;
 use crate::support::proxy::Proxy;
@@ -395,12 +395,4 @@ async fn an_idle_socket_costs_little() {
 
 fn sockets_of_a_test() -> usize {
     as_files_allow(2000)
-}
-
-/// So many, or fewer where a process may not have so many files.
-pub fn as_files_allow(count: usize) -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
-    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
-    let files: usize = files.split_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX);
-    count.min(files.saturating_sub(400) / 100 * 100)
 }

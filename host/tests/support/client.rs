@@ -1,6 +1,7 @@
 //! A WebSocket client that awaits what it expects.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -18,16 +19,37 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection for which the kernel keeps little on this side.
 pub async fn narrow(port: u16) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(16 * 1024).unwrap();
-    socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
+    try_narrow_from(Ipv4Addr::LOCALHOST, port).await.unwrap()
+}
+
+/// The same from this address, to a gateway that may refuse it.
+pub async fn try_narrow_from(address: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(16 * 1024)?;
+    connect(socket, address, port).await
 }
 
 /// A connection that comes from this address, as another machine's does.
 pub async fn connection_from(address: Ipv4Addr, port: u16) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((address, 0).into()).unwrap();
-    socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
+    try_connection_from(address, port).await.unwrap()
+}
+
+/// The same to a gateway that may refuse it.
+pub async fn try_connection_from(address: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    connect(TcpSocket::new_v4()?, address, port).await
+}
+
+async fn connect(socket: TcpSocket, address: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+    socket.bind((address, 0).into())?;
+    socket.connect(([127, 0, 0, 1], port).into()).await
+}
+
+/// So many sockets of a crowd, or fewer where a process may not have so many files.
+pub fn as_files_allow(count: usize) -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let files: usize = files.split_whitespace().next().and_then(|soft| soft.parse().ok()).unwrap_or(usize::MAX);
+    count.min(files.saturating_sub(400) / 100 * 100)
 }
 
 pub struct Client {
