@@ -6,7 +6,7 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 export CARGO_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test chaos conformance fuzz bench bench-scale bench-hostile bench-outage bench-claim attack lint plugins
+.PHONY: help dev test chaos conformance fuzz bench bench-scale bench-hostile bench-outage bench-claim attack lint deny plugins
 
 help: ## what you see
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -63,10 +63,14 @@ attack: ## what attackers get, and what a bystander notices; ARGS="flood --quick
 	cargo build --release -p arcyou-outbox-worker
 	cargo bench -p arcyou-gateway --bench attack -- $(ARGS)
 
-lint: ## formatting, clippy and documentation, warnings being errors
+lint: deny ## formatting, clippy, documentation and dependencies, warnings being errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+deny: ## licences, sources and known vulnerabilities of all crates, by deny.toml; checks less without a network
+	@host/local-services/setup.sh lint
+	@host/local-services/deny.sh
 
 plugins: ## the plugins of this repository that are in Rust, as .wasm files in target/plugins
 	cargo run -q -p arcyou-gateway -- plugin build plugins --out target/plugins

