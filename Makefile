@@ -6,7 +6,8 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 export CARGO_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test chaos conformance fuzz bench bench-scale bench-hostile bench-outage bench-claim attack lint deny plugins
+.PHONY: help dev test chaos conformance fuzz bench bench-scale bench-hostile bench-outage bench-claim attack lint deny sbom \
+	plugins
 
 help: ## what you see
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1 \t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -71,6 +72,10 @@ lint: deny ## formatting, clippy, documentation and dependencies, warnings being
 deny: ## licences, sources and known vulnerabilities of all crates, by deny.toml; checks less without a network
 	@host/local-services/setup.sh lint
 	@host/local-services/deny.sh
+
+sbom: ## what the gateway and the worker are made of, as CycloneDX in target/sbom
+	@host/local-services/setup.sh sbom
+	@host/local-services/sbom.sh
 
 plugins: ## the plugins of this repository that are in Rust, as .wasm files in target/plugins
 	cargo run -q -p arcyou-gateway -- plugin build plugins --out target/plugins

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Installs what this machine lacks to run (`setup.sh dev`) or to test (`setup.sh test`) the gateway, to hold its
-# WebSockets against tests that others wrote (`setup.sh conformance`), or to check its dependencies (`setup.sh lint`;
-# it goes on without a network).
+# WebSockets against tests that others wrote (`setup.sh conformance`), to check its dependencies (`setup.sh lint`; it
+# goes on without a network) or to list them (`setup.sh sbom`).
 # Looks first: where everything is there, it does nothing and takes a moment.
 set -euo pipefail
 
-purpose=${1:?"usage: setup.sh dev|test|conformance|lint"}
+purpose=${1:?"usage: setup.sh dev|test|conformance|lint|sbom"}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 javascript=$here/../tests/js
 fuzzing_client=$here/../tests/conformance/requirements.txt
 target=${CARGO_TARGET_DIR:-$here/../../target}
 venv=$target/conformance/venv
 tools=$here/tools
+cyclonedx=0.5.9
 # Debian's cargo, which this may install beside rustup's, must not come before it.
 export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
@@ -87,6 +88,18 @@ install_environment() {
     cp "$2" "$1/requirements.txt"
 }
 
+# A tool that is compiled here, in a pinned version and with the versions of its own lock file. It takes a minute or two.
+has_crate() {
+    grep -qsF "\"$1 $2 (" "$target/tools/.crates.toml"
+}
+
+install_crate() {
+    say "cargo install $1 $2, once"
+    quietly cargo install --locked --quiet --root "$target/tools" --target-dir "$target/tools/build" "$1@$2" ||
+        fail "cargo install failed"
+    rm -rf "$target/tools/build"
+}
+
 add_wasm_target() {
     has rustup || return 1
     say "adding the WebAssembly target to the Rust toolchain"
@@ -158,6 +171,8 @@ missing=()
 has cc || missing+=(gcc libc6-dev)
 if [ "$purpose" = conformance ]; then
     has_environment "$venv" "$fuzzing_client" || python >/dev/null || missing+=(python3-venv)
+elif [ "$purpose" = sbom ]; then
+    has npm || missing+=(nodejs npm)
 else
     has_postgres || missing+=(postgresql)
     has_wasm_std || has_wasm_sources || add_wasm_target || missing+=(rustc-web cargo-web rust-web-src)
@@ -170,7 +185,7 @@ if [ "$purpose" = test ]; then
     python >/dev/null || missing+=(python3-venv)
 fi
 [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
-[ "$purpose" = conformance ] || has_wasm_std || has_wasm_sources ||
+[ "$purpose" = conformance ] || [ "$purpose" = sbom ] || has_wasm_std || has_wasm_sources ||
     fail "plugins need the WebAssembly target, and neither rustup nor apt-get has brought it: rustup target add wasm32-unknown-unknown"
 
 if [ "$purpose" = test ] && ! has_packages "$javascript"; then
@@ -178,4 +193,8 @@ if [ "$purpose" = test ] && ! has_packages "$javascript"; then
 fi
 if [ "$purpose" = conformance ] && ! has_environment "$venv" "$fuzzing_client"; then
     install_environment "$venv" "$fuzzing_client" || fail "the fuzzing client needs Python 3.10 or newer, with venv"
+fi
+if [ "$purpose" = sbom ]; then
+    has_packages "$tools/sbom" || install_javascript "$tools/sbom"
+    has_crate cargo-cyclonedx "$cyclonedx" || install_crate cargo-cyclonedx "$cyclonedx"
 fi
