@@ -417,6 +417,19 @@ CREATE TRIGGER participant_moved AFTER UPDATE OF conversation_id, user_id ON par
     FOR EACH ROW WHEN ((OLD.conversation_id, OLD.user_id) IS DISTINCT FROM (NEW.conversation_id, NEW.user_id))
     EXECUTE FUNCTION participant_removed();
 
+-- A changed role takes effect on every open socket.
+CREATE FUNCTION participant_role_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO outbox (type, conversation_id, payload)
+    VALUES ('participant.role_changed', NEW.conversation_id, jsonb_build_object('user_id', NEW.user_id, 'role', NEW.role));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER participant_role_changed AFTER UPDATE OF role ON participants
+    FOR EACH ROW
+    WHEN (OLD.role IS DISTINCT FROM NEW.role
+        AND (OLD.conversation_id, OLD.user_id) IS NOT DISTINCT FROM (NEW.conversation_id, NEW.user_id))
+    EXECUTE FUNCTION participant_role_changed();
+
 -- TRUNCATE fires no row triggers.
 CREATE FUNCTION participants_truncated() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -41,9 +41,9 @@ pub struct JoinedRole {
 }
 
 impl JoinedRole {
-    /// Made from the database's answer when the conversation was joined.
-    pub(crate) fn new(role: &str) -> Self {
-        Self { role: role.into() }
+    /// What the database answered when the conversation was joined, or when the role was changed.
+    pub(crate) fn new(role: Arc<str>) -> Self {
+        Self { role }
     }
 }
 
@@ -73,10 +73,10 @@ impl RoleCache {
 pub async fn authorize(
     participants: &dyn Participants,
     submitted: Submitted,
-    joined: Option<&JoinedRole>,
+    joined: Option<JoinedRole>,
     role_cache: &mut RoleCache,
 ) -> Result<Permitted, Failure> {
-    if let Some(role) = joined.map(|joined| joined.role.clone()).or_else(|| role_cache.role(&submitted)) {
+    if let Some(role) = joined.map(|joined| joined.role).or_else(|| role_cache.role(&submitted)) {
         return Ok(Permitted { submitted, role });
     }
     let (conversation, user, at) = (submitted.command.conversation, submitted.sender, Instant::now());

@@ -84,7 +84,7 @@ impl Ingress {
     pub async fn accept(
         &self,
         submitted: Submitted,
-        joined: Option<&JoinedRole>,
+        joined: Option<JoinedRole>,
         role_cache: &mut RoleCache,
     ) -> Accepted {
         let since = Instant::now();
@@ -98,7 +98,7 @@ impl Ingress {
     async fn hand_over(
         &self,
         submitted: Submitted,
-        joined: Option<&JoinedRole>,
+        joined: Option<JoinedRole>,
         role_cache: &mut RoleCache,
     ) -> Result<Answer, Failure> {
         let (conversation, sender) = (submitted.command.conversation, submitted.sender);

@@ -12,8 +12,9 @@ use uuid::Uuid;
 
 use super::history::HistoryError;
 use super::hub::{Due, Hub};
-use super::incoming::removed_user;
+use super::incoming::concerned_user;
 use super::repair::{follow_up, let_write};
+use super::revocation::{UsersMembers, correct, member_roles};
 use super::room::{Presence, Room};
 use super::seen::OutboxWatermarks;
 use crate::store::{OutboxEvent, PageLimits};
@@ -129,23 +130,19 @@ impl CatchUp {
 
     async fn compare_some(&self, present: &Present, overlap: Duration) -> Result<(), HistoryError> {
         // Rights first: nobody should hear what is caught up who is not to hear it.
-        let members = present.iter().flat_map(|(conversation, (_, presence))| {
-            presence.members.iter().map(move |(_, user)| (*conversation, *user))
-        });
-        let members = members.collect();
-        let gone = self.not_participants(members).await?;
-        let told = self.events(present, overlap).await;
+        let mut members = UsersMembers::new();
         for (conversation, (room, presence)) in present {
-            let evicted: HashSet<_> = presence
-                .members
-                .iter()
-                .filter(|(_, user)| gone.contains(&(*conversation, *user)))
-                .map(|(member, _)| *member)
-                .collect();
-            if !evicted.is_empty() {
-                room.evict(&evicted);
+            for member in &presence.members {
+                let of_user = members.entry((*conversation, member.user)).or_insert_with(|| (room.clone(), Vec::new()));
+                of_user.1.push(member.clone());
             }
         }
+        let mut changes = Vec::new();
+        for roles in member_roles(&members).chunks(PAIRS) {
+            changes.extend(self.hub.history.changed_roles(roles).await?);
+        }
+        let told = self.events(present, overlap).await;
+        correct(&self.hub, &members, changes);
         told?;
         let positions: Vec<_> =
             present.iter().map(|(conversation, (_, presence))| (*conversation, presence.position)).collect();
@@ -187,7 +184,7 @@ impl CatchUp {
     /// from before the user came back. Answers with the rooms that heard something.
     async fn tell(&self, present: &Present, events: Vec<OutboxEvent>) -> Result<Vec<Arc<Room>>, HistoryError> {
         let removed = |event: &OutboxEvent| {
-            let user = (event.kind == PARTICIPANT_REMOVED).then(|| removed_user(&event.payload)).flatten()?;
+            let user = (event.kind == PARTICIPANT_REMOVED).then(|| concerned_user(&event.payload)).flatten()?;
             Some((event.conversation_id, user))
         };
         let gone = self.not_participants(events.iter().filter_map(removed).collect()).await?;

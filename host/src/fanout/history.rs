@@ -7,6 +7,7 @@ use arcyou_protocol::Seq;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+pub use crate::store::{MemberRole, RoleChange};
 use crate::store::{OutboxEvent, Page, PageLimits, Store, StoreError, StoredMessage};
 
 /// Answers that come later than this are not waited for.
@@ -37,6 +38,13 @@ pub trait History: Send + Sync + 'static {
 
     /// The newest outbox id.
     async fn newest_outbox_id(&self) -> Result<i64, HistoryError>;
+
+    /// Of these members those whose role is another by now.
+    async fn changed_roles(&self, members: &[MemberRole]) -> Result<Vec<RoleChange>, HistoryError>;
+
+    /// Of these claims (conversation, outbox id of the event that it was deleted) the conversations of which that is
+    /// true: they are gone, or the event stands in the outbox, and the id was taken anew.
+    async fn deleted(&self, claims: &[(Uuid, i64)]) -> Result<Vec<Uuid>, HistoryError>;
 
     /// Of these (conversation, user) pairs those that do not participate.
     async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, HistoryError>;
@@ -79,6 +87,14 @@ impl History for Store {
 
     async fn newest_outbox_id(&self) -> Result<i64, HistoryError> {
         in_time(self.newest_outbox_id()).await
+    }
+
+    async fn changed_roles(&self, members: &[MemberRole]) -> Result<Vec<RoleChange>, HistoryError> {
+        in_time(self.changed_roles(members)).await
+    }
+
+    async fn deleted(&self, claims: &[(Uuid, i64)]) -> Result<Vec<Uuid>, HistoryError> {
+        in_time(self.deleted(claims)).await
     }
 
     async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, HistoryError> {

@@ -23,6 +23,15 @@ pub(super) enum Due {
     Room(Uuid),
 }
 
+/// What was heard of a right to listen, or could have been missed. The store decides before it takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Doubt {
+    /// A user was removed from a conversation, or has another role there.
+    Member { conversation: Uuid, user: Uuid },
+    /// A conversation was deleted, so this event says.
+    Deleted { conversation: Uuid, event: i64 },
+}
+
 pub(super) struct Hub {
     pub(super) config: FanoutConfig,
     pub(super) registry: RoomRegistry,
@@ -30,8 +39,8 @@ pub(super) struct Hub {
     pub(super) meter: Arc<Meter>,
     /// Rooms that may have missed something.
     pub(super) due: PendingSet<Due>,
-    /// Members (conversation, user) of whose removal one has heard.
-    pub(super) doubts: PendingSet<(Uuid, Uuid)>,
+    /// Rights that may have changed.
+    pub(super) doubts: PendingSet<Doubt>,
     /// Pages of messages that may be read from the store at the same time.
     pub(super) readers: Semaphore,
     newest: AtomicI64,

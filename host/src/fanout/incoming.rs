@@ -58,13 +58,13 @@ struct Head<'a> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The user that a `participant.removed` names.
-pub(super) fn removed_user(payload: &str) -> Option<Uuid> {
+/// The user that an event about a participant names.
+pub(super) fn concerned_user(payload: &str) -> Option<Uuid> {
     #[derive(Deserialize)]
-    struct Removed {
+    struct Concerned {
         user_id: Uuid,
     }
-    serde_json::from_str::<Removed>(payload).ok().map(|removed| removed.user_id)
+    serde_json::from_str::<Concerned>(payload).ok().map(|concerned| concerned.user_id)
 }
 
 /// Milliseconds since 1970 of `YYYY-MM-DDTHH:MM:SS.mmmZ`, the one shape in which the database shows a time.

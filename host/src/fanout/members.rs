@@ -1,7 +1,7 @@
 //! The sockets of one room, each with its own place in the sequence.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arcyou_protocol::Seq;
 use axum::extract::ws::Utf8Bytes;
@@ -13,14 +13,28 @@ use super::outbound::{Outbound, Overflowed};
 /// Names a member within its room; never used again.
 pub(super) type MemberId = u64;
 
-/// What a member's holder still sees after the room let go of it.
-#[derive(Debug, Default)]
-pub(super) struct MemberExit {
+/// What a room tells a member's holder: the user's role, and that and where the room let go of it.
+#[derive(Debug)]
+pub(super) struct Standing {
+    role: Mutex<Arc<str>>,
     evicted: AtomicBool,
     cursor: AtomicI64,
 }
 
-impl MemberExit {
+impl Standing {
+    fn new(role: Arc<str>) -> Self {
+        Self { role: Mutex::new(role), evicted: AtomicBool::new(false), cursor: AtomicI64::new(0) }
+    }
+
+    /// The role as the store last told it.
+    pub(super) fn role(&self) -> Arc<str> {
+        self.role.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_role(&self, role: Arc<str>) {
+        *self.role.lock().unwrap_or_else(PoisonError::into_inner) = role;
+    }
+
     pub(super) fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Acquire)
     }
@@ -30,7 +44,7 @@ impl MemberExit {
         self.cursor.load(Ordering::Acquire)
     }
 
-    pub(super) fn evict(&self, cursor: Seq) {
+    fn evict(&self, cursor: Seq) {
         self.cursor.store(cursor, Ordering::Release);
         self.evicted.store(true, Ordering::Release);
     }
@@ -45,7 +59,28 @@ struct Member {
     /// Its queue was half full during a catch-up: it is served from the store until it is level with the room.
     paused: bool,
     outbound: Arc<Outbound>,
-    exit: Arc<MemberExit>,
+    standing: Arc<Standing>,
+}
+
+/// A member that is to be.
+#[derive(Debug)]
+pub struct NewMember {
+    /// Whose socket it is.
+    pub user: Uuid,
+    /// The user's role, checked after the room was entered.
+    pub role: Arc<str>,
+    /// Everything up to here the client has. Not beyond the conversation's newest message.
+    pub cursor: Seq,
+    /// Where events go.
+    pub outbound: Arc<Outbound>,
+}
+
+/// A member as it is compared with the store.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    pub(super) id: MemberId,
+    pub(super) user: Uuid,
+    pub(super) role: Arc<str>,
 }
 
 /// A member that is served from the store, at one moment.
@@ -74,13 +109,14 @@ impl Members {
         self.list.len()
     }
 
-    pub(super) fn add(&mut self, user: Uuid, cursor: Seq, outbound: Arc<Outbound>) -> (MemberId, Arc<MemberExit>) {
+    pub(super) fn add(&mut self, member: NewMember) -> (MemberId, Arc<Standing>) {
+        let NewMember { user, role, cursor, outbound } = member;
         let id = self.next;
         self.next += 1;
-        let exit = Arc::new(MemberExit::default());
-        self.list.push(Member { id, user, cursor, paused: false, outbound, exit: exit.clone() });
+        let standing = Arc::new(Standing::new(role));
+        self.list.push(Member { id, user, cursor, paused: false, outbound, standing: standing.clone() });
         self.meter.members.increment(1.0);
-        (id, exit)
+        (id, standing)
     }
 
     /// A message as it arrives. A queue without space for it is the socket's end.
@@ -157,9 +193,24 @@ impl Members {
         self.list.iter().any(|member| !member.paused && member.outbound.is_congested())
     }
 
-    /// Every member and its user.
-    pub(super) fn roster(&self) -> impl Iterator<Item = (MemberId, Uuid)> {
-        self.list.iter().map(|member| (member.id, member.user))
+    /// Every member, its user and the user's role.
+    pub(super) fn roster(&self) -> impl Iterator<Item = Listed> {
+        self.list.iter().map(|member| Listed { id: member.id, user: member.user, role: member.standing.role() })
+    }
+
+    pub(super) fn has(&self, user: Uuid) -> bool {
+        self.list.iter().any(|member| member.user == user)
+    }
+
+    /// Gives a member another role than the one that it was listed with. Says whether it still had that one: if not,
+    /// this answer may be older than what was set since.
+    pub(super) fn set_role(&self, listed: &Listed, role: &Arc<str>) -> bool {
+        let Some(member) = self.list.iter().find(|member| member.id == listed.id) else { return true };
+        let holds = member.standing.role() == listed.role;
+        if holds {
+            member.standing.set_role(role.clone());
+        }
+        holds
     }
 
     pub(super) fn cursor(&self, id: MemberId) -> Option<Seq> {
@@ -169,7 +220,7 @@ impl Members {
     pub(super) fn remove(&mut self, id: MemberId) {
         if let Some(place) = self.list.iter().position(|member| member.id == id) {
             let member = self.list.swap_remove(place);
-            member.exit.cursor.store(member.cursor, Ordering::Release);
+            member.standing.cursor.store(member.cursor, Ordering::Release);
             self.meter.members.decrement(1.0);
         }
     }
@@ -181,7 +232,7 @@ impl Members {
             if !which(member.id) {
                 return true;
             }
-            member.exit.evict(member.cursor);
+            member.standing.evict(member.cursor);
             member.outbound.notify();
             meter.evictions.increment(1);
             meter.members.decrement(1.0);
@@ -194,7 +245,7 @@ impl Members {
         self.list.retain_mut(|member| {
             let kept = step(member).is_ok();
             if !kept {
-                member.exit.cursor.store(member.cursor, Ordering::Release);
+                member.standing.cursor.store(member.cursor, Ordering::Release);
                 meter.overflows.increment(1);
                 meter.members.decrement(1.0);
             }

@@ -7,14 +7,12 @@ use std::time::Duration;
 use arcyou_protocol::Seq;
 use uuid::Uuid;
 
-use super::hub::{Due, Hub};
-use super::members::{MemberExit, MemberId};
-use super::outbound::Outbound;
+use super::hub::{Doubt, Due, Hub};
+use super::members::{MemberId, NewMember, Standing};
 use super::repair::follow_up;
 use super::room::{Entered, Room};
 
-/// A conversation's room, entered but not listened to. While it lives the room is subscribed, and what is delivered is
-/// kept, within bounds, for when it attaches. So: enter, then check the right and read the store, then attach.
+/// A conversation's room, entered but not listened to. While it lives, what is delivered in the room is kept, within bounds, for when it attaches. So: enter, then check the right and read the store, then attach.
 #[must_use = "dropping it leaves the room"]
 pub struct RoomRef {
     hub: Arc<Hub>,
@@ -43,24 +41,25 @@ impl RoomRef {
         self.room.conversation
     }
 
-    /// Goes live: everything after `cursor` will be pushed to `outbound`, once and in order. `cursor` must not be
-    /// beyond the conversation's newest message, and the user's right must have been checked after entering.
+    /// Goes live: everything after the member's cursor will be pushed to its queue, once and in order.
     ///
     /// An error means that the caller took too long to read, in a conversation that went on: read on, and try again.
-    pub fn attach(mut self, user: Uuid, cursor: Seq, outbound: Arc<Outbound>) -> Result<Membership, (Self, Behind)> {
-        let attached = match self.room.attach(self.entered, user, cursor, outbound) {
+    pub fn attach(mut self, member: NewMember) -> Result<Membership, (Self, Behind)> {
+        let user = member.user;
+        self.hub.registry.want(&self.room);
+        let attached = match self.room.attach(self.entered, member) {
             Ok(attached) => attached,
             Err(delivered) => return Err((self, Behind { delivered })),
         };
         self.joining = false;
         follow_up(&self.hub, &self.room, attached.follow_ups, Duration::ZERO);
-        if attached.maybe_removed {
-            self.hub.doubts.add((self.room.conversation, user));
+        if attached.maybe_changed {
+            self.hub.doubts.add(Doubt::Member { conversation: self.room.conversation, user });
         }
         if attached.maybe_missed {
             self.hub.due.add(Due::Room(self.room.conversation));
         }
-        Ok(Membership { id: attached.id, exit: attached.exit, room: self })
+        Ok(Membership { id: attached.id, standing: attached.standing, room: self })
     }
 }
 
@@ -83,7 +82,7 @@ impl fmt::Debug for RoomRef {
 #[must_use = "dropping it leaves the room"]
 pub struct Membership {
     id: MemberId,
-    exit: Arc<MemberExit>,
+    standing: Arc<Standing>,
     room: RoomRef,
 }
 
@@ -95,19 +94,24 @@ impl Membership {
 
     /// The last message that was queued, or that the member had when it attached. The next one may come at any moment.
     pub fn cursor(&self) -> Seq {
-        self.room.room.cursor(self.id).unwrap_or_else(|| self.exit.cursor())
+        self.room.room.cursor(self.id).unwrap_or_else(|| self.standing.cursor())
     }
 
     /// Leaves the room, for good at this cursor.
     pub fn leave(self) -> Seq {
         self.room.room.leave(self.id);
-        self.exit.cursor()
+        self.standing.cursor()
+    }
+
+    /// The user's role in the conversation; it follows the store.
+    pub fn role(&self) -> Arc<str> {
+        self.standing.role()
     }
 
     /// Whether the user lost the conversation: nothing more will come, and this may be dropped. The socket's queue is
     /// notified when this turns true.
     pub fn is_evicted(&self) -> bool {
-        self.exit.is_evicted()
+        self.standing.is_evicted()
     }
 }
 

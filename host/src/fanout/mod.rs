@@ -3,7 +3,8 @@
 //! [`subscriber`] hears the bus, sorts what is [`incoming`] and finds the conversation's [`room`], where [`resequence`]
 //! puts messages in order and [`members`] have their places, each with a queue to its socket ([`outbound`]). The bus
 //! forgets, so three tasks ask the store ([`history`]): [`repair`] when a room finds a hole, [`catch_up`] when the bus
-//! had a break, [`revocation`] when a participant was removed. A session holds a [`membership`].
+//! had a break, [`revocation`] when a participant was
+//! removed or has another role. A session holds a [`membership`].
 //!
 //! What holds for each member of a room, from the cursor with which it attached until it leaves, is evicted, or its
 //! socket's queue overflows:
@@ -46,6 +47,7 @@ use uuid::Uuid;
 
 pub use config::FanoutConfig;
 pub use history::{History, HistoryError};
+pub use members::NewMember;
 pub use membership::{Behind, Membership, RoomRef};
 
 use hub::Hub;

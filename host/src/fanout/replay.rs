@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// What may be kept for joiners; more than it takes to read the last page of a conversation that is very busy.
 const FRAMES: usize = 512;
 const BYTES: usize = 256 * 1024;
-const REMOVALS: usize = 64;
+const RIGHT_CHANGES: usize = 64;
 
 /// The messages delivered since the oldest of those who are joining entered.
 #[derive(Debug, Default)]
@@ -66,19 +66,19 @@ impl ReplayBuffer {
     }
 }
 
-/// Who was removed lately. A joiner's right is checked before it listens: a removal between the two finds no member
-/// yet.
+/// Whose right has changed lately. A joiner's right is checked before it listens: a change between the two finds no
+/// member yet.
 #[derive(Debug, Default)]
-pub(super) struct Removals {
+pub(super) struct RightChanges {
     count: u64,
     last: VecDeque<Uuid>,
 }
 
-impl Removals {
+impl RightChanges {
     pub(super) fn note(&mut self, user: Uuid) {
         self.count += 1;
         self.last.push_back(user);
-        if self.last.len() > REMOVALS {
+        if self.last.len() > RIGHT_CHANGES {
             self.last.pop_front();
         }
     }
@@ -87,10 +87,10 @@ impl Removals {
         self.count
     }
 
-    /// Whether the user may have been removed since there were `count` removals.
+    /// Whether the user's right may have changed since there were `count` changes.
     pub(super) fn may_concern(&self, user: Uuid, count: u64) -> bool {
         let since = usize::try_from(self.count.saturating_sub(count)).unwrap_or(usize::MAX);
-        since > self.last.len() || self.last.iter().rev().take(since).any(|removed| *removed == user)
+        since > self.last.len() || self.last.iter().rev().take(since).any(|changed| *changed == user)
     }
 }
 
@@ -136,17 +136,17 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_concerns_its_user_and_a_flood_concerns_all() {
+    fn a_change_concerns_its_user_and_a_flood_concerns_all() {
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let mut removals = Removals::default();
-        removals.note(a);
-        let entered = removals.count();
-        assert!(!removals.may_concern(a, entered));
-        removals.note(b);
-        assert!(!removals.may_concern(a, entered) && removals.may_concern(b, entered));
-        for _ in 0..REMOVALS {
-            removals.note(b);
+        let mut changes = RightChanges::default();
+        changes.note(a);
+        let entered = changes.count();
+        assert!(!changes.may_concern(a, entered));
+        changes.note(b);
+        assert!(!changes.may_concern(a, entered) && changes.may_concern(b, entered));
+        for _ in 0..RIGHT_CHANGES {
+            changes.note(b);
         }
-        assert!(removals.may_concern(a, entered));
+        assert!(changes.may_concern(a, entered));
     }
 }

@@ -1,60 +1,104 @@
-//! Removals, checked before they take effect.
+//! Rights that may have changed, checked before that takes effect.
 //!
-//! A removal that is heard may be an old one: the outbox delivers at least once, and the user may be back. So the store
-//! is asked first. If it cannot answer in time the member is evicted: the worst of that is a client that has to join
-//! again, the worst of the other is somebody who reads what they may no longer read.
+//! What is heard may be old, since the outbox delivers at least once, or may never have happened, since the bus believes
+//! whoever may publish. So the store is asked first. If it cannot answer in time the right is taken for lost: the worst
+//! of that is a client that has to join again, the worst of the other is somebody who reads what they may no longer
+//! read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::hub::Hub;
-use super::members::MemberId;
+use super::history::{HistoryError, MemberRole, RoleChange};
+use super::hub::{Doubt, Hub};
+use super::members::Listed;
 use super::room::Room;
 
 /// A removal takes effect within a second; this leaves time for the rest of the way.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
-const PAIRS: usize = 1000;
+const AT_ONCE: usize = 1000;
 
-/// Checks doubtful members as they are named.
+/// Members of one user in one room.
+pub(super) type UsersMembers = HashMap<(Uuid, Uuid), (Arc<Room>, Vec<Listed>)>;
+
+/// Checks doubtful rights as they are named.
 pub(super) async fn run(hub: Arc<Hub>) {
     loop {
         hub.doubts.added().await;
-        let doubts: Vec<(Uuid, Uuid)> = hub.doubts.take().into_iter().collect();
-        for pairs in doubts.chunks(PAIRS) {
-            check(&hub, pairs).await;
+        let doubts: Vec<Doubt> = hub.doubts.take().into_iter().collect();
+        for doubts in doubts.chunks(AT_ONCE) {
+            check_members(&hub, doubts).await;
+            check_deletions(&hub, doubts).await;
         }
     }
 }
 
-async fn check(hub: &Hub, pairs: &[(Uuid, Uuid)]) {
+async fn check_members(hub: &Hub, doubts: &[Doubt]) {
     // Who is there before the question: somebody who joins after it has been checked after it.
-    let members: HashMap<(Uuid, Uuid), (Arc<Room>, HashSet<MemberId>)> = pairs
+    let members: UsersMembers = doubts
         .iter()
-        .filter_map(|(conversation, user)| {
-            let room = hub.registry.get(*conversation)?;
-            let members = room.members_of(*user);
-            Some(((*conversation, *user), (room, members)))
+        .filter_map(|doubt| {
+            let Doubt::Member { conversation, user } = *doubt else { return None };
+            let room = hub.registry.get(conversation)?;
+            let members = room.members_of(user);
+            (!members.is_empty()).then_some(((conversation, user), (room, members)))
         })
         .collect();
-    let answer = tokio::time::timeout(ANSWER_WITHIN, hub.history.not_participants(pairs)).await;
-    let gone = match answer {
-        Ok(Ok(gone)) => gone,
-        Ok(Err(error)) => {
-            hub.note_failure("a removal could not be checked and is taken for true", &error);
-            pairs.to_vec()
-        }
-        Err(_) => {
-            hub.meter.store_failures.increment(1);
-            tracing::warn!("a removal could not be checked in time and is taken for true");
-            pairs.to_vec()
-        }
+    let asked = member_roles(&members);
+    if asked.is_empty() {
+        return;
+    }
+    let lost = |(conversation, user, _): &MemberRole| RoleChange { conversation: *conversation, user: *user, role: None };
+    let changes = in_time(hub, hub.history.changed_roles(&asked)).await;
+    correct(hub, &members, changes.unwrap_or_else(|| asked.iter().map(lost).collect()));
+}
+
+/// What to compare with the store.
+pub(super) fn member_roles(members: &UsersMembers) -> Vec<MemberRole> {
+    let each = |(pair, (_, listed)): (&(Uuid, Uuid), &(Arc<Room>, Vec<Listed>))| {
+        let mut roles: Vec<Arc<str>> = listed.iter().map(|member| member.role.clone()).collect();
+        roles.sort();
+        roles.dedup();
+        let (conversation, user) = *pair;
+        roles.into_iter().map(move |role| (conversation, user, role)).collect::<Vec<_>>()
     };
-    for pair in gone {
-        if let Some((room, ids)) = members.get(&pair) {
-            room.evict(ids);
+    members.iter().flat_map(each).collect()
+}
+
+/// Gives members their new role, or takes the conversation from them.
+pub(super) fn correct(hub: &Hub, members: &UsersMembers, changes: Vec<RoleChange>) {
+    for RoleChange { conversation, user, role } in changes {
+        let Some((room, listed)) = members.get(&(conversation, user)) else { continue };
+        if !room.correct(listed, role.map(Arc::from).as_ref()) {
+            hub.doubts.add(Doubt::Member { conversation, user });
         }
     }
+}
+
+async fn check_deletions(hub: &Hub, doubts: &[Doubt]) {
+    let claims: Vec<(Uuid, i64)> = doubts
+        .iter()
+        .filter_map(|doubt| match *doubt {
+            Doubt::Deleted { conversation, event } => Some((conversation, event)),
+            Doubt::Member { .. } => None,
+        })
+        .collect();
+    if claims.is_empty() {
+        return;
+    }
+    let deleted = in_time(hub, hub.history.deleted(&claims)).await;
+    let deleted = deleted.unwrap_or_else(|| claims.iter().map(|(conversation, _)| *conversation).collect());
+    for room in deleted.into_iter().filter_map(|conversation| hub.registry.get(conversation)) {
+        hub.registry.remove(&room);
+    }
+}
+
+/// The store's answer; none if it cannot give one, or not in time.
+async fn in_time<T>(hub: &Hub, answer: impl Future<Output = Result<T, HistoryError>>) -> Option<T> {
+    let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(HistoryError::Late));
+    let note = |error| hub.note_failure("a right could not be checked and is taken for lost", error);
+    answer.inspect_err(note).ok()
 }

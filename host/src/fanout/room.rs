@@ -1,6 +1,6 @@
 //! One conversation as this gateway delivers it: one short lock, never held over an await.
 
-use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -9,10 +9,9 @@ use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
 use super::channel_epoch::ChannelEpoch;
-use super::members::{MemberExit, MemberId, Members, Paused};
+use super::members::{Listed, MemberId, Members, NewMember, Paused, Standing};
 use super::meter::Meter;
-use super::outbound::Outbound;
-use super::replay::{Removals, ReplayBuffer};
+use super::replay::{ReplayBuffer, RightChanges};
 use super::resequence::{HoldLimits, Listing, Offered, Resequencer};
 use super::seen::SeenIds;
 
@@ -25,6 +24,8 @@ const PUSHES: usize = 8192;
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) conversation: Uuid,
+    /// Whether somebody with a right to it listens, or has listened: only then the bus is asked for its channel.
+    wanted: AtomicBool,
     /// Whether the bus carries this conversation's events.
     pub(super) epoch: Arc<ChannelEpoch>,
     meter: Arc<Meter>,
@@ -37,7 +38,7 @@ struct Inner {
     members: Members,
     replay: ReplayBuffer,
     seen: SeenIds,
-    removals: Removals,
+    right_changes: RightChanges,
     caught_up: Option<Instant>,
     /// One repair at a time.
     repairing: bool,
@@ -59,17 +60,17 @@ pub(super) struct FollowUps {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entered {
     epoch: Option<u64>,
-    removals: u64,
+    right_changes: u64,
 }
 
 /// A new member.
 #[derive(Debug)]
 pub(super) struct Attached {
     pub(super) id: MemberId,
-    pub(super) exit: Arc<MemberExit>,
+    pub(super) standing: Arc<Standing>,
     pub(super) follow_ups: FollowUps,
-    /// The user may have been removed since the right was checked.
-    pub(super) maybe_removed: bool,
+    /// The user may have been removed, or given another role, since the right was checked.
+    pub(super) maybe_changed: bool,
     /// The bus may have missed something since the member read the store.
     pub(super) maybe_missed: bool,
 }
@@ -78,7 +79,7 @@ pub(super) struct Attached {
 #[derive(Debug)]
 pub(super) struct Presence {
     pub(super) position: Seq,
-    pub(super) members: Vec<(MemberId, Uuid)>,
+    pub(super) members: Vec<Listed>,
     /// Events at or below this id are not to be caught up.
     pub(super) floor: i64,
     pub(super) caught_up: Option<Instant>,
@@ -98,12 +99,17 @@ impl Room {
             members: Members::new(meter.clone()),
             replay: ReplayBuffer::default(),
             seen: SeenIds::new(newest, SEEN),
-            removals: Removals::default(),
+            right_changes: RightChanges::default(),
             caught_up: None,
             repairing: false,
             closed: false,
         };
-        Self { conversation, epoch, meter, inner: Mutex::new(inner) }
+        Self { conversation, wanted: AtomicBool::new(false), epoch, meter, inner: Mutex::new(inner) }
+    }
+
+    /// Notes that its events are wanted; says whether that is new.
+    pub(super) fn want(&self) -> bool {
+        !self.wanted.swap(true, Ordering::AcqRel)
     }
 
     /// Somebody is about to join: from now on nothing that is delivered is forgotten until [`Self::give_up_joining`] or
@@ -112,22 +118,17 @@ impl Room {
         let mut inner = self.lock();
         let delivered = inner.sequence.delivered();
         inner.replay.open(delivered);
-        Entered { epoch: self.epoch.current(), removals: inner.removals.count() }
+        Entered { epoch: self.epoch.current(), right_changes: inner.right_changes.count() }
     }
 
     pub(super) fn give_up_joining(&self) {
         self.lock().replay.close();
     }
 
-    /// Adds a member that has everything up to `cursor`. An error is the place up to which the room has delivered
+    /// Adds a member. An error is the place up to which the room has delivered
     /// without being able to repeat it.
-    pub(super) fn attach(
-        &self,
-        entered: Entered,
-        user: Uuid,
-        cursor: Seq,
-        outbound: Arc<Outbound>,
-    ) -> Result<Attached, Seq> {
+    pub(super) fn attach(&self, entered: Entered, member: NewMember) -> Result<Attached, Seq> {
+        let (user, cursor) = (member.user, member.cursor);
         let mut inner = self.lock();
         let closed = inner.closed;
         let Inner { sequence, members, replay, .. } = &mut *inner;
@@ -137,7 +138,7 @@ impl Room {
             }
             _ => Vec::new(),
         };
-        let (id, exit) = members.add(user, cursor, outbound);
+        let (id, standing) = members.add(member);
         for (seq, frame) in &missed {
             members.deliver_backfill(*seq, frame);
         }
@@ -154,9 +155,9 @@ impl Room {
         }
         Ok(Attached {
             id,
-            exit,
+            standing,
             follow_ups: inner.follow_ups(),
-            maybe_removed: inner.removals.may_concern(user, entered.removals),
+            maybe_changed: inner.right_changes.may_concern(user, entered.right_changes),
             maybe_missed: entered.epoch.is_none() || entered.epoch != self.epoch.current(),
         })
     }
@@ -204,21 +205,30 @@ impl Room {
         new
     }
 
-    /// A user was removed, so one hears. Says whether that user is a member here.
-    pub(super) fn note_removal(&self, user: Uuid) -> bool {
+    /// A user was removed or has another role, so one hears. Says whether that user is a member here.
+    pub(super) fn note_right_change(&self, user: Uuid) -> bool {
         let mut inner = self.lock();
-        inner.removals.note(user);
-        inner.members.roster().any(|(_, member)| member == user)
+        inner.right_changes.note(user);
+        inner.members.has(user)
     }
 
     /// The user's memberships at this moment.
-    pub(super) fn members_of(&self, user: Uuid) -> HashSet<MemberId> {
-        self.lock().members.roster().filter(|(_, member)| *member == user).map(|(id, _)| id).collect()
+    pub(super) fn members_of(&self, user: Uuid) -> Vec<Listed> {
+        self.lock().members.roster().filter(|member| member.user == user).collect()
     }
 
-    /// Takes the conversation away from these members.
-    pub(super) fn evict(&self, ids: &HashSet<MemberId>) {
-        self.lock().members.evict(|id| ids.contains(&id));
+    /// What the store says of these members of one user: another role, or that the conversation is not theirs any more.
+    /// Says whether that settles it; otherwise the store is to be asked again.
+    #[must_use]
+    pub(super) fn correct(&self, listed: &[Listed], role: Option<&Arc<str>>) -> bool {
+        let mut inner = self.lock();
+        match role {
+            Some(role) => listed.iter().fold(true, |settled, member| inner.members.set_role(member, role) && settled),
+            None => {
+                inner.members.evict(|id| listed.iter().any(|member| member.id == id));
+                true
+            }
+        }
     }
 
     /// Takes the conversation away from all, also from those who are about to join.

@@ -21,7 +21,7 @@ pub(super) struct RoomRegistry {
     /// In global mode one channel carries all rooms.
     global: Arc<ChannelEpoch>,
     rooms: Mutex<HashMap<Uuid, RegisteredRoom>>,
-    /// Conversations that got or lost their room, for the subscriber to see which it is when it looks.
+    /// Conversations whose room is wanted now, or gone, for the subscriber to see which it is when it looks.
     changes: PendingSet<Uuid>,
     meter: Arc<Meter>,
 }
@@ -60,8 +60,15 @@ impl RoomRegistry {
         };
         drop(rooms);
         self.meter.rooms.increment(1.0);
-        self.note_change(conversation);
         room
+    }
+
+    /// Asks for the room's events: somebody has a right to them. Before that a room costs the bus nothing, whoever
+    /// tries to join.
+    pub(super) fn want(&self, room: &Room) {
+        if room.want() {
+            self.note_change(room.conversation);
+        }
     }
 
     /// One holder less; the last one takes the room with it.
@@ -117,7 +124,7 @@ impl RoomRegistry {
         }
     }
 
-    /// Conversations whose room came or went, where each has a channel of its own.
+    /// Conversations whose room is wanted now, or gone, where each has a channel of its own.
     pub(super) fn changes(&self) -> &PendingSet<Uuid> {
         &self.changes
     }

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arcyou_platform::bus::{Signal, Subscriber};
-use arcyou_platform::contract::{CONVERSATION_DELETED, Envelope, GLOBAL_CHANNEL, PARTICIPANT_REMOVED, PubSubMode};
+use arcyou_platform::contract::{CONVERSATION_DELETED, Envelope, GLOBAL_CHANNEL, PARTICIPANT_REMOVED, PARTICIPANT_ROLE_CHANGED, PubSubMode};
 use arcyou_platform::health::Part;
 use arcyou_protocol::event::{event_frame, live_frame};
 use uuid::Uuid;
 
-use super::hub::{Due, Hub};
-use super::incoming::{Incoming, removed_user, sort};
+use super::hub::{Doubt, Due, Hub};
+use super::incoming::{Incoming, concerned_user, sort};
 use super::repair::follow_up;
 use super::resequence::Offered;
 use super::room::Room;
@@ -169,12 +169,12 @@ impl Listener {
             return;
         }
         match envelope.kind.as_ref() {
-            PARTICIPANT_REMOVED => {
-                if let Some(user) = removed_user(payload).filter(|user| room.note_removal(*user)) {
-                    self.hub.doubts.add((conversation, user));
+            PARTICIPANT_REMOVED | PARTICIPANT_ROLE_CHANGED => {
+                if let Some(user) = concerned_user(payload).filter(|user| room.note_right_change(*user)) {
+                    self.hub.doubts.add(Doubt::Member { conversation, user });
                 }
             }
-            CONVERSATION_DELETED => self.hub.registry.remove(room),
+            CONVERSATION_DELETED => self.hub.doubts.add(Doubt::Deleted { conversation, event: envelope.id }),
             _ => {}
         }
     }

@@ -1,6 +1,7 @@
 //! A conversation that a connection has joined.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arcyou_protocol::Seq;
 use uuid::Uuid;
@@ -9,12 +10,7 @@ use crate::authorize::JoinedRole;
 use crate::fanout::{Membership, RoomRef};
 
 /// A conversation that a socket has joined.
-pub(super) struct Conversation {
-    role: JoinedRole,
-    listening: Listening,
-}
-
-pub(super) enum Listening {
+pub(super) enum Conversation {
     Live(Membership),
     /// Stored messages come first.
     Behind(CatchUp),
@@ -34,58 +30,49 @@ pub(super) struct Entered {
     pub(super) room: RoomRef,
     /// Everything up to this message has to be read before.
     pub(super) target: Seq,
-    /// Whether the right was checked since the last page.
+    /// The user's role, when it was last checked.
+    pub(super) role: Arc<str>,
+    /// Whether that was since the last page.
     pub(super) is_checked: bool,
 }
 
-impl Listening {
-    fn stop(self) -> Seq {
+/// The user's role in a conversation whose events come.
+pub(super) fn joined_role(conversations: &HashMap<Uuid, Conversation>, conversation: Uuid) -> Option<JoinedRole> {
+    match conversations.get(&conversation)? {
+        Conversation::Live(membership) if !membership.is_evicted() => Some(JoinedRole::new(membership.role())),
+        _ => None,
+    }
+}
+
+impl Conversation {
+    /// The same without events, until there is a fresh token.
+    pub(super) fn stopped(self) -> Self {
+        Self::Stopped(self.stop())
+    }
+
+    /// Ends it; the client has everything up to this message.
+    pub(super) fn stop(self) -> Seq {
         match self {
             Self::Live(membership) => membership.leave(),
             Self::Behind(catch_up) => catch_up.cursor,
             Self::Stopped(cursor) => cursor,
         }
     }
-}
-
-/// The user's role in a conversation whose events come.
-pub(super) fn joined_role(conversations: &HashMap<Uuid, Conversation>, conversation: Uuid) -> Option<&JoinedRole> {
-    conversations.get(&conversation).filter(|joined| joined.is_live()).map(|joined| &joined.role)
-}
-
-impl Conversation {
-    pub(super) fn new(role: JoinedRole, listening: Listening) -> Self {
-        Self { role, listening }
-    }
-
-    /// The same without events, until there is a fresh token.
-    pub(super) fn stopped(self) -> Self {
-        Self { role: self.role, listening: Listening::Stopped(self.listening.stop()) }
-    }
-
-    /// Ends it; the client has everything up to this message.
-    pub(super) fn stop(self) -> Seq {
-        self.listening.stop()
-    }
 
     /// Whether stored messages come first.
     pub(super) fn is_behind(&self) -> bool {
-        matches!(&self.listening, Listening::Behind(_))
+        matches!(self, Self::Behind(_))
     }
 
-    /// The role, and what is owed if stored messages come first.
-    pub(super) fn into_catch_up(self) -> Option<(JoinedRole, CatchUp)> {
-        match self.listening {
-            Listening::Behind(catch_up) => Some((self.role, catch_up)),
-            Listening::Live(_) | Listening::Stopped(_) => None,
+    /// What is owed if stored messages come first.
+    pub(super) fn into_catch_up(self) -> Option<CatchUp> {
+        match self {
+            Self::Behind(catch_up) => Some(catch_up),
+            Self::Live(_) | Self::Stopped(_) => None,
         }
     }
 
-    fn is_live(&self) -> bool {
-        matches!(&self.listening, Listening::Live(membership) if !membership.is_evicted())
-    }
-
     pub(super) fn is_evicted(&self) -> bool {
-        matches!(&self.listening, Listening::Live(membership) if membership.is_evicted())
+        matches!(self, Self::Live(membership) if membership.is_evicted())
     }
 }

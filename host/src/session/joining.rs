@@ -7,11 +7,11 @@ use arcyou_protocol::{CloseCode, Echo, ErrorCode, Failure, Op, Reply, ResumeFrom
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::conversation::{CatchUp, Conversation, Entered, Listening};
+use super::conversation::{CatchUp, Conversation, Entered};
 use super::requests::Session;
 use super::wire::{End, Wire};
-use crate::authorize::{JoinedRole, not_participant};
-use crate::fanout::Membership;
+use crate::authorize::not_participant;
+use crate::fanout::{Membership, NewMember};
 use crate::fanout::outbound::Outbound;
 use crate::store::{PageLimits, Participation, StoreError, StoredMessage, logged};
 
@@ -58,13 +58,10 @@ impl Session {
         if let Some(cursor) = self.remove(conversation).map(Conversation::stop) {
             start.cursor = resume.map_or(cursor, |_| start.cursor);
         }
-        let role = JoinedRole::new(&participation.role);
-        let Participation { role: name, last_read_id, last_seq } = participation;
-        self.say(
-            Reply::Join { conversation, last_seq, last_read_id, role: name, resumed: start.resumed }.encode(echo),
-        )?;
-        let entered = Some(Entered { room, target: last_seq, is_checked: true });
-        self.start(user, conversation, role, CatchUp { cursor: start.cursor, entered });
+        let Participation { role, last_read_id, last_seq } = participation;
+        let entered = Some(Entered { room, target: last_seq, role: role.as_str().into(), is_checked: true });
+        self.say(Reply::Join { conversation, last_seq, last_read_id, role, resumed: start.resumed }.encode(echo))?;
+        self.start(user, conversation, CatchUp { cursor: start.cursor, entered });
         if self.is_page_due() { self.send_page(wire).await } else { Ok(()) }
     }
 
@@ -93,19 +90,19 @@ impl Session {
     }
 
     /// Goes live if nothing is owed; otherwise the conversation queues until what is stored has been sent.
-    fn start(&mut self, user: Uuid, conversation: Uuid, role: JoinedRole, catch_up: CatchUp) {
-        let listening = match catch_up.go_live(user, &self.outbound) {
-            Ok(membership) => Listening::Live(membership),
+    fn start(&mut self, user: Uuid, conversation: Uuid, catch_up: CatchUp) {
+        let joined = match catch_up.go_live(user, &self.outbound) {
+            Ok(membership) => Conversation::Live(membership),
             Err(mut catch_up) => {
                 // A room keeps what is delivered meanwhile, so a socket enters one at a time.
                 if !self.catch_ups.is_empty() {
                     catch_up.entered = None;
                 }
                 self.catch_ups.push_back(conversation);
-                Listening::Behind(catch_up)
+                Conversation::Behind(catch_up)
             }
         };
-        self.conversations.insert(conversation, Conversation::new(role, listening));
+        self.conversations.insert(conversation, joined);
     }
 
     /// Whether [`Self::send_page`] has something to do.
@@ -138,8 +135,8 @@ impl Session {
             return Ok(());
         }
         let Some(conversation) = self.catch_ups.pop_front() else { return Ok(()) };
-        let joined = self.conversations.remove(&conversation).and_then(Conversation::into_catch_up);
-        let Some((role, catch_up)) = joined else { return Ok(()) };
+        let behind = self.conversations.remove(&conversation).and_then(Conversation::into_catch_up);
+        let Some(catch_up) = behind else { return Ok(()) };
         let Some(entered) = self.entered(user, conversation, catch_up.entered).await? else {
             return self.tell_lost(conversation);
         };
@@ -151,14 +148,14 @@ impl Session {
             self.say(backfill_frame(conversation, &message.json))?;
         }
         let catch_up = CatchUp { cursor, entered: Some(Entered { is_checked: false, ..entered }) };
-        let listening = match catch_up.go_live(user, &self.outbound) {
-            Ok(membership) => Listening::Live(membership),
+        let joined = match catch_up.go_live(user, &self.outbound) {
+            Ok(membership) => Conversation::Live(membership),
             Err(catch_up) => {
                 self.catch_ups.push_front(conversation);
-                Listening::Behind(catch_up)
+                Conversation::Behind(catch_up)
             }
         };
-        self.conversations.insert(conversation, Conversation::new(role, listening));
+        self.conversations.insert(conversation, joined);
         Ok(())
     }
 
@@ -173,7 +170,7 @@ impl Session {
         let participation = self.shared.store.participation(conversation, user).await.map_err(broken)?;
         Ok(participation.map(|participation| {
             let target = target.unwrap_or(participation.last_seq);
-            Entered { room, target, is_checked: true }
+            Entered { room, target, role: participation.role.into(), is_checked: true }
         }))
     }
 
@@ -216,8 +213,8 @@ impl Session {
             let room = self.shared.fanout.enter(conversation);
             match self.shared.store.participation(conversation, user).await.map_err(broken)? {
                 Some(Participation { role, last_seq, .. }) => {
-                    let entered = Some(Entered { room, target: last_seq, is_checked: true });
-                    self.start(user, conversation, JoinedRole::new(&role), CatchUp { cursor, entered });
+                    let entered = Some(Entered { room, target: last_seq, role: role.into(), is_checked: true });
+                    self.start(user, conversation, CatchUp { cursor, entered });
                 }
                 None => self.tell_lost(conversation)?,
             }
@@ -244,9 +241,10 @@ impl CatchUp {
     fn go_live(self, user: Uuid, outbound: &Arc<Outbound>) -> Result<Membership, Self> {
         let Self { cursor, entered } = self;
         match entered {
-            Some(Entered { room, target, is_checked }) if cursor >= target => {
-                room.attach(user, cursor, outbound.clone()).map_err(|(room, behind)| {
-                    let entered = Entered { room, target: behind.delivered, is_checked };
+            Some(Entered { room, target, role, is_checked }) if cursor >= target => {
+                let member = NewMember { user, role: role.clone(), cursor, outbound: outbound.clone() };
+                room.attach(member).map_err(|(room, behind)| {
+                    let entered = Entered { room, target: behind.delivered, role, is_checked };
                     Self { cursor, entered: Some(entered) }
                 })
             }

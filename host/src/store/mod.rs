@@ -56,6 +56,18 @@ pub struct OutboxEvent {
     pub payload: String,
 }
 
+/// A member (conversation, user) and the role that it is known by.
+pub type MemberRole = (Uuid, Uuid, Arc<str>);
+
+/// What became of a participant's role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleChange {
+    pub conversation: Uuid,
+    pub user: Uuid,
+    /// None: the user does not participate any more.
+    pub role: Option<String>,
+}
+
 /// What a participant is to a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Participation {
@@ -269,6 +281,30 @@ impl Store {
     pub async fn newest_outbox_id(&self) -> Result<i64, StoreError> {
         let rows = self.query(sql::NEWEST_OUTBOX_ID, &[]).await?;
         Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
+    }
+
+    /// Of these members those whose role is another by now.
+    pub async fn changed_roles(&self, members: &[MemberRole]) -> Result<Vec<RoleChange>, StoreError> {
+        let conversations: Vec<Uuid> = members.iter().map(|(conversation, ..)| *conversation).collect();
+        let users: Vec<Uuid> = members.iter().map(|(_, user, _)| *user).collect();
+        let roles: Vec<&str> = members.iter().map(|(.., role)| &**role).collect();
+        let parameters: [Param<'_>; 3] =
+            [(&conversations, Type::UUID_ARRAY), (&users, Type::UUID_ARRAY), (&roles, Type::TEXT_ARRAY)];
+        let rows = self.query(sql::CHANGED_ROLES, &parameters).await?;
+        let change = |row: &Row| {
+            let (conversation, user) = (row.try_get("conversation_id")?, row.try_get("user_id")?);
+            Ok(RoleChange { conversation, user, role: row.try_get("role")? })
+        };
+        rows.iter().map(change).collect()
+    }
+
+    /// Of these claims (conversation, outbox id of the event that it was deleted) the conversations of which that is
+    /// true.
+    pub async fn deleted(&self, claims: &[(Uuid, i64)]) -> Result<Vec<Uuid>, StoreError> {
+        let (conversations, events): (Vec<Uuid>, Vec<i64>) = claims.iter().copied().unzip();
+        let parameters: [Param<'_>; 2] = [(&conversations, Type::UUID_ARRAY), (&events, Type::INT8_ARRAY)];
+        let rows = self.query(sql::DELETED, &parameters).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// Of these (conversation, user) pairs those that do not participate any more.

@@ -70,6 +70,20 @@ pub(super) const READ_EVENTS: &str = "SELECT id, type, conversation_id, payload 
 /// The newest outbox id there is, or 0.
 pub(super) const NEWEST_OUTBOX_ID: &str = "SELECT coalesce(max(id), 0) FROM outbox";
 
+/// Members whose role is another by now: `$1` conversations, `$2` users, `$3` the roles that they are known by.
+pub(super) const CHANGED_ROLES: &str = "
+SELECT r.conversation_id, r.user_id, p.role
+FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS r(conversation_id, user_id, role)
+LEFT JOIN participants p ON p.conversation_id = r.conversation_id AND p.user_id = r.user_id
+WHERE p.role IS DISTINCT FROM r.role";
+
+/// Conversations that were deleted indeed: `$1` conversations, `$2` the outbox ids of the events that say so.
+pub(super) const DELETED: &str = "
+SELECT r.conversation_id FROM unnest($1::uuid[], $2::bigint[]) AS r(conversation_id, event_id)
+WHERE NOT EXISTS (SELECT FROM conversations c WHERE c.id = r.conversation_id)
+    OR EXISTS (SELECT FROM outbox o
+        WHERE o.id = r.event_id AND o.conversation_id = r.conversation_id AND o.type = 'conversation.deleted')";
+
 /// Pairs that are participants no longer: `$1` conversations, `$2` users.
 pub(super) const NOT_PARTICIPANTS: &str = "
 SELECT r.conversation_id, r.user_id FROM unnest($1::uuid[], $2::uuid[]) AS r(conversation_id, user_id)

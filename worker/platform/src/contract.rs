@@ -17,6 +17,8 @@ pub const WAKE_CHANNEL: &str = "outbox:wake";
 pub const MESSAGE_CREATED: &str = "message.created";
 /// The type of the event that a user is no longer a participant; its payload is `{"user_id": …}`.
 pub const PARTICIPANT_REMOVED: &str = "participant.removed";
+/// The type of the event that a participant has another role; its payload is `{"user_id": …, "role": …}`.
+pub const PARTICIPANT_ROLE_CHANGED: &str = "participant.role_changed";
 /// The type of the event that a conversation was deleted; its payload is `{}`.
 pub const CONVERSATION_DELETED: &str = "conversation.deleted";
 /// The type of the event that a user's read mark moved; its payload is `{"user_id": …, "last_read_id": …}`.

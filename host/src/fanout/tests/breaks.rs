@@ -172,7 +172,7 @@ async fn what_is_said_while_the_first_one_joins_is_not_lost() {
     // The joiner has read the store; the channel is not subscribed yet.
     let seq = world.say(ROOM);
     let outbound = Arc::new(Outbound::new(1 << 20));
-    let membership = room.attach(A, 0, outbound.clone()).unwrap();
+    let membership = room.attach(member(A, 0, &outbound)).unwrap();
     let mut a = Client { outbound, membership, frames: VecDeque::new() };
     assert_eq!(a.seq().await, seq);
     world.end().await;

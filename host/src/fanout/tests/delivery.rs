@@ -102,9 +102,9 @@ async fn what_comes_between_entering_and_attaching_is_kept() {
     world.say(ROOM);
     first.read_through(2, 3).await;
     // The room stands at 3; what came after 2 is still known, what came before its base is not.
-    let (room, behind) = room.attach(user(2), 1, outbound.clone()).unwrap_err();
+    let (room, behind) = room.attach(member(user(2), 1, &outbound)).unwrap_err();
     assert_eq!(behind, Behind { delivered: 3 });
-    let membership = room.attach(user(2), 2, outbound.clone()).unwrap();
+    let membership = room.attach(member(user(2), 2, &outbound)).unwrap();
     let mut second = Client { outbound, membership, frames: VecDeque::new() };
     assert_eq!(second.seq().await, 3);
     drop(other);

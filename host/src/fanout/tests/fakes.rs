@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::{History, HistoryError};
+use super::{History, HistoryError, MEMBER};
+use crate::store::{MemberRole, RoleChange};
 use crate::store::{OutboxEvent, Page, PageLimits, StoredMessage};
 
 pub(super) struct FakeBus {
@@ -155,7 +156,7 @@ pub(super) struct FakeStore {
 struct Tables {
     last_seq: HashMap<Uuid, Seq>,
     messages: HashMap<Uuid, Vec<StoredMessage>>,
-    participants: HashSet<(Uuid, Uuid)>,
+    participants: HashMap<(Uuid, Uuid), String>,
     events: Vec<OutboxEvent>,
     outbox_id: i64,
 }
@@ -190,7 +191,13 @@ impl FakeStore {
     }
 
     pub(super) fn admit(&self, conversation: Uuid, user: Uuid) {
-        self.tables().participants.insert((conversation, user));
+        self.tables().participants.insert((conversation, user), MEMBER.to_owned());
+    }
+
+    /// Changes a participant's role, as the trigger tells it.
+    pub(super) fn change_role(&self, conversation: Uuid, user: Uuid, role: &str) -> (i64, String) {
+        self.tables().participants.insert((conversation, user), role.to_owned());
+        self.event(conversation, "participant.role_changed", &json!({"user_id": user, "role": role}))
     }
 
     /// Removes a participant, as the trigger does.
@@ -270,9 +277,31 @@ impl History for FakeStore {
         self.answer(|tables| tables.outbox_id)
     }
 
+    async fn changed_roles(&self, members: &[MemberRole]) -> Result<Vec<RoleChange>, HistoryError> {
+        let changes = self.answer(|tables| {
+            let now = |(conversation, user, role): &MemberRole| {
+                let now = tables.participants.get(&(*conversation, *user)).cloned();
+                let changed = now.as_deref() != Some(role);
+                changed.then_some(RoleChange { conversation: *conversation, user: *user, role: now })
+            };
+            members.iter().filter_map(now).collect()
+        })?;
+        self.checks.fetch_add(1, Ordering::Relaxed);
+        Ok(changes)
+    }
+
+    async fn deleted(&self, claims: &[(Uuid, i64)]) -> Result<Vec<Uuid>, HistoryError> {
+        let deleted = self.answer(|tables| {
+            let is_true = |(_, id): &&(Uuid, i64)| tables.events.iter().any(|event| event.id == *id);
+            claims.iter().filter(is_true).map(|(conversation, _)| *conversation).collect()
+        })?;
+        self.checks.fetch_add(1, Ordering::Relaxed);
+        Ok(deleted)
+    }
+
     async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, HistoryError> {
         let gone = self
-            .answer(|tables| members.iter().filter(|pair| !tables.participants.contains(*pair)).copied().collect())?;
+            .answer(|tables| members.iter().filter(|pair| !tables.participants.contains_key(*pair)).copied().collect())?;
         self.checks.fetch_add(1, Ordering::Relaxed);
         Ok(gone)
     }

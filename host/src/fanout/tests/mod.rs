@@ -26,6 +26,7 @@ use crate::store::PageLimits;
 use fakes::{FakeBus, FakeStore};
 
 const PATIENCE: Duration = Duration::from_secs(10);
+const MEMBER: &str = "member";
 
 struct World {
     store: Arc<FakeStore>,
@@ -83,7 +84,7 @@ impl World {
             }
             // Things happen between reading and attaching.
             tokio::time::sleep(Duration::from_millis(cursor.unsigned_abs() % 7)).await;
-            match room.attach(user, cursor, outbound.clone()) {
+            match room.attach(member(user, cursor, &outbound)) {
                 Ok(membership) => break membership,
                 Err((back, behind)) => {
                     assert!(behind.delivered > cursor);
@@ -112,6 +113,10 @@ impl World {
     fn bus_state(&self) -> String {
         json!(self.health.report().parts["events"].state).as_str().unwrap().to_owned()
     }
+}
+
+fn member(user: Uuid, cursor: Seq, outbound: &Arc<Outbound>) -> NewMember {
+    NewMember { user, role: MEMBER.into(), cursor, outbound: outbound.clone() }
 }
 
 /// A socket in one conversation.
