@@ -2,6 +2,14 @@
 -- `participants` with plain SQL and may insert into `outbox`; all other tables belong to the gateway. README.md beside
 -- this file says how to change the schema, and what runs inside the database and why.
 
+-- One row: what distinguishes this installation from others. Workers mark events with the key and gateways believe no
+-- others, so only they may read it. 244 random bits, since each of the two UUIDs has 122.
+CREATE TABLE installation (
+    singleton bool PRIMARY KEY DEFAULT true CHECK (singleton),
+    event_key bytea NOT NULL DEFAULT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
+);
+INSERT INTO installation DEFAULT VALUES;
+
 CREATE TABLE conversations (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     -- The `seq` of the newest message. Every transaction that adds a message locks this row, so that `seq` has no holes
@@ -418,12 +426,16 @@ CREATE TRIGGER participant_moved AFTER UPDATE OF conversation_id, user_id ON par
     EXECUTE FUNCTION participant_removed();
 
 -- A changed role takes effect on every open socket.
-CREATE FUNCTION participant_role_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION participant_role_changed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
 BEGIN
-    INSERT INTO outbox (type, conversation_id, payload)
-    VALUES ('participant.role_changed', NEW.conversation_id, jsonb_build_object('user_id', NEW.user_id, 'role', NEW.role));
+    EXECUTE format('INSERT INTO %I.outbox (type, conversation_id, payload) VALUES ($1, $2, $3)', TG_TABLE_SCHEMA)
+        USING 'participant.role_changed'::text, NEW.conversation_id,
+            jsonb_build_object('user_id', NEW.user_id, 'role', NEW.role);
     RETURN NULL;
 END $$;
+REVOKE EXECUTE ON FUNCTION participant_role_changed() FROM PUBLIC;
 CREATE TRIGGER participant_role_changed AFTER UPDATE OF role ON participants
     FOR EACH ROW
     WHEN (OLD.role IS DISTINCT FROM NEW.role

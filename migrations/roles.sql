@@ -37,8 +37,8 @@ BEGIN
 END $$;
 
 -- Rights of earlier releases go.
-REVOKE ALL ON conversations, participants, messages, held_messages, plugin_audit, outbox, arcyou_schema_history
-    FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
+REVOKE ALL ON conversations, participants, messages, held_messages, plugin_audit, outbox, installation,
+    arcyou_schema_history FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 REVOKE ALL ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq
     FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 
@@ -52,7 +52,9 @@ GRANT SELECT, INSERT (conversation_id, sender_id, body, idempotency_key, annotat
     UPDATE (refused_at), DELETE ON held_messages TO arcyou_gateway;
 GRANT SELECT (id, created_at), INSERT (conversation_id, sender_id, verdict, plugin, version, sha256, reviewer, code,
     reason, message_id, held_id), DELETE ON plugin_audit TO arcyou_gateway;
-GRANT SELECT (id, type, conversation_id, payload), INSERT (type, conversation_id, payload) ON outbox TO arcyou_gateway;
+GRANT SELECT (id, type, conversation_id, payload, processed, next_attempt_at, parked_at, created_at),
+    INSERT (type, conversation_id, payload) ON outbox TO arcyou_gateway;
+GRANT SELECT (event_key) ON installation TO arcyou_gateway, arcyou_worker;
 GRANT SELECT ON arcyou_schema_history TO arcyou_gateway;
 GRANT USAGE ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq TO arcyou_gateway;
 -- Everybody may call these unless an administrator has changed that default. They run with their caller's rights.

@@ -62,6 +62,8 @@ pub struct Config {
     pub records_dir: Option<PathBuf>,
     /// `PLUGIN_AUDIT` and `AUDIT_RETENTION_DAYS`.
     pub audit: AuditConfig,
+    /// `RELAY_LAG_TARGET_MS`; none: sends are accepted however late they are delivered.
+    pub relay_lag: Option<Duration>,
     /// What one socket may do and cost.
     pub limits: SessionLimits,
     /// What one user may do and cost over all sockets.
@@ -111,6 +113,10 @@ impl Config {
         let audit = audit(&mut reader);
         let frames = frame_rate(&mut reader);
         let (limits, users, accept) = (limits(&mut reader, frames), users(&mut reader, frames), accept(&mut reader));
+        let relay_lag = match reader.within("RELAY_LAG_TARGET_MS", 200, 0..=60_000) {
+            0 => None,
+            ms => Some(Duration::from_millis(ms)),
+        };
         let drain = Duration::from_secs(reader.within("DRAIN_SECONDS", 20, 0..=3600));
         let log_format = reader.or("LOG_FORMAT", LogFormat::Text);
         reader.finish_with(|| {
@@ -128,6 +134,7 @@ impl Config {
                 plugins_dir,
                 records_dir,
                 audit,
+                relay_lag,
                 limits,
                 users,
                 accept,

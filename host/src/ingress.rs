@@ -149,6 +149,13 @@ impl Ingress {
     }
 }
 
+impl Accepted {
+    /// Whether the gateway had no room for it.
+    pub fn was_one_too_many(&self) -> bool {
+        matches!(&self.answer, Answer::Ready(Some(Err(failure))) if failure.code == ErrorCode::Overloaded)
+    }
+}
+
 impl Future for Accepted {
     type Output = Result<Reply, Failure>;
 

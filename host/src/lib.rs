@@ -39,6 +39,9 @@ pub mod screen;
 // Group commit.
 pub mod batch;
 
+// How far users have read, and who hears of it.
+pub mod read_marks;
+
 // All SQL of the gateway.
 pub mod store;
 

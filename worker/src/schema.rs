@@ -15,6 +15,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub const NEEDS: Needs = Needs {
     group_role: "arcyou_worker",
     tables: &[
+        TableNeed::columns("installation", "SELECT", &["event_key"]),
         TableNeed::table("outbox", "SELECT", COLUMNS),
         TableNeed::columns("outbox", "UPDATE", PROGRESS),
         TableNeed::table("outbox", "DELETE", &[]),

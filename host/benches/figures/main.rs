@@ -17,6 +17,7 @@ mod fanout;
 mod latency;
 mod load;
 mod memory;
+mod overload;
 mod pace;
 mod peers;
 mod report;
@@ -58,6 +59,8 @@ struct Options {
 enum Group {
     /// Durable sends at full load: throughput, rows, PostgreSQL's time
     Sends,
+    /// More sends than the machine can take: what is delivered, and when
+    Overload,
     /// The gateway's processor time for a send
     Cost,
     /// Acknowledgement and delivery at 1,000 messages a second
@@ -96,6 +99,7 @@ fn main() {
 fn measure(group: Group, options: &Options) -> Vec<Figure> {
     match group {
         Group::Sends => sends::figures(options),
+        Group::Overload => vec![overload::figure(options)],
         Group::Cost => vec![cost::figure(options)],
         Group::Latency => latency::figures(options),
         Group::Drain => vec![drain::figure(options)],

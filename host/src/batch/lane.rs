@@ -10,6 +10,8 @@ use uuid::Uuid;
 use super::commit::{Committer, Place};
 use super::config::BatchConfig;
 use super::job::{Job, NotStored};
+use super::pace::Pace;
+use super::queue_shares::QueueShares;
 
 /// Attempts beside a lane at once: each takes a connection while it waits for a lock, and of a pool of the usual size
 /// the lanes must have theirs.
@@ -24,10 +26,12 @@ pub(super) struct Lane {
     behind_busy: usize,
     beside: JoinSet<Uuid>,
     permits: Arc<Semaphore>,
+    pace: Arc<Pace>,
+    shares: Arc<QueueShares>,
 }
 
 impl Lane {
-    pub(super) fn new(committer: Committer, config: BatchConfig) -> Self {
+    pub(super) fn new(committer: Committer, config: BatchConfig, pace: Arc<Pace>, shares: Arc<QueueShares>) -> Self {
         Self {
             committer,
             config,
@@ -35,6 +39,8 @@ impl Lane {
             behind_busy: 0,
             beside: JoinSet::new(),
             permits: Arc::new(Semaphore::new(ATTEMPTS_BESIDE)),
+            pace,
+            shares,
         }
     }
 
@@ -46,10 +52,13 @@ impl Lane {
             tokio::select! {
                 count = jobs.recv_many(&mut arrived, self.config.max_rows), if open => {
                     open = count > 0;
+                    self.shares.leave(arrived.iter().map(|job| job.message.sender()));
                     let batch = self.set_aside(&mut arrived);
+                    let rows = batch.len();
                     for (conversation, late) in by_conversation(self.committer.commit_all(batch, &Place::Lane).await) {
                         self.finish_beside(conversation, late);
                     }
+                    self.pace.follow(rows).await;
                 }
                 Some(finished) = self.beside.join_next() => {
                     // A task that panicked would leave its conversation behind: nothing in it may panic.

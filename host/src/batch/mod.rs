@@ -8,9 +8,10 @@ mod commit;
 mod config;
 mod job;
 mod lane;
+mod pace;
+mod queue_shares;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -23,36 +24,51 @@ use crate::wake::Wake;
 use commit::Committer;
 use job::Job;
 use lane::Lane;
+use queue_shares::QueueShares;
 
 pub use config::BatchConfig;
 pub use job::{NotStored, Outcome};
+pub use pace::Pace;
 
 /// Takes messages and stores them in groups. Lanes end when every clone is gone and all that was accepted is answered.
 #[derive(Debug, Clone)]
 pub struct Batcher {
     lanes: Arc<[mpsc::Sender<Job>]>,
-    patience: Duration,
+    pace: Arc<Pace>,
+    shares: Arc<QueueShares>,
+    config: BatchConfig,
 }
 
 impl Batcher {
-    /// Starts the lanes on `tasks`; `wake` hears of each commit.
-    pub fn start(store: &Store, config: BatchConfig, wake: Wake, tasks: &TaskTracker) -> Self {
+    /// Starts the lanes on `tasks`; `wake` hears of each commit, and `pace` says how fast they may go on.
+    pub fn start(store: &Store, config: BatchConfig, wake: Wake, pace: &Arc<Pace>, tasks: &TaskTracker) -> Self {
+        let shares = Arc::<QueueShares>::default();
         let start = |_| {
             let (sender, jobs) = mpsc::channel(config.queue);
-            tasks.spawn(Lane::new(Committer { store: store.clone(), wake: wake.clone() }, config).run(jobs));
+            let committer = Committer { store: store.clone(), wake: wake.clone() };
+            tasks.spawn(Lane::new(committer, config, pace.clone(), shares.clone()).run(jobs));
             sender
         };
-        Self { lanes: (0..config.lanes.max(1)).map(start).collect(), patience: config.patience }
+        let lanes = (0..config.lanes.max(1)).map(start).collect();
+        Self { lanes, pace: pace.clone(), shares, config }
     }
 
     /// Hands a message over. Messages of one conversation are stored in the order of these calls. Never waits; dropping
     /// the receiver does not take the message back.
     pub fn submit(&self, message: Screened) -> Result<oneshot::Receiver<Outcome>, NotStored> {
         let message = NewMessage::from(message);
+        let sender = message.sender();
+        let most = self.config.queue * self.lanes.len();
+        if !self.shares.enter(sender, self.pace.room(most)) {
+            return Err(NotStored::Overloaded);
+        }
         let lane = (message.conversation().as_u128() % self.lanes.len() as u128) as usize;
         let (reply, outcome) = oneshot::channel();
-        let job = Job { message, deadline: Instant::now() + self.patience, in_doubt: false, reply };
-        self.lanes[lane].try_send(job).map_err(|_| NotStored::Overloaded)?;
+        let job = Job { message, deadline: Instant::now() + self.config.patience, in_doubt: false, reply };
+        if self.lanes[lane].try_send(job).is_err() {
+            self.shares.leave([sender]);
+            return Err(NotStored::Overloaded);
+        }
         Ok(outcome)
     }
 }

@@ -3,12 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use arcyou_platform::contract::EventKey;
 use arcyou_protocol::Seq;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-pub use crate::store::{MemberRole, RoleChange};
-use crate::store::{OutboxEvent, Page, PageLimits, Store, StoreError, StoredMessage};
+use crate::store::{MemberRole, OutboxEvent, Page, PageLimits, RoleChange, Store, StoreError, StoredMessage};
 
 /// Answers that come later than this are not waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -17,6 +17,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// arrived when it was asked for.
 #[async_trait]
 pub trait History: Send + Sync + 'static {
+    /// The key of the installation's events.
+    async fn event_key(&self) -> Result<EventKey, HistoryError>;
+
     /// A page of a conversation's messages after `after`, oldest first.
     async fn messages_after(
         &self,
@@ -63,6 +66,10 @@ pub enum HistoryError {
 
 #[async_trait]
 impl History for Store {
+    async fn event_key(&self) -> Result<EventKey, HistoryError> {
+        in_time(self.event_key()).await
+    }
+
     async fn messages_after(
         &self,
         conversation: Uuid,

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::config::FanoutConfig;
+use super::event_key::KnownKey;
 use super::history::{History, HistoryError};
 use super::meter::Meter;
 use super::pending_set::PendingSet;
@@ -37,6 +38,7 @@ pub(super) struct Hub {
     pub(super) registry: RoomRegistry,
     pub(super) history: Arc<dyn History>,
     pub(super) meter: Arc<Meter>,
+    pub(super) event_key: KnownKey,
     /// Rooms that may have missed something.
     pub(super) due: PendingSet<Due>,
     /// Rights that may have changed.
@@ -61,6 +63,7 @@ impl Hub {
             registry: RoomRegistry::new(config.mode, config.hold, meter.clone()),
             history,
             meter,
+            event_key: KnownKey::default(),
             due: PendingSet::default(),
             doubts: PendingSet::default(),
             readers: Semaphore::new(config.readers.max(1)),

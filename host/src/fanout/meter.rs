@@ -11,6 +11,8 @@ use metrics::{
 pub(super) struct Meter {
     /// Events that came over the bus.
     pub(super) received: Counter,
+    /// Of those, what no worker of this installation published.
+    pub(super) forged: Counter,
     /// Of those, what could not be read.
     pub(super) garbage: Counter,
     /// Events given to rooms, each once however many sockets it goes to.
@@ -42,6 +44,7 @@ impl Meter {
         describe();
         Self {
             received: counter!("arcyou_fanout_events_received_total"),
+            forged: counter!("arcyou_fanout_events_forged_total"),
             garbage: counter!("arcyou_fanout_events_unreadable_total"),
             delivered: counter!("arcyou_fanout_events_delivered_total"),
             duplicates: counter!("arcyou_fanout_events_repeated_total"),
@@ -69,6 +72,10 @@ impl Meter {
 
 fn describe() {
     describe_counter!("arcyou_fanout_events_received_total", "Events that came over the bus");
+    describe_counter!(
+        "arcyou_fanout_events_forged_total",
+        "Publications without this installation's mark: forged, or another installation's"
+    );
     describe_counter!("arcyou_fanout_events_unreadable_total", "Publications that are not events");
     describe_counter!("arcyou_fanout_events_delivered_total", "Events delivered to rooms, each once");
     describe_counter!("arcyou_fanout_events_repeated_total", "Events that a room had delivered already");

@@ -1,6 +1,6 @@
 //! The outbound line: what was committed, on its way to every socket that has joined its conversation.
 //!
-//! [`subscriber`] hears the bus, sorts what is [`incoming`] and finds the conversation's [`room`], where [`resequence`]
+//! [`subscriber`] hears the bus, drops what is not genuine ([`event_key`]), sorts what is [`incoming`] and finds the conversation's [`room`], where [`resequence`]
 //! puts messages in order and [`members`] have their places, each with a queue to its socket ([`outbound`]). The bus
 //! forgets, so three tasks ask the store ([`history`]): [`repair`] when a room finds a hole, [`catch_up`] when the bus
 //! had a break, [`revocation`] when a participant was
@@ -17,6 +17,7 @@
 mod catch_up;
 mod channel_epoch;
 mod config;
+mod event_key;
 mod history;
 mod hub;
 mod incoming;
@@ -50,7 +51,7 @@ pub use history::{History, HistoryError};
 pub use members::NewMember;
 pub use membership::{Behind, Membership, RoomRef};
 
-use hub::Hub;
+use hub::{Due, Hub};
 
 /// The outbound line. Cheap to clone.
 #[derive(Clone)]
@@ -82,6 +83,7 @@ impl Fanout {
         let tasks = TaskTracker::new();
         let hub = Arc::new(Hub::new(config, history, shutdown, tasks.clone()));
         hub.spawn(subscriber::run(hub.clone(), bus.subscriber(), health.part("events")));
+        hub.spawn(keep_event_key(hub.clone()));
         hub.spawn(catch_up::run(hub.clone()));
         hub.spawn(revocation::run(hub.clone()));
         tasks.close();
@@ -92,6 +94,11 @@ impl Fanout {
     pub fn enter(&self, conversation: Uuid) -> RoomRef {
         RoomRef::enter(self.hub.clone(), conversation)
     }
+}
+
+/// Whatever was dropped while the key was unknown, or another one, is found when it is known.
+async fn keep_event_key(hub: Arc<Hub>) {
+    hub.event_key.keep(&*hub.history, || hub.due.add(Due::All)).await;
 }
 
 impl fmt::Debug for Fanout {

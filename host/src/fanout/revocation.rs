@@ -5,17 +5,18 @@
 //! of that is a client that has to join again, the worst of the other is somebody who reads what they may no longer
 //! read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::history::{HistoryError, MemberRole, RoleChange};
+use super::history::HistoryError;
 use super::hub::{Doubt, Hub};
 use super::members::Listed;
 use super::room::Room;
+use crate::store::{MemberRole, RoleChange};
 
 /// A removal takes effect within a second; this leaves time for the rest of the way.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
@@ -51,21 +52,20 @@ async fn check_members(hub: &Hub, doubts: &[Doubt]) {
     if asked.is_empty() {
         return;
     }
-    let lost = |(conversation, user, _): &MemberRole| RoleChange { conversation: *conversation, user: *user, role: None };
+    let lost =
+        |(conversation, user, _): &MemberRole| RoleChange { conversation: *conversation, user: *user, role: None };
     let changes = in_time(hub, hub.history.changed_roles(&asked)).await;
     correct(hub, &members, changes.unwrap_or_else(|| asked.iter().map(lost).collect()));
 }
 
 /// What to compare with the store.
 pub(super) fn member_roles(members: &UsersMembers) -> Vec<MemberRole> {
-    let each = |(pair, (_, listed)): (&(Uuid, Uuid), &(Arc<Room>, Vec<Listed>))| {
-        let mut roles: Vec<Arc<str>> = listed.iter().map(|member| member.role.clone()).collect();
-        roles.sort();
-        roles.dedup();
-        let (conversation, user) = *pair;
-        roles.into_iter().map(move |role| (conversation, user, role)).collect::<Vec<_>>()
-    };
-    members.iter().flat_map(each).collect()
+    let mut roles = Vec::new();
+    for ((conversation, user), (_, listed)) in members {
+        let known: BTreeSet<&Arc<str>> = listed.iter().map(|member| &member.role).collect();
+        roles.extend(known.into_iter().map(|role| (*conversation, *user, role.clone())));
+    }
+    roles
 }
 
 /// Gives members their new role, or takes the conversation from them.
@@ -99,6 +99,5 @@ async fn check_deletions(hub: &Hub, doubts: &[Doubt]) {
 /// The store's answer; none if it cannot give one, or not in time.
 async fn in_time<T>(hub: &Hub, answer: impl Future<Output = Result<T, HistoryError>>) -> Option<T> {
     let answer = tokio::time::timeout(ANSWER_WITHIN, answer).await.unwrap_or(Err(HistoryError::Late));
-    let note = |error| hub.note_failure("a right could not be checked and is taken for lost", error);
-    answer.inspect_err(note).ok()
+    answer.inspect_err(|error| hub.note_failure("a right could not be checked and is taken for lost", error)).ok()
 }

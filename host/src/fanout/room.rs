@@ -107,6 +107,10 @@ impl Room {
         Self { conversation, wanted: AtomicBool::new(false), epoch, meter, inner: Mutex::new(inner) }
     }
 
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
     /// Notes that its events are wanted; says whether that is new.
     pub(super) fn want(&self) -> bool {
         !self.wanted.swap(true, Ordering::AcqRel)
@@ -223,7 +227,7 @@ impl Room {
     pub(super) fn correct(&self, listed: &[Listed], role: Option<&Arc<str>>) -> bool {
         let mut inner = self.lock();
         match role {
-            Some(role) => listed.iter().fold(true, |settled, member| inner.members.set_role(member, role) && settled),
+            Some(role) => listed.iter().filter(|member| !inner.members.set_role(member, role)).count() == 0,
             None => {
                 inner.members.evict(|id| listed.iter().any(|member| member.id == id));
                 true

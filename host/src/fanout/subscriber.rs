@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arcyou_platform::bus::{Signal, Subscriber};
-use arcyou_platform::contract::{CONVERSATION_DELETED, Envelope, GLOBAL_CHANNEL, PARTICIPANT_REMOVED, PARTICIPANT_ROLE_CHANGED, PubSubMode};
+use arcyou_platform::contract::{
+    CONVERSATION_DELETED, Envelope, GLOBAL_CHANNEL, PARTICIPANT_REMOVED, PARTICIPANT_ROLE_CHANGED, PubSubMode,
+};
 use arcyou_platform::health::Part;
 use arcyou_protocol::event::{event_frame, live_frame};
 use uuid::Uuid;
@@ -56,7 +58,7 @@ impl Listener {
     fn adjust(&mut self) {
         for conversation in self.hub.registry.changes().take() {
             let channel = self.hub.registry.mode().channel(conversation);
-            let room = self.hub.registry.get(conversation);
+            let room = self.hub.registry.get(conversation).filter(|room| room.is_wanted());
             let confirmed = self.channels.get(&channel).map(|asked| asked.confirmed);
             match (room, confirmed) {
                 (Some(_), None) => self.ask_for(channel, Some(conversation)),
@@ -139,6 +141,11 @@ impl Listener {
 
     fn hear(&self, payload: &[u8]) {
         self.hub.meter.received.increment(1);
+        if !self.hub.event_key.accepts(payload) {
+            self.hub.meter.forged.increment(1);
+            tracing::debug!(bytes = payload.len(), "an event without this installation's mark is dropped");
+            return;
+        }
         let Ok(envelope) = serde_json::from_slice::<Envelope<'_>>(payload) else {
             self.hub.meter.garbage.increment(1);
             tracing::warn!(bytes = payload.len(), "a publication is not an event");

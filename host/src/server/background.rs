@@ -22,9 +22,10 @@ use tokio_util::task::TaskTracker;
 
 use super::schema::{CompleteHistory, keep_looking};
 use crate::audit::{Audit, AuditConfig};
-use crate::batch::{BatchConfig, Batcher};
+use crate::batch::{BatchConfig, Batcher, Pace};
 use crate::bounds::users::{UserLimits, Users};
 use crate::fanout::{Fanout, FanoutConfig, FanoutTasks};
+use crate::read_marks::ReadMarks;
 use crate::store::{SchemaGate, Store};
 use crate::wake::Wake;
 
@@ -99,9 +100,20 @@ impl Background {
         users
     }
 
+    /// Conversations hear of read marks.
+    pub(super) fn read_marks(&self, store: &Store, wake: &Wake) -> Arc<ReadMarks> {
+        let read_marks = Arc::new(ReadMarks::new(store.clone(), wake.clone()));
+        self.upkeep.spawn(read_marks.clone().keep_telling(self.ends.clone()));
+        read_marks
+    }
+
     /// Commands are committed in groups.
-    pub(super) fn batcher(&self, store: &Store, wake: &Wake) -> Batcher {
-        Batcher::start(store, BatchConfig::default(), wake.clone(), &self.lanes)
+    pub(super) fn batcher(&self, store: &Store, wake: &Wake, relay_lag: Option<Duration>) -> Batcher {
+        let pace = Arc::<Pace>::default();
+        if let Some(target) = relay_lag {
+            self.until_the_end(pace.clone().control(store.clone(), target));
+        }
+        Batcher::start(store, BatchConfig::default(), wake.clone(), &pace, &self.lanes)
     }
 
     /// Plugins' verdicts leave rows.

@@ -21,7 +21,7 @@ use crate::config::{AcceptLimits, Config};
 use crate::fanout::FanoutConfig;
 use crate::ingress::Ingress;
 use crate::session::connection::Retirement;
-use crate::session::shared::Shared;
+use crate::session::shared::{Shared, page_readers};
 use crate::store::{SchemaGate, Store};
 
 /// Without these a gateway cannot do its work. Without Redis it can: messages are stored and delivered from the
@@ -59,10 +59,13 @@ impl Services {
         background.database_watch(store.clone(), health.part("database"));
         background.plugins(plugins.clone(), health.part("plugins"));
         let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, schema, &health);
-        let (batcher, audit) = (background.batcher(&store, &wake), background.audit(&store, config.audit));
+        let (batcher, audit) =
+            (background.batcher(&store, &wake, config.relay_lag), background.audit(&store, config.audit));
         let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
-        let users = background.users(users);
-        let shared = Arc::new(Shared { limits, authenticator, users, store, ingress, fanout, wake });
+        let (users, read_marks) = (background.users(users), background.read_marks(&store, &wake));
+        let page_readers = page_readers(store.pool_status().max_size);
+        let shared =
+            Arc::new(Shared { limits, authenticator, users, store, ingress, fanout, read_marks, page_readers });
 
         let sockets = TaskTracker::new();
         let bounds = Arc::new(ConnectionBounds::new(connections));
@@ -113,5 +116,10 @@ fn describe_metrics() {
     describe_histogram!("arcyou_ack_seconds", "From a send's frame to its answer");
     describe_histogram!("arcyou_commit_seconds", "Time of one transaction for a batch");
     describe_histogram!("arcyou_commit_size", "Messages in one transaction");
+    describe_gauge!("arcyou_relay_lag_seconds", "Age of the oldest row of the outbox that no worker has relayed");
+    describe_gauge!(
+        "arcyou_commit_rate_limit",
+        "Messages a second that may be stored, so that the relay keeps up; 0: any"
+    );
     describe_counter!("arcyou_commit_failures_total", "Transactions that failed, by kind; most are tried again");
 }

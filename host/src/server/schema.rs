@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arcyou_platform::contract::EventKey;
 use arcyou_platform::database::{DatabaseUrl, Lack, Lease, describe_pool, look};
 use arcyou_platform::health::Part;
 use arcyou_protocol::Seq;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use crate::fanout::{History, HistoryError};
 use crate::migrate::{self, MigrateError, migrate_at};
-use crate::store::{NEEDS, OutboxEvent, Page, PageLimits, SchemaGate, Store, StoredMessage};
+use crate::store::{MemberRole, NEEDS, OutboxEvent, Page, PageLimits, RoleChange, SchemaGate, Store, StoredMessage};
 
 /// Between looks at a schema that is not complete.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -120,6 +121,11 @@ pub(super) struct CompleteHistory {
 
 #[async_trait]
 impl History for CompleteHistory {
+    async fn event_key(&self) -> Result<EventKey, HistoryError> {
+        self.gate.opened().await;
+        History::event_key(&self.store).await
+    }
+
     async fn messages_after(
         &self,
         conversation: Uuid,
@@ -148,6 +154,16 @@ impl History for CompleteHistory {
     async fn newest_outbox_id(&self) -> Result<i64, HistoryError> {
         self.gate.opened().await;
         History::newest_outbox_id(&self.store).await
+    }
+
+    async fn changed_roles(&self, members: &[MemberRole]) -> Result<Vec<RoleChange>, HistoryError> {
+        self.gate.opened().await;
+        History::changed_roles(&self.store, members).await
+    }
+
+    async fn deleted(&self, claims: &[(Uuid, i64)]) -> Result<Vec<Uuid>, HistoryError> {
+        self.gate.opened().await;
+        History::deleted(&self.store, claims).await
     }
 
     async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, HistoryError> {

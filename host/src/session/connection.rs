@@ -25,6 +25,9 @@ use crate::fanout::outbound::Outbound;
 
 /// Commands of one socket that are under way; after that its frames wait in the kernel.
 const MAX_IN_FLIGHT: usize = 64;
+/// How long a socket is not read after a command was refused as one too many for the gateway: refusing costs as well, and
+/// there may be many to refuse.
+const REST: Duration = Duration::from_millis(100);
 /// Frames that may be refused for coming too fast before the socket is closed: so many times the burst, or this many.
 const FLOOD_BURSTS: u32 = 10;
 const FLOOD_FRAMES: u32 = 1000;
@@ -98,6 +101,7 @@ pub async fn serve(
         in_flight: InFlight::default(),
         limiter,
         refused: 0,
+        rests_until: None,
         heard: now,
         pinged: false,
     };
@@ -120,6 +124,8 @@ struct Connection {
     limiter: Option<Limiter>,
     /// Frames refused for coming too fast; each one that did not takes one of them back.
     refused: u32,
+    /// Until then no frame is read, since the gateway had no room for the last one.
+    rests_until: Option<Instant>,
     heard: Instant,
     pinged: bool,
 }
@@ -147,7 +153,7 @@ impl Connection {
             // Between pages whatever else there is has its turn.
             () = ready(()), if self.session.is_page_due() => Box::pin(self.session.send_page(&mut self.wire)).await,
             // Boxed: what a frame's way needs, a socket that is idle does not hold.
-            incoming = self.wire.next(), if self.in_flight.0.len() < MAX_IN_FLIGHT => {
+            incoming = self.wire.next(), if self.in_flight.0.len() < MAX_IN_FLIGHT && self.rests_until.is_none() => {
                 Box::pin(self.received(incoming)).await
             }
             () = alarm.as_mut() => {
@@ -161,7 +167,10 @@ impl Connection {
 
     fn next_alarm(&self) -> Instant {
         let silence = self.heard + if self.pinged { self.silence() } else { self.ping_after() };
-        [self.session.auth.due(), self.session.page_waits_until()].into_iter().flatten().fold(silence, Instant::min)
+        [self.session.auth.due(), self.session.page_waits_until(), self.rests_until]
+            .into_iter()
+            .flatten()
+            .fold(silence, Instant::min)
     }
 
     fn ping_after(&self) -> Duration {
@@ -175,6 +184,7 @@ impl Connection {
     async fn ring(&mut self) -> Result<(), End> {
         let now = Instant::now();
         self.session.end_page_wait(now);
+        self.rests_until = self.rests_until.filter(|until| now < *until);
         if now >= self.heard + self.silence() {
             return Err(End::Close(CloseCode::HeartbeatLost));
         }
@@ -242,6 +252,9 @@ impl Connection {
             self.answer_in_flight().await?;
         }
         if let Some(pending) = self.session.perform(frame, &mut self.wire).await? {
+            if pending.accepted.was_one_too_many() {
+                self.rests_until = Some(Instant::now() + REST);
+            }
             self.in_flight.0.push_back(pending);
         }
         Ok(())

@@ -11,8 +11,8 @@ use super::conversation::{CatchUp, Conversation, Entered};
 use super::requests::Session;
 use super::wire::{End, Wire};
 use crate::authorize::not_participant;
-use crate::fanout::{Membership, NewMember};
 use crate::fanout::outbound::Outbound;
+use crate::fanout::{Membership, NewMember};
 use crate::store::{PageLimits, Participation, StoreError, StoredMessage, logged};
 
 /// Messages in one read while a client catches up.
@@ -176,6 +176,7 @@ impl Session {
 
     async fn read_page(&self, conversation: Uuid, after: Seq) -> Result<Vec<StoredMessage>, End> {
         let limits = PageLimits { rows: PAGE_ROWS, bytes: self.page_bytes() };
+        let Some(_turn) = self.shared.page_turn().await else { return Err(End::Close(CloseCode::ResumeRequired)) };
         let page = self.shared.store.messages_after(conversation, after, limits).await.map_err(broken)?;
         self.note_read(&page.items);
         Ok(page.items)

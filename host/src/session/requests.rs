@@ -187,13 +187,8 @@ impl Session {
     }
 
     async fn ack(&self, user: Uuid, conversation: Uuid, message: i64) -> Result<Reply, Failure> {
-        match self.shared.store.mark_read(conversation, user, message).await.map_err(logged)? {
-            ReadMark::At { last_read_id, moved } => {
-                if moved {
-                    self.shared.wake.hint();
-                }
-                Ok(Reply::Ack { conversation, last_read_id })
-            }
+        match self.shared.read_marks.advance(conversation, user, message).await? {
+            ReadMark::At { last_read_id, .. } => Ok(Reply::Ack { conversation, last_read_id }),
             ReadMark::NotParticipant => Err(not_participant()),
             ReadMark::UnknownMessage => Err(Failure::new(
                 ErrorCode::UnknownMessage,
@@ -215,6 +210,9 @@ impl Session {
             HistoryFrom::After(seq) => Window::After(seq),
         };
         let limits = PageLimits { rows: limit, bytes: self.page_bytes() };
+        let _turn = self.shared.page_turn().await.ok_or_else(|| {
+            Failure::new(ErrorCode::Unavailable, "the database is busy with other readers; try again in a moment")
+        })?;
         let page = store.messages(conversation, window, limits).await.map_err(logged)?;
         self.note_read(&page.items);
         let messages = page.items.into_iter().map(|message| message.json).collect();

@@ -4,13 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcyou_protocol::FrameLimits;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::auth::Authenticator;
 use crate::bounds::users::{Rate, Users};
 use crate::fanout::Fanout;
 use crate::ingress::Ingress;
+use crate::read_marks::ReadMarks;
 use crate::store::Store;
-use crate::wake::Wake;
+
+/// Reading pages takes one of so many connections.
+const PAGE_SHARE: usize = 4;
+/// How long a socket waits for its turn to read a page.
+const PAGE_TURN_WITHIN: Duration = Duration::from_secs(10);
 
 /// What one connection may do and cost.
 #[derive(Debug, Clone, Copy)]
@@ -39,5 +45,20 @@ pub struct Shared {
     pub(crate) store: Store,
     pub(crate) ingress: Ingress,
     pub(crate) fanout: Fanout,
-    pub(crate) wake: Wake,
+    pub(crate) read_marks: Arc<ReadMarks>,
+    /// Pages of stored messages that may be read at the same time.
+    pub(crate) page_readers: Semaphore,
+}
+
+impl Shared {
+    /// A turn to read a page of stored messages; none if there is none in time. However many sockets read at once, most
+    /// connections to the database are free for messages to be stored.
+    pub(crate) async fn page_turn(&self) -> Option<SemaphorePermit<'_>> {
+        tokio::time::timeout(PAGE_TURN_WITHIN, self.page_readers.acquire()).await.ok()?.ok()
+    }
+}
+
+/// How many pages may be read at the same time over a pool of so many connections.
+pub(crate) fn page_readers(connections: usize) -> Semaphore {
+    Semaphore::new((connections / PAGE_SHARE).max(1))
 }

@@ -37,6 +37,11 @@ impl NewMessage {
         self.conversation
     }
 
+    /// Who sends it.
+    pub fn sender(&self) -> Uuid {
+        self.sender
+    }
+
     /// The plugin that holds it or replaced its body.
     fn decided_by(&self) -> Option<&Provenance> {
         self.decided_by.as_deref()

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use arcyou_platform::contract::{EventKey, READ_EVENT_KEY};
 use arcyou_platform::database::{Fault, Lease};
 use arcyou_protocol::{Failure, Seq, StoredIds};
 use async_trait::async_trait;
@@ -56,6 +57,13 @@ pub struct OutboxEvent {
     pub payload: String,
 }
 
+/// Whether a read mark that moves is told to its conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tell {
+    Now,
+    Later,
+}
+
 /// A member (conversation, user) and the role that it is known by.
 pub type MemberRole = (Uuid, Uuid, Arc<str>);
 
@@ -66,6 +74,35 @@ pub struct RoleChange {
     pub user: Uuid,
     /// None: the user does not participate any more.
     pub role: Option<String>,
+}
+
+/// How far the relay has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxProgress {
+    /// The newest row of the outbox, or 0.
+    pub newest: i64,
+    /// None: everything is relayed.
+    pub oldest: Option<OldestPending>,
+}
+
+impl OutboxProgress {
+    /// How long the oldest row has waited.
+    pub fn lag(&self) -> Duration {
+        self.oldest.map_or(Duration::ZERO, |oldest| oldest.age)
+    }
+
+    /// Every row below this id is relayed, but for some that were committed late.
+    pub fn relayed_up_to(&self) -> i64 {
+        self.oldest.map_or(self.newest + 1, |oldest| oldest.id)
+    }
+}
+
+/// The oldest row of the outbox that no worker has relayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OldestPending {
+    pub id: i64,
+    /// The time since its transaction began.
+    pub age: Duration,
 }
 
 /// What a participant is to a conversation.
@@ -165,6 +202,19 @@ impl Store {
         Ok(())
     }
 
+    /// How far the relay has come. Rows before `from` are not looked at.
+    pub async fn outbox_progress(&self, from: i64) -> Result<OutboxProgress, StoreError> {
+        let rows = self.query(sql::OUTBOX_PROGRESS, &[(&from, Type::INT8)]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::NotUnderstood("no progress".to_owned()))?;
+        let oldest = match row.try_get("id")? {
+            None => None,
+            Some(id) => {
+                Some(OldestPending { id, age: Duration::try_from_secs_f64(row.try_get("age")?).unwrap_or_default() })
+            }
+        };
+        Ok(OutboxProgress { newest: row.try_get("newest")?, oldest })
+    }
+
     /// The earlier message of this sender with this key, if there is one.
     pub async fn find_by_key(
         &self,
@@ -233,9 +283,17 @@ impl Store {
         self.messages(conversation, Window::After(after), limits).await
     }
 
-    /// Moves a reader's mark forward, never back, and tells the conversation if it moved.
-    pub async fn mark_read(&self, conversation: Uuid, user: Uuid, message_id: i64) -> Result<ReadMark, StoreError> {
-        let parameters: [Param<'_>; 3] = [(&conversation, Type::UUID), (&user, Type::UUID), (&message_id, Type::INT8)];
+    /// Moves a reader's mark forward, never back.
+    pub async fn mark_read(
+        &self,
+        conversation: Uuid,
+        user: Uuid,
+        message_id: i64,
+        tell: Tell,
+    ) -> Result<ReadMark, StoreError> {
+        let now = tell == Tell::Now;
+        let parameters: [Param<'_>; 4] =
+            [(&conversation, Type::UUID), (&user, Type::UUID), (&message_id, Type::INT8), (&now, Type::BOOL)];
         // Under a stricter isolation level two marks at once would fail one another.
         let rows = self.transaction(sql::BEGIN_READ_COMMITTED, sql::MARK_READ, &parameters).await?;
         let Some(row) = rows.first() else { return Ok(ReadMark::NotParticipant) };
@@ -243,6 +301,13 @@ impl Store {
             return Ok(ReadMark::UnknownMessage);
         }
         Ok(ReadMark::At { last_read_id: row.try_get(1)?, moved: row.try_get(2)? })
+    }
+
+    /// Tells conversations of the read marks of these (conversation, user) pairs.
+    pub async fn tell_read_marks(&self, readers: &[(Uuid, Uuid)]) -> Result<(), StoreError> {
+        let (conversations, users): (Vec<Uuid>, Vec<Uuid>) = readers.iter().copied().unzip();
+        let parameters: [Param<'_>; 2] = [(&conversations, Type::UUID_ARRAY), (&users, Type::UUID_ARRAY)];
+        self.query(sql::TELL_READ_MARKS, &parameters).await.map(drop)
     }
 
     /// Of these rooms (conversation, last delivered `seq`) those whose conversation has gone further.
@@ -281,6 +346,13 @@ impl Store {
     pub async fn newest_outbox_id(&self) -> Result<i64, StoreError> {
         let rows = self.query(sql::NEWEST_OUTBOX_ID, &[]).await?;
         Ok(rows.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(0))
+    }
+
+    /// The key of this installation's events.
+    pub async fn event_key(&self) -> Result<EventKey, StoreError> {
+        let rows = self.query(READ_EVENT_KEY, &[]).await?;
+        let secret = rows.first().map(|row| row.try_get(0)).transpose()?;
+        secret.map(EventKey::new).ok_or_else(|| StoreError::NotUnderstood("the table installation is empty".to_owned()))
     }
 
     /// Of these members those whose role is another by now.

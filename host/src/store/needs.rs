@@ -20,7 +20,8 @@ pub const NEEDS: Needs = Needs {
         TableNeed::columns("plugin_audit", "SELECT", &["id", "created_at"]),
         TableNeed::columns("plugin_audit", "INSERT", AUDIT),
         TableNeed::table("plugin_audit", "DELETE", &[]),
-        TableNeed::columns("outbox", "SELECT", &["id", "type", "conversation_id", "payload"]),
+        TableNeed::columns("installation", "SELECT", &["event_key"]),
+        TableNeed::columns("outbox", "SELECT", OUTBOX),
         TableNeed::columns("outbox", "INSERT", &["type", "conversation_id", "payload"]),
     ],
     sequences: &["messages_id_seq", "held_messages_id_seq", "plugin_audit_id_seq", "outbox_id_seq"],
@@ -29,6 +30,9 @@ pub const NEEDS: Needs = Needs {
 
 const MESSAGE: &[&str] =
     &["id", "conversation_id", "seq", "sender_id", "body", "idempotency_key", "annotations", "decided_by"];
+
+const OUTBOX: &[&str] =
+    &["id", "type", "conversation_id", "payload", "processed", "next_attempt_at", "parked_at", "created_at"];
 
 const HELD_MESSAGE: &[&str] =
     &["conversation_id", "sender_id", "body", "idempotency_key", "annotations", "held_by", "reason"];

@@ -15,6 +15,14 @@ pub(super) const BEGIN_READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMIT
 /// Whether the server takes no writes: a standby, or a primary that was fenced off.
 pub(super) const READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::bool";
 
+/// The newest row, and the oldest that no worker has relayed with its age in seconds: `$1` not before this id. Rows that
+/// are tried again for reasons of their own do not count. Walks the index of claims, like a worker.
+pub(super) const OUTBOX_PROGRESS: &str = "
+SELECT coalesce((SELECT max(id) FROM outbox), 0) AS newest, oldest.id, oldest.age FROM (SELECT) AS one LEFT JOIN LATERAL (
+    SELECT id, greatest(extract(epoch FROM clock_timestamp() - created_at), 0)::float8 AS age FROM outbox
+    WHERE NOT processed AND parked_at IS NULL AND next_attempt_at IS NULL AND id >= $1 ORDER BY id LIMIT 1
+) AS oldest ON true";
+
 /// What became of an earlier message with this key: `$1` conversation, `$2` sender, `$3` key.
 pub(super) const FIND_BY_KEY: &str = "
 SELECT 'stored before' AS status, id, seq, message_time(created_at) AS created_at
@@ -36,7 +44,7 @@ pub(super) const SEQ_OF: &str = "SELECT seq FROM messages WHERE id = $2 AND conv
 /// first, `$4` rows and `$5` bytes at most. A last row without `json`: there are more.
 pub(super) const READ_MESSAGES: &str = "SELECT seq, json FROM read_messages($1, $2, $3, $4, $5)";
 
-/// Moves a reader's mark forward and tells the conversation: `$1` conversation, `$2` user, `$3` message id.
+/// Moves a reader's mark forward: `$1` conversation, `$2` user, `$3` message id, `$4` whether to tell the conversation.
 pub(super) const MARK_READ: &str = "
 WITH reader AS (
     SELECT last_read_id FROM participants WHERE conversation_id = $1 AND user_id = $2
@@ -49,10 +57,17 @@ WITH reader AS (
 ), told AS (
     INSERT INTO outbox (type, conversation_id, payload)
     SELECT 'message.read', $1, jsonb_build_object('user_id', $2::uuid, 'last_read_id', last_read_id) FROM moved
+    WHERE $4
 )
 SELECT EXISTS (SELECT FROM known) AS known, coalesce((SELECT last_read_id FROM moved), reader.last_read_id) AS last_read_id,
     EXISTS (SELECT FROM moved) AS moved
 FROM reader";
+
+/// Tells conversations of read marks that have moved: `$1` conversations, `$2` users.
+pub(super) const TELL_READ_MARKS: &str = "
+INSERT INTO outbox (type, conversation_id, payload)
+SELECT 'message.read', conversation_id, jsonb_build_object('user_id', user_id, 'last_read_id', last_read_id)
+FROM unnest($1::uuid[], $2::uuid[]) AS r(conversation_id, user_id) JOIN participants USING (conversation_id, user_id)";
 
 /// Which conversations have gone beyond a `seq`: `$1` conversations, `$2` their last delivered `seq`.
 pub(super) const BEHIND: &str = "

@@ -289,6 +289,40 @@ async fn a_mark_moves_forward_only_and_never_beyond_what_exists() {
     assert_eq!(joined["last_read_id"], second);
 }
 
+/// A mark that moves often costs the others little, and they hear of the last one.
+#[tokio::test]
+async fn a_mark_that_moves_often_is_told_now_and_then() {
+    let world = World::new().await;
+    let (gateway, _worker) = (world.gateway().await, world.worker().await);
+    let [alice, bob] = users();
+    let conversation = world.conversation(&[alice, bob]).await;
+    let mut writer = Client::authenticated(gateway.port, alice).await;
+    let mut reader = Client::authenticated(gateway.port, bob).await;
+    let mut ids = Vec::new();
+    for number in 0..100 {
+        ids.push(writer.say(conversation, &number.to_string()).await["message_id"].as_i64().unwrap());
+    }
+    let mut observer = Client::joined(gateway.port, alice, conversation).await;
+    for id in &ids {
+        reader.ok(json!({"op": "ack", "conversation_id": conversation, "last_read_id": id})).await;
+    }
+    let mut told = Vec::new();
+    while told.last() != ids.last() {
+        let event = observer.event().await;
+        assert_eq!((&event["type"], &event["user_id"]), (&json!("message.read"), &json!(bob)));
+        told.push(event["last_read_id"].as_i64().unwrap());
+    }
+    assert_eq!(told[0], ids[0], "the first at once");
+    assert!(told.is_sorted() && told.len() < ids.len() / 2, "{told:?}");
+    // What waits when the gateway stops is told as well.
+    let last = writer.say(conversation, "last").await["message_id"].as_i64().unwrap();
+    reader.ok(json!({"op": "ack", "conversation_id": conversation, "last_read_id": last})).await;
+    gateway.stop().await;
+    let newest =
+        "SELECT (payload->>'last_read_id')::bigint FROM outbox WHERE type = 'message.read' ORDER BY id DESC LIMIT 1";
+    assert_eq!(world.count(newest).await, last);
+}
+
 #[tokio::test]
 async fn a_removed_participant_loses_the_conversation_whoever_ran_the_sql() {
     let world = World::new().await;

@@ -49,6 +49,34 @@ async fn one_message_is_rewritten_and_another_refused() {
     assert_eq!((&again["message_id"], &again["duplicate"]), (&first["message_id"], &json!(true)));
 }
 
+/// A role that is taken away is taken away from open sockets.
+#[tokio::test]
+async fn a_demoted_moderator_is_judged_as_a_member() {
+    let world = World::new().await;
+    let config = "[[plugin]]\nname = \"word-filter\"\n[plugin.when]\nexcept_roles = [\"moderator\"]\n\
+                  [plugin.config]\nreject = [\"forbidden\"]\n";
+    let dir = directory(&["word-filter"], config);
+    let (gateway, _worker) = (world.gateway_with(&[dir.variable()]).await, world.worker().await);
+    let (user, conversation) = member(&world).await;
+    world.sql.execute("UPDATE participants SET role = 'moderator'", &[]).await.unwrap();
+    let mut client = Client::joined(gateway.port, user, conversation).await;
+    client.ok(send(conversation, json!({"text": "forbidden"}))).await;
+    world.sql.execute("UPDATE participants SET role = 'member'", &[]).await.unwrap();
+    let told = |event: &Value, role: &str| event["type"] == "participant.role_changed" && event["role"] == role;
+    let event = loop {
+        let event = client.event().await;
+        assert!(event["type"] == "message.created" || told(&event, "moderator") || told(&event, "member"), "{event}");
+        if told(&event, "member") {
+            break event;
+        }
+    };
+    assert_eq!(event["user_id"], json!(user));
+    // The event comes first; the database is asked before it takes effect.
+    let refused =
+        async { while client.request(send(conversation, json!({"text": "forbidden"}))).await["code"] != "rejected" {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), refused).await.expect("the new role takes effect");
+}
+
 /// Every verdict and every misbehaviour, by one plugin that does what the text says.
 #[tokio::test]
 async fn each_verdict_and_each_failure_is_told_and_harms_one_message() {

@@ -4,6 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -75,6 +79,53 @@ impl FromStr for PubSubMode {
     }
 }
 
+/// Reads the secret of an [`EventKey`].
+pub const READ_EVENT_KEY: &str = "SELECT event_key FROM installation";
+
+/// What an event's mark begins and ends with, around its text.
+const MARK_BEGINS: &[u8] = b",\"mark\":\"";
+const MARK_ENDS: &[u8] = b"\"}";
+/// A mark has 128 bits, in base64 without padding: half of SHA-256, as RFC 2104 (5) allows.
+const MARK_BYTES: usize = 16;
+const MARK_CHARS: usize = 22;
+
+/// A secret that the workers and gateways of one installation share, and that only the database keeps. Workers mark
+/// what they publish with it (HMAC-SHA256), and gateways drop what has no such mark: whoever may publish to Redis, but
+/// not read this secret, can forge nothing.
+#[derive(Clone)]
+pub struct EventKey(hmac::Key);
+
+impl EventKey {
+    /// The key of this secret.
+    pub fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    fn mark(&self, text: &[u8]) -> [u8; MARK_BYTES] {
+        let mut mark = [0; MARK_BYTES];
+        mark.copy_from_slice(&hmac::sign(&self.0, text).as_ref()[..MARK_BYTES]);
+        mark
+    }
+
+    /// Whether this was published by a holder of the key: it is an [`envelope_text`], unchanged.
+    pub fn is_genuine(&self, published: &[u8]) -> bool {
+        let marked = || {
+            let (text, mark) = published
+                .split_at_checked(published.len().checked_sub(MARK_BEGINS.len() + MARK_CHARS + MARK_ENDS.len())?)?;
+            let mark = mark.strip_prefix(MARK_BEGINS)?.strip_suffix(MARK_ENDS)?;
+            let mark: [u8; MARK_BYTES] = URL_SAFE_NO_PAD.decode(mark).ok()?.try_into().ok()?;
+            verify_slices_are_equal(&mark, &self.mark(text)).ok()
+        };
+        marked().is_some()
+    }
+}
+
+impl fmt::Debug for EventKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EventKey")
+    }
+}
+
 /// An event as it is published: an outbox row, its payload not decoded.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Envelope<'a> {
@@ -90,10 +141,16 @@ pub struct Envelope<'a> {
     pub payload: &'a RawValue,
 }
 
-/// The JSON text of an [`Envelope`]. `payload` must be JSON text; it is inserted unchanged and unchecked.
-pub fn envelope_text(id: i64, kind: &str, conversation_id: Uuid, payload: &str) -> String {
+/// The JSON text of an [`Envelope`], with the key's `mark` as its last member. `payload` must be JSON text; it is
+/// inserted unchanged and unchecked.
+pub fn envelope_text(key: &EventKey, id: i64, kind: &str, conversation_id: Uuid, payload: &str) -> String {
     let kind = serde_json::Value::from(kind);
-    format!(r#"{{"id":{id},"type":{kind},"conversation_id":"{conversation_id}","payload":{payload}}}"#)
+    let mut text = format!(r#"{{"id":{id},"type":{kind},"conversation_id":"{conversation_id}","payload":{payload}"#);
+    let mark = key.mark(text.as_bytes());
+    text.push_str(",\"mark\":\"");
+    URL_SAFE_NO_PAD.encode_string(mark, &mut text);
+    text.push_str("\"}");
+    text
 }
 
 #[cfg(test)]
@@ -102,6 +159,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// RFC 4231, test case 2.
+    #[test]
+    fn the_mark_is_half_of_an_hmac() {
+        let mark = EventKey::new(b"Jefe").mark(b"what do ya want for nothing?");
+        assert_eq!(mark, 0x5bdc_c146_bf60_754e_6a04_2426_0895_75c7_u128.to_be_bytes());
+    }
 
     #[test]
     fn modes_read_as_they_are_written() {
@@ -138,9 +202,23 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_was_changed_is_not_genuine(at: prop::sample::Index, flip in 1..=255_u8) {
+            let key = EventKey::new(b"secret");
+            let text = envelope_text(&key, 7, MESSAGE_CREATED, Uuid::from_u128(1), r#"{"message":{"seq":3}}"#);
+            prop_assert!(!EventKey::new(b"another").is_genuine(text.as_bytes()));
+            let mut changed = text.into_bytes();
+            let at = at.index(changed.len());
+            prop_assert!(!key.is_genuine(&changed[..at]));
+            changed[at] ^= flip;
+            prop_assert!(!key.is_genuine(&changed));
+        }
+
+        #[test]
         fn an_envelope_is_read_as_it_was_written(id: i64, kind in ".*", conversation: u128, payload in payload()) {
             let payload = payload.to_string();
-            let text = envelope_text(id, &kind, Uuid::from_u128(conversation), &payload);
+            let key = EventKey::new(b"secret");
+            let text = envelope_text(&key, id, &kind, Uuid::from_u128(conversation), &payload);
+            prop_assert!(key.is_genuine(text.as_bytes()));
             let read: Envelope<'_> = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(read.id, id);
             prop_assert_eq!(read.kind.as_ref(), kind);

@@ -18,4 +18,7 @@ pub enum OutboxError {
     /// The database did not answer within this time.
     #[error("no answer within {} seconds", .0.as_secs())]
     TimedOut(Duration),
+    /// Nothing can be published without a key.
+    #[error("the table `installation` is empty, and it has the key that events are marked with")]
+    NoEventKey,
 }

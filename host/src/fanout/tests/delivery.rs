@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use arcyou_platform::contract::{EventKey, envelope_text};
+
 use super::*;
 
 const ROOM: Uuid = Uuid::from_u128(1);
@@ -112,6 +114,38 @@ async fn what_comes_between_entering_and_attaching_is_kept() {
 }
 
 #[tokio::test]
+async fn what_no_worker_has_marked_is_not_delivered() {
+    let world = World::new(PubSubMode::Global);
+    world.until("the bus is up", || world.bus_state() == "up").await;
+    let mut a = world.join(ROOM, user(1), 0).await;
+    let forged = json!({"message": {"id": 1, "seq": 1, "body": {"text": "forged"}}}).to_string();
+    world.bus.publish_text(ROOM, envelope_text(&EventKey::new(b"guessed"), 1, "message.created", ROOM, &forged));
+    let plain = json!({"id": 2, "type": "poll.opened", "conversation_id": ROOM, "payload": {}});
+    world.bus.publish_text(ROOM, plain.to_string());
+    world.say(ROOM);
+    assert_eq!(a.next().await["message"]["body"], json!({"text": "hello"}));
+    world.say(ROOM);
+    assert_eq!(a.seq().await, 2);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_database_with_another_key_is_noticed() {
+    let world = World::new(PubSubMode::Global);
+    world.until("the bus is up", || world.bus_state() == "up").await;
+    let mut a = world.join(ROOM, user(1), 0).await;
+    world.say(ROOM);
+    assert_eq!(a.seq().await, 1);
+    world.store.exchanges.fetch_add(1, Ordering::Relaxed);
+    // Dropped, but found when the key is known.
+    world.say(ROOM);
+    assert_eq!(a.seq().await, 2);
+    world.say(ROOM);
+    assert_eq!(a.seq().await, 3);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn what_the_store_does_not_have_is_not_delivered() {
     let world = World::new(PubSubMode::Global);
     world.until("the bus is up", || world.bus_state() == "up").await;
@@ -120,7 +154,7 @@ async fn what_the_store_does_not_have_is_not_delivered() {
         world.bus.publish_raw("chat:message", garbage.to_owned());
     }
     let forged = json!({"message": {"id": 1, "seq": 4000}}).to_string();
-    world.bus.publish_text(ROOM, arcyou_platform::contract::envelope_text(900, "message.created", ROOM, &forged));
+    world.bus.publish_text(ROOM, envelope_text(&world.store.key(), 900, "message.created", ROOM, &forged));
     world.until("the store was asked", || world.store.pages.load(Ordering::Relaxed) > 0).await;
     world.say(ROOM);
     assert_eq!(a.seq().await, 1);

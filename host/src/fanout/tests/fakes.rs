@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arcyou_platform::bus::{Bus, BusUnavailable, Publication, PublishError, Signal, Subscriber};
-use arcyou_platform::contract::{MESSAGE_CREATED, PubSubMode, envelope_text};
+use arcyou_platform::contract::{EventKey, MESSAGE_CREATED, PubSubMode, envelope_text};
 use arcyou_protocol::Seq;
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -144,6 +144,8 @@ impl Subscriber for FakeSubscriber {
 pub(super) struct FakeStore {
     tables: Mutex<Tables>,
     pub(super) away: AtomicBool,
+    /// How often the database was exchanged for another one.
+    pub(super) exchanges: AtomicUsize,
     /// Answered questions for pages of messages.
     pub(super) pages: AtomicUsize,
     /// Answered questions for rights.
@@ -178,16 +180,21 @@ impl FakeStore {
         let stored = StoredMessage { seq, json: message.to_string() };
         tables.messages.entry(conversation).or_default().push(stored);
         let payload = json!({"message": message}).to_string();
-        (seq, envelope_text(id, MESSAGE_CREATED, conversation, &payload))
+        (seq, envelope_text(&self.key(), id, MESSAGE_CREATED, conversation, &payload))
     }
 
     pub(super) fn event(&self, conversation: Uuid, kind: &str, payload: &Value) -> (i64, String) {
         let mut tables = self.tables();
         tables.outbox_id += 1;
         let (id, payload) = (tables.outbox_id, payload.to_string());
-        let text = envelope_text(id, kind, conversation, &payload);
+        let text = envelope_text(&self.key(), id, kind, conversation, &payload);
         tables.events.push(OutboxEvent { id, kind: kind.to_owned(), conversation_id: conversation, payload });
         (id, text)
+    }
+
+    /// The key of events.
+    pub(super) fn key(&self) -> EventKey {
+        EventKey::new(&[self.exchanges.load(Ordering::Relaxed) as u8])
     }
 
     pub(super) fn admit(&self, conversation: Uuid, user: Uuid) {
@@ -234,6 +241,11 @@ impl FakeStore {
 
 #[async_trait]
 impl History for FakeStore {
+    async fn event_key(&self) -> Result<EventKey, HistoryError> {
+        let key = self.key();
+        self.answer(|_| key)
+    }
+
     async fn messages_after(
         &self,
         conversation: Uuid,
@@ -300,8 +312,9 @@ impl History for FakeStore {
     }
 
     async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, HistoryError> {
-        let gone = self
-            .answer(|tables| members.iter().filter(|pair| !tables.participants.contains_key(*pair)).copied().collect())?;
+        let gone = self.answer(|tables| {
+            members.iter().filter(|pair| !tables.participants.contains_key(*pair)).copied().collect()
+        })?;
         self.checks.fetch_add(1, Ordering::Relaxed);
         Ok(gone)
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcyou_gateway::fanout::outbound::Outbound;
-use arcyou_gateway::fanout::{Fanout, FanoutConfig, Membership};
+use arcyou_gateway::fanout::{Fanout, FanoutConfig, Membership, NewMember};
 use arcyou_gateway::store::{PageLimits, Store};
 use arcyou_local_services::{PgBouncer, PgBouncerOptions};
 use arcyou_platform::bus::{Bus, Publication};
-use arcyou_platform::contract::{PubSubMode, envelope_text};
+use arcyou_platform::contract::{EventKey, PubSubMode, envelope_text};
 use arcyou_platform::database;
 use arcyou_platform::health::Health;
 use arcyou_protocol::event::backfill_frame;
@@ -36,6 +36,7 @@ pub(crate) struct World {
     mode: PubSubMode,
     bus: Arc<dyn Bus>,
     store: Store,
+    event_key: EventKey,
     health: Health,
     pgbouncer: Arc<PgBouncer>,
     /// Beside the pool, as other services are.
@@ -52,10 +53,11 @@ impl World {
         let pgbouncer = blocking(start).await;
         let pool = database::pool(&pgbouncer.url(&name).parse().unwrap(), 8).unwrap();
         let (store, health, shutdown) = (Store::new(pool), Health::new(), CancellationToken::new());
+        let event_key = store.event_key().await.unwrap();
         let mut config = FanoutConfig::new(mode);
         change(&mut config);
         let (fanout, _) = Fanout::start(config, &bus, Arc::new(store.clone()), &health, shutdown.clone());
-        Self { fanout, mode, bus, store, health, pgbouncer: Arc::new(pgbouncer), database, shutdown }
+        Self { fanout, mode, bus, store, event_key, health, pgbouncer: Arc::new(pgbouncer), database, shutdown }
     }
 
     pub(crate) fn state(&self, part: &str) -> String {
@@ -101,7 +103,7 @@ impl World {
     }
 
     fn publication(&self, id: i64, kind: &str, conversation: Uuid, payload: &str) -> Publication {
-        let text = envelope_text(id, kind, conversation, payload);
+        let text = envelope_text(&self.event_key, id, kind, conversation, payload);
         Publication { channel: self.mode.channel(conversation), payload: text.into() }
     }
 
@@ -123,7 +125,8 @@ impl World {
             }
             // Things happen between reading and attaching.
             tokio::time::sleep(Duration::from_millis(cursor as u64 % 5)).await;
-            match room.attach(user, cursor, outbound.clone()) {
+            let member = NewMember { user, role: "member".into(), cursor, outbound: outbound.clone() };
+            match room.attach(member) {
                 Ok(membership) => break membership,
                 Err((back, behind)) => (room, target) = (back, behind.delivered),
             }

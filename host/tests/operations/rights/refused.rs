@@ -32,6 +32,7 @@ const REFUSED: &[(&str, &[&str])] = &[
             "INSERT INTO outbox (id, type, conversation_id, payload) SELECT 1, 'x', id, '{}' FROM conversations",
             "SELECT setval('messages_id_seq', 1)",
             "DELETE FROM arcyou_schema_history",
+            "UPDATE installation SET event_key = DEFAULT",
             "TRUNCATE messages",
             "DROP TABLE messages",
             "ALTER TABLE participants DISABLE TRIGGER participant_removed",
@@ -47,6 +48,7 @@ const REFUSED: &[(&str, &[&str])] = &[
             "SELECT FROM held_messages",
             "SELECT FROM plugin_audit",
             "SELECT FROM arcyou_schema_history",
+            "UPDATE installation SET event_key = DEFAULT",
             "INSERT INTO outbox (type, conversation_id, payload) VALUES ('x', gen_random_uuid(), '{}')",
             "UPDATE outbox SET payload = '{}'",
             "UPDATE outbox SET type = 'x'",
@@ -63,6 +65,7 @@ const REFUSED: &[(&str, &[&str])] = &[
             "DELETE FROM messages",
             "SELECT FROM held_messages",
             "SELECT FROM plugin_audit",
+            "SELECT event_key FROM installation",
             "SELECT FROM outbox",
             "DELETE FROM outbox",
             "UPDATE outbox SET processed = true",
@@ -85,6 +88,7 @@ const REFUSED: &[(&str, &[&str])] = &[
             "DELETE FROM messages",
             "UPDATE held_messages SET refused_at = now()",
             "DELETE FROM plugin_audit",
+            "SELECT event_key FROM installation",
             "INSERT INTO outbox (type, conversation_id, payload) VALUES ('x', gen_random_uuid(), '{}')",
             "SELECT FROM conversations FOR UPDATE",
             "SELECT nextval('messages_id_seq')",
@@ -106,7 +110,9 @@ async fn each_role_is_refused_what_it_must_not_do() {
         }
     }
     let nobody = world.login(None).await.connect().await;
-    for table in ["conversations", "participants", "messages", "held_messages", "plugin_audit", "outbox"] {
+    for table in
+        ["conversations", "participants", "messages", "held_messages", "plugin_audit", "outbox", "installation"]
+    {
         assert!(is_refused(&nobody, &format!("SELECT FROM {table}")).await, "{table}");
     }
 }
@@ -119,7 +125,9 @@ async fn nobody_else_makes_the_triggers_write_what_they_like() {
     let login = world.login(Some("arcyou_service")).await;
     let service = login.connect().await;
     service.batch_execute("CREATE TEMPORARY TABLE fake (id uuid, conversation_id uuid, user_id uuid)").await.unwrap();
-    for function in ["participant_removed", "conversation_deleted", "participants_truncated"] {
+    for function in
+        ["participant_removed", "participant_role_changed", "conversation_deleted", "participants_truncated"]
+    {
         let timing = if function == "participants_truncated" { "BEFORE TRUNCATE" } else { "AFTER DELETE" };
         let each = if function == "participants_truncated" { "STATEMENT" } else { "ROW" };
         let trigger =

@@ -81,7 +81,7 @@ async fn without_a_schema_they_wait_and_say_who_must_run_what() {
     for part in ["lacks V1__chat", &login.name, "schema public", "`arcyou-gateway migrate`", "MIGRATE_DATABASE_URL"] {
         assert!(reason.contains(part), "{part} in {reason}");
     }
-    let reason = worker_says(&health, "lacks table outbox").await;
+    let reason = worker_says(&health, "lacks table installation, table outbox").await;
     for part in ["function claim_outbox", &worker_login.name, "`arcyou-gateway migrate`"] {
         assert!(reason.contains(part), "{part} in {reason}");
     }
@@ -153,6 +153,7 @@ async fn a_role_with_row_rights_alone_starts() {
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC;
          GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, participants, messages, held_messages, plugin_audit, outbox
              TO {0};
+         GRANT SELECT ON installation TO {0};
          GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {0}",
         login.name
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arcyou_platform::backoff::{Backoff, jitter};
 use arcyou_platform::bus::{Bus, BusUnavailable, MessageRejected, Publication, PublishError};
-use arcyou_platform::contract::envelope_text;
+use arcyou_platform::contract::{EventKey, READ_EVENT_KEY, envelope_text};
 use arcyou_platform::health::Part;
 use bytes::Bytes;
 use deadpool_postgres::Pool;
@@ -18,7 +18,7 @@ use super::gauges;
 use super::mark::{FailedRow, Outcomes, PostponedRow};
 use super::retry::RetryDecision;
 use crate::config::RelayConfig;
-use crate::outbox::OutboxError;
+use crate::outbox::{OutboxError, Transaction};
 use crate::wake::WakeHints;
 
 /// The longest that publishing a batch may take. Ends before the database ends the transaction for being idle (8 s).
@@ -31,6 +31,8 @@ const OUTAGE_BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), cap
 /// at a thousand commits a second, a claim for nearly each of them takes processor time from the commits. Rows that
 /// arrive within the interval are claimed together; a row that arrives after a pause does not wait.
 const MIN_CLAIM_INTERVAL: Duration = Duration::from_millis(2);
+/// The key of events is read again after this time: it may have been replaced, or the whole database.
+const EVENT_KEY_AGE: Duration = Duration::from_secs(5);
 /// How long a row is postponed whose part of the bus is unavailable: half its age, within these bounds. A long outage
 /// then costs few updates, and subscribers of that part catch up from the database anyway.
 const MIN_POSTPONE: Duration = Duration::from_secs(1);
@@ -45,6 +47,8 @@ pub(crate) struct Relay {
     database: Part,
     hints: WakeHints,
     watermark: ClaimWatermark,
+    /// With the time at which it was read.
+    event_key: Option<(EventKey, Instant)>,
     /// How many rows the next claim may take: 1 after an outage, then twice as many each time, up to the batch size.
     claim_rows: i64,
     /// The next claim reads payloads one by one, because the last one failed in a way that a row may have caused.
@@ -64,7 +68,7 @@ impl Relay {
     pub(crate) fn new(config: RelayConfig, pool: Pool, bus: Arc<dyn Bus>, database: Part, hints: WakeHints) -> Self {
         let watermark = ClaimWatermark::new(config.poll_interval / 2, Instant::now());
         let claim_rows = config.batch_size;
-        Self { config, pool, bus, database, hints, watermark, claim_rows, separate_payloads: false }
+        Self { config, pool, bus, database, hints, watermark, event_key: None, claim_rows, separate_payloads: false }
     }
 
     /// Relays until `shutdown`, then finishes the batch in hand.
@@ -138,6 +142,7 @@ impl Relay {
             batch_bytes: BATCH_BYTES,
             separate_payloads: self.separate_payloads,
         };
+        let event_key = self.event_key().await?;
         let mut claim = Claim::take(&self.pool, after_id, limits).await?;
         let claiming = started.elapsed();
         let kind = if after_id == 0 { "sweep" } else { "recent" };
@@ -148,7 +153,7 @@ impl Relay {
         if rows.is_empty() {
             claim.abandon().await;
         } else {
-            self.publish_and_mark(claim, rows).await?;
+            self.publish_and_mark(&event_key, claim, rows).await?;
         }
         self.watermark.record(after_id, claiming, highest_id, Instant::now());
         // Kept until a claim finds rows: the first attempt may come while the failed one still holds them.
@@ -157,7 +162,19 @@ impl Relay {
         Ok(more)
     }
 
-    async fn publish_and_mark(&self, claim: Claim, rows: Vec<ClaimedRow>) -> Result<(), Outage> {
+    async fn event_key(&mut self) -> Result<EventKey, OutboxError> {
+        if let Some((key, read_at)) = &self.event_key
+            && read_at.elapsed() < EVENT_KEY_AGE
+        {
+            return Ok(key.clone());
+        }
+        let rows = Transaction::run(&self.pool, READ_EVENT_KEY, &[]).await?;
+        let secret: &[u8] = rows.first().ok_or(OutboxError::NoEventKey)?.try_get(0)?;
+        let (key, _) = self.event_key.insert((EventKey::new(secret), Instant::now()));
+        Ok(key.clone())
+    }
+
+    async fn publish_and_mark(&self, event_key: &EventKey, claim: Claim, rows: Vec<ClaimedRow>) -> Result<(), Outage> {
         metrics::histogram!("arcyou_outbox_batch_size").record(rows.len() as f64);
         let mut outcomes = Outcomes::default();
         let mut sent = Vec::with_capacity(rows.len());
@@ -165,7 +182,7 @@ impl Relay {
         for ClaimedRow { id, conversation_id, failures, age, content } in rows {
             match content {
                 Content::Event { kind, payload } => {
-                    let text = envelope_text(id, &kind, conversation_id, &payload);
+                    let text = envelope_text(event_key, id, &kind, conversation_id, &payload);
                     let channel = self.config.mode.channel(conversation_id);
                     publications.push(Publication { channel, payload: Bytes::from(text) });
                     sent.push((id, failures, age));
