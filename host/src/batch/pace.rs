@@ -4,8 +4,7 @@
 //! workers relay them, and each message would be delivered later than the one before. So a gateway watches the relay's
 //! lag, the age of the oldest row that no worker has relayed, and lets its lanes commit no faster than the relay
 //! follows. What waits for a lane meanwhile makes its next batch larger, which costs the database less for each message;
-//! what does not fit in
-//! their queue is refused (`overloaded`).
+//! what does not fit in their queue is refused (`overloaded`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
