@@ -31,6 +31,8 @@ const REST: Duration = Duration::from_millis(100);
 /// Frames that may be refused for coming too fast before the socket is closed: so many times the burst, or this many.
 const FLOOD_BURSTS: u32 = 10;
 const FLOOD_FRAMES: u32 = 1000;
+/// The same before the first `auth`, which a client needs one frame for.
+const FLOOD_OF_NOBODY: u32 = 20;
 /// What an answer repeats in the place of an `op` that cannot be told.
 const NO_OP: &str = "error";
 
@@ -281,7 +283,9 @@ impl Connection {
         };
         self.refused += 1;
         let burst = self.session.shared.limits.rate.map_or(0, |rate| rate.burst.get());
-        if self.refused > burst.saturating_mul(FLOOD_BURSTS).max(FLOOD_FRAMES) {
+        let is_somebody = self.session.place.is_some();
+        let most = if is_somebody { burst.saturating_mul(FLOOD_BURSTS).max(FLOOD_FRAMES) } else { FLOOD_OF_NOBODY };
+        if self.refused > most {
             return Err(End::Close(CloseCode::Flooding));
         }
         Ok(Some(wait))

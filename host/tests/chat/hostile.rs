@@ -291,6 +291,11 @@ async fn floods_are_answered_within_bounds_and_closed() {
         let slowly = Duration::from_millis(5);
         let heard = until_ended("frames, not so fast", raw(port, &hello).await, slowly, &text.repeat(5)).await;
         assert_eq!(close_code(&heard), Some(4501));
+        // Who is nobody is not listened to for so long.
+        let heard = until_ended("frames of nobody", raw(port, &[]).await, Duration::ZERO, &text.repeat(100)).await;
+        assert_eq!(close_code(&heard), Some(4501));
+        let answers = heard.windows(12).filter(|part| part == b"rate_limited").count();
+        assert!(answers <= 20, "{answers}");
     };
     street.during(mischief).await;
 }
