@@ -20,6 +20,13 @@ CREATE TABLE conversations (
 -- Each message updates its conversation's row: leave room for updates inside the page.
 ALTER TABLE conversations SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
+-- Where the `seq` of deleted conversations ended. One that is made again with the same id goes on from there: no event of
+-- the old one, however late, can then be taken for one of the new.
+CREATE TABLE deleted_conversations (
+    id uuid PRIMARY KEY,
+    last_seq bigint NOT NULL
+);
+
 CREATE TABLE participants (
     conversation_id uuid NOT NULL REFERENCES conversations ON DELETE CASCADE,
     user_id uuid NOT NULL,
@@ -462,6 +469,8 @@ AS $$
 BEGIN
     EXECUTE format('DELETE FROM %I.messages WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
     EXECUTE format('DELETE FROM %I.held_messages WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
+    EXECUTE format('INSERT INTO %I.deleted_conversations (id, last_seq) VALUES ($1, $2)
+        ON CONFLICT (id) DO UPDATE SET last_seq = excluded.last_seq', TG_TABLE_SCHEMA) USING OLD.id, OLD.last_seq;
     EXECUTE format('INSERT INTO %I.outbox (type, conversation_id, payload) VALUES ($1, $2, $3)', TG_TABLE_SCHEMA)
         USING 'conversation.deleted'::text, OLD.id, '{}'::jsonb;
     RETURN NULL;
@@ -469,3 +478,17 @@ END $$;
 REVOKE EXECUTE ON FUNCTION conversation_deleted() FROM PUBLIC;
 CREATE TRIGGER conversation_deleted AFTER DELETE ON conversations
     FOR EACH ROW EXECUTE FUNCTION conversation_deleted();
+
+CREATE FUNCTION conversation_made() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    ended bigint;
+BEGIN
+    EXECUTE format('SELECT last_seq FROM %I.deleted_conversations WHERE id = $1', TG_TABLE_SCHEMA) INTO ended USING NEW.id;
+    NEW.last_seq = greatest(NEW.last_seq, ended);
+    RETURN NEW;
+END $$;
+REVOKE EXECUTE ON FUNCTION conversation_made() FROM PUBLIC;
+CREATE TRIGGER conversation_made BEFORE INSERT ON conversations
+    FOR EACH ROW EXECUTE FUNCTION conversation_made();

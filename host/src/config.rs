@@ -204,9 +204,14 @@ fn plugins_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
     }
 }
 
+/// A directory that is there and cannot be read may hold some: loading it says what is wrong.
 fn holds_plugins(dir: &Path) -> bool {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.into_iter().any(|entry| entry.path().extension().is_some_and(|extension| extension == "wasm"))
+    match std::fs::read_dir(dir) {
+        Ok(entries) => {
+            entries.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "wasm"))
+        }
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 fn audit(reader: &mut Reader<'_>) -> AuditConfig {

@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use super::history::HistoryError;
-use super::hub::{Due, Hub};
+use super::hub::{Doubt, Due, Hub};
 use super::incoming::concerned_user;
 use super::repair::{follow_up, let_write};
 use super::revocation::{UsersMembers, correct, member_roles};
@@ -194,14 +194,15 @@ impl CatchUp {
             if removed(event).is_some_and(|pair| !gone.contains(&pair)) {
                 continue;
             }
+            if event.kind == CONVERSATION_DELETED {
+                self.hub.doubts.add(Doubt::Deleted { conversation: event.conversation_id, event: event.id });
+                continue;
+            }
             let frame = || event_frame(event.id, &event.kind, event.conversation_id, &event.payload).into();
             if !room.event(event.id, true, frame) {
                 continue;
             }
             heard.insert(event.conversation_id, room.clone());
-            if event.kind == CONVERSATION_DELETED {
-                self.hub.registry.remove(room);
-            }
         }
         Ok(heard.into_values().collect())
     }

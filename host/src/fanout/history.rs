@@ -45,9 +45,8 @@ pub trait History: Send + Sync + 'static {
     /// Of these members those whose role is another by now.
     async fn changed_roles(&self, members: &[MemberRole]) -> Result<Vec<RoleChange>, HistoryError>;
 
-    /// Of these claims (conversation, outbox id of the event that it was deleted) the conversations of which that is
-    /// true: they are gone, or the event stands in the outbox, and the id was taken anew.
-    async fn deleted(&self, claims: &[(Uuid, i64)]) -> Result<Vec<Uuid>, HistoryError>;
+    /// Of these conversations those that do not exist.
+    async fn absent(&self, conversations: &[Uuid]) -> Result<Vec<Uuid>, HistoryError>;
 
     /// Of these (conversation, user) pairs those that do not participate.
     async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, HistoryError>;
@@ -100,8 +99,8 @@ impl History for Store {
         in_time(self.changed_roles(members)).await
     }
 
-    async fn deleted(&self, claims: &[(Uuid, i64)]) -> Result<Vec<Uuid>, HistoryError> {
-        in_time(self.deleted(claims)).await
+    async fn absent(&self, conversations: &[Uuid]) -> Result<Vec<Uuid>, HistoryError> {
+        in_time(self.absent(conversations)).await
     }
 
     async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, HistoryError> {

@@ -10,6 +10,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcyou_platform::contract::CONVERSATION_DELETED;
+use arcyou_protocol::event::event_frame;
 use uuid::Uuid;
 
 use super::history::HistoryError;
@@ -78,8 +80,10 @@ pub(super) fn correct(hub: &Hub, members: &UsersMembers, changes: Vec<RoleChange
     }
 }
 
+/// A deletion that holds is told, and takes the conversation from all. If the conversation exists it was made again, or
+/// never deleted: whoever does not participate loses it.
 async fn check_deletions(hub: &Hub, doubts: &[Doubt]) {
-    let claims: Vec<(Uuid, i64)> = doubts
+    let claims: HashMap<Uuid, i64> = doubts
         .iter()
         .filter_map(|doubt| match *doubt {
             Doubt::Deleted { conversation, event } => Some((conversation, event)),
@@ -89,10 +93,18 @@ async fn check_deletions(hub: &Hub, doubts: &[Doubt]) {
     if claims.is_empty() {
         return;
     }
-    let deleted = in_time(hub, hub.history.deleted(&claims)).await;
-    let deleted = deleted.unwrap_or_else(|| claims.iter().map(|(conversation, _)| *conversation).collect());
-    for room in deleted.into_iter().filter_map(|conversation| hub.registry.get(conversation)) {
-        hub.registry.remove(&room);
+    let conversations: Vec<Uuid> = claims.keys().copied().collect();
+    let absent = in_time(hub, hub.history.absent(&conversations)).await.unwrap_or_else(|| conversations.clone());
+    for (conversation, event) in claims {
+        let Some(room) = hub.registry.get(conversation) else { continue };
+        if absent.contains(&conversation) {
+            room.event(event, false, || event_frame(event, CONVERSATION_DELETED, conversation, "{}").into());
+            hub.registry.remove(&room);
+        } else {
+            for user in room.users() {
+                hub.doubts.add(Doubt::Member { conversation, user });
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! One conversation as this gateway delivers it: one short lock, never held over an await.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -219,6 +220,11 @@ impl Room {
     /// The user's memberships at this moment.
     pub(super) fn members_of(&self, user: Uuid) -> Vec<Listed> {
         self.lock().members.roster().filter(|member| member.user == user).collect()
+    }
+
+    /// Who listens.
+    pub(super) fn users(&self) -> HashSet<Uuid> {
+        self.lock().members.roster().map(|member| member.user).collect()
     }
 
     /// What the store says of these members of one user: another role, or that the conversation is not theirs any more.

@@ -161,9 +161,9 @@ impl History for CompleteHistory {
         History::changed_roles(&self.store, members).await
     }
 
-    async fn deleted(&self, claims: &[(Uuid, i64)]) -> Result<Vec<Uuid>, HistoryError> {
+    async fn absent(&self, conversations: &[Uuid]) -> Result<Vec<Uuid>, HistoryError> {
         self.gate.opened().await;
-        History::deleted(&self.store, claims).await
+        History::absent(&self.store, conversations).await
     }
 
     async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, HistoryError> {

@@ -370,12 +370,9 @@ impl Store {
         rows.iter().map(change).collect()
     }
 
-    /// Of these claims (conversation, outbox id of the event that it was deleted) the conversations of which that is
-    /// true.
-    pub async fn deleted(&self, claims: &[(Uuid, i64)]) -> Result<Vec<Uuid>, StoreError> {
-        let (conversations, events): (Vec<Uuid>, Vec<i64>) = claims.iter().copied().unzip();
-        let parameters: [Param<'_>; 2] = [(&conversations, Type::UUID_ARRAY), (&events, Type::INT8_ARRAY)];
-        let rows = self.query(sql::DELETED, &parameters).await?;
+    /// Of these conversations those that do not exist.
+    pub async fn absent(&self, conversations: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        let rows = self.query(sql::ABSENT, &[(&conversations, Type::UUID_ARRAY)]).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 

@@ -92,12 +92,9 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS r(conversation_id, user_id, r
 LEFT JOIN participants p ON p.conversation_id = r.conversation_id AND p.user_id = r.user_id
 WHERE p.role IS DISTINCT FROM r.role";
 
-/// Conversations that were deleted indeed: `$1` conversations, `$2` the outbox ids of the events that say so.
-pub(super) const DELETED: &str = "
-SELECT r.conversation_id FROM unnest($1::uuid[], $2::bigint[]) AS r(conversation_id, event_id)
-WHERE NOT EXISTS (SELECT FROM conversations c WHERE c.id = r.conversation_id)
-    OR EXISTS (SELECT FROM outbox o
-        WHERE o.id = r.event_id AND o.conversation_id = r.conversation_id AND o.type = 'conversation.deleted')";
+/// Conversations that do not exist: `$1` conversations.
+pub(super) const ABSENT: &str = "
+SELECT r.id FROM unnest($1::uuid[]) AS r(id) WHERE NOT EXISTS (SELECT FROM conversations c WHERE c.id = r.id)";
 
 /// Pairs that are participants no longer: `$1` conversations, `$2` users.
 pub(super) const NOT_PARTICIPANTS: &str = "

@@ -354,6 +354,29 @@ async fn a_removed_participant_loses_the_conversation_whoever_ran_the_sql() {
     assert_eq!(a.code(json!({"op": "history", "conversation_id": conversation})).await, "not_participant");
 }
 
+/// Events of the old one may still be on their way.
+#[tokio::test]
+async fn a_conversation_made_again_with_the_same_id_hears_nothing_of_the_old_one() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let [alice, bob] = users();
+    let conversation = world.conversation(&[alice]).await;
+    let mut a = Client::authenticated(gateway.port, alice).await;
+    for text in ["old 1", "old 2"] {
+        a.say(conversation, text).await;
+    }
+    world.sql.execute("DELETE FROM conversations WHERE id = $1", &[&conversation]).await.unwrap();
+    world.sql.execute("INSERT INTO conversations (id) VALUES ($1)", &[&conversation]).await.unwrap();
+    world.join_sql(conversation, bob).await;
+    let mut b = Client::authenticated(gateway.port, bob).await;
+    let joined = b.ok(json!({"op": "join", "conversation_id": conversation, "after_seq": 0})).await;
+    assert_eq!(joined["last_seq"], 2, "its numbers go on");
+    let _worker = world.worker().await;
+    world.eventually("SELECT count(*) FROM outbox WHERE NOT processed", 0).await;
+    b.say(conversation, "new").await;
+    assert_eq!(b.message().await, ("new".to_owned(), 3));
+}
+
 /// Its right is looked up now and then only, and yet ends at once: the transaction asks for itself.
 #[tokio::test]
 async fn one_who_has_not_joined_may_send_until_removed() {

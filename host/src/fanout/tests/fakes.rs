@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use arcyou_platform::bus::{Bus, BusUnavailable, Publication, PublishError, Signal, Subscriber};
-use arcyou_platform::contract::{EventKey, MESSAGE_CREATED, PubSubMode, envelope_text};
+use arcyou_platform::contract::{CONVERSATION_DELETED, EventKey, MESSAGE_CREATED, PubSubMode, envelope_text};
 use arcyou_protocol::Seq;
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -302,13 +302,15 @@ impl History for FakeStore {
         Ok(changes)
     }
 
-    async fn deleted(&self, claims: &[(Uuid, i64)]) -> Result<Vec<Uuid>, HistoryError> {
-        let deleted = self.answer(|tables| {
-            let is_true = |(_, id): &&(Uuid, i64)| tables.events.iter().any(|event| event.id == *id);
-            claims.iter().filter(is_true).map(|(conversation, _)| *conversation).collect()
+    async fn absent(&self, conversations: &[Uuid]) -> Result<Vec<Uuid>, HistoryError> {
+        let absent = self.answer(|tables| {
+            let is_deleted = |id: &&Uuid| {
+                tables.events.iter().any(|event| event.kind == CONVERSATION_DELETED && event.conversation_id == **id)
+            };
+            conversations.iter().filter(is_deleted).copied().collect()
         })?;
         self.checks.fetch_add(1, Ordering::Relaxed);
-        Ok(deleted)
+        Ok(absent)
     }
 
     async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, HistoryError> {
