@@ -75,7 +75,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         None => Arc::new(LocalBus::new()),
     };
     let services = step("loading plugins", Services::prepare(&config, bus, health, telemetry::metrics()?)).await?;
-    step("bringing the schema up to date", migrate_at(&config.migrate_database)).await?;
+    step("bringing the schema up to date", migrate_at(&config.migrate_database)).await.context(
+        "the kept database cannot be used; if another version made it, start once with --fresh (make dev ARGS=--fresh)",
+    )?;
     demo::create(&services.pool).await.context("the demo conversation could not be made")?;
     let pool = services.pool.clone();
     let listeners = server::listen(&config).await?;
