@@ -194,15 +194,14 @@ impl CatchUp {
             if removed(event).is_some_and(|pair| !gone.contains(&pair)) {
                 continue;
             }
-            if event.kind == CONVERSATION_DELETED {
-                self.hub.doubts.add(Doubt::Deleted { conversation: event.conversation_id, event: event.id });
-                continue;
-            }
             let frame = || event_frame(event.id, &event.kind, event.conversation_id, &event.payload).into();
             if !room.event(event.id, true, frame) {
                 continue;
             }
             heard.insert(event.conversation_id, room.clone());
+            if event.kind == CONVERSATION_DELETED {
+                self.hub.doubts.add(Doubt::Deleted { conversation: event.conversation_id });
+            }
         }
         Ok(heard.into_values().collect())
     }

@@ -29,8 +29,8 @@ pub(super) enum Due {
 pub(super) enum Doubt {
     /// A user was removed from a conversation, or has another role there.
     Member { conversation: Uuid, user: Uuid },
-    /// A conversation was deleted, so this event says.
-    Deleted { conversation: Uuid, event: i64 },
+    /// A conversation was deleted.
+    Deleted { conversation: Uuid },
 }
 
 pub(super) struct Hub {

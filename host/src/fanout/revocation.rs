@@ -10,8 +10,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcyou_platform::contract::CONVERSATION_DELETED;
-use arcyou_protocol::event::event_frame;
 use uuid::Uuid;
 
 use super::history::HistoryError;
@@ -80,25 +78,23 @@ pub(super) fn correct(hub: &Hub, members: &UsersMembers, changes: Vec<RoleChange
     }
 }
 
-/// A deletion that holds is told, and takes the conversation from all. If the conversation exists it was made again, or
-/// never deleted: whoever does not participate loses it.
+/// A deletion that holds takes the conversation from all. If the conversation exists it was made again: whoever does not
+/// participate loses it.
 async fn check_deletions(hub: &Hub, doubts: &[Doubt]) {
-    let claims: HashMap<Uuid, i64> = doubts
+    let deleted: Vec<Uuid> = doubts
         .iter()
         .filter_map(|doubt| match *doubt {
-            Doubt::Deleted { conversation, event } => Some((conversation, event)),
+            Doubt::Deleted { conversation } => Some(conversation),
             Doubt::Member { .. } => None,
         })
         .collect();
-    if claims.is_empty() {
+    if deleted.is_empty() {
         return;
     }
-    let conversations: Vec<Uuid> = claims.keys().copied().collect();
-    let absent = in_time(hub, hub.history.absent(&conversations)).await.unwrap_or_else(|| conversations.clone());
-    for (conversation, event) in claims {
+    let absent = in_time(hub, hub.history.absent(&deleted)).await.unwrap_or_else(|| deleted.clone());
+    for conversation in deleted {
         let Some(room) = hub.registry.get(conversation) else { continue };
         if absent.contains(&conversation) {
-            room.event(event, false, || event_frame(event, CONVERSATION_DELETED, conversation, "{}").into());
             hub.registry.remove(&room);
         } else {
             for user in room.users() {

@@ -170,10 +170,6 @@ impl Listener {
 
     fn hear_other(&self, room: &Arc<Room>, envelope: &Envelope<'_>) {
         let (conversation, payload) = (envelope.conversation_id, envelope.payload.get());
-        if envelope.kind == CONVERSATION_DELETED {
-            // Told when it is known to hold.
-            return self.hub.doubts.add(Doubt::Deleted { conversation, event: envelope.id });
-        }
         let new =
             room.event(envelope.id, false, || event_frame(envelope.id, &envelope.kind, conversation, payload).into());
         if !new {
@@ -185,6 +181,7 @@ impl Listener {
                     self.hub.doubts.add(Doubt::Member { conversation, user });
                 }
             }
+            CONVERSATION_DELETED => self.hub.doubts.add(Doubt::Deleted { conversation }),
             _ => {}
         }
     }

@@ -104,6 +104,7 @@ async fn a_deletion_that_the_store_knows_nothing_of_takes_nothing_away() {
     assert_eq!(a.seq().await, 1);
     let asked = world.store.checks.load(Ordering::Relaxed);
     world.bus.publish_text(ROOM, envelope_text(&world.store.key(), 1_000, CONVERSATION_DELETED, ROOM, "{}"));
+    assert_eq!(a.next().await["type"], "conversation.deleted");
     world.until("the store was asked", || world.store.checks.load(Ordering::Relaxed) > asked).await;
     world.say(ROOM);
     assert_eq!(a.seq().await, 2);
