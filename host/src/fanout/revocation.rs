@@ -1,9 +1,8 @@
 //! Rights that may have changed, checked before that takes effect.
 //!
-//! What is heard may be old, since the outbox delivers at least once, or may never have happened, since the bus believes
-//! whoever may publish. So the store is asked first. If it cannot answer in time the right is taken for lost: the worst
-//! of that is a client that has to join again, the worst of the other is somebody who reads what they may no longer
-//! read.
+//! What is heard may be old, since the outbox delivers at least once, and whoever may publish can repeat what they heard.
+//! So the store is asked first. If it cannot answer in time the right is taken for lost: the worst of that is a client
+//! that has to join again, the worst of the other is somebody who reads what they may no longer read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;

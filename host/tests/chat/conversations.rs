@@ -303,6 +303,7 @@ async fn a_mark_that_moves_often_is_told_now_and_then() {
         ids.push(writer.say(conversation, &number.to_string()).await["message_id"].as_i64().unwrap());
     }
     let mut observer = Client::joined(gateway.port, alice, conversation).await;
+    let started = std::time::Instant::now();
     for id in &ids {
         reader.ok(json!({"op": "ack", "conversation_id": conversation, "last_read_id": id})).await;
     }
@@ -313,7 +314,8 @@ async fn a_mark_that_moves_often_is_told_now_and_then() {
         told.push(event["last_read_id"].as_i64().unwrap());
     }
     assert_eq!(told[0], ids[0], "the first at once");
-    assert!(told.is_sorted() && told.len() < ids.len() / 2, "{told:?}");
+    // At least a second lies between one and the next, however slow this machine is.
+    assert!(told.is_sorted() && told.len() as u64 <= started.elapsed().as_secs() + 2, "{told:?}");
     // What waits when the gateway stops is told as well.
     let last = writer.say(conversation, "last").await["message_id"].as_i64().unwrap();
     reader.ok(json!({"op": "ack", "conversation_id": conversation, "last_read_id": last})).await;
