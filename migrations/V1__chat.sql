@@ -15,6 +15,10 @@ CREATE TABLE conversations (
     -- The `seq` of the newest message. Every transaction that adds a message locks this row, so that `seq` has no holes
     -- and follows the order of commits.
     last_seq bigint NOT NULL DEFAULT 0,
+    -- The `id` and the time of the newest message, also after it was deleted: read marks and cursors are places, not
+    -- references, and no message is older than the one before it.
+    last_message_id bigint NOT NULL DEFAULT 0,
+    last_message_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 -- Each message updates its conversation's row: leave room for updates inside the page.
@@ -38,6 +42,17 @@ CREATE TABLE participants (
 );
 CREATE INDEX participants_by_user ON participants (user_id);
 ALTER TABLE participants SET (fillfactor = 85);
+
+-- What the running transaction has changed in `participants`: the role before its first change, null if there was no
+-- such participant. A row of the second table is a promise to tell the difference at commit. Both are empty again then,
+-- so no transaction ever sees another one's rows.
+CREATE TABLE participant_changes (
+    conversation_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    role_before text,
+    PRIMARY KEY (conversation_id, user_id)
+);
+CREATE TABLE participant_changes_due ();
 
 -- There is no foreign key to `conversations`: each insert already holds that row's lock, and the trigger
 -- `conversation_deleted` removes the messages of a deleted conversation.
@@ -114,6 +129,9 @@ CREATE TABLE outbox (
     conversation_id uuid NOT NULL,
     payload jsonb NOT NULL,
     processed boolean NOT NULL DEFAULT false,
+    -- Whether a gateway or a trigger of this schema wrote the row. Other services have no right on this column, so what
+    -- they write can be taken for nothing that a gateway would tell.
+    internal boolean NOT NULL DEFAULT false,
     processed_at timestamptz,
     -- Failures that this row itself caused; an outage of Redis or PostgreSQL does not count.
     retry_count integer NOT NULL DEFAULT 0,
@@ -122,7 +140,9 @@ CREATE TABLE outbox (
     next_attempt_at timestamptz,
     -- Set when the row has used up its tries; it then waits for an operator.
     parked_at timestamptz,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT outbox_type_is_reserved CHECK (internal OR type NOT IN ('message.created', 'message.read',
+        'participant.added', 'participant.removed', 'participant.role_changed', 'conversation.deleted'))
 );
 -- The index that a claim walks: rows leave it when they are published or parked.
 CREATE INDEX outbox_pending ON outbox (id) WHERE NOT processed AND parked_at IS NULL;
@@ -180,6 +200,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     locked uuid[];
+    time_now timestamptz;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'messages are stored under READ COMMITTED, and this is %', upper(current_setting('transaction_isolation'))
@@ -192,12 +213,14 @@ BEGIN
         SELECT array_agg(l.id) INTO locked FROM (
             SELECT c.id FROM conversations c WHERE c.id = ANY(conversation_ids) ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED) l;
     END IF;
+    -- Not the time at which the transaction began: another one may have had the locks meanwhile.
+    time_now := clock_timestamp();
     RETURN QUERY
     WITH input AS (
         SELECT * FROM unnest(conversation_ids, sender_ids, bodies, keys, all_annotations, deciders, hold_reasons)
             WITH ORDINALITY AS t(conversation_id, sender_id, body, key, annotations, decided_by, hold_reason, ord)
     ), judged AS MATERIALIZED (
-        SELECT i.*, c.last_seq,
+        SELECT i.*, c.last_seq, greatest(time_now, c.last_message_at) AS created_at,
             CASE WHEN c.id IS NULL THEN 'forbidden'
                  -- Before anything else: a stored message stays stored, whoever locks its conversation now, and even if
                  -- its sender has been removed since.
@@ -226,20 +249,22 @@ BEGIN
     ), numbered AS MATERIALIZED (
         SELECT *, CASE WHEN is_fresh THEN nextval('messages_id_seq') END AS id FROM placed ORDER BY ord
     ), inserted AS (
-        INSERT INTO messages (id, conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by)
-        SELECT id, conversation_id, seq, sender_id, body::jsonb, key, annotations::jsonb, decided_by FROM numbered WHERE is_fresh
+        INSERT INTO messages (id, conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by, created_at)
+        SELECT id, conversation_id, seq, sender_id, body::jsonb, key, annotations::jsonb, decided_by, created_at
+        FROM numbered WHERE is_fresh
         RETURNING conversation_id, message_json(messages) AS json
     ), held AS (
         INSERT INTO held_messages (conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason)
         SELECT conversation_id, sender_id, body::jsonb, key, annotations::jsonb, coalesce(decided_by, ''), hold_reason
         FROM numbered WHERE is_first AND NOT is_fresh
     ), counted AS (
-        UPDATE conversations c SET last_seq = n.seq
-        FROM (SELECT conversation_id, max(seq) AS seq FROM numbered WHERE is_fresh GROUP BY conversation_id) n
+        UPDATE conversations c SET last_seq = n.seq, last_message_id = n.id, last_message_at = n.created_at
+        FROM (SELECT conversation_id, max(seq) AS seq, max(id) AS id, max(created_at) AS created_at
+            FROM numbered WHERE is_fresh GROUP BY conversation_id) n
         WHERE c.id = n.conversation_id
     ), relayed AS (
-        INSERT INTO outbox (type, conversation_id, payload)
-        SELECT 'message.created', conversation_id, jsonb_build_object('message', json) FROM inserted
+        INSERT INTO outbox (type, conversation_id, payload, internal)
+        SELECT 'message.created', conversation_id, jsonb_build_object('message', json), true FROM inserted
     )
     SELECT CASE WHEN n.status <> 'new' THEN n.status
                 WHEN n.is_fresh THEN 'stored'
@@ -248,7 +273,7 @@ BEGIN
                 ELSE 'stored before' END AS status,
         coalesce(n.earlier_id, n.id, f.id) AS id,
         CASE WHEN n.is_fresh THEN n.seq ELSE coalesce(n.earlier_seq, f.seq) END AS seq,
-        message_time(coalesce(n.earlier_created_at, now())) AS created_at
+        message_time(coalesce(n.earlier_created_at, n.created_at)) AS created_at
     FROM numbered n
     LEFT JOIN LATERAL (SELECT id, seq FROM numbered WHERE n.status = 'new' AND NOT n.is_first AND is_fresh
         AND conversation_id = n.conversation_id AND sender_id = n.sender_id AND key = n.key LIMIT 1) f ON true
@@ -416,52 +441,73 @@ END $$;
 -- table that fired them. Nobody else may make triggers of these functions: on a table of their own choice they would
 -- write what they like.
 
--- A removed participant loses the conversation on every open socket, whoever ran the SQL.
-CREATE FUNCTION participant_removed() RETURNS trigger
+-- Participants: the first change that a transaction makes to each is noted, whoever ran the SQL. Rows that were added or
+-- removed are noted by one statement for all; an update has a trigger by row, which most updates (read marks) skip.
+CREATE FUNCTION participants_changed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    note text := format('INSERT INTO %I.participant_changes ', TG_TABLE_SCHEMA);
 BEGIN
-    EXECUTE format('INSERT INTO %I.outbox (type, conversation_id, payload) VALUES ($1, $2, $3)', TG_TABLE_SCHEMA)
-        USING 'participant.removed'::text, OLD.conversation_id, jsonb_build_object('user_id', OLD.user_id);
+    CASE TG_OP
+        WHEN 'INSERT' THEN
+            EXECUTE note || 'SELECT conversation_id, user_id, NULL FROM added ON CONFLICT DO NOTHING';
+        WHEN 'DELETE' THEN
+            EXECUTE note || 'SELECT conversation_id, user_id, role FROM removed ON CONFLICT DO NOTHING';
+        WHEN 'TRUNCATE' THEN
+            EXECUTE note || format('SELECT conversation_id, user_id, role FROM %I.participants ON CONFLICT DO NOTHING',
+                TG_TABLE_SCHEMA);
+        WHEN 'UPDATE' THEN
+            EXECUTE note || 'VALUES ($1, $2, $3), ($4, $5, NULL) ON CONFLICT DO NOTHING'
+                USING OLD.conversation_id, OLD.user_id, OLD.role, NEW.conversation_id, NEW.user_id;
+    END CASE;
+    EXECUTE format('INSERT INTO %1$I.participant_changes_due
+        SELECT WHERE EXISTS (SELECT FROM %1$I.participant_changes)
+            AND NOT EXISTS (SELECT FROM %1$I.participant_changes_due)', TG_TABLE_SCHEMA);
     RETURN NULL;
 END $$;
-REVOKE EXECUTE ON FUNCTION participant_removed() FROM PUBLIC;
-CREATE TRIGGER participant_removed AFTER DELETE ON participants
-    FOR EACH ROW EXECUTE FUNCTION participant_removed();
-CREATE TRIGGER participant_moved AFTER UPDATE OF conversation_id, user_id ON participants
-    FOR EACH ROW WHEN ((OLD.conversation_id, OLD.user_id) IS DISTINCT FROM (NEW.conversation_id, NEW.user_id))
-    EXECUTE FUNCTION participant_removed();
-
--- A changed role takes effect on every open socket.
-CREATE FUNCTION participant_role_changed() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    EXECUTE format('INSERT INTO %I.outbox (type, conversation_id, payload) VALUES ($1, $2, $3)', TG_TABLE_SCHEMA)
-        USING 'participant.role_changed'::text, NEW.conversation_id,
-            jsonb_build_object('user_id', NEW.user_id, 'role', NEW.role);
-    RETURN NULL;
-END $$;
-REVOKE EXECUTE ON FUNCTION participant_role_changed() FROM PUBLIC;
-CREATE TRIGGER participant_role_changed AFTER UPDATE OF role ON participants
-    FOR EACH ROW
-    WHEN (OLD.role IS DISTINCT FROM NEW.role
-        AND (OLD.conversation_id, OLD.user_id) IS NOT DISTINCT FROM (NEW.conversation_id, NEW.user_id))
-    EXECUTE FUNCTION participant_role_changed();
-
--- TRUNCATE fires no row triggers.
-CREATE FUNCTION participants_truncated() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    EXECUTE format('INSERT INTO %1$I.outbox (type, conversation_id, payload)
-        SELECT $1, conversation_id, jsonb_build_object(''user_id'', user_id) FROM %1$I.participants', TG_TABLE_SCHEMA)
-        USING 'participant.removed'::text;
-    RETURN NULL;
-END $$;
-REVOKE EXECUTE ON FUNCTION participants_truncated() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION participants_changed() FROM PUBLIC;
+CREATE TRIGGER participants_added AFTER INSERT ON participants REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION participants_changed();
+CREATE TRIGGER participants_removed AFTER DELETE ON participants REFERENCING OLD TABLE AS removed
+    FOR EACH STATEMENT EXECUTE FUNCTION participants_changed();
 CREATE TRIGGER participants_truncated BEFORE TRUNCATE ON participants
-    FOR EACH STATEMENT EXECUTE FUNCTION participants_truncated();
+    FOR EACH STATEMENT EXECUTE FUNCTION participants_changed();
+CREATE TRIGGER participant_updated AFTER UPDATE OF conversation_id, user_id, role ON participants
+    FOR EACH ROW
+    WHEN ((OLD.conversation_id, OLD.user_id, OLD.role) IS DISTINCT FROM (NEW.conversation_id, NEW.user_id, NEW.role))
+    EXECUTE FUNCTION participants_changed();
+
+-- At commit: what a transaction undid itself is told to nobody, and the end of a conversation is told as such. A removal
+-- and a changed role take effect on every open socket.
+CREATE FUNCTION participant_changes_told() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format($sql$
+        WITH due AS (
+            DELETE FROM %1$I.participant_changes_due
+        ), changed AS (
+            DELETE FROM %1$I.participant_changes RETURNING *
+        )
+        INSERT INTO %1$I.outbox (type, conversation_id, payload, internal)
+        SELECT CASE WHEN p.role IS NULL THEN 'participant.removed'
+                    WHEN changed.role_before IS NULL THEN 'participant.added'
+                    ELSE 'participant.role_changed' END,
+            changed.conversation_id,
+            jsonb_strip_nulls(jsonb_build_object('user_id', changed.user_id, 'role', p.role)),
+            true
+        FROM changed
+        JOIN %1$I.conversations c ON c.id = changed.conversation_id
+        LEFT JOIN %1$I.participants p
+            ON p.conversation_id = changed.conversation_id AND p.user_id = changed.user_id
+        WHERE p.role IS DISTINCT FROM changed.role_before
+        $sql$, TG_TABLE_SCHEMA);
+    RETURN NULL;
+END $$;
+REVOKE EXECUTE ON FUNCTION participant_changes_told() FROM PUBLIC;
+CREATE CONSTRAINT TRIGGER participant_changes_told AFTER INSERT ON participant_changes_due
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION participant_changes_told();
 
 CREATE FUNCTION conversation_deleted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -471,13 +517,30 @@ BEGIN
     EXECUTE format('DELETE FROM %I.held_messages WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
     EXECUTE format('INSERT INTO %I.deleted_conversations (id, last_seq) VALUES ($1, $2)
         ON CONFLICT (id) DO UPDATE SET last_seq = excluded.last_seq', TG_TABLE_SCHEMA) USING OLD.id, OLD.last_seq;
-    EXECUTE format('INSERT INTO %I.outbox (type, conversation_id, payload) VALUES ($1, $2, $3)', TG_TABLE_SCHEMA)
+    EXECUTE format('INSERT INTO %I.outbox (type, conversation_id, payload, internal) VALUES ($1, $2, $3, true)', TG_TABLE_SCHEMA)
         USING 'conversation.deleted'::text, OLD.id, '{}'::jsonb;
     RETURN NULL;
 END $$;
 REVOKE EXECUTE ON FUNCTION conversation_deleted() FROM PUBLIC;
 CREATE TRIGGER conversation_deleted AFTER DELETE ON conversations
     FOR EACH ROW EXECUTE FUNCTION conversation_deleted();
+
+CREATE FUNCTION conversations_truncated() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('DELETE FROM %I.messages', TG_TABLE_SCHEMA);
+    EXECUTE format('DELETE FROM %I.held_messages', TG_TABLE_SCHEMA);
+    EXECUTE format('INSERT INTO %1$I.deleted_conversations (id, last_seq) SELECT id, last_seq FROM %1$I.conversations
+        ON CONFLICT (id) DO UPDATE SET last_seq = excluded.last_seq', TG_TABLE_SCHEMA);
+    EXECUTE format('INSERT INTO %1$I.outbox (type, conversation_id, payload, internal)
+        SELECT $1, id, $2, true FROM %1$I.conversations', TG_TABLE_SCHEMA)
+        USING 'conversation.deleted'::text, '{}'::jsonb;
+    RETURN NULL;
+END $$;
+REVOKE EXECUTE ON FUNCTION conversations_truncated() FROM PUBLIC;
+CREATE TRIGGER conversations_truncated BEFORE TRUNCATE ON conversations
+    FOR EACH STATEMENT EXECUTE FUNCTION conversations_truncated();
 
 CREATE FUNCTION conversation_made() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -37,23 +37,24 @@ BEGIN
 END $$;
 
 -- Rights of earlier releases go.
-REVOKE ALL ON conversations, participants, messages, held_messages, plugin_audit, outbox, installation,
-    arcyou_schema_history FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
+REVOKE ALL ON conversations, deleted_conversations, participants, participant_changes, participant_changes_due,
+    messages, held_messages, plugin_audit, outbox, installation, arcyou_schema_history FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 REVOKE ALL ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq
     FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 
 -- A gateway stores messages, moves read marks, decides on held messages and notes what plugins did. It changes no
 -- message, and nobody's participation. What it reads as whole rows is granted as a table.
-GRANT SELECT (id, last_seq), UPDATE (last_seq) ON conversations TO arcyou_gateway;
+GRANT SELECT (id, last_seq, last_message_id, last_message_at), UPDATE (last_seq, last_message_id, last_message_at)
+    ON conversations TO arcyou_gateway;
 GRANT SELECT (conversation_id, user_id, role, last_read_id), UPDATE (last_read_id) ON participants TO arcyou_gateway;
-GRANT SELECT, INSERT (id, conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by)
-    ON messages TO arcyou_gateway;
+GRANT SELECT, INSERT (id, conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by,
+    created_at) ON messages TO arcyou_gateway;
 GRANT SELECT, INSERT (conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason),
     UPDATE (refused_at), DELETE ON held_messages TO arcyou_gateway;
 GRANT SELECT (id, created_at), INSERT (conversation_id, sender_id, verdict, plugin, version, sha256, reviewer, code,
     reason, message_id, held_id), DELETE ON plugin_audit TO arcyou_gateway;
 GRANT SELECT (id, type, conversation_id, payload, processed, next_attempt_at, parked_at, created_at),
-    INSERT (type, conversation_id, payload) ON outbox TO arcyou_gateway;
+    INSERT (type, conversation_id, payload, internal) ON outbox TO arcyou_gateway;
 GRANT SELECT (event_key) ON installation TO arcyou_gateway, arcyou_worker;
 GRANT SELECT ON arcyou_schema_history TO arcyou_gateway;
 GRANT USAGE ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq TO arcyou_gateway;
@@ -65,7 +66,8 @@ GRANT SELECT, UPDATE (processed, processed_at, retry_count, error, next_attempt_
     ON outbox TO arcyou_worker;
 GRANT EXECUTE ON FUNCTION claim_outbox, mark_outbox TO arcyou_worker;
 
--- Another backend's service manages conversations and participants, and sends events. It reads no message. The triggers
+-- Another backend's service manages conversations and participants, and sends events, of types that are not reserved:
+-- it has no right on `outbox.internal`. It reads no message. The triggers
 -- on its tables do what it may not: tell open sockets, and remove a conversation's messages.
 GRANT SELECT, INSERT (id), DELETE ON conversations TO arcyou_service;
 GRANT SELECT, INSERT (conversation_id, user_id, role), UPDATE (role), DELETE ON participants TO arcyou_service;

@@ -70,6 +70,7 @@ pub mod kv;
 pub mod links;
 mod log;
 mod message;
+mod numbers;
 pub mod random;
 mod rewrite;
 pub mod testing;

@@ -8,6 +8,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::numbers::Numbers;
+
 /// The body with the strings in these top-level fields, or in all if none is named, as `rewrite` answers them. None if
 /// it answers none.
 pub(crate) fn strings(
@@ -15,7 +17,8 @@ pub(crate) fn strings(
     fields: &[String],
     rewrite: &mut dyn FnMut(&str) -> Option<String>,
 ) -> Result<Option<String>, serde_json::Error> {
-    let mut rewriter = Rewriter { out: Vec::with_capacity(body.len()), replaced: false, rewrite };
+    let out = Vec::with_capacity(body.len());
+    let mut rewriter = Rewriter { out, replaced: false, rewrite, numbers: Numbers::of(body), passed: 0 };
     serde_json::Deserializer::from_str(body).deserialize_map(Fields { rewriter: &mut rewriter, wanted: fields })?;
     rewriter.replaced.then(|| text(rewriter.out)).transpose()
 }
@@ -50,11 +53,22 @@ struct Rewriter<'a> {
     out: Vec<u8>,
     replaced: bool,
     rewrite: &'a mut dyn FnMut(&str) -> Option<String>,
+    /// The body's numbers, and so many of them that have been passed since the last one that was copied.
+    numbers: Numbers<'a>,
+    passed: usize,
 }
 
 impl Rewriter<'_> {
     fn write<T: Serialize + ?Sized, E: serde::de::Error>(&mut self, value: &T) -> Result<(), E> {
         write(&mut self.out, value)
+    }
+
+    /// As it was written: a double may have less digits.
+    fn copy_number<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        let number =
+            self.numbers.nth(std::mem::take(&mut self.passed)).ok_or_else(|| E::custom("a number is missing"))?;
+        self.out.extend_from_slice(number.as_bytes());
+        Ok(())
     }
 }
 
@@ -81,7 +95,9 @@ impl<'de> Visitor<'de> for Fields<'_, '_> {
             if self.wanted.is_empty() || self.wanted.iter().any(|field| *field == name) {
                 fields.next_value_seed(Value(self.rewriter))?;
             } else {
-                self.rewriter.out.extend_from_slice(fields.next_value::<&RawValue>()?.get().as_bytes());
+                let value = fields.next_value::<&RawValue>()?.get();
+                self.rewriter.passed += Numbers::of(value).count();
+                self.rewriter.out.extend_from_slice(value.as_bytes());
             }
         }
         self.rewriter.out.push(b'}');
@@ -159,16 +175,16 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
         self.0.write(&value)
     }
 
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
-        self.0.write(&value)
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<(), E> {
+        self.0.copy_number()
     }
 
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<(), E> {
-        self.0.write(&value)
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<(), E> {
+        self.0.copy_number()
     }
 
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
-        self.0.write(&value)
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<(), E> {
+        self.0.copy_number()
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<(), A::Error> {
@@ -186,5 +202,22 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<(), A::Error> {
         Fields { rewriter: self.0, wanted: &[] }.visit_map(fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        let body =
+            r#"{"n":[18446744073709551616,7,"a 5",1.50],"m":3,"text":"a 1.5","o":{"p":-0.12345678901234567890123}}"#;
+        let shout = &mut |text: &str| Some(text.to_uppercase());
+        let all = strings(body, &[], shout).map_err(|error| error.to_string());
+        assert_eq!(all, Ok(Some(body.replace("a 5", "A 5").replace("a 1.5", "A 1.5"))));
+        let fields = ["text".to_owned(), "o".to_owned()];
+        let some = strings(body, &fields, shout).map_err(|error| error.to_string());
+        assert_eq!(some, Ok(Some(body.replace("a 1.5", "A 1.5"))));
     }
 }

@@ -140,8 +140,8 @@ WITH inserted AS (
     SELECT c, last_seq, u, '{{\"text\":\"{:<84}\"}}' FROM numbered JOIN conversations ON id = c
         JOIN participants ON conversation_id = c AND user_id = u WHERE n = :n
     RETURNING conversation_id, message_json(messages) AS json
-) INSERT INTO outbox (type, conversation_id, payload)
-    SELECT 'message.created', conversation_id, jsonb_build_object('message', json) FROM inserted\\;
+) INSERT INTO outbox (type, conversation_id, payload, internal)
+    SELECT 'message.created', conversation_id, jsonb_build_object('message', json), true FROM inserted\\;
 COMMIT;\n",
         "pgbench"
     );

@@ -133,7 +133,8 @@ async fn fill(servers: &Servers, database: &Database<'_>, from: i64, to: i64) {
     let started = Instant::now();
     let conversation = "md5((n / 100)::text)::uuid";
     for statement in [
-        "SET synchronous_commit = off".to_owned(),
+        // Nobody is to be told of these participants.
+        "SET synchronous_commit = off; SET session_replication_role = replica".to_owned(),
         format!(
             "INSERT INTO conversations (id, last_seq) SELECT md5(n::text)::uuid, 100 FROM generate_series({}, {}) AS n",
             from / 100,
@@ -152,8 +153,8 @@ async fn fill(servers: &Servers, database: &Database<'_>, from: i64, to: i64) {
             to - 1
         ),
         format!(
-            "INSERT INTO outbox (type, conversation_id, payload, processed, processed_at)
-            SELECT 'message.created', {conversation}, '{{\"message\": {{}}}}', true, now() FROM generate_series({from}, {}, 10) AS n",
+            "INSERT INTO outbox (type, conversation_id, payload, internal, processed, processed_at)
+            SELECT 'message.created', {conversation}, '{{\"message\": {{}}}}', true, true, now() FROM generate_series({from}, {}, 10) AS n",
             to - 1
         ),
         "VACUUM ANALYZE".to_owned(),

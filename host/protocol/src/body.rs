@@ -1,10 +1,12 @@
 //! A message's body: parsed once, made canonical, within limits.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt::{self, Write as _};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::numbers::{Numbers, plain};
 
 /// Limits for a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +24,9 @@ impl Default for BodyLimits {
     }
 }
 
-/// The canonical text of a JSON object: no white space, no duplicate keys, every number finite as a double, nothing
-/// that PostgreSQL's `jsonb` cannot hold. Plugins, the database and readers all see this same value.
+/// The canonical text of a JSON object: no white space, no duplicate keys, numbers without exponents and within the range
+/// of a double but with all their digits, nothing that PostgreSQL's `jsonb` cannot hold. Plugins, the database and
+/// readers all see this same value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body(Box<str>);
 
@@ -45,8 +48,11 @@ pub enum BodyError {
     /// The same key twice in one object: readers would disagree about which one counts.
     #[error("the body has the key {0:?} twice in one object")]
     DuplicateKey(String),
-    /// A number that a double cannot hold.
-    #[error("the body holds a number that is out of range for a double")]
+    /// A number beyond the range of a double, or with an absurd number of digits.
+    #[error(
+        "the body holds a number that is out of range for a double, or has more than {} digits",
+        crate::numbers::MOST_CHARS
+    )]
     NumberOutOfRange,
     /// U+0000 or half of a surrogate pair.
     #[error("the body holds text that cannot be stored (\\u0000 or a lone surrogate)")]
@@ -59,7 +65,7 @@ impl Body {
         if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
             return Err(BodyError::NotAnObject);
         }
-        let writer = Writer { limits, fault: Cell::new(None) };
+        let writer = Writer::new(text, limits);
         // Escapes such as \u0041 become shorter, so the text may be longer than its canonical form. The buffer must
         // still have a limit.
         let mut out = String::with_capacity(text.len().min(limits.max_bytes));
@@ -93,12 +99,37 @@ fn classify(error: &serde_json::Error) -> BodyError {
 }
 
 /// The state of one parse: the limits, and the error that ended it.
-struct Writer<'l> {
-    limits: &'l BodyLimits,
+struct Writer<'a> {
+    limits: &'a BodyLimits,
     fault: Cell<Option<BodyError>>,
+    /// The numbers as they were written, since a double may have less digits.
+    numbers: RefCell<Numbers<'a>>,
+    /// So many of them were integers and have been passed.
+    integers: Cell<usize>,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    fn new(text: &'a str, limits: &'a BodyLimits) -> Self {
+        let numbers = RefCell::new(Numbers::of(text));
+        Self { limits, fault: Cell::new(None), numbers, integers: Cell::new(0) }
+    }
+
+    fn write_integer<E: serde::de::Error>(&self, out: &mut String, value: impl fmt::Display) -> Result<(), E> {
+        self.integers.set(self.integers.get() + 1);
+        write!(out, "{value}").map_err(E::custom)
+    }
+
+    fn write_number<E: serde::de::Error>(&self, out: &mut String, value: f64) -> Result<(), E> {
+        let written = self.numbers.borrow_mut().nth(self.integers.take());
+        match written.and_then(|written| plain(written, value)) {
+            Some(text) => {
+                out.push_str(&text);
+                Ok(())
+            }
+            None => Err(self.fail(BodyError::NumberOutOfRange)),
+        }
+    }
+
     fn fail<E: serde::de::Error>(&self, fault: BodyError) -> E {
         self.fault.set(Some(fault));
         E::custom("refused")
@@ -153,16 +184,15 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<(), E> {
-        write!(self.out, "{value}").map_err(E::custom)
+        self.writer.write_integer(self.out, value)
     }
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
-        write!(self.out, "{value}").map_err(E::custom)
+        self.writer.write_integer(self.out, value)
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
-        self.out.push_str(&serde_json::to_string(&value).map_err(E::custom)?);
-        Ok(())
+        self.writer.write_number(self.out, value)
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<(), E> {
@@ -232,7 +262,7 @@ mod tests {
     #[test]
     fn canonical_text_keeps_order_and_drops_white_space() {
         let text = " { \"b\" : [ 1 , -2.50, true , null ] , \"a\" : { } , \"\\u0041\": \"\\u00e9\\n\" } ";
-        assert_eq!(parse(text).unwrap(), r#"{"b":[1,-2.5,true,null],"a":{},"A":"é\n"}"#);
+        assert_eq!(parse(text).unwrap(), r#"{"b":[1,-2.50,true,null],"a":{},"A":"é\n"}"#);
         assert_eq!(parse(r#"{"a":[],"b":[[]]}"#).unwrap(), r#"{"a":[],"b":[[]]}"#);
     }
 
@@ -245,6 +275,8 @@ mod tests {
         assert_eq!(parse(r#"{"a":1,"\u0061":2}"#), Err(BodyError::DuplicateKey("a".into())));
         assert_eq!(parse(r#"{"a":1e999}"#), Err(BodyError::NumberOutOfRange));
         assert_eq!(parse(r#"{"a":1e131000}"#), Err(BodyError::NumberOutOfRange));
+        assert_eq!(parse(r#"{"a":1e-400}"#), Err(BodyError::NumberOutOfRange), "it would become zero");
+        assert_eq!(parse(r#"{"a":0e-20000}"#), Err(BodyError::NumberOutOfRange), "it would have 20,000 zeros");
         assert_eq!(parse(r#"{"a":"x\u0000y"}"#), Err(BodyError::UnstorableText));
         assert_eq!(parse(r#"{"a\u0000":1}"#), Err(BodyError::UnstorableText));
         assert_eq!(parse(r#"{"a":"\ud800"}"#), Err(BodyError::UnstorableText));
@@ -257,9 +289,22 @@ mod tests {
         assert_eq!(parse(&deep), Err(BodyError::TooDeep(4)));
     }
 
+    #[test]
+    fn no_number_becomes_another_one() {
+        let text = r#"{"a":[18446744073709551616,7,-0.12345678901234567890123],"\"1.5\\":"2.5","b":[3,1.10,1E2,-0,9]}"#;
+        let kept = r#"{"a":[18446744073709551616,7,-0.12345678901234567890123],"\"1.5\\":"2.5","b":[3,1.10,100,0,9]}"#;
+        assert_eq!(parse(text).unwrap(), kept);
+    }
+
+    #[test]
+    fn the_limit_is_that_of_the_numbers_written_out() {
+        let numbers = vec!["1e300"; 5].join(",");
+        assert_eq!(parse(&format!("{{\"a\":[{numbers}]}}")), Err(BodyError::TooLarge(1000)));
+    }
+
     /// A pattern for small objects, some of them malformed.
     const OBJECTS: &str = concat!(
-        r#"\{("[a-c]{1,2}":(-?[0-9]{1,30}(\.[0-9]{1,5})?|"#,
+        r#"\{("[a-c]{1,2}":(-?[0-9]{1,30}(\.[0-9]{1,5})?([eE][-+]?[0-9]{1,3})?|"#,
         r#""[^"\\\x00-\x1f]{0,5}"|\[null,true\]|\{\}),?){0,4}\}"#
     );
 

@@ -13,6 +13,7 @@ mod close;
 mod code;
 pub mod event;
 mod ids;
+mod numbers;
 mod server;
 mod text;
 

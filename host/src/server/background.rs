@@ -3,7 +3,7 @@
 //! Clients depend on some of it, so it outlives them: the lanes end when the last command is answered, and upkeep after
 //! that.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arcyou_platform::admin::{self, AdminAccess};
@@ -59,6 +59,11 @@ impl Background {
     /// The schema is looked at, and brought up to date, however long the database is away. Then the gate opens.
     pub(super) fn schema(&self, pool: Pool, migration: DatabaseUrl, gate: SchemaGate, part: Part) {
         self.until_the_end(keep_looking(pool, migration, gate, part));
+    }
+
+    /// Plugins' values are this installation's.
+    pub(super) fn installation(&self, store: Store, gate: SchemaGate, installation: Arc<OnceLock<String>>) {
+        self.until_the_end(tell_installation(store, gate, installation));
     }
 
     /// Whether the database is there, and how its pool is doing.
@@ -132,6 +137,17 @@ impl Background {
 
     fn until_the_end(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.upkeep.spawn(self.ends.clone().run_until_cancelled_owned(task));
+    }
+}
+
+async fn tell_installation(store: Store, gate: SchemaGate, installation: Arc<OnceLock<String>>) {
+    gate.opened().await;
+    loop {
+        if let Ok(key) = store.event_key().await {
+            installation.get_or_init(|| key.installation());
+            return;
+        }
+        tokio::time::sleep(PING_EVERY).await;
     }
 }
 

@@ -44,7 +44,7 @@ impl Services {
     /// Serves until `shutdown`, then drains: no new socket, everything accepted is answered, and the sockets are told
     /// to go elsewhere, spread over the drain time.
     pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) {
-        let Self { pool, bus, plugins, health, metrics } = self;
+        let Self { pool, bus, plugins, installation, health, metrics } = self;
         let Config { limits, users, accept, authenticator, drain, .. } = config;
         let AcceptLimits { connections, origins } = accept;
         describe_metrics();
@@ -52,6 +52,7 @@ impl Services {
         let schema = SchemaGate::closed();
         background.schema(pool.clone(), config.migrate_database, schema.clone(), health.part("schema"));
         let store = Store::new(pool).audited(config.audit.enabled).behind_gate(schema.clone());
+        background.installation(store.clone(), schema.clone(), installation);
         let wake = background.wake(bus.clone());
         let routes = admin::router(store.clone(), wake.clone(), plugins.clone());
         background.admin(listeners.admin, config.admin.access, health.clone(), metrics, routes);

@@ -1,6 +1,6 @@
 //! What a gateway talks to, made from its configuration.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arcyou_platform::bus::Bus;
 use arcyou_platform::contract::PubSubMode;
@@ -18,6 +18,8 @@ pub struct Services {
     /// Where events come from.
     pub bus: Arc<dyn Bus>,
     pub plugins: Arc<PluginHost>,
+    /// Which installation this is, once the database has told.
+    pub installation: Arc<OnceLock<String>>,
     /// What `/ready` shows.
     pub health: Health,
     /// What `/metrics` shows.
@@ -42,12 +44,13 @@ impl Services {
         let options = Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
         let mut options = Options { records_dir: config.records_dir.clone(), ..options };
         let default = config.redis_url.as_ref().filter(|_| config.pubsub_mode != PubSubMode::Sharded);
+        let installation = Arc::<OnceLock<String>>::default();
         match config.plugin_kv_url.as_ref().or(default) {
-            Some(url) => options.kv = Some(Arc::new(RedisKv::reporting(url, &health)?)),
+            Some(url) => options.kv = Some(Arc::new(RedisKv::reporting(url, installation.clone(), &health)?)),
             None if config.redis_url.is_some() => options.kv = None,
             None => {}
         }
         let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
-        Ok(Self { pool, bus, plugins, health, metrics })
+        Ok(Self { pool, bus, plugins, installation, health, metrics })
     }
 }

@@ -82,7 +82,9 @@ impl Session {
             Some(ResumeFrom::Id(0)) => 0,
             Some(ResumeFrom::Seq(seq)) if seq <= participation.last_seq => seq,
             Some(ResumeFrom::Seq(_)) => return Err(unknown()),
-            Some(ResumeFrom::Id(id)) => store.seq_of(conversation, id).await.map_err(logged)?.ok_or_else(unknown)?,
+            Some(ResumeFrom::Id(id)) => {
+                store.seq_of(conversation, id, LARGEST_BACKFILL).await.map_err(logged)?.ok_or_else(unknown)?
+            }
         };
         let resumed = participation.last_seq - after <= LARGEST_BACKFILL;
         let cursor = if resumed { after } else { participation.last_seq };

@@ -242,9 +242,13 @@ impl Store {
             .transpose()
     }
 
-    /// The `seq` of a message of this conversation.
-    pub async fn seq_of(&self, conversation: Uuid, message_id: i64) -> Result<Option<Seq>, StoreError> {
-        let rows = self.query(sql::SEQ_OF, &[(&conversation, Type::UUID), (&message_id, Type::INT8)]).await?;
+    /// The place of a message of this conversation, as its `seq`. If the message was deleted it is that of the last one
+    /// before it, or 0 if that is not among the newest `look_at`. None if no message of the conversation ever had an id
+    /// as high.
+    pub async fn seq_of(&self, conversation: Uuid, message_id: i64, look_at: i64) -> Result<Option<Seq>, StoreError> {
+        let parameters: [Param<'_>; 3] =
+            [(&conversation, Type::UUID), (&message_id, Type::INT8), (&look_at, Type::INT8)];
+        let rows = self.query(sql::SEQ_OF, &parameters).await?;
         Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
     }
 

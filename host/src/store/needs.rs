@@ -7,8 +7,8 @@ use arcyou_platform::database::{Needs, TableNeed};
 pub const NEEDS: Needs = Needs {
     group_role: "arcyou_gateway",
     tables: &[
-        TableNeed::columns("conversations", "SELECT", &["id", "last_seq"]),
-        TableNeed::columns("conversations", "UPDATE", &["last_seq"]),
+        TableNeed::columns("conversations", "SELECT", &["id", "last_seq", "last_message_id", "last_message_at"]),
+        TableNeed::columns("conversations", "UPDATE", &["last_seq", "last_message_id", "last_message_at"]),
         TableNeed::columns("participants", "SELECT", &["conversation_id", "user_id", "role", "last_read_id"]),
         TableNeed::columns("participants", "UPDATE", &["last_read_id"]),
         TableNeed::table("messages", "SELECT", &["id", "created_at"]),
@@ -22,14 +22,23 @@ pub const NEEDS: Needs = Needs {
         TableNeed::table("plugin_audit", "DELETE", &[]),
         TableNeed::columns("installation", "SELECT", &["event_key"]),
         TableNeed::columns("outbox", "SELECT", OUTBOX),
-        TableNeed::columns("outbox", "INSERT", &["type", "conversation_id", "payload"]),
+        TableNeed::columns("outbox", "INSERT", &["type", "conversation_id", "payload", "internal"]),
     ],
     sequences: &["messages_id_seq", "held_messages_id_seq", "plugin_audit_id_seq", "outbox_id_seq"],
     functions: &["store_messages", "read_messages", "read_events", "message_json", "message_time"],
 };
 
-const MESSAGE: &[&str] =
-    &["id", "conversation_id", "seq", "sender_id", "body", "idempotency_key", "annotations", "decided_by"];
+const MESSAGE: &[&str] = &[
+    "id",
+    "conversation_id",
+    "seq",
+    "sender_id",
+    "body",
+    "idempotency_key",
+    "annotations",
+    "decided_by",
+    "created_at",
+];
 
 const OUTBOX: &[&str] =
     &["id", "type", "conversation_id", "payload", "processed", "next_attempt_at", "parked_at", "created_at"];

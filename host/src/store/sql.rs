@@ -37,36 +37,45 @@ pub(super) const STANDING: &str = "
 SELECT p.role, p.last_read_id, c.last_seq FROM participants p JOIN conversations c ON c.id = p.conversation_id
 WHERE p.conversation_id = $1 AND p.user_id = $2";
 
-/// The `seq` of a message: `$1` conversation, `$2` message id.
-pub(super) const SEQ_OF: &str = "SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1";
+/// The place of a message, as its `seq`: `$1` conversation, `$2` message id, `$3` so many messages are looked at if it was
+/// deleted. It is then that of the last one before it, or 0 if there is none so near to the end. No row: it is newer than
+/// the conversation's newest.
+pub(super) const SEQ_OF: &str = "
+SELECT coalesce(
+    (SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1),
+    (SELECT seq FROM (SELECT id, seq FROM messages WHERE conversation_id = $1 ORDER BY seq DESC LIMIT $3) AS newest
+        WHERE id < $2 ORDER BY seq DESC LIMIT 1),
+    0)
+FROM conversations WHERE id = $1 AND last_message_id >= $2";
 
 /// A page of messages: `$1` conversation, `$2` after this `seq`, oldest first, or (if null) `$3` before this one, newest
 /// first, `$4` rows and `$5` bytes at most. A last row without `json`: there are more.
 pub(super) const READ_MESSAGES: &str = "SELECT seq, json FROM read_messages($1, $2, $3, $4, $5)";
 
-/// Moves a reader's mark forward: `$1` conversation, `$2` user, `$3` message id, `$4` whether to tell the conversation.
+/// Moves a reader's mark forward: `$1` conversation, `$2` user, `$3` message id, `$4` whether to tell the conversation. A
+/// mark is a place: the message may have been deleted since.
 pub(super) const MARK_READ: &str = "
 WITH reader AS (
-    SELECT last_read_id FROM participants WHERE conversation_id = $1 AND user_id = $2
-), known AS (
-    SELECT id FROM messages WHERE id = $3 AND conversation_id = $1
+    SELECT p.last_read_id, $3 <= c.last_message_id AS known
+    FROM participants p JOIN conversations c ON c.id = p.conversation_id
+    WHERE p.conversation_id = $1 AND p.user_id = $2
 ), moved AS (
     UPDATE participants SET last_read_id = $3
-    WHERE conversation_id = $1 AND user_id = $2 AND last_read_id < $3 AND EXISTS (SELECT FROM known)
+    WHERE conversation_id = $1 AND user_id = $2 AND last_read_id < $3 AND (SELECT known FROM reader)
     RETURNING last_read_id
 ), told AS (
-    INSERT INTO outbox (type, conversation_id, payload)
-    SELECT 'message.read', $1, jsonb_build_object('user_id', $2::uuid, 'last_read_id', last_read_id) FROM moved
+    INSERT INTO outbox (type, conversation_id, payload, internal)
+    SELECT 'message.read', $1, jsonb_build_object('user_id', $2::uuid, 'last_read_id', last_read_id), true FROM moved
     WHERE $4
 )
-SELECT EXISTS (SELECT FROM known) AS known, coalesce((SELECT last_read_id FROM moved), reader.last_read_id) AS last_read_id,
+SELECT known, coalesce((SELECT last_read_id FROM moved), reader.last_read_id) AS last_read_id,
     EXISTS (SELECT FROM moved) AS moved
 FROM reader";
 
 /// Tells conversations of read marks that have moved: `$1` conversations, `$2` users.
 pub(super) const TELL_READ_MARKS: &str = "
-INSERT INTO outbox (type, conversation_id, payload)
-SELECT 'message.read', conversation_id, jsonb_build_object('user_id', user_id, 'last_read_id', last_read_id)
+INSERT INTO outbox (type, conversation_id, payload, internal)
+SELECT 'message.read', conversation_id, jsonb_build_object('user_id', user_id, 'last_read_id', last_read_id), true
 FROM unnest($1::uuid[], $2::uuid[]) AS r(conversation_id, user_id) JOIN participants USING (conversation_id, user_id)";
 
 /// Which conversations have gone beyond a `seq`: `$1` conversations, `$2` their last delivered `seq`.
@@ -125,19 +134,21 @@ pub(super) const RELEASE: &str = "
 WITH released AS (
     DELETE FROM held_messages h USING conversations c
     WHERE h.id = ANY($1) AND h.refused_at IS NULL AND c.id = h.conversation_id
-    RETURNING h.*, c.last_seq
+    RETURNING h.*, c.last_seq, greatest((SELECT clock_timestamp()), c.last_message_at) AS released_at
 ), fresh AS MATERIALIZED (
     SELECT *, last_seq + row_number() OVER (PARTITION BY conversation_id ORDER BY id) AS seq FROM released
 ), inserted AS (
-    INSERT INTO messages (conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by)
-    SELECT conversation_id, seq, sender_id, body, idempotency_key, annotations, held_by FROM fresh ORDER BY id
+    INSERT INTO messages (conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by, created_at)
+    SELECT conversation_id, seq, sender_id, body, idempotency_key, annotations, held_by, released_at FROM fresh ORDER BY id
     RETURNING id, conversation_id, seq, created_at, message_json(messages) AS json
 ), counted AS (
-    UPDATE conversations c SET last_seq = n.seq
-    FROM (SELECT conversation_id, max(seq) AS seq FROM fresh GROUP BY conversation_id) n WHERE c.id = n.conversation_id
+    UPDATE conversations c SET last_seq = n.seq, last_message_id = n.id, last_message_at = n.created_at
+    FROM (SELECT conversation_id, max(seq) AS seq, max(id) AS id, max(created_at) AS created_at
+        FROM inserted GROUP BY conversation_id) n
+    WHERE c.id = n.conversation_id
 ), relayed AS (
-    INSERT INTO outbox (type, conversation_id, payload)
-    SELECT 'message.created', conversation_id, jsonb_build_object('message', json) FROM inserted ORDER BY id
+    INSERT INTO outbox (type, conversation_id, payload, internal)
+    SELECT 'message.created', conversation_id, jsonb_build_object('message', json), true FROM inserted ORDER BY id
 ), decided AS (
     SELECT f.id AS held_id, f.conversation_id, f.sender_id, f.held_by, f.reason, n.id, n.seq, n.created_at
     FROM fresh f JOIN inserted n ON n.conversation_id = f.conversation_id AND n.seq = f.seq

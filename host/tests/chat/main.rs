@@ -6,6 +6,7 @@ mod conversations;
 mod fanout;
 mod hostile;
 mod javascript_client;
+mod other_services;
 mod partitions;
 mod refusals;
 mod sharded;

@@ -238,7 +238,7 @@ async fn expiry(world: &World) -> (Codes, BTreeSet<u16>) {
     let worker = world.worker().await;
     let (user, conversation) = member(world).await;
     let friend = Uuid::new_v4();
-    world.join_sql(conversation, friend).await;
+    world.old_participant(conversation, friend).await;
     let token = |user: Uuid, seconds: f64| issuer.sign(&json!({"userId": user, "exp": now() + seconds}));
     let mut client = Client::connect(gateway.port).await;
     client.ok(json!({"op": "auth", "token": token(user, 1.5)})).await;

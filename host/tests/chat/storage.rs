@@ -186,8 +186,8 @@ async fn other_events_are_found_among_messages_without_reading_those() {
     let world = World::new().await;
     let rooms = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
     world.sql.batch_execute("ALTER TABLE outbox SET (autovacuum_enabled = false)").await.unwrap();
-    let insert = "INSERT INTO outbox (type, conversation_id, payload, processed)
-        SELECT CASE WHEN n % 10000 = 0 THEN 'message.read' ELSE 'message.created' END, ($1::uuid[])[1 + n % 2], '{}', true
+    let insert = "INSERT INTO outbox (type, conversation_id, payload, processed, internal)
+        SELECT CASE WHEN n % 10000 = 0 THEN 'message.read' ELSE 'message.created' END, ($1::uuid[])[1 + n % 2], '{}', true, true
         FROM generate_series(1, 50000) AS n";
     world.sql.execute(insert, &[&rooms.as_slice()]).await.unwrap();
     // Directly, so that the one session that reads is the one that is told to report.

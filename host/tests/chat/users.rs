@@ -201,7 +201,7 @@ async fn a_user_who_has_read_too_much_waits_and_the_socket_works_meanwhile() {
     reader.ok(join).await;
     // Others read what they like, and a drain waits for nobody.
     let friend = Uuid::new_v4();
-    world.join_sql(conversation, friend).await;
+    world.old_participant(conversation, friend).await;
     let mut friend = Client::authenticated(gateway.port, friend).await;
     assert_eq!(page(&mut friend, conversation, ("after_seq", 0)).await.0[0], 1);
     gateway.begin_stop().await;

@@ -1,5 +1,6 @@
 //! What every store of plugins' values must do, over both that there are.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arcyou_local_services::Redis;
@@ -42,11 +43,20 @@ async fn values_in_this_process() {
     holds(&MemoryKv::default()).await;
 }
 
+fn installation(name: &str) -> Arc<OnceLock<String>> {
+    Arc::new(OnceLock::from(name.to_owned()))
+}
+
 #[tokio::test]
 async fn values_in_redis_and_while_it_is_away() {
     let redis = tokio::task::spawn_blocking(Redis::start).await.unwrap().unwrap();
-    let store = RedisKv::new(&redis.url().parse().unwrap()).unwrap();
+    let store = RedisKv::new(&redis.url().parse().unwrap(), installation("a")).unwrap();
     holds(&store).await;
+    store.set("shared", b"a's", LONG).await.unwrap();
+    let other = RedisKv::new(&redis.url().parse().unwrap(), installation("b")).unwrap();
+    assert_eq!(other.get("shared").await.unwrap(), None, "two installations share a Redis, and no values");
+    let nobody = RedisKv::new(&redis.url().parse().unwrap(), Arc::default()).unwrap();
+    assert!(matches!(nobody.get("shared").await, Err(KvError::Unavailable(_))));
     let redis = tokio::task::spawn_blocking(move || {
         redis.kill();
         redis

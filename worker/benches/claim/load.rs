@@ -103,8 +103,8 @@ async fn write(client: &Client, tick: u64, rate: u32) -> i64 {
     let until = |tick: u64| (u128::from(tick) * u128::from(rate) * TICK.as_nanos() / 1_000_000_000) as i64;
     let (first, last) = (until(tick), until(tick + 1) - 1);
     let insert = format!(
-        "INSERT INTO outbox (type, conversation_id, payload)
-         SELECT 'message.created', md5((number % 1000)::text)::uuid, {PAYLOAD}
+        "INSERT INTO outbox (type, conversation_id, payload, internal)
+         SELECT 'message.created', md5((number % 1000)::text)::uuid, {PAYLOAD}, true
          FROM (SELECT number, $3 AS tick FROM generate_series($1, $2) AS number) AS row RETURNING id"
     );
     let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =

@@ -108,8 +108,8 @@ impl<'s> System<'s> {
     pub async fn fill(&self, rows: u64) {
         self.sql.batch_execute("TRUNCATE outbox").await.unwrap();
         let insert = format!(
-            "INSERT INTO outbox (type, conversation_id, payload, created_at)
-             SELECT 'message.created', md5((number % 1000)::text)::uuid, {PAYLOAD}, moment
+            "INSERT INTO outbox (type, conversation_id, payload, created_at, internal)
+             SELECT 'message.created', md5((number % 1000)::text)::uuid, {PAYLOAD}, moment, true
              FROM (SELECT -number AS number, 0 AS tick,
                      now() - interval '48 hours' * (1 - number / ($3::int8 + 1.0)) AS moment
                    FROM generate_series($1::int8, $2::int8) AS number) AS row ORDER BY row.moment"

@@ -19,6 +19,8 @@ pub const WAKE_CHANNEL: &str = "outbox:wake";
 
 /// The type of a stored message's event; its payload is `{"message": {…}}`.
 pub const MESSAGE_CREATED: &str = "message.created";
+/// The type of the event that a user has become a participant; its payload is `{"user_id": …, "role": …}`.
+pub const PARTICIPANT_ADDED: &str = "participant.added";
 /// The type of the event that a user is no longer a participant; its payload is `{"user_id": …}`.
 pub const PARTICIPANT_REMOVED: &str = "participant.removed";
 /// The type of the event that a participant has another role; its payload is `{"user_id": …, "role": …}`.
@@ -79,8 +81,11 @@ impl FromStr for PubSubMode {
     }
 }
 
-/// Reads the secret of an [`EventKey`].
-pub const READ_EVENT_KEY: &str = "SELECT event_key FROM installation";
+/// Reads the secret of an [`EventKey`]. The server and the database are a part of it, so that a copy made by dump and
+/// restore is another installation; a standby that takes over is the same one.
+pub const READ_EVENT_KEY: &str = "
+SELECT event_key || int8send(system_identifier) || oidsend(d.oid)
+FROM installation, pg_control_system(), pg_database d WHERE d.datname = current_database()";
 
 /// What an event's mark begins and ends with, around its text.
 const MARK_BEGINS: &[u8] = b",\"mark\":\"";
@@ -99,6 +104,11 @@ impl EventKey {
     /// The key of this secret.
     pub fn new(secret: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// A name of the installation, which does not tell its key.
+    pub fn installation(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.mark(b"installation"))
     }
 
     fn mark(&self, text: &[u8]) -> [u8; MARK_BYTES] {

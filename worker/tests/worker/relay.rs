@@ -152,8 +152,8 @@ async fn claims_and_counts_use_the_indexes() {
     let bed = Bed::new().await;
     bed.sql
         .batch_execute(
-            "INSERT INTO outbox (type, conversation_id, payload, processed, processed_at)
-             SELECT 'message.created', gen_random_uuid(), '{}', true, now() FROM generate_series(1, 100000);
+            "INSERT INTO outbox (type, conversation_id, payload, internal, processed, processed_at)
+             SELECT 'message.created', gen_random_uuid(), '{}', true, true, now() FROM generate_series(1, 100000);
              ANALYZE outbox; SELECT pg_stat_reset();",
         )
         .await

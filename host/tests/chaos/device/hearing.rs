@@ -50,7 +50,7 @@ impl Device {
             (Some("participant.removed"), Some(_)) if frame["user_id"] == json!(self.user) => {
                 room.join_at = Some(join_at);
             }
-            (Some("participant.removed"), Some(_)) => {}
+            (Some("participant.added" | "participant.removed"), Some(_)) => {}
             _ => self.unexpected("event", frame),
         }
     }

@@ -50,6 +50,8 @@ impl Fault {
             ("25006", _) | (_, "53" | "58") => Self::Unavailable,
             // Cancelled or timed out; a lock that was not available; a snapshot that is too old.
             ("57014" | "55P03" | "55006" | "72000", _) => Self::Transient,
+            // A place that is taken: what is there is to blame, and not what was to be written.
+            ("23505", _) => Self::Other,
             ("40002", _) | (_, "22" | "23" | "54") => Self::Data,
             // Serialization failures and deadlocks.
             (_, "40") => Self::Transient,

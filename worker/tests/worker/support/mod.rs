@@ -138,8 +138,8 @@ impl Bed {
 
     /// Inserts `count` rows in one transaction; their ids, ascending.
     pub(crate) async fn insert(&self, count: i32) -> Vec<i64> {
-        let statement = "INSERT INTO outbox (type, conversation_id, payload) \
-            SELECT 'message.created', $1, jsonb_build_object('n', n)
+        let statement = "INSERT INTO outbox (type, conversation_id, payload, internal) \
+            SELECT 'message.created', $1, jsonb_build_object('n', n), true
             FROM generate_series(1, $2) AS n ORDER BY n RETURNING id";
         let rows = self.sql.query(statement, &[&self.conversation, &count]).await.unwrap();
         let mut ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
@@ -149,8 +149,7 @@ impl Bed {
 
     /// Inserts a row; its id.
     pub(crate) async fn insert_one(&self, kind: &str, payload: &str) -> i64 {
-        let statement =
-            "INSERT INTO outbox (type, conversation_id, payload) VALUES ($1, $2, $3::text::jsonb) RETURNING id";
+        let statement = "INSERT INTO outbox (type, conversation_id, payload, internal) VALUES ($1, $2, $3::text::jsonb, true) RETURNING id";
         self.sql.query_one(statement, &[&kind, &self.conversation, &payload]).await.unwrap().get(0)
     }
 

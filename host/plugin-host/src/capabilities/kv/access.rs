@@ -66,7 +66,7 @@ impl KvAccess {
         if key.is_empty() || key.len() > resource.limits.key_bytes.get() as usize {
             return Err(Error::TooLarge);
         }
-        Ok((resource, format!("arcyou:kv:{}:{key}", resource.plugin), &mut self.waited))
+        Ok((resource, format!("{}:{key}", resource.plugin), &mut self.waited))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Values in Redis, which all gateways share.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arcyou_platform::bus::{RedisClient, RedisCommandError, RedisUrl, RedisUrlError};
@@ -15,22 +16,39 @@ const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
 /// What the log says that the connection is for.
 const USED_FOR: &str = "plugins' values";
 
-/// Values in a single Redis. A Redis Cluster does not work, since it spreads keys over nodes.
-pub struct RedisKv(RedisClient);
+/// Values in a single Redis, where other installations may keep theirs. A Redis Cluster does not work, since it spreads
+/// keys over nodes.
+pub struct RedisKv {
+    client: RedisClient,
+    /// Which installation's they are. Nothing is read or written before it is known.
+    installation: Arc<OnceLock<String>>,
+}
 
 impl RedisKv {
     /// Connects on first use, and reconnects when necessary.
-    pub fn new(url: &RedisUrl) -> Result<Self, RedisUrlError> {
-        RedisClient::new(url, USED_FOR, REPLY_TIMEOUT).map(Self)
+    pub fn new(url: &RedisUrl, installation: Arc<OnceLock<String>>) -> Result<Self, RedisUrlError> {
+        Ok(Self { client: RedisClient::new(url, USED_FOR, REPLY_TIMEOUT)?, installation })
     }
 
     /// The same, which shows in `health` if this Redis does not allow what plugins need, as the part `plugin_values`.
-    pub fn reporting(url: &RedisUrl, health: &Health) -> Result<Self, RedisUrlError> {
-        RedisClient::reporting(url, USED_FOR, REPLY_TIMEOUT, health, "plugin_values").map(Self)
+    pub fn reporting(
+        url: &RedisUrl,
+        installation: Arc<OnceLock<String>>,
+        health: &Health,
+    ) -> Result<Self, RedisUrlError> {
+        let client = RedisClient::reporting(url, USED_FOR, REPLY_TIMEOUT, health, "plugin_values")?;
+        Ok(Self { client, installation })
+    }
+
+    fn key(&self, key: &str) -> Result<String, KvError> {
+        match self.installation.get() {
+            Some(installation) => Ok(format!("arcyou:kv:{installation}:{key}")),
+            None => Err(KvError::Unavailable("the database has not yet told whose values these are".to_owned())),
+        }
     }
 
     async fn query<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, KvError> {
-        self.0.query(pipeline).await.map_err(|error| match error {
+        self.client.query(pipeline).await.map_err(|error| match error {
             RedisCommandError::Rejected(error) if is_number_error(&error) => KvError::NotANumber,
             RedisCommandError::Rejected(error) => KvError::Unavailable(error.to_string()),
             RedisCommandError::Unavailable(reason) => KvError::Unavailable(reason),
@@ -52,16 +70,16 @@ fn ms(ttl: Duration) -> u64 {
 #[async_trait]
 impl KvStore for RedisKv {
     async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
-        let (found,) = self.query(redis::pipe().cmd("GET").arg(key)).await?;
+        let (found,) = self.query(redis::pipe().cmd("GET").arg(self.key(key)?)).await?;
         Ok(found)
     }
 
     async fn set(&self, key: &str, value: &[u8], ttl: Duration) -> Result<(), KvError> {
-        self.query(redis::pipe().cmd("SET").arg(key).arg(value).arg("PX").arg(ms(ttl)).ignore()).await
+        self.query(redis::pipe().cmd("SET").arg(self.key(key)?).arg(value).arg("PX").arg(ms(ttl)).ignore()).await
     }
 
     async fn delete(&self, key: &str) -> Result<bool, KvError> {
-        let (found,): (u64,) = self.query(redis::pipe().cmd("DEL").arg(key)).await?;
+        let (found,): (u64,) = self.query(redis::pipe().cmd("DEL").arg(self.key(key)?)).await?;
         Ok(found > 0)
     }
 
@@ -69,10 +87,11 @@ impl KvStore for RedisKv {
     // does not change the time to live. The client library's own transactions cannot be used: it fails to count where
     // MULTI itself is refused.
     async fn increment(&self, key: &str, by: i64, ttl: Duration) -> Result<i64, KvError> {
+        let key = self.key(key)?;
         let mut pipeline = redis::pipe();
         pipeline.cmd("MULTI").ignore();
-        pipeline.cmd("SET").arg(key).arg(0).arg("PX").arg(ms(ttl)).arg("NX").ignore();
-        pipeline.cmd("INCRBY").arg(key).arg(by).ignore();
+        pipeline.cmd("SET").arg(&key).arg(0).arg("PX").arg(ms(ttl)).arg("NX").ignore();
+        pipeline.cmd("INCRBY").arg(&key).arg(by).ignore();
         let ((_, sum),): ((Value, i64),) = self.query(pipeline.cmd("EXEC")).await?;
         Ok(sum)
     }
