@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use arcyou_gateway::config::{Config, Mode, migration_database, review};
-use arcyou_gateway::migrate::{grant_at, migrate_at};
+use arcyou_gateway::migrate::{Rights, grant_at, migrate_at};
 use arcyou_gateway::{dev, held, server};
 use arcyou_platform::env::Process;
 use arcyou_platform::{shutdown, telemetry};
@@ -76,8 +76,12 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
                 println!("applied {migration}");
             }
             println!("the schema is up to date");
-            if grant_at(&database).await? {
-                println!("the group roles have their rights (migrations/roles.sql)");
+            match grant_at(&database).await? {
+                Rights::Given => println!("the group roles have their rights (migrations/roles.sql)"),
+                Rights::NotOwner => {
+                    println!("the group roles' rights were left as they are: this role does not own the tables")
+                }
+                Rights::NoRoles => {}
             }
         }
         Command::Held(action) => {

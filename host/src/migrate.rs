@@ -29,12 +29,25 @@ const HISTORY_IS_READABLE: &str = "SELECT has_table_privilege(to_regclass($1), '
 const MAY_CREATE: &str = "SELECT current_schema()::text, \
     coalesce(has_schema_privilege(current_schema(), 'CREATE'), false), current_user::text, current_setting('server_encoding'), current_setting('search_path')";
 
-/// How many of the four group roles exist that `roles.sql` gives rights to.
-const GROUP_ROLES: &str = "SELECT count(*) FROM pg_roles \
-    WHERE rolname IN ('arcyou_gateway', 'arcyou_worker', 'arcyou_service', 'arcyou_reader')";
+/// Whether the four group roles exist that `roles.sql` gives rights to, and whether this role owns the tables.
+const MAY_GRANT: &str = "SELECT \
+    (SELECT count(*) FROM pg_roles
+        WHERE rolname IN ('arcyou_gateway', 'arcyou_worker', 'arcyou_service', 'arcyou_reader')) = 4, \
+    coalesce((SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('messages')), false)";
 
 /// Their rights.
 const RIGHTS: &str = include_str!("../../migrations/roles.sql");
+
+/// What became of the group roles' rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// They have them.
+    Given,
+    /// There are no such roles: whoever does without them grants rights in another way.
+    NoRoles,
+    /// They are as they were: only the owner of the tables can give any.
+    NotOwner,
+}
 
 /// A schema that could not be brought up to date. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +88,8 @@ pub async fn migrate_at(database: &DatabaseUrl) -> anyhow::Result<Vec<String>> {
     Ok(migrate(&client).await?)
 }
 
-/// Gives the group roles their rights, once, over a connection of its own; whether they exist.
-pub async fn grant_at(database: &DatabaseUrl) -> anyhow::Result<bool> {
+/// Gives the group roles their rights, once, over a connection of its own.
+pub async fn grant_at(database: &DatabaseUrl) -> anyhow::Result<Rights> {
     let client = database::pool(database, 1)?.get().await.context("the database cannot be reached")?;
     Ok(in_transaction(&client, grant(&client)).await?)
 }
@@ -161,14 +174,18 @@ async fn check_that_it_may(client: &Client, pending: Vec<String>) -> Result<(), 
     }
 }
 
-/// Runs `roles.sql` if all of its roles exist: whoever does without them grants rights in another way.
-async fn grant(client: &Client) -> Result<bool, MigrateError> {
-    let rows = client.query_typed(GROUP_ROLES, &[]).await?;
-    let exist = rows.first().map(|row| row.try_get::<_, i64>(0)).transpose()? == Some(4);
-    if exist {
-        client.batch_execute(RIGHTS).await?;
+/// Runs `roles.sql` if all of its roles exist.
+async fn grant(client: &Client) -> Result<Rights, MigrateError> {
+    let rows = client.query_typed(MAY_GRANT, &[]).await?;
+    let Some(row) = rows.first() else { return Ok(Rights::NoRoles) };
+    match (row.try_get(0)?, row.try_get(1)?) {
+        (false, _) => Ok(Rights::NoRoles),
+        (true, false) => Ok(Rights::NotOwner),
+        (true, true) => {
+            client.batch_execute(RIGHTS).await?;
+            Ok(Rights::Given)
+        }
     }
-    Ok(exist)
 }
 
 /// The migration runner's view of a transaction that is open already. Simple queries only, for PgBouncer's sake.

@@ -110,6 +110,10 @@ impl ConnectionBounds {
         if self.places.available_permits() == 0 {
             return Err(Bound::Connections);
         }
+        // Its token would be refused unseen: this way it costs no socket.
+        if self.refused_tokens.wait(address).is_some() {
+            return Err(Bound::RefusedTokens);
+        }
         let socket = self.book.take(address, Counted::Sockets).ok_or(Bound::ConnectionsPerAddress)?;
         let share = self.book.take(address, Counted::Unauthenticated).ok_or(Bound::UnauthenticatedPerAddress)?;
         let place = self.unauthenticated.clone().try_acquire_owned().map_err(|_| Bound::Unauthenticated)?;

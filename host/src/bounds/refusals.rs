@@ -24,6 +24,8 @@ pub enum Bound {
     Unauthenticated,
     /// The same of one address: `MAX_UNAUTHENTICATED_PER_ADDRESS`.
     UnauthenticatedPerAddress,
+    /// Tokens of one address that were refused: `MAX_REFUSED_TOKENS_PER_MINUTE`.
+    RefusedTokens,
     /// Connections that are not sockets yet: `MAX_HANDSHAKES`.
     Handshakes,
     /// The same of one address.
@@ -40,6 +42,7 @@ impl Bound {
             Self::ConnectionsPerAddress => "connections_per_address",
             Self::Unauthenticated => "unauthenticated",
             Self::UnauthenticatedPerAddress => "unauthenticated_per_address",
+            Self::RefusedTokens => "refused_tokens",
             Self::Handshakes => "handshakes",
             Self::HandshakesPerAddress => "handshakes_per_address",
             Self::RequestHead => "request_head",
@@ -60,6 +63,10 @@ impl Bound {
             Self::UnauthenticatedPerAddress => {
                 "this address has MAX_UNAUTHENTICATED_PER_ADDRESS sockets without auth; if it is your load balancer, \
                  name it in TRUSTED_PROXIES"
+            }
+            Self::RefusedTokens => {
+                "MAX_REFUSED_TOKENS_PER_MINUTE tokens of this address were refused: somebody guesses, or a client is broken; \
+                 if it is your load balancer, name it in TRUSTED_PROXIES"
             }
             Self::Handshakes => "the oldest connection that was no WebSocket yet was cut: there were MAX_HANDSHAKES",
             Self::HandshakesPerAddress => {

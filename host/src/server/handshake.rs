@@ -171,6 +171,9 @@ fn refusal(bound: Bound) -> Response {
             StatusCode::TOO_MANY_REQUESTS,
             "your address has too many sockets that have not authenticated; send auth on them, or try later\n",
         ),
+        Bound::RefusedTokens => {
+            (StatusCode::TOO_MANY_REQUESTS, "too many tokens of your address were refused; try again in a second\n")
+        }
         _ => (StatusCode::SERVICE_UNAVAILABLE, "this gateway is full; try another or try later\n"),
     };
     (status, text).into_response()

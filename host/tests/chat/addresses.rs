@@ -232,6 +232,7 @@ async fn tokens_of_an_address_that_guesses_are_refused_unseen() {
     let mischief = async {
         let mut old = Client::connect_from(ATTACKER, gateway.port).await;
         old.ok(auth.clone()).await;
+        let mut waiting = Client::connect_from(ATTACKER, gateway.port).await;
         let mut guessing = Client::connect_from(ATTACKER, gateway.port).await;
         assert_eq!(guessing.code(json!({"op": "auth", "token": "guess"})).await, "token_malformed");
         for _ in 0..10 {
@@ -240,8 +241,10 @@ async fn tokens_of_an_address_that_guesses_are_refused_unseen() {
             assert!(reply["retry_after_ms"].as_u64().is_some_and(|wait| (1..=60_000).contains(&wait)), "{reply}");
         }
         // A good one as well: that it is good would only be seen by looking.
-        let mut new = Client::connect_from(ATTACKER, gateway.port).await;
-        assert_eq!(new.code(auth.clone()).await, "rate_limited");
+        assert_eq!(waiting.code(auth.clone()).await, "rate_limited");
+        let (_, answer) = handshake(ATTACKER, gateway.port, &[KEY]).await;
+        assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+        assert_eq!(refused(&gateway, "refused_tokens").await, 1.0);
         // A socket that has authenticated is no stranger, and neither is another address.
         old.ok(auth.clone()).await;
         old.say(conversation, "hello").await;

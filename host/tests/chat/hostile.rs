@@ -304,7 +304,7 @@ async fn floods_are_answered_within_bounds_and_closed() {
 #[tokio::test]
 async fn unread_answers_to_pings_do_not_pile_up() {
     const FLOOD: usize = 64;
-    let mut street = Street::new(&[("RATE_LIMIT_PER_SECOND", "0")]).await;
+    let mut street = Street::new(&[("RATE_LIMIT_PER_SECOND", "0"), ("AUTH_SECONDS", "3600")]).await;
     let gateway = street.gateway.clone();
     let mischief = async {
         let before = gateway.resident();

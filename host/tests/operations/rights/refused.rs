@@ -108,6 +108,10 @@ async fn each_role_is_refused_what_it_must_not_do() {
             assert!(is_refused(&client, statement).await, "{role} may: {statement}");
         }
     }
+    // Who finds nothing to apply needs no right to apply anything.
+    let login = world.login(Some("arcyou_gateway")).await;
+    let said = super::path::command(login.url(), &["migrate"]).await;
+    assert!(said.contains("the schema is up to date") && said.contains("does not own the tables"), "{said}");
     let nobody = world.login(None).await.connect().await;
     for table in [
         "conversations",
