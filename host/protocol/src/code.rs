@@ -25,7 +25,7 @@ wire_enum! {
         BodyTooDeep = "body_too_deep",
         /// The body has the same key twice in one object.
         DuplicateKey = "duplicate_key",
-        /// The body contains a number that does not fit into a double.
+        /// The body contains a number beyond the range of a double, or one of more than 1,100 digits.
         NumberOutOfRange = "number_out_of_range",
         /// The body contains U+0000 or a lone surrogate, which the database cannot store.
         UnstorableText = "unstorable_text",
