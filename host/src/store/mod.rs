@@ -10,6 +10,7 @@ mod review;
 mod rows;
 mod sql;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -120,7 +121,11 @@ pub struct Participation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExistingSend {
     /// The message is stored.
-    Stored(StoredIds),
+    Stored {
+        ids: StoredIds,
+        /// Its body's text, if a plugin decided about it: it may be another one than was sent.
+        body: Option<String>,
+    },
     /// The message is held for review.
     Held,
 }
@@ -227,7 +232,7 @@ impl Store {
             .await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(match rows::stored_ids(row)? {
-            Some(ids) => ExistingSend::Stored(ids),
+            Some(ids) => ExistingSend::Stored { ids, body: row.try_get("body")? },
             None => ExistingSend::Held,
         }))
     }
@@ -235,17 +240,25 @@ impl Store {
     /// A user's participation in a conversation; none if the user does not participate or there is no such conversation.
     pub async fn participation(&self, conversation: Uuid, user: Uuid) -> Result<Option<Participation>, StoreError> {
         let rows = self.query(sql::STANDING, &[(&conversation, Type::UUID), (&user, Type::UUID)]).await?;
-        rows.first()
-            .map(|row| {
-                Ok(Participation { role: row.try_get(0)?, last_read_id: row.try_get(1)?, last_seq: row.try_get(2)? })
-            })
-            .transpose()
+        rows.first().map(participation).transpose()
     }
 
-    /// The `seq` of a message of this conversation.
-    pub async fn seq_of(&self, conversation: Uuid, message_id: i64) -> Result<Option<Seq>, StoreError> {
-        let rows = self.query(sql::SEQ_OF, &[(&conversation, Type::UUID), (&message_id, Type::INT8)]).await?;
-        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
+    /// The same for several conversations, by one query: those in which the user participates.
+    pub async fn participations(
+        &self,
+        conversations: &[Uuid],
+        user: Uuid,
+    ) -> Result<HashMap<Uuid, Participation>, StoreError> {
+        let rows = self.query(sql::STANDINGS, &[(&conversations, Type::UUID_ARRAY), (&user, Type::UUID)]).await?;
+        let standing = |row: &Row| Ok((row.try_get(3)?, participation(row)?));
+        rows.iter().map(standing).collect()
+    }
+
+    /// The `seq` of one message of each of these conversations, where it has that message.
+    pub async fn seqs_of(&self, messages: &[(Uuid, i64)]) -> Result<HashMap<Uuid, Seq>, StoreError> {
+        let (conversations, ids): (Vec<Uuid>, Vec<i64>) = messages.iter().copied().unzip();
+        let rows = self.query(sql::SEQS_OF, &[(&conversations, Type::UUID_ARRAY), (&ids, Type::INT8_ARRAY)]).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// A page of a conversation's messages.
@@ -430,6 +443,10 @@ impl Participants for Store {
         let participation = self.participation(conversation, user).await.map_err(logged)?;
         Ok(participation.map(|participation| participation.role))
     }
+}
+
+fn participation(row: &Row) -> Result<Participation, StoreError> {
+    Ok(Participation { role: row.try_get(0)?, last_read_id: row.try_get(1)?, last_seq: row.try_get(2)? })
 }
 
 /// What a client is told of an error; the log has the cause.
