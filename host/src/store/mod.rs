@@ -6,11 +6,11 @@ mod error;
 mod gate;
 mod needs;
 mod page;
+mod participation;
 mod review;
 mod rows;
 mod sql;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -35,6 +35,7 @@ pub use error::StoreError;
 pub use gate::SchemaGate;
 pub use needs::NEEDS;
 pub use page::{Page, PageLimits};
+pub use participation::Participation;
 pub use review::{HeldMessage, HeldPage, NoReviewer, Released, Reviewer};
 
 /// A message as the database has it.
@@ -104,17 +105,6 @@ pub struct OldestPending {
     pub id: i64,
     /// The time since its transaction began.
     pub age: Duration,
-}
-
-/// What a participant is to a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Participation {
-    /// `participants.role`.
-    pub role: String,
-    /// The newest message that the participant has marked as read.
-    pub last_read_id: i64,
-    /// The newest message's `seq`.
-    pub last_seq: Seq,
 }
 
 /// Where an idempotency key was used before.
@@ -235,30 +225,6 @@ impl Store {
             Some(ids) => ExistingSend::Stored { ids, body: row.try_get("body")? },
             None => ExistingSend::Held,
         }))
-    }
-
-    /// A user's participation in a conversation; none if the user does not participate or there is no such conversation.
-    pub async fn participation(&self, conversation: Uuid, user: Uuid) -> Result<Option<Participation>, StoreError> {
-        let rows = self.query(sql::STANDING, &[(&conversation, Type::UUID), (&user, Type::UUID)]).await?;
-        rows.first().map(participation).transpose()
-    }
-
-    /// The same for several conversations, by one query: those in which the user participates.
-    pub async fn participations(
-        &self,
-        conversations: &[Uuid],
-        user: Uuid,
-    ) -> Result<HashMap<Uuid, Participation>, StoreError> {
-        let rows = self.query(sql::STANDINGS, &[(&conversations, Type::UUID_ARRAY), (&user, Type::UUID)]).await?;
-        let standing = |row: &Row| Ok((row.try_get(3)?, participation(row)?));
-        rows.iter().map(standing).collect()
-    }
-
-    /// The `seq` of one message of each of these conversations, where it has that message.
-    pub async fn seqs_of(&self, messages: &[(Uuid, i64)]) -> Result<HashMap<Uuid, Seq>, StoreError> {
-        let (conversations, ids): (Vec<Uuid>, Vec<i64>) = messages.iter().copied().unzip();
-        let rows = self.query(sql::SEQS_OF, &[(&conversations, Type::UUID_ARRAY), (&ids, Type::INT8_ARRAY)]).await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 
     /// A page of a conversation's messages.
@@ -443,10 +409,6 @@ impl Participants for Store {
         let participation = self.participation(conversation, user).await.map_err(logged)?;
         Ok(participation.map(|participation| participation.role))
     }
-}
-
-fn participation(row: &Row) -> Result<Participation, StoreError> {
-    Ok(Participation { role: row.try_get(0)?, last_read_id: row.try_get(1)?, last_seq: row.try_get(2)? })
 }
 
 /// What a client is told of an error; the log has the cause.
