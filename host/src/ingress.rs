@@ -144,8 +144,8 @@ impl Ingress {
             Ok(Screening::Failed { by }) => Err(plugin_failed(by.plugin.clone(), "nothing was stored")),
             Err(failure) => Err(failure),
         };
-        // What is stored or held already is not refused, whatever the plugins say by now: a reload or a flood limit must
-        // not turn a repeat into a refusal. What they let through need not be looked up, since the message's own
+        // What is stored or held already is not refused, whatever the plugins say by now: a reload or a flood limit
+        // must not turn a repeat into a refusal. What they let through need not be looked up, since the message's own
         // transaction does.
         let existing = match earlier {
             Some(earlier) => Box::pin(earlier.reply()).await?,

@@ -353,13 +353,16 @@ mod tests {
         let conversation = Uuid::nil();
         let joined = Joined { conversation, last_seq: 3, last_read_id: 1, role: "member".into(), resumed: Some(true) };
         let refused = Failure { conversation: Some(conversation), ..Failure::new(ErrorCode::NotParticipant, "no") };
-        let ids = r#""conversation_id":"00000000-0000-0000-0000-000000000000","conversationId":"00000000-0000-0000-0000-000000000000""#;
-        assert_eq!(
-            Reply::JoinList(vec![Ok(joined), Err(refused)]).encode(&echo()),
-            format!(
-                r#"{{"op":"join","success":true,"conversations":[{{"success":true,{ids},"last_seq":3,"last_read_id":1,"role":"member","resumed":true}},{{"success":false,"code":"not_participant","error":"no",{ids}}}],"temp_id":"t-1","ref":7}}"#
-            )
-        );
+        let ids = format!(r#""conversation_id":"{conversation}","conversationId":"{conversation}""#);
+        let expected = [
+            r#"{"op":"join","success":true,"conversations":[{"success":true,"#,
+            &ids,
+            r#","last_seq":3,"last_read_id":1,"role":"member","resumed":true},"#,
+            r#"{"success":false,"code":"not_participant","error":"no","#,
+            &ids,
+            r#"}],"temp_id":"t-1","ref":7}"#,
+        ];
+        assert_eq!(Reply::JoinList(vec![Ok(joined), Err(refused)]).encode(&echo()), expected.concat());
     }
 
     #[test]

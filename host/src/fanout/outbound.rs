@@ -55,8 +55,8 @@ impl Outbound {
         Ok(())
     }
 
-    /// Appends a message for a socket of `user`, after the reply to its `send` if this socket has sent it. Messages of one
-    /// conversation come in the order of these calls.
+    /// Appends a message for a socket of `user`, after the reply to its `send` if this socket has sent it. Messages of
+    /// one conversation come in the order of these calls.
     pub fn push_message(&self, message: &MessageFrame<'_>, user: Uuid) -> Result<(), Overflowed> {
         let mut state = self.room_for(message.frame())?;
         state.push_message(message, user);
@@ -98,7 +98,8 @@ impl Outbound {
         Ok(())
     }
 
-    /// Drops what waits for a reply in a conversation whose events have stopped; answers the `seq` of its first message.
+    /// Drops what waits for a reply in a conversation whose events have stopped; answers the `seq` of its first
+    /// message.
     pub fn forget_sends(&self, conversation: Uuid) -> Option<Seq> {
         let mut state = self.lock();
         let forgotten = state.own_sends.as_mut()?.forget(conversation);

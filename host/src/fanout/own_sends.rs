@@ -14,8 +14,8 @@ use arcyou_protocol::event::{sender_of, with_temp_id};
 use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
-/// Answered messages of one socket whose events are to come. When the relay is further behind than this, the newest come
-/// without their `temp_id`.
+/// Answered messages of one socket whose events are to come. When the relay is further behind than this, the newest
+/// come without their `temp_id`.
 const MAX_AWAITED: usize = 1024;
 
 /// A message's frame, the same bytes for every socket.

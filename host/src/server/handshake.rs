@@ -183,8 +183,8 @@ async fn upgrade(
     response
 }
 
-/// The subprotocol that is agreed on: ours if it is offered, otherwise the first one, since many clients give up if theirs
-/// is not answered. There is only one that the gateway speaks, whatever it is called.
+/// The subprotocol that is agreed on: ours if it is offered, otherwise the first one, since many clients give up if
+/// theirs is not answered. There is only one that the gateway speaks, whatever it is called.
 fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|line| line.to_str().ok());
     let mut offered = lines.flat_map(|line| line.split(',')).map(str::trim).filter(|name| !name.is_empty()).peekable();

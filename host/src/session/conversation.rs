@@ -54,8 +54,8 @@ impl Conversation {
         }
     }
 
-    /// Whether the message of one's own with this `seq` is still to come. One that was just stored is; a repeated one may
-    /// have come long ago.
+    /// Whether the message of one's own with this `seq` is still to come. One that was just stored is; a repeated one
+    /// may have come long ago.
     pub(super) fn awaits(&self, seq: Seq, is_repeated: bool) -> bool {
         match self {
             Self::Live(membership) => !is_repeated || membership.cursor() < seq,

@@ -42,8 +42,8 @@ pub struct SessionLimits {
     pub rate: Option<Rate>,
 }
 
-/// How many conversations one join may name: what a user may do at once is enough for all of them, so that waiting helps
-/// whoever is refused.
+/// How many conversations one join may name: what a user may do at once is enough for all of them, so that waiting
+/// helps whoever is refused.
 pub fn max_join_list(rate: Option<Rate>) -> usize {
     let at_once = rate.map_or(usize::MAX, |rate| rate.burst.get() as usize);
     at_once.saturating_mul(JOINS_PER_FRAME).min(LARGEST_JOIN_LIST)

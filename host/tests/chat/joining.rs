@@ -114,8 +114,8 @@ async fn a_thousand_rooms_are_joined_again_by_two_frames_and_two_questions_each(
     for (id, entry) in ids.iter().zip(answered) {
         assert_eq!(
             *entry,
-            json!({"success": true, "conversation_id": id, "conversationId": id, "last_seq": MESSAGES, "last_read_id": 0,
-                "role": "member", "resumed": true})
+            json!({"success": true, "conversation_id": id, "conversationId": id, "last_seq": MESSAGES,
+                "last_read_id": 0, "role": "member", "resumed": true})
         );
     }
     assert!(replies.iter().all(|reply| reply["success"] == true && reply["ref"] == "all"));
@@ -208,8 +208,8 @@ async fn a_list_costs_frames_by_its_length_and_is_never_too_long_for_ever() {
     };
     let mut client = Client::connect(gateway.port).await;
     let limits = client.ok(json!({"op": "auth", "token": user})).await["limits"].clone();
-    let expected = json!({"frames_per_second": 1, "frames_burst": 4, "max_frame_bytes": 65_536, "max_body_bytes": 32_768,
-        "max_joined": 1000, "max_join_list": 80, "joins_per_frame": 20});
+    let expected = json!({"frames_per_second": 1, "frames_burst": 4, "max_frame_bytes": 65_536,
+        "max_body_bytes": 32_768, "max_joined": 1000, "max_join_list": 80, "joins_per_frame": 20});
     assert_eq!(limits, expected);
     let joined = client.ok(list(&ids[..80])).await;
     assert!(joined["conversations"].as_array().unwrap().iter().all(|entry| entry["success"] == true));
