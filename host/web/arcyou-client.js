@@ -31,14 +31,31 @@ const ASK_AGAIN = new Set(['unavailable', 'overloaded', 'outcome_unknown', 'rate
 /** Refusals of a token that a later one may not meet. After any other a reconnect would change nothing. */
 const AUTH_AGAIN = new Set([...ASK_AGAIN, 'token_expired', 'token_not_yet_valid', 'internal']);
 const isFinal = (code) => code === 1002 || code === 1007 || (code >= 4500 && code <= 4999);
-/** Unanswered requests at once; so few that no rate limit can take them for a flood. `rate_limited` makes it one for a while. */
-const MAX_WINDOW = 8;
+/** Unanswered frames at once: what waits here can still change its order, what the gateway has cannot. */
+const WINDOW = 8;
+/** Sends go before everything else, but not more than so many in a row while something else waits. */
+const SENDS_IN_ROW = 8;
+/** The part of the gateway's frame rate that is used: pongs count as well, and other devices of the user. */
+const PART_OF_RATE = 0.9;
+/** What the rate is divided by at most, when the user's other devices use up what there is. */
+const MOST_SHARERS = 64;
+/** What an answer does to that number: so at most one frame in four is refused in the long run, which no gateway takes for a flood. */
+const REGAINED = 0.8;
+/** What is around the entries of a list in a frame, at most. */
+const ENVELOPE_BYTES = 128;
+/** What holds until the gateway has told its limits. */
+const UNTOLD = { frames_per_second: 0, frames_burst: 1, max_frame_bytes: Infinity, max_join_list: 1, joins_per_frame: 1 };
 const MAX_EVENT_IDS = 4096;
 // Wrapped, since browsers insist on their own `this`.
 const TIMERS = { set: (run, ms) => setTimeout(run, ms), clear: (timer) => clearTimeout(timer) };
-const CLOCK = { ...TIMERS, now: () => Date.now(), random: () => Math.random() };
+// A clock that nobody sets: the pace goes by it.
+const CLOCK = { ...TIMERS, now: () => performance.now(), random: () => Math.random() };
 /** `crypto.randomUUID` is missing in pages that did not come over HTTPS. */
 const newKey = () => crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint8Array(16))].join('-');
+
+const isRead = ({ lane }) => lane.startsWith('history ') || lane.startsWith('fill ');
+const bytesOf = (text) => new TextEncoder().encode(text).length;
+const TOO_LARGE = { success: false, code: 'frame_too_large', error: 'the frame is larger than the gateway allows' };
 
 /** A final refusal. `code` is the protocol's, or `queue_full` or `closed`; `reply` the whole reply, if there was one. */
 export class ArcYouError extends Error {
@@ -49,6 +66,85 @@ export class ArcYouError extends Error {
     this.reply = reply;
     /** Of a send: with it the message can be sent again later, and is stored once. @type {string | undefined} */
     this.idempotencyKey = undefined;
+  }
+}
+
+/**
+ * When frames may be sent: a token bucket that is a little smaller and slower than the one that the gateway has for the user.
+ * It never holds more than the gateway's: what is unanswered may not have arrived, so it is still taken from what may gather.
+ */
+class Pace {
+  #now;
+  #unanswered = 0;
+  /** Frames a millisecond; 0: no limit. */
+  #rate = 0;
+  #burst = Infinity;
+  #tokens = Infinity;
+  #refilledAt = 0;
+  #pausedUntil = -Infinity;
+  #sharers = 1;
+
+  /** @param {() => number} now */
+  constructor(now) {
+    this.#now = now;
+  }
+
+  /** What the gateway allows from now on. What was used before a reconnect stays used: the gateway remembers it too. */
+  allow({ frames_per_second: perSecond, frames_burst: burst }) {
+    this.#refill();
+    this.#rate = (PART_OF_RATE * perSecond) / 1000;
+    this.#burst = perSecond === 0 ? Infinity : Math.max(1, Math.floor(PART_OF_RATE * burst));
+    this.#tokens = perSecond === 0 ? Infinity : Math.min(this.#tokens, this.#burst);
+  }
+
+  /** Frames that may be sent now. */
+  get frames() {
+    this.#refill();
+    return this.#now() < this.#pausedUntil ? 0 : Math.floor(this.#tokens);
+  }
+
+  /** How long until one more may be sent. */
+  get waitMs() {
+    this.#refill();
+    const missing = this.#tokens < 1 ? ((1 - this.#tokens) * this.#sharers) / this.#rate : 0;
+    return Math.max(missing, this.#pausedUntil - this.#now());
+  }
+
+  spend(frames) {
+    this.#refill();
+    this.#tokens -= frames;
+    this.#unanswered += frames;
+  }
+
+  answered(frames) {
+    this.#refill();
+    this.#unanswered -= frames;
+  }
+
+  /** Nothing that was asked will be answered. */
+  lost() {
+    this.#refill();
+    this.#unanswered = 0;
+  }
+
+  /** The gateway's bucket is empty, so others drink from it. Frames that were under way meanwhile say nothing new. */
+  refused(waitMs) {
+    const now = this.#now();
+    if (now >= this.#pausedUntil) this.#sharers = Math.min(MOST_SHARERS, this.#sharers * 2);
+    if (this.#rate > 0) this.#tokens = Math.min(this.#tokens, 0);
+    this.#pausedUntil = Math.max(this.#pausedUntil, now + waitMs);
+  }
+
+  /** A little more of the rate is there again. */
+  admitted() {
+    this.#sharers = Math.max(1, this.#sharers * REGAINED);
+  }
+
+  #refill() {
+    const now = this.#now();
+    const more = ((now - this.#refilledAt) * this.#rate) / this.#sharers;
+    this.#refilledAt = now;
+    this.#tokens = Math.max(this.#tokens, Math.min(this.#burst - this.#unanswered, this.#tokens + more));
   }
 }
 
@@ -69,8 +165,15 @@ export class ArcYouClient {
   #unanswered = new Map();
   #queued = 0;
   #nextRef = 1;
-  #window = MAX_WINDOW;
-  #paused = false;
+  #limits = UNTOLD;
+  /** @type {Pace} */ #pace;
+  #sendsInRow = 0;
+  /** Whether a join is unanswered: the next list of them waits, so that sends come between. */
+  #joining = false;
+  /** Until then the gateway has no stored messages for this user. */
+  #readsFrom = -Infinity;
+  /** When what waits may be asked again: one timer for everything. */
+  #pumpTimer;
   /** Joined conversations; `seq` is the last message that was told. */
   #rooms = new Map();
   #eventIds = new Set();
@@ -84,6 +187,7 @@ export class ArcYouClient {
     this.#options = { tokenTimeoutMs: 30_000, requestTimeoutMs: 30_000, idleMs: 25_000, maxQueued: 1000, ...options };
     this.#options.backoff = { baseMs: 500, maxMs: 30_000, ...options.backoff };
     this.#clock = { ...CLOCK, ...options.clock };
+    this.#pace = new Pace(this.#clock.now);
     this.#connect();
   }
 
@@ -185,13 +289,17 @@ export class ArcYouClient {
       this.#complaint = reply.success ? null : reply;
       if (!reply.success) return AUTH_AGAIN.has(reply.code) ? refused() : this.#lost(reply.code, reply.error, true);
       this.userId = reply.userId;
-      this.#ready = true;
+      this.#limits = { ...UNTOLD, ...reply.limits };
+      this.#pace.allow(this.#limits);
       this.#renewing = false;
-      if (this.#onlineSince === Infinity) {
+      const first = this.#onlineSince === Infinity;
+      if (first) {
         this.#onlineSince = this.#clock.now();
-        this.#change('online');
+        // Before anything is asked, so that all of them are there for the first list.
         this.#rejoin();
       }
+      this.#ready = true;
+      if (first) this.#change('online');
       this.#pump();
     });
   }
@@ -229,9 +337,11 @@ export class ArcYouClient {
     const [socket, { baseMs, maxMs }] = [this.#socket, this.#options.backoff];
     // Let go of at once: the closing handshake of a dead connection takes long.
     this.#socket = null;
-    this.#ready = this.#renewing = false;
+    this.#ready = this.#renewing = this.#joining = false;
     this.#cancel(this.#watchdog);
-    for (const { item } of this.#unanswered.values()) if (item) item.busy = false;
+    this.#cancel(this.#pumpTimer);
+    this.#pace.lost();
+    for (const { items } of this.#unanswered.values()) for (const item of items) item.busy = false;
     this.#unanswered.clear();
     // Only a connection that lasted shows that trouble is over.
     if (this.#clock.now() - this.#onlineSince >= maxMs) this.#attempt = 0;
@@ -252,74 +362,137 @@ export class ArcYouClient {
 
   // Requests: each is asked until there is a final answer.
 
-  #request(lane, frame, { took = (_) => {}, counted = true } = {}) {
+  /** `room` is of a join: such requests go together, in lists. */
+  #request(lane, frame, { took = (_) => {}, counted = true, room = undefined } = {}) {
     return new Promise((resolve, reject) => {
       if (this.state === 'stopped') return reject(new ArcYouError('closed', 'the client is closed'));
       const full = counted && this.#queued >= this.#options.maxQueued;
       if (full) return reject(new ArcYouError('queue_full', 'too many requests wait for the gateway'));
       this.#queued += Number(counted);
       if (!this.#lanes.has(lane)) this.#lanes.set(lane, []);
-      this.#lanes.get(lane).push({ lane, frame, took, counted, resolve, reject, busy: false, tries: 0 });
+      const asked = { busy: false, tries: 0, notBefore: -Infinity, most: Infinity };
+      this.#lanes.get(lane).push({ lane, frame, took, counted, room, resolve, reject, ...asked });
       this.#pump();
     });
   }
 
+  /** Asks what may be asked now, sends first, and sets the timer for what may be asked later. */
   #pump() {
+    this.#cancel(this.#pumpTimer);
+    if (!this.#ready) return;
+    const now = this.#clock.now();
+    const [sends, others] = [[], []];
+    let next = Infinity;
     for (const [item] of this.#lanes.values()) {
-      if (!this.#ready || this.#paused || this.#unanswered.size >= this.#window) return;
-      if (item.busy) continue;
-      item.busy = true;
-      this.#ask(item.frame(), (reply) => this.#answered(item, reply), item);
+      const due = isRead(item) ? Math.max(item.notBefore, this.#readsFrom) : item.notBefore;
+      if (item.busy || (item.room && this.#joining)) continue;
+      if (due > now) next = Math.min(next, due);
+      else (item.lane.startsWith('send ') ? sends : others).push(item);
     }
+    while (sends.length + others.length > 0 && this.#ready && this.#unanswered.size < WINDOW) {
+      if (this.#pace.frames < 1) {
+        next = Math.min(next, now + this.#pace.waitMs);
+        break;
+      }
+      const from = others.length === 0 || (sends.length > 0 && this.#sendsInRow < SENDS_IN_ROW) ? sends : others;
+      const item = from.shift();
+      if (item.busy) continue;
+      this.#sendsInRow = from === sends ? this.#sendsInRow + 1 : 0;
+      if (!item.room) this.#ask(item.frame(), (reply) => this.#answered([item], reply), [item]);
+      else if (!this.#joining) this.#askToJoin([item, ...others.filter(({ room, busy }) => room && !busy)]);
+    }
+    this.#cancel(this.#pumpTimer);
+    if (next < Infinity) this.#pumpTimer = this.#later(Math.max(1, next - now), () => this.#pump());
   }
 
-  #ask(frame, answer, item) {
+  /** One frame for as many of these joins as the gateway takes in one, and as may be sent now. */
+  #askToJoin(waiting) {
+    const { max_join_list: longest, joins_per_frame: perFrame, max_frame_bytes: bytes } = this.#limits;
+    let [most, left] = [Math.min(longest, this.#pace.frames * perFrame), bytes - ENVELOPE_BYTES];
+    const [items, entries] = [[], []];
+    for (const item of waiting) {
+      const entry = item.frame();
+      most = Math.min(most, item.most);
+      left -= bytesOf(JSON.stringify(entry)) + 1;
+      if (items.length > 0 && (items.length >= most || left < 0)) break;
+      items.push(item);
+      entries.push(entry);
+    }
+    this.#joining = true;
+    const frame = items.length === 1 ? { op: 'join', ...entries[0] } : { op: 'join', conversations: entries };
+    const answer = (reply) => {
+      this.#joining = false;
+      this.#answered(items, reply);
+    };
+    this.#ask(frame, answer, items, Math.ceil(items.length / perFrame));
+  }
+
+  #ask(frame, answer, items = [], cost = 1) {
     const ref = this.#nextRef++;
     const text = JSON.stringify({ ...frame, ref });
-    this.#unanswered.set(ref, { text, answer, item });
+    for (const item of items) item.busy = true;
+    if (bytesOf(text) > this.#limits.max_frame_bytes) return answer(TOO_LARGE);
+    this.#unanswered.set(ref, { text, answer, items, cost });
+    this.#pace.spend(cost);
     // The first alone: those that follow must not put off the moment at which it is given up.
     if (this.#unanswered.size === 1) this.#watch();
     this.#socket.send(text);
   }
 
-  #answered(item, reply) {
-    if (reply.code === 'auth_required') {
-      item.busy = false;
-      this.#renew();
-    } else if (ASK_AGAIN.has(reply.code)) {
-      const { baseMs, maxMs } = this.#options.backoff;
-      const longest = reply.retry_after_ms ?? Math.min(maxMs, baseMs * 2 ** item.tries++);
-      const wait = (reply.retry_after_ms ?? 0) + this.#clock.random() * longest;
-      // The rate limit is the socket's; all else concerns this request.
-      const limited = reply.code === 'rate_limited';
-      if (limited) [this.#paused, this.#window] = [true, 1];
-      this.#later(wait, () => {
-        item.busy = false;
-        if (limited) this.#paused = false;
-        this.#pump();
-      });
+  /** The reply to a request, or to a list of joins. */
+  #answered(items, reply) {
+    const again = reply.code === 'auth_required' || ASK_AGAIN.has(reply.code);
+    if (reply.conversations) {
+      const late = items.filter((_, at) => ASK_AGAIN.has(reply.conversations[at].code));
+      if (late.length > 0) this.#postpone(late, reply.conversations[items.indexOf(late[0])]);
+      items.forEach((item, at) => late.includes(item) || this.#settle(item, reply.conversations[at]));
+    } else if (again) {
+      this.#postpone(items, reply);
+    } else if (items.length > 1) {
+      // Something in the list is no entry: halves are asked, until it stands alone and hinders nobody.
+      for (const item of items) Object.assign(item, { busy: false, most: Math.ceil(items.length / 2) });
     } else {
-      const items = this.#lanes.get(item.lane);
-      items.shift();
-      // To the end, so that busy lanes leave room for others.
-      this.#lanes.delete(item.lane);
-      if (items.length > 0) this.#lanes.set(item.lane, items);
-      this.#queued -= Number(item.counted);
-      if (!reply.success) item.reject(new ArcYouError(reply.code, reply.error, reply));
-      this.#window = Math.min(this.#window + 1, MAX_WINDOW);
-      // Before the next frame is read, which may be in the same piece of the stream; a promise would be later.
-      if (reply.success) item.took(reply);
-      item.resolve(reply);
+      this.#settle(items[0], reply);
     }
+    if (!again) this.#pace.admitted();
     this.#pump();
+  }
+
+  /** These are asked again: all at once, after a while, which a rate limit makes everybody wait for. */
+  #postpone(items, reply) {
+    for (const item of items) item.busy = false;
+    if (reply.code === 'auth_required') return this.#renew();
+    const { baseMs, maxMs } = this.#options.backoff;
+    const longest = reply.retry_after_ms ?? Math.min(maxMs, baseMs * 2 ** items[0].tries);
+    const wait = (reply.retry_after_ms ?? 0) + this.#clock.random() * longest;
+    const due = this.#clock.now() + wait;
+    // Of a read it may be the bytes that were too many; if it was the frames, the next one tells.
+    if (reply.code === 'rate_limited' && isRead(items[0])) this.#readsFrom = Math.max(this.#readsFrom, due);
+    else if (reply.code === 'rate_limited') this.#pace.refused(wait);
+    else for (const item of items) [item.notBefore, item.tries] = [due, item.tries + 1];
+  }
+
+  /** The final answer. */
+  #settle(item, reply) {
+    const items = this.#lanes.get(item.lane);
+    items.shift();
+    // To the end, so that busy lanes leave room for others.
+    this.#lanes.delete(item.lane);
+    if (items.length > 0) this.#lanes.set(item.lane, items);
+    this.#queued -= Number(item.counted);
+    if (!reply.success) return item.reject(new ArcYouError(reply.code, reply.error, reply));
+    // Before the next frame is read, which may be in the same piece of the stream; a promise would be later.
+    item.took(reply);
+    item.resolve(reply);
   }
 
   /** The gateway does not say which frame was too large, but if any was, the largest one was. */
   #refuseLargest() {
-    const bytes = ([, { text }]) => new TextEncoder().encode(text).length;
-    const [ref, largest] = [...this.#unanswered].sort((a, b) => bytes(b) - bytes(a))[0] ?? [];
+    const [ref, largest] = [...this.#unanswered].sort(([, a], [, b]) => bytesOf(b.text) - bytesOf(a.text))[0] ?? [];
+    if (!largest) return;
     this.#unanswered.delete(ref);
-    largest?.answer({ success: false, code: 'frame_too_large', error: 'the frame is larger than the gateway allows' });
+    this.#pace.answered(largest.cost);
+    largest.answer(TOO_LARGE);
   }
 
   // What the gateway says.
@@ -327,6 +500,7 @@ export class ArcYouClient {
   #receive(frame) {
     const request = this.#unanswered.get(frame.ref);
     this.#unanswered.delete(frame.ref);
+    if (request) this.#pace.answered(request.cost);
     if (frame.op === 'event') this.#event(frame);
     else if (request) request.answer(frame);
     else {
@@ -381,12 +555,12 @@ export class ArcYouClient {
   }
 
   #join(room, counted) {
-    const frame = () => ({ op: 'join', conversation_id: room.id, after_seq: room.seq });
+    const frame = () => ({ conversation_id: room.id, after_seq: room.seq });
     const took = (reply) => {
       room.seq ??= reply.last_seq;
       if (reply.resumed === false) this.#fill(room, reply.last_seq);
     };
-    const ask = () => this.#request(`room ${room.id}`, frame, { took, counted });
+    const ask = () => this.#request(`room ${room.id}`, frame, { took, counted, room });
     return ask().catch((error) => {
       const beyond = error.code === 'unknown_message' && room.seq !== undefined;
       if (!beyond || this.#rooms.get(room.id) !== room) throw error;

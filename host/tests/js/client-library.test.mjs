@@ -64,8 +64,18 @@ async function gateway(answers = {}) {
   return { url: `ws://127.0.0.1:${server.address().port}`, heard, sockets };
 }
 
+const LIMITS = {
+  frames_per_second: 0,
+  frames_burst: 200,
+  max_frame_bytes: 65536,
+  max_body_bytes: 32768,
+  max_joined: 1000,
+  max_join_list: 500,
+  joins_per_frame: 20,
+};
+
 const standard = {
-  auth: () => ({ userId: USER }),
+  auth: () => ({ userId: USER, limits: LIMITS }),
   ping: () => ({}),
   join: ({ after_seq }) => ({ conversation_id: ROOM, last_seq: after_seq ?? 0, ...(after_seq !== undefined && { resumed: true }) }),
   leave: () => ({}),
@@ -421,23 +431,133 @@ test('what was left stays left', async () => {
   assert.deepEqual(heard.items.map(({ op }) => op), ['auth', 'join', 'leave', 'auth', 'history']);
 });
 
-test('a rate limit slows many conversations down, and floods nobody', async () => {
-  let [tokens, since, inRow, worst] = [2, Date.now(), 0, 0];
-  const { url } = await gateway({
-    join: () => {
-      tokens = Math.min(2, tokens + (Date.now() - since) / 2);
-      since = Date.now();
-      inRow = tokens < 1 ? inRow + 1 : 0;
-      worst = Math.max(worst, inRow);
-      if (tokens < 1) return refusal('rate_limited', { retry_after_ms: Math.ceil((1 - tokens) * 2) + 1 });
-      tokens -= 1;
-      return { last_seq: 0 };
-    },
+const roomNumber = (at) => ROOM.slice(0, -4) + String(at).padStart(4, '0');
+const roomNumbers = (count) => Array.from({ length: count }, (_, at) => roomNumber(at));
+/** A `join`, as a list or single, of which `each` answers the entries. */
+const listJoin = (each) => (frame, peer) => {
+  if (!frame.conversations) return { conversation_id: frame.conversation_id, ...each(frame, peer) };
+  const answered = frame.conversations.map((entry) => [entry, each(entry, peer)]);
+  const entry = ([{ conversation_id }, reply]) => ({ conversation_id, conversationId: conversation_id, success: !reply.code, ...reply });
+  return { conversations: answered.map(entry) };
+};
+const joined = ({ after_seq }) => ({ last_seq: after_seq ?? 0, ...(after_seq !== undefined && { resumed: true }) });
+const cost = ({ conversations }) => Math.ceil((conversations?.length ?? 1) / LIMITS.joins_per_frame);
+
+/** A gateway's rate limit: the answers of an ordinary one, unless a frame comes too fast. */
+function limited(limits, answers, told = limits) {
+  let [tokens, since] = [limits.frames_burst, performance.now()];
+  const refusals = [];
+  const all = { ...standard, ...answers, auth: () => ({ userId: USER, limits: told }) };
+  const guarded = Object.entries(all).map(([op, answer]) => {
+    const guard = (frame, peer) => {
+      const now = performance.now();
+      tokens = Math.min(limits.frames_burst, tokens + ((now - since) * limits.frames_per_second) / 1000);
+      since = now;
+      const price = op === 'join' ? cost(frame) : 1;
+      if (op !== 'auth' && tokens < price) {
+        refusals.push(op);
+        return refusal('rate_limited', { retry_after_ms: Math.ceil(((price - tokens) * 1000) / limits.frames_per_second) });
+      }
+      if (op !== 'auth') tokens -= price;
+      return answer(frame, peer);
+    };
+    return [op, guard];
   });
-  const { chat } = client(url);
-  const rooms = Array.from({ length: 100 }, (_, at) => ROOM.slice(0, -3) + String(at).padStart(3, '0'));
+  return { answers: Object.fromEntries(guarded), refusals };
+}
+
+test('a thousand rooms come back in lists, behind what was to be sent, and nothing is refused', async () => {
+  const limits = { ...LIMITS, frames_per_second: 50 };
+  const send = (_, { number, socket }) => (number === 0 ? void socket.terminate() : standard.send());
+  const { answers, refusals } = limited(limits, { join: listJoin(joined), send });
+  const { url, heard, sockets } = await gateway(answers);
+  const { chat, seqs, events } = client(url);
+  const rooms = roomNumbers(1000);
   await Promise.all(rooms.map((room) => chat.join(room)));
-  assert.ok(worst <= 10, `${worst} refused in a row`);
+  const begun = heard.items.length;
+  // The gateway goes with a send unanswered.
+  await chat.send(rooms[7], { text: 'pending' });
+  const { say } = await sockets.find(({ number }) => number === 1);
+  await chat.send(rooms[8], {});
+  await heard.find(({ op, connection, conversations }) => op === 'join' && connection === 1 && conversations?.at(-1).conversation_id === rooms.at(-1));
+  const again = heard.items.slice(begun).filter(({ connection }) => connection === 1);
+  const lists = again.filter(({ op }) => op === 'join').map(({ conversations }) => conversations);
+  assert.deepEqual(lists.flat(), rooms.map((conversation_id) => ({ conversation_id, after_seq: 0 })));
+  assert.deepEqual(again.slice(0, 2).map(({ op }) => op), ['auth', 'send'], 'sends go before joins');
+  assert.ok(lists.every(({ length }) => length <= 500) && again.length <= 12, `${again.length} frames`);
+  for (const room of rooms) say({ ...created(1), conversation_id: room });
+  await events.find(({ conversation_id }) => conversation_id === rooms.at(-1));
+  assert.deepEqual([seqs().length, refusals], [1000, []]);
+});
+
+test('more frames than the rate allows wait for their turn, none is refused, and all are answered', async () => {
+  const limits = { ...LIMITS, frames_per_second: 400, frames_burst: 10 };
+  const { answers, refusals } = limited(limits, {});
+  const { url } = await gateway(answers);
+  const { chat } = client(url);
+  await Promise.all(roomNumbers(100).map((room) => chat.send(room, {})));
+  assert.deepEqual(refusals, []);
+});
+
+test('who shares the rate with other devices waits as long as the gateway says, and floods nobody', async () => {
+  // What they leave of it.
+  const left = { ...LIMITS, frames_per_second: 200, frames_burst: 5 };
+  const { answers, refusals } = limited(left, {}, { ...LIMITS, frames_per_second: 2000 });
+  const { url } = await gateway(answers);
+  const { chat } = client(url);
+  await Promise.all(roomNumbers(100).map((room) => chat.send(room, {})));
+  assert.ok(refusals.length > 0 && refusals.length < 100, `${refusals.length} refused`);
+});
+
+test('a refused read holds back reads alone; any other rate limit holds back everything', async () => {
+  const order = [];
+  let strict = new Set(['history']);
+  const answer = (op) => (frame) => {
+    order.push(op);
+    return strict.delete(op) ? refusal('rate_limited', { retry_after_ms: 200 }) : standard[op](frame);
+  };
+  const { url } = await gateway({ history: answer('history'), send: answer('send'), ack: answer('ack') });
+  const { chat } = client(url);
+  const reading = chat.history(ROOM);
+  for (let n = 0; n < 3; n += 1) await chat.ack(ROOM, n);
+  await reading;
+  assert.deepEqual(order.splice(0), ['history', 'ack', 'ack', 'ack', 'history']);
+  strict = new Set(['ack']);
+  const acking = chat.ack(ROOM, 4);
+  // A second one, so that the refusal of the first has come before these are asked.
+  await new Promise((resolve) => chat.ack(ROOM, 5).then(resolve));
+  await acking;
+  assert.deepEqual(order, ['ack', 'ack', 'ack']);
+});
+
+test('of a list each room has its own answer, and what is no entry hinders nobody', async () => {
+  const [gone, late, wrong] = [roomNumber(3), roomNumber(4), 'no-uuid'];
+  let asked = 0;
+  const each = ({ conversation_id: id }) => {
+    if (id === gone) return refusal('not_participant');
+    return id === late && ++asked === 1 ? refusal('unavailable') : { last_seq: 0 };
+  };
+  const answer = listJoin(each);
+  const bad = ({ conversation_id, conversations }) => [conversation_id, ...(conversations ?? []).map((entry) => entry.conversation_id)].includes(wrong);
+  const { url, heard } = await gateway({ join: (frame, peer) => (bad(frame) ? refusal('invalid_field') : answer(frame, peer)) });
+  const { chat } = client(url);
+  const rooms = [...roomNumbers(40), wrong];
+  const results = await Promise.allSettled(rooms.map((room) => chat.join(room)));
+  const refused = results.flatMap(({ reason }, at) => (reason ? [[rooms[at], reason.code]] : []));
+  assert.deepEqual(refused, [[gone, 'not_participant'], [wrong, 'invalid_field']]);
+  assert.ok(asked >= 2 && heard.items.length < 20, `${heard.items.length} frames`);
+});
+
+test('a list fits into a frame, and a send that does not is refused unasked', async () => {
+  const limits = { ...LIMITS, max_frame_bytes: 1024 };
+  const { url, heard, sockets } = await gateway({ auth: () => ({ userId: USER, limits }), join: listJoin(joined) });
+  const { chat } = client(url);
+  await Promise.all(roomNumbers(60).map((room) => chat.join(room, { afterSeq: 0 })));
+  const sizes = heard.items.map(({ connection, ...frame }) => JSON.stringify(frame).length);
+  assert.ok(Math.max(...sizes) <= 1024 && heard.items.length < 12, sizes.join());
+  await assert.rejects(chat.send(ROOM, { text: '가'.repeat(400) }), refused('frame_too_large'));
+  assert.equal((await chat.send(ROOM, {})).status, 'stored');
+  assert.deepEqual([sockets.items.length, heard.items.filter(({ op }) => op === 'send').length], [1, 1]);
 });
 
 test('a busy conversation leaves room for others', async () => {
