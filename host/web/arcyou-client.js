@@ -9,20 +9,35 @@
 
 /**
  * @typedef {Record<string, any>} Frame A frame as the protocol has it.
+ * @typedef {{ id: number, seq: number, conversation_id: string, sender_id: string, body: Record<string, any>, created_at: string }} Message
+ * @typedef {{ op: 'event', type: 'message.created', source: 'live' | 'backfill' | 'history', message: Message, conversation_id: string,
+ *   conversationId: string, temp_id?: string | number, event_id?: undefined }} MessageEvent A message, each once and in order.
+ * @typedef {{ op: 'event', type: string, conversation_id: string, conversationId: string, event_id: number, message?: undefined,
+ *   temp_id?: undefined, [field: string]: any }} OtherEvent Everything else that happens.
+ * @typedef {{ status: 'stored', message_id: number, seq: number, created_at: string } & Answer} Stored
+ * @typedef {{ status: 'held' | 'discarded', message_id: null, seq: null, created_at: null } & Answer} NotStored
+ * @typedef {{ duplicate?: boolean, body?: Record<string, any>, temp_id?: string | number }} Answer `body` is there if a plugin replaced
+ *   the message's: it is the one that everybody sees.
+ * @typedef {Stored | NotStored} Sent
+ * @typedef {{ conversation_id: string, last_seq: number, last_read_id: number | null, role: string | null, resumed?: boolean }} Joined
+ * @typedef {{ messages: Message[], has_more: boolean }} Page
  * @typedef {'connecting' | 'online' | 'waiting' | 'stopped'} State
- * @typedef {{ code: number | string, reason: string, retryInMs?: number }} Why A close code, or a code of the protocol.
+ * @typedef {{ code: number | string, reason: string, retryInMs?: number }} Why A close code, or a code of the protocol, or one of the
+ *   client: `timeout`, `token`, `auth`, `not_connected`, `reconnect`, and `handshake_failed` if no attempt has got through yet.
  * @typedef {object} Options
  * @property {() => string | Promise<string>} token Asked for a fresh token at each connect, and when one has expired.
  * @property {any} [WebSocket] The constructor, where there is no global one (Node before 22).
- * @property {(event: Frame) => void} [onEvent] Messages, each once and in order, and all other events.
+ * @property {(event: MessageEvent | OtherEvent) => void} [onEvent] Messages, each once and in order, and all other events.
  * @property {(state: State, why?: Why) => void} [onState] `stopped` is for good: `why` says what to put right.
  * @property {(conversationId: string, error: ArcYouError) => void} [onLost] A joined conversation was taken away, or could not be joined again.
  * @property {(conversationId: string) => void} [onReset] The gateway knows fewer messages than were told, as after a database was
  *   restored from a backup: what the application keeps of the conversation is void, and to be read anew with `history`.
  * @property {{ baseMs?: number, maxMs?: number }} [backoff] Delays are random, at most `baseMs`, doubled each time up to `maxMs`.
  * @property {number} [tokenTimeoutMs] How long the token callback may take before it is asked again.
- * @property {number} [requestTimeoutMs] Silence after which an unanswered request means that the connection is dead.
+ * @property {number} [requestTimeoutMs] Silence after which an unanswered request means that the connection is dead: twice and four
+ *   times as long once connections were given up so, since a gateway may be silent for 40 s while its database hangs.
  * @property {number} [idleMs] Silence after which the connection is tried with a `ping`.
+ * @property {number} [pingTimeoutMs] Silence after such a `ping` which means that the connection is dead.
  * @property {number} [maxQueued] Requests that may wait for an answer; more are refused with `queue_full`.
  * @property {{ set?: Function, clear?: Function, now?: () => number, random?: () => number }} [clock] For tests.
  */
@@ -31,6 +46,10 @@ const ASK_AGAIN = new Set(['unavailable', 'overloaded', 'outcome_unknown', 'rate
 /** Refusals of a token that a later one may not meet. After any other a reconnect would change nothing. */
 const AUTH_AGAIN = new Set([...ASK_AGAIN, 'token_expired', 'token_not_yet_valid', 'internal']);
 const isFinal = (code) => code === 1002 || code === 1007 || (code >= 4500 && code <= 4999);
+/** Connections in a row that were given up for want of an answer; more do not lengthen the patience. */
+const MOST_PATIENCE = 2;
+/** Handshakes in a row that failed, and none before that went well: this is no outage, and waiting will not help. */
+const HANDSHAKES = 3;
 /** Unanswered frames at once: what waits here can still change its order, what the gateway has cannot. */
 const WINDOW = 8;
 /** Sends go before everything else, but not more than so many in a row while something else waits. */
@@ -156,9 +175,23 @@ export class ArcYouClient {
   #ready = false;
   #renewing = false;
   #token = '';
+  /** The attempt that is under way; one that another has overtaken is dropped. */
+  #connecting;
   /** The last failure that answered no request; a close code may follow, and this says more. */
   #complaint = null;
   #attempt = 0;
+  /** The timer of the next attempt. */
+  #retry;
+  /** Whether this connection was opened, and whether any was. */
+  #opened = false;
+  #everOpened = false;
+  #handshakes = 0;
+  /** What the last socket said of its failure; browsers say nothing. */
+  #failure = '';
+  /** Whether a ping is to prove the connection, and how many were given up without an answer. */
+  #probing = false;
+  #timeouts = 0;
+  #listening = new AbortController();
   #onlineSince = Infinity;
   /** Of each lane the first request is asked; the others wait for its final answer. */
   #lanes = new Map();
@@ -184,16 +217,20 @@ export class ArcYouClient {
   /** Connects at once. @param {string | (() => string)} url A function may name another gateway each time. @param {Options} options */
   constructor(url, options) {
     this.#url = url;
-    this.#options = { tokenTimeoutMs: 30_000, requestTimeoutMs: 30_000, idleMs: 25_000, maxQueued: 1000, ...options };
+    this.#options = { tokenTimeoutMs: 30_000, requestTimeoutMs: 10_000, idleMs: 20_000, pingTimeoutMs: 5000, maxQueued: 1000, ...options };
     this.#options.backoff = { baseMs: 500, maxMs: 30_000, ...options.backoff };
     this.#clock = { ...CLOCK, ...options.clock };
     this.#pace = new Pace(this.#clock.now);
+    const { signal } = this.#listening;
+    globalThis.addEventListener?.('online', () => this.#wake(), { signal });
+    const { document } = globalThis;
+    document?.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#wake(), { signal });
     this.#connect();
   }
 
   /**
    * Events come from now on, across reconnects; with `afterSeq` every message after that one comes first.
-   * @param {string} conversationId @param {{ afterSeq?: number }} [from] @returns {Promise<Frame>}
+   * @param {string} conversationId @param {{ afterSeq?: number }} [from] @returns {Promise<Joined>}
    */
   join(conversationId, { afterSeq } = {}) {
     const id = conversationId.toLowerCase();
@@ -222,13 +259,15 @@ export class ArcYouClient {
   }
 
   /**
-   * Resolves with the reply: its `status` is `stored`, `held` or `discarded`.
-   * @param {string} conversationId @param {object} body @param {{ idempotencyKey?: string }} [options] @returns {Promise<Frame>}
+   * Resolves with the reply. The event of the message has the `tempId` too, unless the connection broke meanwhile.
+   * @param {string} conversationId @param {object} body @param {{ idempotencyKey?: string, tempId?: string | number }} [options]
+   * @returns {Promise<Sent>}
    */
-  async send(conversationId, body, { idempotencyKey = newKey() } = {}) {
+  async send(conversationId, body, { idempotencyKey = newKey(), tempId } = {}) {
     const id = conversationId.toLowerCase();
     // A copy: what the caller changes later must not change what is sent again under the same key.
-    const frame = JSON.parse(JSON.stringify({ op: 'send', conversation_id: id, body, idempotency_key: idempotencyKey }));
+    const whole = { op: 'send', conversation_id: id, body, idempotency_key: idempotencyKey, temp_id: tempId };
+    const frame = JSON.parse(JSON.stringify(whole));
     return this.#request(`send ${id}`, () => frame).catch((error) => {
       throw Object.assign(error, { idempotencyKey });
     });
@@ -239,10 +278,17 @@ export class ArcYouClient {
     return this.#request(`ack ${conversationId}`, () => ({ op: 'ack', conversation_id: conversationId, last_read_id: lastReadId }));
   }
 
-  /** @param {string} conversationId @param {{ beforeSeq?: number, afterSeq?: number, limit?: number }} [page] @returns {Promise<Frame>} */
+  /** @param {string} conversationId @param {{ beforeSeq?: number, afterSeq?: number, limit?: number }} [page] @returns {Promise<Page>} */
   history(conversationId, { beforeSeq, afterSeq, limit } = {}) {
     const frame = { op: 'history', conversation_id: conversationId, before_seq: beforeSeq, after_seq: afterSeq, limit };
     return this.#request(`history ${this.#nextRef++}`, () => frame);
+  }
+
+  /** Connects anew at once, without waiting for the next attempt: for an application that knows that the network has changed. */
+  reconnect() {
+    if (this.state === 'stopped') return;
+    if (this.state !== 'waiting') this.#lost('reconnect', 'asked for by the application', false, 0);
+    this.#retryNow();
   }
 
   /** For good; what is unanswered is rejected with `closed`. */
@@ -253,23 +299,44 @@ export class ArcYouClient {
   // The connection.
 
   async #connect() {
-    this.#change('connecting');
     this.#complaint = null;
+    this.#opened = false;
+    this.#failure = '';
+    const attempt = (this.#connecting = Symbol());
+    this.#change('connecting');
     let socket;
     try {
-      this.#token = await this.#freshToken();
-      if (this.state === 'stopped') return;
+      const token = await this.#freshToken();
+      if (attempt !== this.#connecting) return;
+      this.#token = token;
       socket = new (this.#options.WebSocket ?? WebSocket)(typeof this.#url === 'function' ? this.#url() : this.#url);
     } catch (error) {
-      return this.#lost('not_connected', String(error));
+      return attempt === this.#connecting && this.#lost('not_connected', String(error));
     }
     const mine = (run) => (event) => socket === this.#socket && run(event);
     this.#socket = socket;
-    socket.onopen = mine(() => this.#authenticate(() => this.#lost('auth', 'the token was refused')));
+    socket.onopen = mine(() => {
+      this.#opened = this.#everOpened = true;
+      this.#authenticate(() => this.#lost('auth', 'the token was refused'));
+    });
     socket.onmessage = mine(({ data }) => this.#receive(JSON.parse(data)));
     socket.onclose = mine(({ code, reason }) => this.#lost(code, reason));
-    socket.onerror = () => {}; // A close follows and says more.
+    // A close follows.
+    socket.onerror = mine(({ message }) => (this.#failure = message ?? ''));
     this.#watch();
+  }
+
+  /** The network is back, or the page is looked at again: what was waited for may be there, and what was there may be dead. */
+  #wake() {
+    if (this.state === 'waiting') this.#retryNow();
+    else if (this.state !== 'stopped' && this.#socket) this.#probe();
+  }
+
+  #retryNow() {
+    // The application's callback may have decided otherwise.
+    if (this.state !== 'waiting') return;
+    this.#cancel(this.#retry);
+    this.#connect();
   }
 
   async #freshToken() {
@@ -323,21 +390,33 @@ export class ArcYouClient {
   /** Finds a dead connection, of which nobody else tells: called whenever something is heard. */
   #watch() {
     this.#cancel(this.#watchdog);
-    const { requestTimeoutMs, idleMs } = this.#options;
-    const giveUp = () => this.#lost('timeout', 'the gateway did not answer');
-    // Any answer will do.
-    const probe = () => this.#ask({ op: 'ping' }, () => {});
+    const { requestTimeoutMs, idleMs, pingTimeoutMs } = this.#options;
+    const giveUp = () => {
+      this.#timeouts += 1;
+      this.#lost('timeout', 'the gateway did not answer');
+    };
+    const patience = requestTimeoutMs * 2 ** Math.min(this.#timeouts, MOST_PATIENCE);
     const awaited = !this.#ready || this.#unanswered.size > 0;
-    this.#watchdog = awaited ? this.#later(requestTimeoutMs, giveUp) : this.#later(idleMs, probe);
+    if (this.#probing) this.#watchdog = this.#later(pingTimeoutMs, giveUp);
+    else this.#watchdog = awaited ? this.#later(patience, giveUp) : this.#later(idleMs, () => this.#probe());
   }
 
-  #lost(code, reason, final = isFinal(code)) {
+  /** Anything that is heard soon proves that the connection lives. */
+  #probe() {
+    if (this.#probing) return;
+    this.#probing = true;
+    if (this.#opened) this.#ask({ op: 'ping' }, () => {});
+    this.#watch();
+  }
+
+  #lost(code, reason, final = isFinal(code), delay = undefined) {
     if (code === 1009 && this.#complaint?.code !== 'frame_too_large') this.#refuseLargest();
     if (this.state === 'stopped') return;
     const [socket, { baseMs, maxMs }] = [this.#socket, this.#options.backoff];
     // Let go of at once: the closing handshake of a dead connection takes long.
     this.#socket = null;
-    this.#ready = this.#renewing = this.#joining = false;
+    this.#connecting = undefined;
+    this.#ready = this.#renewing = this.#joining = this.#probing = false;
     this.#cancel(this.#watchdog);
     this.#cancel(this.#pumpTimer);
     this.#pace.lost();
@@ -347,17 +426,29 @@ export class ArcYouClient {
     if (this.#clock.now() - this.#onlineSince >= maxMs) this.#attempt = 0;
     this.#onlineSince = Infinity;
     socket?.close(1000);
-    const why = { code, reason: (code !== 1000 && this.#complaint?.error) || reason };
+    const why = { code, reason: (code !== 1000 && this.#complaint?.error) || reason || this.#failure };
+    this.#handshakes = this.#opened ? 0 : this.#handshakes + Number(!!socket && delay === undefined);
+    // Browsers do not tell a page how its handshake was answered, so that it could be anything.
+    const isOutage = this.#everOpened || this.#handshakes < HANDSHAKES || globalThis.navigator?.onLine === false;
+    if (!isOutage) Object.assign(why, { code: 'handshake_failed', reason: this.#handshakeAdvice(why.reason) });
     if (!final) {
-      const retryInMs = this.#clock.random() * Math.min(maxMs, baseMs * 2 ** this.#attempt++);
-      this.#later(retryInMs, () => this.#connect());
+      const retryInMs = delay ?? this.#clock.random() * Math.min(maxMs, baseMs * 2 ** this.#attempt++);
+      this.#retry = this.#later(retryInMs, () => this.#connect());
       return this.#change('waiting', { ...why, retryInMs });
     }
+    this.#listening.abort();
     for (const timer of this.#timers) this.#cancel(timer);
     const items = [...this.#lanes.values()].flat();
     this.#lanes.clear();
     this.#change('stopped', why);
     for (const item of items) item.reject(new ArcYouError('closed', why.reason));
+  }
+
+  #handshakeAdvice(said) {
+    const { origin } = globalThis.location ?? {};
+    const page = origin ? `that ALLOWED_ORIGINS of the gateway lists this page's origin, ${origin}` : 'that the gateway lets this client in';
+    const last = said ? `; the last failure: ${said}` : '';
+    return `no connection could be opened yet: check the URL, that the gateway runs and its TLS certificate is valid, and ${page}${last}`;
   }
 
   // Requests: each is asked until there is a final answer.
@@ -500,7 +591,9 @@ export class ArcYouClient {
   #receive(frame) {
     const request = this.#unanswered.get(frame.ref);
     this.#unanswered.delete(frame.ref);
+    this.#probing = false;
     if (request) this.#pace.answered(request.cost);
+    if (request?.items.length > 0) this.#timeouts = 0;
     if (frame.op === 'event') this.#event(frame);
     else if (request) request.answer(frame);
     else {

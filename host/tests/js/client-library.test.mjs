@@ -1,6 +1,7 @@
 // The reference client against a gateway that follows a script: what real faults show too seldom.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { afterEach, test } from 'node:test';
 
 import WebSocket, { WebSocketServer } from 'ws';
@@ -338,11 +339,192 @@ test('a half-open connection is given up, whether something is asked or not', as
     send: (_, { number }) => (number === 0 ? undefined : standard.send()),
   });
   let pings = 0;
-  const { chat, states } = client(url, { requestTimeoutMs: 200, idleMs: 20 });
+  const { chat, states } = client(url, { requestTimeoutMs: 200, idleMs: 20, pingTimeoutMs: 200 });
   assert.equal((await chat.send(ROOM, {})).status, 'stored');
   await sockets.find(({ number }) => number === 2);
   const reasons = states.items.filter(({ state }) => state === 'waiting').map(({ code }) => code);
   assert.deepEqual(reasons.slice(0, 2), ['timeout', 'timeout']);
+});
+
+/** A clock that only the test moves. */
+function heldClock() {
+  let [now, timers] = [0, []];
+  return {
+    now: () => now,
+    random: () => 0.5,
+    set: (run, ms) => timers.push({ run, at: now + ms }) && timers.at(-1),
+    clear: (timer) => (timers = timers.filter((other) => other !== timer)),
+    /** Runs what is due up to then, in order. */
+    advance(ms) {
+      const end = now + ms;
+      for (;;) {
+        const [next] = timers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at);
+        if (!next) break;
+        this.clear(next);
+        now = next.at;
+        next.run();
+      }
+      now = end;
+    },
+  };
+}
+
+/** Sockets that are answered at once, without a network, but for the requests in `unheard`. */
+function fakeNetwork() {
+  const sockets = new Log();
+  const network = { unheard: [], sockets };
+  network.WebSocket = class {
+    sent = [];
+    constructor() {
+      sockets.push(this);
+    }
+    open() {
+      this.onopen();
+    }
+    send(text) {
+      const frame = JSON.parse(text);
+      this.sent.push(frame.op);
+      if (network.unheard.includes(frame.op)) return;
+      const reply = standard[frame.op](frame);
+      this.onmessage({ data: JSON.stringify({ op: frame.op, success: true, ref: frame.ref, ...reply }) });
+    }
+    close() {}
+  };
+  return network;
+}
+
+test('a dead network is noticed 10 s after a request, or after 25 s of silence; then patience grows', async () => {
+  const [clock, network] = [heldClock(), fakeNetwork()];
+  const { chat, states } = client('ws://nowhere', { clock, WebSocket: network.WebSocket });
+  const lost = () => states.items.filter(({ state }) => state === 'waiting').length;
+  const connect = async (count) => {
+    clock.advance(10);
+    (await network.sockets.find(() => true, count)).open();
+  };
+  network.unheard = ['ping', 'send'];
+  await connect(0);
+  clock.advance(24_999);
+  assert.equal(lost(), 0);
+  clock.advance(1);
+  assert.equal(lost(), 1);
+  const sending = chat.send(ROOM, {});
+  for (const [at, patience] of [20_000, 40_000, 40_000].entries()) {
+    await connect(at + 1);
+    clock.advance(patience - 1);
+    assert.equal(lost(), at + 1);
+    clock.advance(1);
+    assert.equal(lost(), at + 2);
+  }
+  // An answer, and the next silence is met as the first.
+  network.unheard = [];
+  await connect(4);
+  await sending;
+  network.unheard = ['send'];
+  chat.send(ROOM, {}).catch(() => {});
+  clock.advance(9999);
+  assert.equal(lost(), 4);
+  clock.advance(1);
+  assert.equal(lost(), 5);
+});
+
+/** What a browser has, for as long as a test runs. */
+function browser(t) {
+  const [window, document] = [new EventTarget(), new EventTarget()];
+  document.visibilityState = 'visible';
+  globalThis.addEventListener = window.addEventListener.bind(window);
+  globalThis.document = document;
+  globalThis.location = { origin: 'https://page.example' };
+  t.after(() => ['addEventListener', 'document', 'location'].forEach((name) => delete globalThis[name]));
+  return {
+    online: () => window.dispatchEvent(new Event('online')),
+    look: (state) => {
+      document.visibilityState = state;
+      document.dispatchEvent(new Event('visibilitychange'));
+    },
+  };
+}
+
+for (const how of ['online', 'visible', 'reconnect']) {
+  test(`who waits tries at once: ${how}`, async (t) => {
+    const page = browser(t);
+    const [clock, network] = [heldClock(), fakeNetwork()];
+    const { chat, states } = client('ws://nowhere', { clock, WebSocket: network.WebSocket, backoff: { baseMs: 30_000 } });
+    (await network.sockets.find(() => true)).onclose({ code: 1006, reason: '' });
+    page.look('hidden');
+    assert.equal(chat.state, 'waiting');
+    ({ online: page.online, visible: () => page.look('visible'), reconnect: () => chat.reconnect() })[how]();
+    (await network.sockets.find(() => true, 1)).open();
+    assert.equal(chat.state, 'online');
+    clock.advance(20_000);
+    assert.deepEqual([network.sockets.items.length, states.items.length], [2, 4], 'the attempt that was planned is off');
+    chat.close();
+    [page.online, () => page.look('visible'), () => chat.reconnect()].forEach((event) => event());
+    assert.equal(network.sockets.items.length, 2, 'who is closed stays closed');
+  });
+
+  test(`a connection that may be dead is tried, or left: ${how}`, async (t) => {
+    const page = browser(t);
+    const [clock, network] = [heldClock(), fakeNetwork()];
+    const { chat, states } = client('ws://nowhere', { clock, WebSocket: network.WebSocket });
+    const first = await network.sockets.find(() => true);
+    first.open();
+    if (how === 'reconnect') {
+      chat.reconnect();
+      assert.deepEqual(states.items.slice(-2).map(({ state, code }) => code ?? state), ['reconnect', 'connecting']);
+    } else {
+      const event = how === 'online' ? page.online : () => page.look('visible');
+      event();
+      assert.deepEqual([first.sent, chat.state], [['auth', 'ping'], 'online'], 'an answer, and it stays');
+      network.unheard = ['ping'];
+      event();
+      event();
+      assert.equal(first.sent.length, 3, 'one ping is enough');
+      clock.advance(5000);
+      assert.equal(states.items.at(-1).code, 'timeout');
+      chat.reconnect();
+    }
+    network.unheard = [];
+    (await network.sockets.find(() => true, 1)).open();
+    assert.equal(chat.state, 'online');
+  });
+}
+
+test('an attempt that was overtaken while its token was fetched is dropped', async () => {
+  const network = fakeNetwork();
+  const tokens = [];
+  const { chat } = client('ws://nowhere', { WebSocket: network.WebSocket, token: () => new Promise((resolve) => tokens.push(resolve)) });
+  chat.reconnect();
+  tokens.forEach((resolve) => resolve(USER));
+  (await network.sockets.find(() => true)).open();
+  await chat.join(ROOM);
+  assert.equal(network.sockets.items.length, 1);
+});
+
+test('a handshake that is never let in says what to check; an outage is none', async (t) => {
+  browser(t);
+  const network = fakeNetwork();
+  const { states } = client('ws://nowhere', { WebSocket: network.WebSocket });
+  const fail = async (count) => (await network.sockets.find(() => true, count)).onclose({ code: 1006, reason: '' });
+  for (const count of [0, 1, 2]) await fail(count);
+  const waits = () => states.items.filter(({ state }) => state === 'waiting');
+  assert.deepEqual(waits().map(({ code }) => code), [1006, 1006, 'handshake_failed']);
+  for (const word of ['URL', 'TLS', 'ALLOWED_ORIGINS', 'https://page.example']) assert.ok(waits()[2].reason.includes(word));
+  (await network.sockets.find(() => true, 3)).open();
+  await fail(3);
+  for (const count of [4, 5, 6, 7]) await fail(count);
+  assert.deepEqual(waits().slice(3).map(({ code }) => code), Array(5).fill(1006));
+});
+
+test('what Node knows of a refused handshake is told', async () => {
+  const server = createServer((_, response) => response.end()).listen(0, '127.0.0.1');
+  server.on('upgrade', (_, socket) => socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n'));
+  await once(server, 'listening');
+  ends.push(() => server.close());
+  const { states } = client(`ws://127.0.0.1:${server.address().port}`);
+  const first = await states.find(({ state }) => state === 'waiting');
+  assert.deepEqual([first.code, first.reason], [1006, 'Unexpected server response: 403']);
+  const third = await states.find(({ code }) => code === 'handshake_failed');
+  assert.match(third.reason, /check the URL.*the last failure: Unexpected server response: 403/);
 });
 
 test('a frame that is too large is refused, and is not sent again', async () => {
