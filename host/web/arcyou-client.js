@@ -11,9 +11,9 @@
  * @typedef {Record<string, any>} Frame A frame as the protocol has it.
  * @typedef {{ id: number, seq: number, conversation_id: string, sender_id: string, body: Record<string, any>, created_at: string }} Message
  * @typedef {{ op: 'event', type: 'message.created', source: 'live' | 'backfill' | 'history', message: Message, conversation_id: string,
- *   conversationId: string, temp_id?: string | number, event_id?: undefined }} MessageEvent A message, each once and in order.
- * @typedef {{ op: 'event', type: string, conversation_id: string, conversationId: string, event_id: number, message?: undefined,
- *   temp_id?: undefined, [field: string]: any }} OtherEvent Everything else that happens.
+ *   conversationId: string, temp_id?: string | number, event_id?: undefined }} MessageCreated A message, each once and in order.
+ * @typedef {{ op: 'event', type: string, conversation_id: string, conversationId: string, event_id: number,
+ *   [field: string]: any }} OtherEvent Everything else that happens: what has an `event_id` is one.
  * @typedef {{ status: 'stored', message_id: number, seq: number, created_at: string } & Answer} Stored
  * @typedef {{ status: 'held' | 'discarded', message_id: null, seq: null, created_at: null } & Answer} NotStored
  * @typedef {{ duplicate?: boolean, body?: Record<string, any>, temp_id?: string | number }} Answer `body` is there if a plugin replaced
@@ -27,7 +27,7 @@
  * @typedef {object} Options
  * @property {() => string | Promise<string>} token Asked for a fresh token at each connect, and when one has expired.
  * @property {any} [WebSocket] The constructor, where there is no global one (Node before 22).
- * @property {(event: MessageEvent | OtherEvent) => void} [onEvent] Messages, each once and in order, and all other events.
+ * @property {(event: MessageCreated | OtherEvent) => void} [onEvent] Messages, each once and in order, and all other events.
  * @property {(state: State, why?: Why) => void} [onState] `stopped` is for good: `why` says what to put right.
  * @property {(conversationId: string, error: ArcYouError) => void} [onLost] A joined conversation was taken away, or could not be joined again.
  * @property {(conversationId: string) => void} [onReset] The gateway knows fewer messages than were told, as after a database was
@@ -39,7 +39,7 @@
  * @property {number} [idleMs] Silence after which the connection is tried with a `ping`.
  * @property {number} [pingTimeoutMs] Silence after such a `ping` which means that the connection is dead.
  * @property {number} [maxQueued] Requests that may wait for an answer; more are refused with `queue_full`.
- * @property {{ set?: Function, clear?: Function, now?: () => number, random?: () => number }} [clock] For tests.
+ * @property {{ set?: Function, clear?: Function, now?: () => number, random?: () => number }} [clock] For tests. `now` must never go back.
  */
 
 const ASK_AGAIN = new Set(['unavailable', 'overloaded', 'outcome_unknown', 'rate_limited']);
@@ -82,6 +82,7 @@ export class ArcYouError extends Error {
   constructor(code, message, reply) {
     super(message);
     this.code = code;
+    /** @type {Frame | undefined} */
     this.reply = reply;
     /** Of a send: with it the message can be sent again later, and is stored once. @type {string | undefined} */
     this.idempotencyKey = undefined;

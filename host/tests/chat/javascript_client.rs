@@ -20,11 +20,20 @@ fn script(name: &str) -> String {
     format!("{}/tests/js/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Runs tests of Node's own test runner.
+async fn pass(tests: &str) {
+    let output = Command::new("node").arg("--test").arg(script(tests)).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 #[tokio::test]
 async fn the_client_does_what_it_promises() {
-    let tests = Command::new("node").arg("--test").arg(script("client-library.test.mjs")).output();
-    let output = tests.await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    pass("client-library.test.mjs").await;
+}
+
+#[tokio::test]
+async fn the_types_of_the_client_are_true_and_of_use() {
+    pass("types.test.mjs").await;
 }
 
 #[tokio::test]
