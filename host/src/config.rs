@@ -22,7 +22,7 @@ use crate::bounds::connections::ConnectionLimits;
 use crate::bounds::trusted_proxies::TrustedProxies;
 use crate::bounds::users::{Rate, UserLimits};
 use crate::origins::Origins;
-use crate::session::shared::SessionLimits;
+use crate::session::shared::{SessionLimits, max_join_list};
 
 /// Which command reads the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,7 +278,10 @@ fn limits(reader: &mut Reader<'_>, rate: Option<Rate>) -> SessionLimits {
     }
     SessionLimits {
         max_frame_bytes,
-        frame: FrameLimits { body: BodyLimits { max_bytes: max_body_bytes, ..BodyLimits::default() } },
+        frame: FrameLimits {
+            body: BodyLimits { max_bytes: max_body_bytes, ..BodyLimits::default() },
+            max_join_list: max_join_list(rate),
+        },
         max_joined: reader.within("MAX_JOINED", 1000, 1..=100_000),
         queue_bytes: reader.within("MAX_QUEUE_BYTES", 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024),
         // Enough for a client to fetch a token; a socket without one costs something and pays nothing.

@@ -2,13 +2,17 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use arcyou_plugin_host::{Admission, PluginHost, Rejection};
-use arcyou_protocol::{ErrorCode, Failure, Reply, SendStatus};
+use arcyou_protocol::body::{Body, BodyLimits};
+use arcyou_protocol::{ErrorCode, Failure, Reply, SendStatus, StoredIds};
+use futures_util::future::BoxFuture;
 use metrics::{Counter, Histogram, counter, histogram};
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
+use tokio::time::timeout;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
@@ -17,6 +21,9 @@ use crate::authorize::{JoinedRole, RoleCache, Submitted, authorize, not_particip
 use crate::batch::{Batcher, NotStored, Outcome};
 use crate::screen::{Screening, screen};
 use crate::store::{Committed, ExistingSend, Store, logged};
+
+/// How long the reply to a repeated send waits for what the first one has become; without it, it is still true.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// What every command passes through, whoever carries it: a socket, or a service.
 #[derive(Clone)]
@@ -46,7 +53,7 @@ impl Default for SendMeter {
 impl SendMeter {
     fn note(&self, since: Instant, result: &Result<Reply, Failure>) {
         let outcome = match result {
-            Ok(Reply::Send { status: SendStatus::Stored(_), duplicate: false }) => "stored",
+            Ok(Reply::Send { status: SendStatus::Stored(_), duplicate: false, .. }) => "stored",
             Ok(Reply::Send { status: SendStatus::Held, .. }) => "held",
             Ok(Reply::Send { status: SendStatus::Discarded, .. }) => "discarded",
             Ok(_) => "duplicate",
@@ -75,7 +82,23 @@ enum Answer {
     /// Known already; taken when it is given.
     Ready(Option<Result<Reply, Failure>>),
     /// Known after the commit.
-    Pending(oneshot::Receiver<Outcome>),
+    Pending {
+        outcome: oneshot::Receiver<Outcome>,
+        /// The body, if a plugin has replaced the one that was sent.
+        replaced: Option<Body>,
+        /// Where an earlier one is found that has the same idempotency key.
+        earlier: Option<Box<EarlierSend>>,
+    },
+    /// It was a repeat; how the first one was stored is being looked up.
+    Repeated(BoxFuture<'static, Reply>),
+}
+
+/// A send that may have been made before, under the same idempotency key.
+struct EarlierSend {
+    store: Store,
+    conversation: Uuid,
+    sender: Uuid,
+    key: Box<str>,
 }
 
 impl Ingress {
@@ -103,6 +126,7 @@ impl Ingress {
     ) -> Result<Answer, Failure> {
         let (conversation, sender) = (submitted.command.conversation, submitted.sender);
         let key = submitted.command.idempotency_key.clone();
+        let earlier = key.map(|key| Box::new(EarlierSend { store: self.store.clone(), conversation, sender, key }));
         let permitted = authorize(&self.store, submitted, joined, role_cache).await;
         let screening = match permitted {
             Ok(permitted) => Ok(screen(&self.plugins.chain(), permitted).await),
@@ -111,15 +135,20 @@ impl Ingress {
         let entry = screening.as_ref().ok().and_then(|screening| self.audit.about(conversation, sender, screening));
         let refused = match screening {
             Ok(Screening::Screened(screened)) => {
-                return self.batcher.submit(screened).map(Answer::Pending).map_err(refusal);
+                let replaced = screened.replaced_body();
+                let outcome = self.batcher.submit(screened).map_err(refusal)?;
+                return Ok(Answer::Pending { outcome, replaced, earlier });
             }
-            Ok(Screening::Discarded { .. }) => Ok(sent(SendStatus::Discarded, false)),
+            Ok(Screening::Discarded { .. }) => Ok(sent(SendStatus::Discarded, false, None)),
             Ok(Screening::Rejected(rejection)) => Err(rejected(rejection)),
             Ok(Screening::Failed { by }) => Err(plugin_failed(by.plugin.clone(), "nothing was stored")),
             Err(failure) => Err(failure),
         };
-        let existing = match key {
-            Some(key) => Box::pin(self.existing(conversation, sender, &key)).await?,
+        // What is stored or held already is not refused, whatever the plugins say by now: a reload or a flood limit must
+        // not turn a repeat into a refusal. What they let through need not be looked up, since the message's own
+        // transaction does.
+        let existing = match earlier {
+            Some(earlier) => Box::pin(earlier.reply()).await?,
             None => None,
         };
         if existing.is_none() {
@@ -136,17 +165,30 @@ impl Ingress {
             Admission::Failed { by } => Err(plugin_failed(by.plugin.clone(), "the conversation was not joined")),
         }
     }
+}
 
-    /// What is stored or held already is not refused, whatever the plugins say by now: a reload or a flood limit must
-    /// not turn a repeat into a refusal. What they let through need not be looked up, since the message's own
-    /// transaction does.
-    async fn existing(&self, conversation: Uuid, sender: Uuid, key: &str) -> Result<Option<Reply>, Failure> {
-        let existing = self.store.find_by_key(conversation, sender, key).await.map_err(logged)?;
+impl EarlierSend {
+    /// The reply to a repeat, if there was one.
+    async fn reply(&self) -> Result<Option<Reply>, Failure> {
+        let existing = self.store.find_by_key(self.conversation, self.sender, &self.key).await.map_err(logged)?;
         Ok(existing.map(|existing| match existing {
-            ExistingSend::Stored(ids) => sent(SendStatus::Stored(ids), true),
-            ExistingSend::Held => sent(SendStatus::Held, true),
+            ExistingSend::Stored { ids, body } => sent(SendStatus::Stored(ids), true, body.and_then(as_stored)),
+            ExistingSend::Held => sent(SendStatus::Held, true, None),
         }))
     }
+
+    /// The same for one that is known to be stored.
+    async fn reply_stored(self: Box<Self>, ids: StoredIds) -> Reply {
+        match timeout(LOOK_UP_WITHIN, self.reply()).await {
+            Ok(Ok(Some(reply))) => reply,
+            _ => sent(SendStatus::Stored(ids), true, None),
+        }
+    }
+}
+
+/// The canonical form of a body that is stored.
+fn as_stored(text: String) -> Option<Body> {
+    Body::parse(&text, &BodyLimits { max_bytes: usize::MAX, max_depth: usize::MAX }).ok()
 }
 
 impl Accepted {
@@ -161,31 +203,42 @@ impl Future for Accepted {
 
     /// The answer, once. Counts it.
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // A lane that is gone without an answer may have stored the message; so may one whose answer was taken already.
-        let unknown = || reply(Err(NotStored::Unknown));
-        let result = match &mut self.answer {
-            Answer::Ready(result) => result.take().unwrap_or_else(unknown),
-            Answer::Pending(outcome) => match Pin::new(outcome).poll(context) {
-                Poll::Ready(outcome) => outcome.map_or_else(|_| unknown(), reply),
-                Poll::Pending => return Poll::Pending,
-            },
+        let result = loop {
+            match &mut self.answer {
+                // One that was taken already may have been stored.
+                Answer::Ready(result) => break result.take().unwrap_or_else(|| Err(refusal(NotStored::Unknown))),
+                Answer::Repeated(reply) => break Ok(ready!(reply.as_mut().poll(context))),
+                Answer::Pending { outcome, replaced, earlier } => {
+                    let outcome = ready!(Pin::new(outcome).poll(context));
+                    self.answer = concluded(outcome, replaced.take(), earlier.take());
+                }
+            }
         };
         self.span.in_scope(|| self.meter.note(self.since, &result));
         Poll::Ready(result)
     }
 }
 
-fn sent(status: SendStatus, duplicate: bool) -> Reply {
-    Reply::Send { status, duplicate }
+fn sent(status: SendStatus, duplicate: bool, body: Option<Body>) -> Reply {
+    Reply::Send { status, duplicate, body }
 }
 
-fn reply(outcome: Outcome) -> Result<Reply, Failure> {
-    match outcome {
-        Ok(Committed::Stored { ids, repeated }) => Ok(sent(SendStatus::Stored(ids), repeated)),
-        Ok(Committed::Held { repeated }) => Ok(sent(SendStatus::Held, repeated)),
-        Ok(Committed::Forbidden) => Err(not_participant()),
-        Err(error) => Err(refusal(error)),
-    }
+/// What is answered after the commit.
+fn concluded(outcome: Result<Outcome, RecvError>, replaced: Option<Body>, earlier: Option<Box<EarlierSend>>) -> Answer {
+    // A lane that is gone without an answer may have stored the message.
+    let result = match (outcome.unwrap_or(Err(NotStored::Unknown)), earlier) {
+        // What is stored is what the first one made of it.
+        (Ok(Committed::Stored { ids, repeated: true }), Some(earlier)) => {
+            return Answer::Repeated(Box::pin(earlier.reply_stored(ids)));
+        }
+        (Ok(Committed::Stored { ids, repeated }), _) => {
+            Ok(sent(SendStatus::Stored(ids), repeated, replaced.filter(|_| !repeated)))
+        }
+        (Ok(Committed::Held { repeated }), _) => Ok(sent(SendStatus::Held, repeated, None)),
+        (Ok(Committed::Forbidden), _) => Err(not_participant()),
+        (Err(error), _) => Err(refusal(error)),
+    };
+    Answer::Ready(Some(result))
 }
 
 fn refusal(error: NotStored) -> Failure {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arcyou_plugin_host::{Candidate, Chain, Decision, Disposition, Provenance, Rejection, Replacement};
 use arcyou_protocol::Action;
+use arcyou_protocol::body::Body;
 
 use crate::authorize::{Permitted, Submitted};
 
@@ -30,9 +31,17 @@ pub struct Screened {
     annotations: Option<String>,
     decided_by: Option<Arc<Provenance>>,
     hold_reason: Option<String>,
+    is_replaced: bool,
 }
 
 impl Screened {
+    /// The body that is to be stored, if a plugin replaced the one that was sent.
+    pub fn replaced_body(&self) -> Option<Body> {
+        match &self.submitted.command.action {
+            Action::Send { body } => self.is_replaced.then(|| body.clone()),
+        }
+    }
+
     /// What the store needs: the command with its body as the plugins left it, annotations (the text of a JSON object
     /// with an object for each plugin), the plugin that holds it or else the last one that replaced its body, and why
     /// it is to be held for review.
@@ -63,19 +72,20 @@ fn conclude(permitted: Permitted, decision: Decision) -> Screening {
         Disposition::Failed { by } => return Screening::Failed { by },
     };
     let mut submitted = permitted.into_submitted();
+    let is_replaced = decision.replacement.is_some();
     if let Some(Replacement { body: replaced, .. }) = decision.replacement {
         match &mut submitted.command.action {
             Action::Send { body } => *body = replaced,
         }
     }
-    Screening::Screened(Screened { submitted, annotations, decided_by, hold_reason })
+    Screening::Screened(Screened { submitted, annotations, decided_by, hold_reason, is_replaced })
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use arcyou_protocol::Command;
-    use arcyou_protocol::body::{Body, BodyLimits};
+    use arcyou_protocol::body::BodyLimits;
     use futures_util::FutureExt as _;
     use uuid::Uuid;
 
@@ -106,6 +116,7 @@ mod tests {
     fn an_empty_chain_lets_everything_through_untouched() {
         let screening = screen(&Chain::default(), permitted()).now_or_never().unwrap();
         let Screening::Screened(screened) = screening else { panic!("it must stand") };
+        assert_eq!(screened.replaced_body(), None);
         let (submitted, annotations, decided_by, hold_reason) = screened.into_parts();
         assert_eq!(submitted.command, permitted().into_submitted().command);
         assert_eq!((annotations, decided_by, hold_reason), (None, None, None));
@@ -117,6 +128,7 @@ mod tests {
         let Screening::Screened(screened) = conclude_with(Disposition::Accepted, Some(replaced.clone())) else {
             panic!("it must stand")
         };
+        assert_eq!(screened.replaced_body().as_ref(), Some(&replaced));
         let (submitted, _, decided_by, hold_reason) = screened.into_parts();
         assert_eq!(submitted.command.action, Action::Send { body: replaced });
         assert_eq!((decided_by, hold_reason), (Some(by()), None));

@@ -40,6 +40,25 @@ fn message_frame(source: &str, conversation: Uuid, message: &str) -> String {
     frame
 }
 
+/// The sender of the message that a [`live_frame`] or a [`backfill_frame`] shows.
+pub fn sender_of(frame: &str) -> Option<Uuid> {
+    #[derive(Deserialize)]
+    struct Event {
+        message: Message,
+    }
+    #[derive(Deserialize)]
+    struct Message {
+        sender_id: Uuid,
+    }
+    serde_json::from_str::<Event>(frame).ok().map(|event| event.message.sender_id)
+}
+
+/// A message's frame as the socket gets it that sent the message: with the `temp_id` of its `send`, which is raw JSON.
+pub fn with_temp_id(frame: &str, temp_id: &str) -> String {
+    let fields = frame.strip_suffix('}').unwrap_or(frame);
+    [fields, r#","temp_id":"#, temp_id, "}"].concat()
+}
+
 /// The frame for any other event. The fields of a payload that is an object are added to those of the frame; on a
 /// conflict, the frame's fields win. Any other payload is added as `payload`.
 pub fn event_frame(id: i64, kind: &str, conversation: Uuid, payload: &str) -> String {
@@ -127,6 +146,17 @@ mod tests {
                 "message": {"id": 1, "body": {"text": "é\"\n"}},
                 "conversation_id": CONVERSATION, "conversationId": CONVERSATION})
         );
+    }
+
+    #[test]
+    fn the_senders_socket_finds_its_own_message() {
+        let sender = Uuid::from_u128(9);
+        let body = format!(r#"{{"sender_id":"{}","message":{{"sender_id":"{}"}}}}"#, Uuid::nil(), Uuid::nil());
+        let frame = live_frame(CONVERSATION, &format!(r#"{{"id": 1, "body": {body}, "sender_id": "{sender}"}}"#));
+        assert_eq!(sender_of(&frame), Some(sender));
+        let marked = parsed(&with_temp_id(&frame, r#""t\"}""#));
+        assert_eq!((marked["temp_id"].as_str(), &marked["message"]), (Some("t\"}"), &parsed(&frame)["message"]));
+        assert_eq!(sender_of(r#"{"message":{"sender_id":"somebody"}}"#), None);
     }
 
     #[test]

@@ -12,15 +12,18 @@ mod client;
 mod close;
 mod code;
 pub mod event;
+mod fields;
 mod ids;
+mod parse;
 mod server;
 mod text;
 
 pub use client::{
-    Action, ClientFrame, Command, Echo, FrameError, FrameLimits, HistoryFrom, Op, Operation, ResumeFrom, UserOperation,
-    parse,
+    Action, ClientFrame, Command, Echo, FrameError, FrameLimits, HistoryFrom, JoinTarget, Op, Operation, ResumeFrom,
+    UserOperation,
 };
 pub use close::CloseCode;
 pub use code::ErrorCode;
 pub use ids::{Seq, StoredIds};
-pub use server::{Failure, Reply, SendStatus};
+pub use parse::parse;
+pub use server::{Failure, Joined, Reply, SendStatus, SocketLimits};

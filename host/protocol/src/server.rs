@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::body::Body;
 use crate::client::{Echo, Op};
 use crate::code::ErrorCode;
 use crate::ids::{Seq, StoredIds};
@@ -17,19 +18,15 @@ pub enum Reply {
     /// The socket is authenticated.
     Auth {
         user: Uuid,
+        /// What it may do.
+        limits: SocketLimits,
     },
     /// The gateway is alive.
     Ping,
     /// The socket is subscribed to the conversation.
-    Join {
-        conversation: Uuid,
-        /// The `seq` of the newest message.
-        last_seq: Seq,
-        last_read_id: i64,
-        role: String,
-        /// Whether every message after the client's last one follows. None if the client did not ask to resume.
-        resumed: Option<bool>,
-    },
+    Join(Joined),
+    /// The answer to a list, in its order: to what the socket is subscribed, and why it is not to the others.
+    JoinList(Vec<Result<Joined, Failure>>),
     /// The socket is unsubscribed from the conversation.
     Leave {
         conversation: Uuid,
@@ -39,6 +36,8 @@ pub enum Reply {
         status: SendStatus,
         /// Whether an earlier send with the same key was accepted already.
         duplicate: bool,
+        /// The body as it is stored, if a plugin replaced the one that was sent.
+        body: Option<Body>,
     },
     Ack {
         conversation: Uuid,
@@ -52,6 +51,37 @@ pub enum Reply {
         /// Whether there are more messages in that direction.
         has_more: bool,
     },
+}
+
+/// What a client may do, so that it need not find out by refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SocketLimits {
+    /// Frames of the user; 0: unlimited.
+    pub frames_per_second: u32,
+    /// Frames of the user at once, after a pause; 0: unlimited.
+    pub frames_burst: u32,
+    /// Bytes of a frame.
+    pub max_frame_bytes: usize,
+    /// Bytes of a body's canonical text.
+    pub max_body_bytes: usize,
+    /// Conversations that a socket may have joined.
+    pub max_joined: usize,
+    /// Conversations in one `join`.
+    pub max_join_list: usize,
+    /// A `join` counts as a frame for so many conversations.
+    pub joins_per_frame: usize,
+}
+
+/// A conversation that a socket has joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    pub conversation: Uuid,
+    /// The `seq` of the newest message.
+    pub last_seq: Seq,
+    pub last_read_id: i64,
+    pub role: String,
+    /// Whether every message after the client's last one follows. None if the client did not ask to resume.
+    pub resumed: Option<bool>,
 }
 
 /// What happened to an accepted message.
@@ -125,7 +155,7 @@ impl Reply {
         match self {
             Self::Auth { .. } => Op::Auth,
             Self::Ping => Op::Ping,
-            Self::Join { .. } => Op::Join,
+            Self::Join(_) | Self::JoinList(_) => Op::Join,
             Self::Leave { .. } => Op::Leave,
             Self::Send { .. } => Op::Send,
             Self::Ack { .. } => Op::Ack,
@@ -137,17 +167,15 @@ impl Reply {
 impl Fields for Reply {
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         match self {
-            Self::Auth { user } => map.serialize_entry("userId", user),
-            Self::Ping => Ok(()),
-            Self::Join { conversation, last_seq, last_read_id, role, resumed } => {
-                write_conversation_id(map, conversation)?;
-                map.serialize_entry("last_seq", last_seq)?;
-                map.serialize_entry("last_read_id", last_read_id)?;
-                map.serialize_entry("role", role)?;
-                resumed.map_or(Ok(()), |resumed| map.serialize_entry("resumed", &resumed))
+            Self::Auth { user, limits } => {
+                map.serialize_entry("userId", user)?;
+                map.serialize_entry("limits", limits)
             }
+            Self::Ping => Ok(()),
+            Self::Join(joined) => joined.write(map),
+            Self::JoinList(entries) => map.serialize_entry("conversations", &Entries(entries)),
             Self::Leave { conversation } => write_conversation_id(map, conversation),
-            Self::Send { status, duplicate } => {
+            Self::Send { status, duplicate, body } => {
                 let (status, ids) = match status {
                     SendStatus::Stored(ids) => ("stored", Some(ids)),
                     SendStatus::Held => ("held", None),
@@ -157,7 +185,10 @@ impl Fields for Reply {
                 map.serialize_entry("message_id", &ids.map(|ids| ids.id))?;
                 map.serialize_entry("seq", &ids.map(|ids| ids.seq))?;
                 map.serialize_entry("created_at", &ids.map(|ids| &ids.created_at))?;
-                if *duplicate { map.serialize_entry("duplicate", &true) } else { Ok(()) }
+                if *duplicate {
+                    map.serialize_entry("duplicate", &true)?;
+                }
+                body.as_ref().map_or(Ok(()), |body| map.serialize_entry("body", &Raw(body.as_str())))
             }
             Self::Ack { conversation, last_read_id } => {
                 write_conversation_id(map, conversation)?;
@@ -169,6 +200,40 @@ impl Fields for Reply {
                 map.serialize_entry("has_more", has_more)
             }
         }
+    }
+}
+
+impl Fields for Joined {
+    fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let Self { conversation, last_seq, last_read_id, role, resumed } = self;
+        write_conversation_id(map, conversation)?;
+        map.serialize_entry("last_seq", last_seq)?;
+        map.serialize_entry("last_read_id", last_read_id)?;
+        map.serialize_entry("role", role)?;
+        resumed.map_or(Ok(()), |resumed| map.serialize_entry("resumed", &resumed))
+    }
+}
+
+/// The answers to the entries of a list.
+struct Entries<'a>(&'a [Result<Joined, Failure>]);
+
+impl Serialize for Entries<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Entry))
+    }
+}
+
+struct Entry<'a>(&'a Result<Joined, Failure>);
+
+impl Serialize for Entry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("success", &self.0.is_ok())?;
+        match self.0 {
+            Ok(joined) => joined.write(&mut map)?,
+            Err(failure) => failure.write(&mut map)?,
+        }
+        map.end()
     }
 }
 
@@ -233,6 +298,7 @@ impl Serialize for RawList<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::body::BodyLimits;
 
     fn echo() -> Echo {
         Echo { reference: Some("7".into()), temp_id: Some("\"t-1\"".into()) }
@@ -241,7 +307,7 @@ mod tests {
     #[test]
     fn replies_have_the_documented_shape() {
         let ids = StoredIds { id: 1, seq: 2, created_at: "2026-01-02T03:04:05.678Z".into() };
-        let stored = Reply::Send { status: SendStatus::Stored(ids), duplicate: false };
+        let stored = Reply::Send { status: SendStatus::Stored(ids.clone()), duplicate: false, body: None };
         assert_eq!(
             stored.encode(&echo()).as_str(),
             concat!(
@@ -249,7 +315,10 @@ mod tests {
                 r#""created_at":"2026-01-02T03:04:05.678Z","temp_id":"t-1","ref":7}"#
             )
         );
-        let held = Reply::Send { status: SendStatus::Held, duplicate: true };
+        let body = Body::parse(r#"{"text": "…"}"#, &BodyLimits::default()).ok();
+        let replaced = Reply::Send { status: SendStatus::Stored(ids), duplicate: false, body }.encode(&Echo::default());
+        assert!(replaced.ends_with(r#"5.678Z","body":{"text":"…"}}"#), "{replaced}");
+        let held = Reply::Send { status: SendStatus::Held, duplicate: true, body: None };
         assert_eq!(
             held.encode(&Echo::default()).as_str(),
             concat!(
@@ -258,12 +327,39 @@ mod tests {
             )
         );
         let user = Uuid::nil();
+        let limits = SocketLimits {
+            frames_per_second: 50,
+            frames_burst: 200,
+            max_frame_bytes: 65_536,
+            max_body_bytes: 32_768,
+            max_joined: 1000,
+            max_join_list: 500,
+            joins_per_frame: 20,
+        };
         assert_eq!(
-            Reply::Auth { user }.encode(&Echo::default()).as_str(),
-            r#"{"op":"auth","success":true,"userId":"00000000-0000-0000-0000-000000000000"}"#
+            Reply::Auth { user, limits }.encode(&Echo::default()).as_str(),
+            concat!(
+                r#"{"op":"auth","success":true,"userId":"00000000-0000-0000-0000-000000000000","limits":{"#,
+                r#""frames_per_second":50,"frames_burst":200,"max_frame_bytes":65536,"max_body_bytes":32768,"#,
+                r#""max_joined":1000,"max_join_list":500,"joins_per_frame":20}}"#
+            )
         );
         let page = Reply::History { conversation: user, messages: vec![r#"{"id": 1}"#.into()], has_more: false };
         assert!(page.encode(&Echo::default()).as_str().contains(r#""messages":[{"id": 1}],"has_more":false"#));
+    }
+
+    #[test]
+    fn a_list_is_answered_entry_by_entry() {
+        let conversation = Uuid::nil();
+        let joined = Joined { conversation, last_seq: 3, last_read_id: 1, role: "member".into(), resumed: Some(true) };
+        let refused = Failure { conversation: Some(conversation), ..Failure::new(ErrorCode::NotParticipant, "no") };
+        let ids = r#""conversation_id":"00000000-0000-0000-0000-000000000000","conversationId":"00000000-0000-0000-0000-000000000000""#;
+        assert_eq!(
+            Reply::JoinList(vec![Ok(joined), Err(refused)]).encode(&echo()),
+            format!(
+                r#"{{"op":"join","success":true,"conversations":[{{"success":true,{ids},"last_seq":3,"last_read_id":1,"role":"member","resumed":true}},{{"success":false,"code":"not_participant","error":"no",{ids}}}],"temp_id":"t-1","ref":7}}"#
+            )
+        );
     }
 
     #[test]

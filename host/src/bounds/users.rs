@@ -68,6 +68,12 @@ impl Rate {
 /// A token bucket in use.
 pub type Limiter<C = DefaultClock> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
+/// Takes so many cells, never more than the bucket holds when it is full. An error is how long to wait for them.
+pub fn take<C: Clock>(limiter: &Limiter<C>, cells: NonZeroU32, now: C::Instant) -> Result<(), Duration> {
+    // More than it ever holds would never be given.
+    limiter.check_n(cells).unwrap_or(Ok(())).map_err(|not_until| not_until.wait_time_from(now))
+}
+
 /// What every user may do and cost.
 #[derive(Debug, Clone, Copy)]
 pub struct UserLimits {
@@ -243,13 +249,10 @@ impl<C: Clock + Clone> UserBounds<C> {
         Self { frames: limits.frames.map(|rate| rate.limiter_by(clock)), reads, limits, clock: clock.clone(), meter }
     }
 
-    /// Takes one frame from the allowance. An error is how long to wait for it.
-    pub fn admit_frame(&self) -> Result<(), Duration> {
+    /// Takes so many frames from the allowance, which are never more than its burst. An error is how long to wait.
+    pub fn admit_frames(&self, frames: NonZeroU32) -> Result<(), Duration> {
         let Some(limiter) = &self.frames else { return Ok(()) };
-        limiter.check().map_err(|not_until| {
-            self.meter.refused_frames.increment(1);
-            not_until.wait_time_from(self.clock.now())
-        })
+        take(limiter, frames, self.clock.now()).inspect_err(|_| self.meter.refused_frames.increment(1))
     }
 
     /// Whether a request may read stored messages. An error is how long to wait; the request is refused.
@@ -369,7 +372,7 @@ mod tests {
     }
 
     fn admitted(place: &Place<FakeRelativeClock>) -> usize {
-        std::iter::repeat_with(|| place.admit_frame()).take_while(Result::is_ok).count()
+        std::iter::repeat_with(|| place.admit_frames(NonZeroU32::MIN)).take_while(Result::is_ok).count()
     }
 
     #[test]
@@ -378,7 +381,7 @@ mod tests {
         let (first, second) = (users.enter(USER).unwrap(), users.enter(USER).unwrap());
         let other = users.enter(Uuid::from_u128(2)).unwrap();
         assert_eq!((admitted(&first), admitted(&second), admitted(&other)), (20, 0, 20));
-        assert_eq!(second.admit_frame(), Err(Duration::from_millis(100)));
+        assert_eq!(second.admit_frames(NonZeroU32::MIN), Err(Duration::from_millis(100)));
         drop((first, second));
         users.sweep();
         assert_eq!(admitted(&users.enter(USER).unwrap()), 0);

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::meter::Meter;
 use super::outbound::{Outbound, Overflowed};
+use super::own_sends::MessageFrame;
 
 /// Names a member within its room; never used again.
 pub(super) type MemberId = u64;
@@ -93,6 +94,7 @@ pub(super) struct Paused {
 /// The members. A member whose queue overflows is let go; no other notices.
 #[derive(Debug)]
 pub(super) struct Members {
+    conversation: Uuid,
     list: Vec<Member>,
     next: MemberId,
     /// Paused since the caller last asked.
@@ -101,8 +103,8 @@ pub(super) struct Members {
 }
 
 impl Members {
-    pub(super) fn new(meter: Arc<Meter>) -> Self {
-        Self { list: Vec::new(), next: 0, newly_paused: Vec::new(), meter }
+    pub(super) fn new(conversation: Uuid, meter: Arc<Meter>) -> Self {
+        Self { conversation, list: Vec::new(), next: 0, newly_paused: Vec::new(), meter }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -121,11 +123,12 @@ impl Members {
 
     /// A message as it arrives. A queue without space for it is the socket's end.
     pub(super) fn deliver(&mut self, seq: Seq, frame: &Utf8Bytes) {
+        let message = MessageFrame::new(self.conversation, seq, frame);
         self.retain(|member| {
             if member.paused || seq <= member.cursor {
                 return Ok(());
             }
-            member.outbound.push(frame.clone())?;
+            member.outbound.push_message(&message, member.user)?;
             member.cursor = seq;
             Ok(())
         });
@@ -133,12 +136,13 @@ impl Members {
 
     /// A message that is caught up: a member whose queue should not take more is paused instead.
     pub(super) fn deliver_backfill(&mut self, seq: Seq, frame: &Utf8Bytes) {
+        let message = MessageFrame::new(self.conversation, seq, frame);
         let mut paused = std::mem::take(&mut self.newly_paused);
         self.retain(|member| {
             if member.paused || seq <= member.cursor {
                 return Ok(());
             }
-            if member.outbound.try_push_backfill(frame.clone())? {
+            if member.outbound.try_push_backfill(&message, member.user)? {
                 member.cursor = seq;
             } else {
                 member.paused = true;
@@ -173,7 +177,8 @@ impl Members {
             if *seq <= member.cursor {
                 continue;
             }
-            match member.outbound.try_push_backfill(frame.clone()) {
+            let message = MessageFrame::new(self.conversation, *seq, frame);
+            match member.outbound.try_push_backfill(&message, member.user) {
                 Ok(true) => member.cursor = *seq,
                 Ok(false) => return,
                 Err(Overflowed) => {

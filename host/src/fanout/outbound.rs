@@ -2,11 +2,15 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
+use arcyou_protocol::Seq;
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::own_sends::{MessageFrame, OwnMessage, OwnSends, Released};
 
 /// A queue bounded in bytes, not in frames: what it may hold is what a socket may cost. A frame counts until it is
 /// written, not only until it is taken. Pushing never waits, so that one slow reader never holds up a room; a queue
@@ -22,8 +26,10 @@ pub struct Outbound {
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<Utf8Bytes>,
-    /// Of these frames, and of those that were taken and are not written.
+    /// Of these frames, of those that wait for a reply, and of those that were taken and are not written.
     bytes: usize,
+    /// None for all sockets but those that have just sent something.
+    own_sends: Option<Box<OwnSends>>,
     overflowed: bool,
     notified: bool,
     /// The reader's, while it waits.
@@ -43,33 +49,77 @@ impl Outbound {
     /// Appends a frame. The first frame that does not fit drops the whole queue: the client resumes from the database.
     /// One frame always fits beside those that are being written, whatever its size.
     pub fn push(&self, frame: Utf8Bytes) -> Result<(), Overflowed> {
-        let mut state = self.lock();
-        if state.overflowed {
-            return Err(Overflowed);
-        }
-        if state.bytes + frame.len() > self.limit && !state.frames.is_empty() {
-            drop(state);
-            self.overflow();
-            return Err(Overflowed);
-        }
+        let mut state = self.room_for(&frame)?;
         state.push(frame);
         wake(state);
         Ok(())
     }
 
-    /// Appends a frame that can wait, unless it would take the half of the bound that is kept for what cannot. Says
-    /// whether it was appended.
-    pub fn try_push_backfill(&self, frame: Utf8Bytes) -> Result<bool, Overflowed> {
+    /// Appends a message for a socket of `user`, after the reply to its `send` if this socket has sent it. Messages of one
+    /// conversation come in the order of these calls.
+    pub fn push_message(&self, message: &MessageFrame<'_>, user: Uuid) -> Result<(), Overflowed> {
+        let mut state = self.room_for(message.frame())?;
+        state.push_message(message, user);
+        wake(state);
+        Ok(())
+    }
+
+    /// The same with a message that can wait, unless it would take the half of the bound that is kept for what cannot.
+    /// Says whether it was appended.
+    pub fn try_push_backfill(&self, message: &MessageFrame<'_>, user: Uuid) -> Result<bool, Overflowed> {
         let mut state = self.lock();
         if state.overflowed {
             return Err(Overflowed);
         }
-        if state.bytes + frame.len() > self.limit / 2 && state.bytes > 0 {
+        if state.bytes + message.frame().len() > self.limit / 2 && state.bytes > 0 {
             return Ok(false);
         }
-        state.push(frame);
+        state.push_message(message, user);
         wake(state);
         Ok(true)
+    }
+
+    /// Notes that this socket begins to send a message: until [`Self::answer_send`] it may come, but waits.
+    pub fn begin_send(&self, conversation: Uuid) {
+        self.lock().own_sends.get_or_insert_default().begin(conversation);
+    }
+
+    /// Appends the reply to the oldest send to this conversation that has none, and what waited for it.
+    pub fn answer_send(
+        &self,
+        conversation: Uuid,
+        reply: Utf8Bytes,
+        message: Option<OwnMessage>,
+    ) -> Result<(), Overflowed> {
+        let mut state = self.room_for(&reply)?;
+        state.push(reply);
+        state.release(conversation, message);
+        wake(state);
+        Ok(())
+    }
+
+    /// Drops what waits for a reply in a conversation whose events have stopped; answers the `seq` of its first message.
+    pub fn forget_sends(&self, conversation: Uuid) -> Option<Seq> {
+        let mut state = self.lock();
+        let forgotten = state.own_sends.as_mut()?.forget(conversation);
+        state.drop_idle();
+        let (first, bytes) = forgotten?;
+        state.bytes = state.bytes.saturating_sub(bytes);
+        Some(first)
+    }
+
+    /// The queue, if this frame may be appended: the first one that does not fit overflows it.
+    fn room_for(&self, frame: &Utf8Bytes) -> Result<MutexGuard<'_, State>, Overflowed> {
+        let state = self.lock();
+        if state.overflowed {
+            return Err(Overflowed);
+        }
+        if state.bytes + frame.len() > self.limit && !state.is_empty() {
+            drop(state);
+            self.overflow();
+            return Err(Overflowed);
+        }
+        Ok(state)
     }
 
     /// Gives the queue up, as if a frame had not fitted: its socket is to be closed.
@@ -172,7 +222,7 @@ impl Outbound {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -182,10 +232,37 @@ impl State {
         self.bytes += frame.len();
         self.frames.push_back(frame);
     }
+
+    /// Whether nothing is queued, and nothing waits for a reply.
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty() && !self.own_sends.as_ref().is_some_and(|own_sends| own_sends.is_holding())
+    }
+
+    fn push_message(&mut self, message: &MessageFrame<'_>, user: Uuid) {
+        let Some(own_sends) = &mut self.own_sends else { return self.push(message.frame().clone()) };
+        match own_sends.pass(message, user) {
+            Some(frame) => self.push(frame),
+            None => self.bytes += message.frame().len(),
+        }
+        self.drop_idle();
+    }
+
+    fn release(&mut self, conversation: Uuid, message: Option<OwnMessage>) {
+        let Some(own_sends) = &mut self.own_sends else { return };
+        for Released { frame, waited } in own_sends.answer(conversation, message) {
+            self.bytes = self.bytes.saturating_sub(waited);
+            self.push(frame);
+        }
+        self.drop_idle();
+    }
+
+    fn drop_idle(&mut self) {
+        self.own_sends.take_if(|own_sends| own_sends.is_empty());
+    }
 }
 
 /// Wakes the reader, if it waits, after the lock is given back.
-fn wake(mut state: std::sync::MutexGuard<'_, State>) {
+fn wake(mut state: MutexGuard<'_, State>) {
     let reader = state.reader.take();
     drop(state);
     if let Some(reader) = reader {
@@ -196,10 +273,42 @@ fn wake(mut state: std::sync::MutexGuard<'_, State>) {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use arcyou_protocol::event::live_frame;
+
     use super::*;
 
     fn frame(bytes: usize) -> Utf8Bytes {
         "x".repeat(bytes).into()
+    }
+
+    fn try_push_backfill(queue: &Outbound, bytes: usize) -> Result<bool, Overflowed> {
+        queue.try_push_backfill(&MessageFrame::new(Uuid::nil(), 1, &frame(bytes)), Uuid::nil())
+    }
+
+    #[test]
+    fn what_waits_for_a_reply_counts_and_comes_after_it() {
+        let (room, me) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let message = |seq: Seq, bytes: usize| {
+            let text = "x".repeat(bytes);
+            live_frame(room, &format!(r#"{{"seq": {seq}, "sender_id": "{me}", "body": "{text}"}}"#)).into()
+        };
+        let queue = Outbound::new(1000);
+        queue.begin_send(room);
+        queue.push_message(&MessageFrame::new(room, 1, &message(1, 300)), me).unwrap();
+        assert!(queue.drain().unwrap().is_empty() && queue.is_congested());
+        queue.answer_send(room, "reply".into(), None).unwrap();
+        let frames = queue.drain().unwrap();
+        assert_eq!((frames.len(), frames[0].as_str()), (2, "reply"));
+        queue.written(frames.iter().map(|frame| frame.len()).sum());
+        let is_idle = |state: &State| state.bytes == 0 && state.own_sends.is_none();
+        assert!(is_idle(&queue.lock()));
+        // What is forgotten counts no more; what waits overflows like anything else.
+        queue.begin_send(room);
+        queue.push_message(&MessageFrame::new(room, 2, &message(2, 300)), me).unwrap();
+        assert_eq!((queue.forget_sends(room), queue.lock().bytes), (Some(2), 0));
+        queue.push_message(&MessageFrame::new(room, 2, &message(2, 300)), me).unwrap();
+        assert_eq!(queue.push_message(&MessageFrame::new(room, 3, &message(3, 800)), me), Err(Overflowed));
+        assert_eq!(queue.answer_send(room, "reply".into(), None), Err(Overflowed));
     }
 
     #[test]
@@ -208,7 +317,7 @@ mod tests {
         queue.push(frame(60)).unwrap();
         assert_eq!(queue.drain().unwrap().len(), 1);
         assert!(queue.is_congested());
-        assert_eq!(queue.try_push_backfill(frame(10)), Ok(false));
+        assert_eq!(try_push_backfill(&queue, 10), Ok(false));
         queue.push(frame(20)).unwrap();
         queue.written(30);
         queue.push(frame(50)).unwrap();
@@ -219,10 +328,10 @@ mod tests {
     fn a_frame_that_is_larger_than_the_queue_passes_alone() {
         let queue = Outbound::new(100);
         for _ in 0..2 {
-            assert_eq!(queue.try_push_backfill(frame(1000)), Ok(true));
-            assert_eq!(queue.try_push_backfill(frame(1)), Ok(false));
+            assert_eq!(try_push_backfill(&queue, 1000), Ok(true));
+            assert_eq!(try_push_backfill(&queue, 1), Ok(false));
             queue.drain().unwrap();
-            assert_eq!(queue.try_push_backfill(frame(1)), Ok(false));
+            assert_eq!(try_push_backfill(&queue, 1), Ok(false));
             queue.written(1000);
         }
         queue.push(frame(1000)).unwrap();

@@ -97,7 +97,7 @@ impl Room {
     ) -> Self {
         let inner = Inner {
             sequence: Resequencer::new(limits),
-            members: Members::new(meter.clone()),
+            members: Members::new(conversation, meter.clone()),
             replay: ReplayBuffer::default(),
             seen: SeenIds::new(newest, SEEN),
             right_changes: RightChanges::default(),

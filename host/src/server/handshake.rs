@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, State};
-use axum::http::header::{CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_KEY};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::{Extension, Router};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hyper::server::conn::http1;
@@ -33,6 +34,9 @@ use crate::session::shared::{SessionLimits, Shared};
 const READ_BUFFER: usize = 2 * 1024;
 /// Frames are handed to the kernel in pieces of this size, or at the end of what is queued.
 const WRITE_BUFFER: usize = 16 * 1024;
+
+/// What the protocol of `arcyou_protocol` is called in a handshake.
+const SUBPROTOCOL: &str = "arcyou.v1";
 
 /// How long a client may take to its first byte, from there to the end of its request, and to its next request.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
@@ -66,8 +70,8 @@ pub fn router(
 ) -> Router {
     Router::new()
         .route("/", get(upgrade))
-        .route("/ws", get(upgrade))
         .route("/health", get(health))
+        .route("/{*path}", any(upgrade_below))
         .with_state(Context { shared, origins: Arc::new(origins), bounds, sockets, retirement })
 }
 
@@ -131,6 +135,27 @@ async fn health() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#)
 }
 
+/// A proxy may pass on the whole path under which it serves the gateway: whatever ends in `/ws` is a WebSocket.
+async fn upgrade_below(
+    uri: Uri,
+    method: Method,
+    context: State<Context>,
+    budget: Extension<ReadBudget>,
+    peer: ConnectInfo<IpAddr>,
+    headers: HeaderMap,
+    handshake: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    if !uri.path().ends_with("/ws") {
+        return (StatusCode::NOT_FOUND, "there is nothing here; sockets are at / and at paths that end in /ws\n")
+            .into_response();
+    }
+    match handshake {
+        _ if method != Method::GET => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        Ok(handshake) => upgrade(context, budget, peer, headers, handshake).await,
+        Err(rejection) => rejection.into_response(),
+    }
+}
+
 async fn upgrade(
     State(context): State<Context>,
     Extension(budget): Extension<ReadBudget>,
@@ -149,9 +174,22 @@ async fn upgrade(
         Ok(admission) => admission,
         Err(bound) => return refusal(bound),
     };
-    bounded(upgrade, &shared.limits).on_upgrade(move |socket| {
+    let mut response = bounded(upgrade, &shared.limits).on_upgrade(move |socket| {
         sockets.track_future(connection::serve(socket, admission, budget, shared, retirement))
-    })
+    });
+    if let Some(protocol) = subprotocol(&headers) {
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
+}
+
+/// The subprotocol that is agreed on: ours if it is offered, otherwise the first one, since many clients give up if theirs
+/// is not answered. There is only one that the gateway speaks, whatever it is called.
+fn subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
+    let lines = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|line| line.to_str().ok());
+    let mut offered = lines.flat_map(|line| line.split(',')).map(str::trim).filter(|name| !name.is_empty()).peekable();
+    let first = offered.peek().copied()?;
+    HeaderValue::from_str(offered.find(|name| *name == SUBPROTOCOL).unwrap_or(first)).ok()
 }
 
 /// Whether there is the one key that RFC 6455 asks for.
@@ -184,4 +222,27 @@ pub fn bounded(upgrade: WebSocketUpgrade, limits: &SessionLimits) -> WebSocketUp
         .max_write_buffer_size(WRITE_BUFFER + limits.queue_bytes)
         .max_message_size(limits.max_frame_bytes)
         .max_frame_size(limits.max_frame_bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subprotocol_that_is_offered_is_answered() {
+        let agreed = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(line));
+            }
+            subprotocol(&headers).map(|protocol| protocol.to_str().unwrap().to_owned())
+        };
+        assert_eq!(agreed(&[]), None);
+        assert_eq!(agreed(&["", " , "]), None);
+        assert_eq!(agreed(&["arcyou.v1"]).as_deref(), Some("arcyou.v1"));
+        assert_eq!(agreed(&["chat, arcyou.v1"]).as_deref(), Some("arcyou.v1"));
+        assert_eq!(agreed(&["chat", "other,arcyou.v1"]).as_deref(), Some("arcyou.v1"));
+        assert_eq!(agreed(&[" chat ,ARCYOU.V1"]).as_deref(), Some("chat"));
+    }
 }

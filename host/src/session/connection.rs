@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn, ready};
+use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{self, Context, Poll};
 use std::time::Duration;
 
-use arcyou_protocol::{CloseCode, Echo, ErrorCode, Failure, Op, Operation, Reply, UserOperation};
+use arcyou_protocol::{CloseCode, Echo, ErrorCode, Failure, Op, Operation, UserOperation};
 use axum::extract::ws::WebSocket;
 use governor::clock::{Clock as _, DefaultClock};
 use metrics::{counter, gauge};
@@ -16,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth_state::Alarm;
 use super::read_budget::ReadBudget;
-use super::requests::{Pending, Session, too_fast};
-use super::shared::Shared;
+use super::requests::{Answered, Pending, Session, too_fast};
+use super::shared::{Shared, cost};
 use super::wire::{End, FAREWELL, Incoming, Wire};
 use crate::bounds::connections::Admission;
-use crate::bounds::users::{Limiter, Rate};
+use crate::bounds::users::{Limiter, Rate, take};
 use crate::fanout::outbound::Outbound;
 
 /// Commands of one socket that are under way; after that its frames wait in the kernel.
@@ -46,7 +47,7 @@ impl InFlight {
         let Some(Pending { accepted, .. }) = self.0.front_mut() else { return Poll::Pending };
         let result = task::ready!(Pin::new(accepted).poll(context));
         match self.0.pop_front() {
-            Some(Pending { op, echo, .. }) => Poll::Ready(Answered { op, echo, result }),
+            Some(Pending { op, echo, conversation, .. }) => Poll::Ready(Answered { op, echo, conversation, result }),
             None => Poll::Pending,
         }
     }
@@ -54,13 +55,6 @@ impl InFlight {
     async fn next(&mut self) -> Answered {
         poll_fn(|context| self.poll_next(context)).await
     }
-}
-
-/// A command's answer, and what its reply repeats.
-struct Answered {
-    op: Op,
-    echo: Echo,
-    result: Result<Reply, Failure>,
 }
 
 /// When sockets are sent elsewhere: each at a moment of its own after the drain began, so that not all come back at
@@ -151,7 +145,7 @@ impl Connection {
                 }
                 self.wire.flush().await
             }
-            answered = self.in_flight.next() => self.answer(answered),
+            answered = self.in_flight.next() => self.session.answer(answered),
             // Between pages whatever else there is has its turn.
             () = ready(()), if self.session.is_page_due() => Box::pin(self.session.send_page(&mut self.wire)).await,
             // Boxed: what a frame's way needs, a socket that is idle does not hold.
@@ -217,12 +211,12 @@ impl Connection {
         match incoming {
             Incoming::Text(text) => self.text(&text).await,
             Incoming::Binary => {
-                self.admit_rate()?;
+                self.admit_rate(NonZeroU32::MIN)?;
                 let failure = Failure::new(ErrorCode::BinaryFrame, "send JSON in text frames");
                 self.refuse(&failure, NO_OP, &Echo::default()).await
             }
             // They count against the rate, so that a flood of them has an end.
-            Incoming::Control => self.admit_rate().map(drop),
+            Incoming::Control => self.admit_rate(NonZeroU32::MIN).map(drop),
             Incoming::Farewell => {
                 self.wire.answer_farewell().await;
                 Err(End::Gone)
@@ -232,13 +226,10 @@ impl Connection {
         }
     }
 
-    fn answer(&self, Answered { op, echo, result }: Answered) -> Result<(), End> {
-        self.session.reply(op, result, &echo)
-    }
-
     async fn text(&mut self, text: &str) -> Result<(), End> {
         let parsed = arcyou_protocol::parse(text, &self.session.shared.limits.frame);
-        if let Some(wait) = self.admit_rate()? {
+        let frames = parsed.as_ref().map_or(NonZeroU32::MIN, |frame| cost(&frame.operation));
+        if let Some(wait) = self.admit_rate(frames)? {
             let (op, echo) = match &parsed {
                 Ok(frame) => (frame.operation.op().value(), &frame.echo),
                 Err(error) => (error.op, &error.echo),
@@ -268,13 +259,11 @@ impl Connection {
         self.session.say(failure.encode(op, echo))
     }
 
-    /// How long to wait before the next frame, if this one came too fast.
-    fn admit_rate(&mut self) -> Result<Option<Duration>, End> {
+    /// How long to wait before this frame may be repeated, which counts as so many, if it came too fast.
+    fn admit_rate(&mut self, frames: NonZeroU32) -> Result<Option<Duration>, End> {
         let admitted = match (&self.session.place, &self.limiter) {
-            (Some(place), _) => place.admit_frame(),
-            (None, Some(limiter)) => {
-                limiter.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
-            }
+            (Some(place), _) => place.admit_frames(frames),
+            (None, Some(limiter)) => take(limiter, frames, DefaultClock::default().now()),
             (None, None) => Ok(()),
         };
         let Err(wait) = admitted else {
@@ -295,7 +284,7 @@ impl Connection {
     async fn answer_in_flight(&mut self) -> Result<(), End> {
         while !self.in_flight.0.is_empty() {
             let answered = self.in_flight.next().await;
-            self.answer(answered)?;
+            self.session.answer(answered)?;
         }
         Ok(())
     }

@@ -45,17 +45,22 @@ pub(super) fn joined_role(conversations: &HashMap<Uuid, Conversation>, conversat
 }
 
 impl Conversation {
-    /// The same without events, until there is a fresh token.
-    pub(super) fn stopped(self) -> Self {
-        Self::Stopped(self.stop())
-    }
-
     /// Ends it; the client has everything up to this message.
     pub(super) fn stop(self) -> Seq {
         match self {
             Self::Live(membership) => membership.leave(),
             Self::Behind(catch_up) => catch_up.cursor,
             Self::Stopped(cursor) => cursor,
+        }
+    }
+
+    /// Whether the message of one's own with this `seq` is still to come. One that was just stored is; a repeated one may
+    /// have come long ago.
+    pub(super) fn awaits(&self, seq: Seq, is_repeated: bool) -> bool {
+        match self {
+            Self::Live(membership) => !is_repeated || membership.cursor() < seq,
+            Self::Behind(catch_up) => catch_up.cursor < seq,
+            Self::Stopped(_) => false,
         }
     }
 

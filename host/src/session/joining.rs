@@ -1,9 +1,9 @@
-//! Joining, catching up, leaving, and what a token's end does to them.
+//! Catching up with a joined conversation, leaving it, and what a token's end does to it.
 
 use std::sync::Arc;
 
 use arcyou_protocol::event::backfill_frame;
-use arcyou_protocol::{CloseCode, Echo, ErrorCode, Failure, Op, Reply, ResumeFrom, Seq};
+use arcyou_protocol::{CloseCode, Echo, ErrorCode, Failure, Op, Reply, Seq};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -12,85 +12,18 @@ use super::requests::Session;
 use super::wire::{End, Wire};
 use crate::authorize::not_participant;
 use crate::fanout::outbound::Outbound;
-use crate::fanout::{Membership, NewMember};
-use crate::store::{PageLimits, Participation, StoreError, StoredMessage, logged};
+use crate::fanout::own_sends::MessageFrame;
+use crate::fanout::{Membership, NewMember, RoomRef};
+use crate::store::{PageLimits, Participation, StoreError, StoredMessage};
 
 /// Messages in one read while a client catches up.
 const PAGE_ROWS: u32 = 100;
-/// A client that is further behind than this many messages reads `history` instead.
-const LARGEST_BACKFILL: Seq = 10_000;
-
-/// Where a join starts.
-struct Start {
-    cursor: Seq,
-    /// Whether every message after the client's last one follows; none if the client did not ask.
-    resumed: Option<bool>,
-}
+/// Conversations that go on after a token's renewal by one query. Their rooms keep what is delivered meanwhile.
+const RESUMED_AT_ONCE: usize = 500;
 
 impl Session {
-    pub(super) async fn join(
-        &mut self,
-        user: Uuid,
-        conversation: Uuid,
-        resume: Option<ResumeFrom>,
-        echo: &Echo,
-        wire: &mut Wire,
-    ) -> Result<(), End> {
-        self.tell_evicted()?;
-        let again = self.conversations.contains_key(&conversation);
-        if !again && self.conversations.len() >= self.shared.limits.max_joined {
-            let limit = self.shared.limits.max_joined;
-            let text = format!("this socket has joined {limit} conversations already; leave one first");
-            return self.say(Failure::new(ErrorCode::TooManyJoined, text).encode(Op::Join.value(), echo));
-        }
-        // The room comes first: what is published from here on waits there while the database is read.
-        let room = self.shared.fanout.enter(conversation);
-        let (participation, mut start) = match self.starting_point(user, conversation, resume).await {
-            Ok(found) => found,
-            Err(failure) => return self.say(failure.encode(Op::Join.value(), echo)),
-        };
-        // Those who participate are asked about; a second join too. A token's renewal is no join: what was joined goes
-        // on.
-        if let Err(failure) = self.shared.ingress.admit(conversation, user, &participation.role).await {
-            return self.say(failure.encode(Op::Join.value(), echo));
-        }
-        // A second join starts the events anew, by itself where the first one has come to.
-        if let Some(cursor) = self.remove(conversation).map(Conversation::stop) {
-            start.cursor = resume.map_or(cursor, |_| start.cursor);
-        }
-        let Participation { role, last_read_id, last_seq } = participation;
-        let entered = Some(Entered { room, target: last_seq, role: role.as_str().into(), is_checked: true });
-        self.say(Reply::Join { conversation, last_seq, last_read_id, role, resumed: start.resumed }.encode(echo))?;
-        self.start(user, conversation, CatchUp { cursor: start.cursor, entered });
-        if self.is_page_due() { self.send_page(wire).await } else { Ok(()) }
-    }
-
-    /// Checks the right to join and finds where events start.
-    async fn starting_point(
-        &self,
-        user: Uuid,
-        conversation: Uuid,
-        resume: Option<ResumeFrom>,
-    ) -> Result<(Participation, Start), Failure> {
-        let store = &self.shared.store;
-        let participation =
-            store.participation(conversation, user).await.map_err(logged)?.ok_or_else(not_participant)?;
-        let unknown =
-            || Failure::new(ErrorCode::UnknownMessage, "this conversation has no such message to resume after");
-        let after = match resume {
-            None => return Ok((participation.clone(), Start { cursor: participation.last_seq, resumed: None })),
-            Some(ResumeFrom::Id(0)) => 0,
-            Some(ResumeFrom::Seq(seq)) if seq <= participation.last_seq => seq,
-            Some(ResumeFrom::Seq(_)) => return Err(unknown()),
-            Some(ResumeFrom::Id(id)) => store.seq_of(conversation, id).await.map_err(logged)?.ok_or_else(unknown)?,
-        };
-        let resumed = participation.last_seq - after <= LARGEST_BACKFILL;
-        let cursor = if resumed { after } else { participation.last_seq };
-        Ok((participation, Start { cursor, resumed: Some(resumed) }))
-    }
-
     /// Goes live if nothing is owed; otherwise the conversation queues until what is stored has been sent.
-    fn start(&mut self, user: Uuid, conversation: Uuid, catch_up: CatchUp) {
+    pub(super) fn start(&mut self, user: Uuid, conversation: Uuid, catch_up: CatchUp) {
         let joined = match catch_up.go_live(user, &self.outbound) {
             Ok(membership) => Conversation::Live(membership),
             Err(mut catch_up) => {
@@ -145,7 +78,9 @@ impl Session {
         let cursor = page.last().map_or(entered.target, |last| last.seq);
         wire.flush().await?;
         for message in page {
-            self.say(backfill_frame(conversation, &message.json))?;
+            let frame = backfill_frame(conversation, &message.json).into();
+            let message = MessageFrame::new(conversation, message.seq, &frame);
+            self.outbound.push_message(&message, user).map_err(|_| End::Close(CloseCode::SlowConsumer))?;
         }
         let catch_up = CatchUp { cursor, entered: Some(Entered { is_checked: false, ..entered }) };
         let joined = match catch_up.go_live(user, &self.outbound) {
@@ -183,7 +118,7 @@ impl Session {
     }
 
     /// Takes a conversation out, wherever it stands.
-    fn remove(&mut self, conversation: Uuid) -> Option<Conversation> {
+    pub(super) fn remove(&mut self, conversation: Uuid) -> Option<Conversation> {
         let removed = self.conversations.remove(&conversation);
         if removed.as_ref().is_some_and(Conversation::is_behind) {
             self.catch_ups.retain(|behind| *behind != conversation);
@@ -192,7 +127,9 @@ impl Session {
     }
 
     pub(super) fn leave(&mut self, conversation: Uuid) -> Result<Reply, Failure> {
-        match self.remove(conversation) {
+        let joined = self.remove(conversation);
+        self.outbound.forget_sends(conversation);
+        match joined {
             Some(joined) if !joined.is_evicted() => Ok(Reply::Leave { conversation }),
             _ => Err(Failure::new(ErrorCode::NotJoined, "this socket has not joined the conversation")),
         }
@@ -201,8 +138,14 @@ impl Session {
     /// The token has ended: no events until there is a fresh one.
     pub(super) fn stop_all(&mut self) -> Result<(), End> {
         self.tell_evicted()?;
-        let stopped = self.conversations.drain().map(|(id, joined)| (id, joined.stopped()));
-        self.conversations = stopped.collect();
+        let outbound = &self.outbound;
+        let stop = |(id, joined): (Uuid, Conversation)| {
+            let cursor = joined.stop();
+            // What waits for the reply to a send is read again.
+            let first_held = outbound.forget_sends(id);
+            (id, Conversation::Stopped(first_held.map_or(cursor, |held| cursor.min(held - 1))))
+        };
+        self.conversations = self.conversations.drain().map(stop).collect();
         self.catch_ups.clear();
         Ok(())
     }
@@ -210,14 +153,19 @@ impl Session {
     /// A fresh token came: every conversation goes on where it stopped, if the user still participates.
     pub(super) async fn resume_all(&mut self, user: Uuid) -> Result<(), End> {
         let stopped: Vec<(Uuid, Seq)> = self.conversations.drain().map(|(id, joined)| (id, joined.stop())).collect();
-        for (conversation, cursor) in stopped {
-            let room = self.shared.fanout.enter(conversation);
-            match self.shared.store.participation(conversation, user).await.map_err(broken)? {
-                Some(Participation { role, last_seq, .. }) => {
-                    let entered = Some(Entered { room, target: last_seq, role: role.into(), is_checked: true });
-                    self.start(user, conversation, CatchUp { cursor, entered });
+        for stopped in stopped.chunks(RESUMED_AT_ONCE) {
+            let conversations: Vec<Uuid> = stopped.iter().map(|(conversation, _)| *conversation).collect();
+            // As with a join, the rooms come first.
+            let rooms: Vec<RoomRef> = conversations.iter().map(|id| self.shared.fanout.enter(*id)).collect();
+            let mut found = self.shared.store.participations(&conversations, user).await.map_err(broken)?;
+            for ((conversation, cursor), room) in stopped.iter().copied().zip(rooms) {
+                match found.remove(&conversation) {
+                    Some(Participation { role, last_seq, .. }) => {
+                        let entered = Some(Entered { room, target: last_seq, role: role.into(), is_checked: true });
+                        self.start(user, conversation, CatchUp { cursor, entered });
+                    }
+                    None => self.tell_lost(conversation)?,
                 }
-                None => self.tell_lost(conversation)?,
             }
         }
         Ok(())
@@ -228,7 +176,10 @@ impl Session {
     pub(super) fn tell_evicted(&mut self) -> Result<(), End> {
         let evicted: Vec<Uuid> =
             self.conversations.extract_if(|_, joined| joined.is_evicted()).map(|(id, _)| id).collect();
-        evicted.into_iter().try_for_each(|conversation| self.tell_lost(conversation))
+        evicted.into_iter().try_for_each(|conversation| {
+            self.outbound.forget_sends(conversation);
+            self.tell_lost(conversation)
+        })
     }
 
     fn tell_lost(&self, conversation: Uuid) -> Result<(), End> {

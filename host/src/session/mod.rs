@@ -1,10 +1,11 @@
 //! One connection. [`wire`] alone touches the socket, whose reading is bounded by a [`read_budget`]; [`auth_state`] is
-//! pure; [`connection`] deals with whatever comes next; `requests` and `joining` carry out what a client asks for, in
-//! the `conversation`s that it has joined. What all connections have in common is [`shared`].
+//! pure; [`connection`] deals with whatever comes next; `requests`, `entering` and `joining` carry out what a client
+//! asks for, in the `conversation`s that it has joined. What all connections have in common is [`shared`].
 
 pub mod auth_state;
 pub mod connection;
 mod conversation;
+mod entering;
 mod joining;
 pub mod read_budget;
 mod requests;

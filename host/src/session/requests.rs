@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arcyou_protocol::{
-    ClientFrame, CloseCode, Echo, ErrorCode, Failure, HistoryFrom, Op, Operation, Reply, UserOperation,
+    ClientFrame, CloseCode, Echo, ErrorCode, Failure, HistoryFrom, Op, Operation, Reply, SendStatus, UserOperation,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -18,8 +18,9 @@ use crate::authorize::{RoleCache, Submitted, not_participant};
 use crate::bounds::connections::Admission;
 use crate::bounds::users::{Place, TooManySockets};
 use crate::fanout::outbound::Outbound;
+use crate::fanout::own_sends::OwnMessage;
 use crate::ingress::Accepted;
-use crate::store::{PageLimits, ReadMark, StoredMessage, Window, logged};
+use crate::store::{PageLimits, Participation, ReadMark, StoredMessage, Window, logged};
 
 /// A page of stored messages ends before it passes this many bytes, but never before its first message.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -44,7 +45,16 @@ pub(super) struct Session {
 pub(super) struct Pending {
     pub(super) op: Op,
     pub(super) echo: Echo,
+    pub(super) conversation: Uuid,
     pub(super) accepted: Accepted,
+}
+
+/// A command's answer, and what its reply repeats.
+pub(super) struct Answered {
+    pub(super) op: Op,
+    pub(super) echo: Echo,
+    pub(super) conversation: Uuid,
+    pub(super) result: Result<Reply, Failure>,
 }
 
 /// Why an `auth` came to nothing.
@@ -96,13 +106,19 @@ impl Session {
     ) -> Result<Option<Pending>, End> {
         let result = match operation {
             UserOperation::Command(command) => {
-                let joined = joined_role(&self.conversations, command.conversation);
+                let conversation = command.conversation;
+                let joined = joined_role(&self.conversations, conversation);
                 let submitted = Submitted { sender: user, command };
+                // From here on its message may come, but not before its reply.
+                self.outbound.begin_send(conversation);
                 let accepted = self.shared.ingress.accept(submitted, joined, &mut self.role_cache).await;
-                return Ok(Some(Pending { op, echo, accepted }));
+                return Ok(Some(Pending { op, echo, conversation, accepted }));
             }
-            UserOperation::Join { conversation, resume } => {
-                return Box::pin(self.join(user, conversation, resume, &echo, wire)).await.map(|()| None);
+            UserOperation::Join(target) => {
+                return Box::pin(self.join(user, target, &echo, wire)).await.map(|()| None);
+            }
+            UserOperation::JoinList(targets) => {
+                return Box::pin(self.join_list(user, &targets, &echo, wire)).await.map(|()| None);
             }
             UserOperation::Leave { conversation } => self.leave(conversation),
             UserOperation::Ack { conversation, last_read_id } => {
@@ -120,12 +136,27 @@ impl Session {
         Ok(None)
     }
 
+    /// Queues the answer to a command; what waited for it comes after it.
+    pub(super) fn answer(&self, answered: Answered) -> Result<(), End> {
+        let Answered { op, echo, conversation, result } = answered;
+        let own = match &result {
+            Ok(Reply::Send { status: SendStatus::Stored(ids), duplicate, .. }) => Some(OwnMessage {
+                seq: ids.seq,
+                is_to_come: self
+                    .conversations
+                    .get(&conversation)
+                    .is_some_and(|joined| joined.awaits(ids.seq, *duplicate)),
+                temp_id: echo.temp_id.clone(),
+            }),
+            _ => None,
+        };
+        let frame = encode(op, result, &echo).into();
+        self.outbound.answer_send(conversation, frame, own).map_err(|_| End::Close(CloseCode::SlowConsumer))
+    }
+
     /// Queues the answer to a request.
     pub(super) fn reply(&self, op: Op, result: Result<Reply, Failure>, echo: &Echo) -> Result<(), End> {
-        self.say(match result {
-            Ok(reply) => reply.encode(echo),
-            Err(failure) => failure.encode(op.value(), echo),
-        })
+        self.say(encode(op, result, echo))
     }
 
     pub(super) fn say(&self, frame: String) -> Result<(), End> {
@@ -141,7 +172,7 @@ impl Session {
                 return Err(End::Close(code));
             }
         };
-        self.say(Reply::Auth { user }.encode(echo))?;
+        self.say(Reply::Auth { user, limits: self.shared.limits.announced() }.encode(echo))?;
         match renewal {
             Renewal::Plain => Ok(()),
             Renewal::AfterExpiry => self.resume_all(user).await,
@@ -187,6 +218,12 @@ impl Session {
     }
 
     async fn ack(&self, user: Uuid, conversation: Uuid, message: i64) -> Result<Reply, Failure> {
+        if message == 0 {
+            // Nothing was read, so no mark moves.
+            let participation = self.shared.store.participation(conversation, user).await.map_err(logged)?;
+            let Participation { last_read_id, .. } = participation.ok_or_else(not_participant)?;
+            return Ok(Reply::Ack { conversation, last_read_id });
+        }
         match self.shared.read_marks.advance(conversation, user, message).await? {
             ReadMark::At { last_read_id, .. } => Ok(Reply::Ack { conversation, last_read_id }),
             ReadMark::NotParticipant => Err(not_participant()),
@@ -229,6 +266,13 @@ impl Session {
         if let Some(place) = &self.place {
             place.note_read(page.iter().map(|message| message.json.len()).sum());
         }
+    }
+}
+
+fn encode(op: Op, result: Result<Reply, Failure>, echo: &Echo) -> String {
+    match result {
+        Ok(reply) => reply.encode(echo),
+        Err(failure) => failure.encode(op.value(), echo),
     }
 }
 

@@ -1,9 +1,10 @@
 //! What all connections of a gateway share.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcyou_protocol::FrameLimits;
+use arcyou_protocol::{FrameLimits, Operation, SocketLimits, UserOperation};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::auth::Authenticator;
@@ -15,6 +16,10 @@ use crate::store::Store;
 
 /// Reading pages takes one of so many connections.
 const PAGE_SHARE: usize = 4;
+/// A join counts as one frame for so many conversations: the database is asked once for all of them.
+const JOINS_PER_FRAME: usize = 20;
+/// Conversations in one join. Their rooms keep what is delivered while the database is read.
+const LARGEST_JOIN_LIST: usize = 500;
 /// How long a socket waits for its turn to read a page.
 const PAGE_TURN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -35,6 +40,37 @@ pub struct SessionLimits {
     pub ping_after: Duration,
     /// Frames before the first `auth`, and in terms of which a flood is measured; none: unlimited.
     pub rate: Option<Rate>,
+}
+
+/// How many conversations one join may name: what a user may do at once is enough for all of them, so that waiting helps
+/// whoever is refused.
+pub fn max_join_list(rate: Option<Rate>) -> usize {
+    let at_once = rate.map_or(usize::MAX, |rate| rate.burst.get() as usize);
+    at_once.saturating_mul(JOINS_PER_FRAME).min(LARGEST_JOIN_LIST)
+}
+
+/// How many frames an operation counts as.
+pub(super) fn cost(operation: &Operation) -> NonZeroU32 {
+    let joins = match operation {
+        Operation::User(UserOperation::JoinList(targets)) => targets.len(),
+        _ => 1,
+    };
+    u32::try_from(joins.div_ceil(JOINS_PER_FRAME)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}
+
+impl SessionLimits {
+    /// What clients are told.
+    pub(super) fn announced(&self) -> SocketLimits {
+        SocketLimits {
+            frames_per_second: self.rate.map_or(0, |rate| rate.per_second.get()),
+            frames_burst: self.rate.map_or(0, |rate| rate.burst.get()),
+            max_frame_bytes: self.max_frame_bytes,
+            max_body_bytes: self.frame.body.max_bytes,
+            max_joined: self.max_joined,
+            max_join_list: self.frame.max_join_list,
+            joins_per_frame: JOINS_PER_FRAME,
+        }
+    }
 }
 
 /// What all connections share.

@@ -6,6 +6,7 @@ mod error;
 mod gate;
 mod needs;
 mod page;
+mod participation;
 mod review;
 mod rows;
 mod sql;
@@ -34,6 +35,7 @@ pub use error::StoreError;
 pub use gate::SchemaGate;
 pub use needs::NEEDS;
 pub use page::{Page, PageLimits};
+pub use participation::Participation;
 pub use review::{HeldMessage, HeldPage, NoReviewer, Released, Reviewer};
 
 /// A message as the database has it.
@@ -105,22 +107,15 @@ pub struct OldestPending {
     pub age: Duration,
 }
 
-/// What a participant is to a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Participation {
-    /// `participants.role`.
-    pub role: String,
-    /// The newest message that the participant has marked as read.
-    pub last_read_id: i64,
-    /// The newest message's `seq`.
-    pub last_seq: Seq,
-}
-
 /// Where an idempotency key was used before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExistingSend {
     /// The message is stored.
-    Stored(StoredIds),
+    Stored {
+        ids: StoredIds,
+        /// Its body's text, if a plugin decided about it: it may be another one than was sent.
+        body: Option<String>,
+    },
     /// The message is held for review.
     Held,
 }
@@ -227,25 +222,9 @@ impl Store {
             .await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(match rows::stored_ids(row)? {
-            Some(ids) => ExistingSend::Stored(ids),
+            Some(ids) => ExistingSend::Stored { ids, body: row.try_get("body")? },
             None => ExistingSend::Held,
         }))
-    }
-
-    /// A user's participation in a conversation; none if the user does not participate or there is no such conversation.
-    pub async fn participation(&self, conversation: Uuid, user: Uuid) -> Result<Option<Participation>, StoreError> {
-        let rows = self.query(sql::STANDING, &[(&conversation, Type::UUID), (&user, Type::UUID)]).await?;
-        rows.first()
-            .map(|row| {
-                Ok(Participation { role: row.try_get(0)?, last_read_id: row.try_get(1)?, last_seq: row.try_get(2)? })
-            })
-            .transpose()
-    }
-
-    /// The `seq` of a message of this conversation.
-    pub async fn seq_of(&self, conversation: Uuid, message_id: i64) -> Result<Option<Seq>, StoreError> {
-        let rows = self.query(sql::SEQ_OF, &[(&conversation, Type::UUID), (&message_id, Type::INT8)]).await?;
-        Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
     }
 
     /// A page of a conversation's messages.

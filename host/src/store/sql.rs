@@ -23,12 +23,14 @@ SELECT coalesce((SELECT max(id) FROM outbox), 0) AS newest, oldest.id, oldest.ag
     WHERE NOT processed AND parked_at IS NULL AND next_attempt_at IS NULL AND id >= $1 ORDER BY id LIMIT 1
 ) AS oldest ON true";
 
-/// What became of an earlier message with this key: `$1` conversation, `$2` sender, `$3` key.
+/// What became of an earlier message with this key, with its body if a plugin decided about it: `$1` conversation, `$2`
+/// sender, `$3` key.
 pub(super) const FIND_BY_KEY: &str = "
-SELECT 'stored before' AS status, id, seq, message_time(created_at) AS created_at
+SELECT 'stored before' AS status, id, seq, message_time(created_at) AS created_at,
+    CASE WHEN decided_by IS NOT NULL THEN body::text END AS body
 FROM messages WHERE conversation_id = $1 AND sender_id = $2 AND idempotency_key = $3
 UNION ALL
-SELECT 'held before', NULL, NULL, NULL
+SELECT 'held before', NULL, NULL, NULL, NULL
 FROM held_messages WHERE conversation_id = $1 AND sender_id = $2 AND idempotency_key = $3
 LIMIT 1";
 
@@ -37,8 +39,15 @@ pub(super) const STANDING: &str = "
 SELECT p.role, p.last_read_id, c.last_seq FROM participants p JOIN conversations c ON c.id = p.conversation_id
 WHERE p.conversation_id = $1 AND p.user_id = $2";
 
-/// The `seq` of a message: `$1` conversation, `$2` message id.
-pub(super) const SEQ_OF: &str = "SELECT seq FROM messages WHERE id = $2 AND conversation_id = $1";
+/// The same for several: `$1` conversations, `$2` user.
+pub(super) const STANDINGS: &str = "
+SELECT p.role, p.last_read_id, c.last_seq, c.id FROM participants p JOIN conversations c ON c.id = p.conversation_id
+WHERE p.conversation_id = ANY($1) AND p.user_id = $2";
+
+/// The `seq`s of messages: `$1` their conversations, `$2` their ids.
+pub(super) const SEQS_OF: &str = "
+SELECT r.conversation_id, m.seq FROM unnest($1::uuid[], $2::int8[]) AS r(conversation_id, id)
+JOIN messages m ON m.id = r.id AND m.conversation_id = r.conversation_id";
 
 /// A page of messages: `$1` conversation, `$2` after this `seq`, oldest first, or (if null) `$3` before this one, newest
 /// first, `$4` rows and `$5` bytes at most. A last row without `json`: there are more.

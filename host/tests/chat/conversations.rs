@@ -57,7 +57,9 @@ async fn frames_have_the_documented_shapes() {
     let mut client = Client::connect(gateway.port).await;
     assert_eq!(
         client.request(json!({"op": "auth", "token": alice})).await,
-        json!({"op": "auth", "success": true, "userId": alice, "ref": 1})
+        json!({"op": "auth", "success": true, "userId": alice, "ref": 1,
+            "limits": {"frames_per_second": 0, "frames_burst": 0, "max_frame_bytes": 65_536, "max_body_bytes": 32_768,
+                "max_joined": 1000, "max_join_list": 500, "joins_per_frame": 20}})
     );
     let mut nobody = Client::connect(gateway.port).await;
     assert_eq!(nobody.request(json!({"op": "ping"})).await, json!({"op": "ping", "success": true, "ref": 1}));
@@ -81,7 +83,7 @@ async fn frames_have_the_documented_shapes() {
     assert_eq!(
         client.event().await,
         json!({"op": "event", "type": "message.created", "source": "live", "message": message,
-            "conversation_id": conversation, "conversationId": conversation})
+            "conversation_id": conversation, "conversationId": conversation, "temp_id": "temp-123"})
     );
     assert_eq!(
         client.request(json!({"op": "history", "conversation_id": conversation})).await,
@@ -128,7 +130,7 @@ async fn a_client_may_send_everything_before_the_first_answer() {
         assert_eq!((&reply["temp_id"], &reply["seq"]), (&json!(number), &json!(number + 1)));
     }
     // Even a refusal waits for its turn.
-    let answered = |frame: &serde_json::Value| frame["temp_id"].as_i64();
+    let answered = |frame: &serde_json::Value| frame["temp_id"].as_i64().filter(|_| frame["op"] != "event");
     assert_eq!(frames.iter().filter_map(answered).collect::<Vec<_>>(), (0..=100).collect::<Vec<_>>());
     let events: Vec<_> = frames.iter().filter(|frame| frame["op"] == "event").collect();
     let seqs: Vec<_> = events.iter().map(|event| event["message"]["seq"].as_i64().unwrap()).collect();
@@ -277,11 +279,18 @@ async fn a_mark_moves_forward_only_and_never_beyond_what_exists() {
     let elsewhere = world.conversation(&[alice]).await;
     let mut client = Client::authenticated(gateway.port, alice).await;
     let first = client.say(conversation, "1").await["message_id"].as_i64().unwrap();
+    assert_eq!(
+        client.ok(json!({"op": "ack", "conversation_id": conversation, "last_read_id": 0})).await["last_read_id"],
+        0
+    );
     let second = client.say(conversation, "2").await["message_id"].as_i64().unwrap();
     let foreign = client.say(elsewhere, "3").await["message_id"].as_i64().unwrap();
     let ack = |id: i64| json!({"op": "ack", "conversation_id": conversation, "last_read_id": id});
     assert_eq!(client.ok(ack(second)).await["last_read_id"], second);
     assert_eq!(client.ok(ack(first)).await["last_read_id"], second);
+    assert_eq!(client.ok(ack(0)).await["last_read_id"], second, "nothing was read, and no mark moves");
+    let by_a_stranger = json!({"op": "ack", "conversation_id": world.conversation(&[bob]).await, "last_read_id": 0});
+    assert_eq!(client.code(by_a_stranger).await, "not_participant");
     assert_eq!(client.code(ack(foreign)).await, "unknown_message");
     assert_eq!(client.code(ack(i64::MAX)).await, "unknown_message");
     assert_eq!(world.count("SELECT count(*) FROM outbox WHERE type = 'message.read'").await, 1);

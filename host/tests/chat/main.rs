@@ -6,6 +6,8 @@ mod conversations;
 mod fanout;
 mod hostile;
 mod javascript_client;
+mod joining;
+mod own_sends;
 mod partitions;
 mod refusals;
 mod sharded;

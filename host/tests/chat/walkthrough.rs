@@ -49,6 +49,13 @@ async fn two_users_chat() {
 }
 
 #[tokio::test]
+async fn sockets_open_with_a_subprotocol_and_below_any_path() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    node("handshakes.mjs", &[format!("ws://127.0.0.1:{}", gateway.port)]).await;
+}
+
+#[tokio::test]
 async fn no_frame_is_met_with_silence() {
     let world = World::new().await;
     let gateway = world.gateway().await;

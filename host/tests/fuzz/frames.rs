@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::damage::{Damaged, Sample, damaged};
 use crate::fuzz;
 
-const LIMITS: FrameLimits = FrameLimits { body: BodyLimits { max_bytes: 32 << 10, max_depth: 32 } };
+const LIMITS: FrameLimits = FrameLimits { body: BodyLimits { max_bytes: 32 << 10, max_depth: 32 }, max_join_list: 500 };
 
 const CONVERSATION: &str = r#""conversation_id":"6f9619ff-8b86-d011-b42d-00cf4fc964ff""#;
 const FRAMES: &[&[&str]] = &[

@@ -75,7 +75,6 @@ try {
   // From the second on, since attempts may fail before the link is there.
   const again = connections.slice(1).find(({ replies }) => replies.some(({ op }) => op === 'send'));
   assert.equal(again.replies.findIndex(({ op }) => op === 'send'), 1, 'answered before any join');
-  await chat.ack(rooms[7], 1).catch(() => {});
   await Promise.all(rooms.slice(0, LATER).map((room) => speaker.send(room, { text: 'later' })));
   while ([...seen.values()].flat().length < MISSED + LATER + 1) await new Promise((resolve) => (waiting = resolve));
   const expected = new Map(rooms.slice(0, LATER).map((room) => [room, ['1 later']]));

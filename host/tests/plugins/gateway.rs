@@ -239,6 +239,37 @@ async fn a_hang_up_reloads_what_no_watch_notices() {
 }
 
 #[tokio::test]
+async fn a_sender_is_told_what_a_plugin_made_of_the_message() {
+    let world = World::new().await;
+    let manifest = |more: &str| format!("[[plugin]]\nname = \"misbehaving\"\n{more}");
+    let dir = directory(&["misbehaving"], &manifest(""));
+    let gateway = world.gateway_with(&[dir.variable()]).await;
+    let (user, conversation) = member(&world).await;
+    let mut client = Client::authenticated(gateway.port, user).await;
+    let frame = |deed: &str| {
+        let mut frame = send(conversation, json!({"filter": deed}));
+        frame["idempotency_key"] = json!(deed);
+        frame
+    };
+    let replaced = client.ok(frame("replace")).await;
+    assert_eq!((&replaced["status"], &replaced["body"]), (&json!("stored"), &json!({"text": "replaced"})));
+    for deed in ["accept", "hold", "discard"] {
+        let reply = client.ok(frame(deed)).await;
+        assert!(reply.get("body").is_none(), "{reply}");
+    }
+    // A repeat is told what is stored, whatever plugins would make of it now.
+    let rejecting = directory(&["misbehaving"], &manifest("[plugin.config]\nvalidate = \"reject\"\n"));
+    let without = world.gateway().await;
+    for gateway in [gateway, world.gateway_with(&[rejecting.variable()]).await, without] {
+        let mut client = Client::authenticated(gateway.port, user).await;
+        let repeated = client.ok(frame("replace")).await;
+        assert_eq!((&repeated["duplicate"], &repeated["seq"]), (&json!(true), &replaced["seq"]), "{repeated}");
+        assert_eq!(repeated["body"], json!({"text": "replaced"}), "{repeated}");
+        assert!(client.ok(frame("accept")).await.get("body").is_none());
+    }
+}
+
+#[tokio::test]
 async fn each_verdict_that_a_sender_may_ask_about_leaves_a_row() {
     let world = World::new().await;
     let dir = directory(&["misbehaving"], "[[plugin]]\nname = \"misbehaving\"\n[plugin.breaker]\nfailures = 100\n");

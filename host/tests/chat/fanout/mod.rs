@@ -1,7 +1,7 @@
 //! The fan-out on a real PostgreSQL behind a real PgBouncer, with both buses. The worker's part is played by the tests,
 //! which publish worse than any worker would.
 
-mod redis;
+pub(crate) mod redis;
 mod world;
 
 use std::sync::Arc;

@@ -1,0 +1,174 @@
+//! Requests of clients: text in, [`ClientFrame`] or [`FrameError`] out.
+
+use std::collections::HashSet;
+
+use serde_json::value::RawValue;
+
+use crate::body::{Body, BodyError};
+use crate::client::{
+    Action, ClientFrame, Command, Echo, FrameError, FrameLimits, HistoryFrom, JoinTarget, Op, Operation, ResumeFrom,
+    UserOperation,
+};
+use crate::code::ErrorCode;
+use crate::fields::{CONVERSATION_ID, FieldError, Fields, Spellings, invalid, missing};
+
+const MAX_KEY_BYTES: usize = 128;
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+const DEFAULT_HISTORY: u32 = 50;
+const MAX_HISTORY: u32 = 200;
+
+const AFTER_SEQ: Spellings = &["after_seq", "afterSeq"];
+const AFTER_ID: Spellings = &["after_id", "afterId"];
+
+/// Parses one text frame.
+pub fn parse(text: &str, limits: &FrameLimits) -> Result<ClientFrame, FrameError> {
+    let frame_error = |code, text: &str| FrameError { op: "error", echo: Echo::default(), code, text: text.to_owned() };
+    let fields: Fields<'_> = match serde_json::from_str(text) {
+        Ok(fields) => fields,
+        Err(error) if error.is_data() => {
+            return Err(frame_error(ErrorCode::NotAnObject, "a frame must be a JSON object with an \"op\""));
+        }
+        Err(error) if error.is_eof() => {
+            return Err(frame_error(ErrorCode::InvalidJson, "a frame must be JSON, but this one ends too early"));
+        }
+        Err(error) => {
+            let (line, column) = (error.line(), error.column());
+            let text = format!("a frame must be JSON, but this one is not at line {line}, column {column}");
+            return Err(frame_error(ErrorCode::InvalidJson, &text));
+        }
+    };
+    let mut echo = Echo::default();
+    let mut op = "error";
+    match fields.operation(&mut echo, &mut op, limits) {
+        Ok(operation) => Ok(ClientFrame { echo, operation }),
+        Err(FieldError { code, text }) => Err(FrameError { op, echo, code, text }),
+    }
+}
+
+impl Fields<'_> {
+    fn operation(&self, echo: &mut Echo, op: &mut &'static str, limits: &FrameLimits) -> Result<Operation, FieldError> {
+        // Both echoes come first, since failures repeat them too.
+        let reference = self.echo(&["ref"]).map(|raw| echo.reference = raw);
+        let temp_id = self.echo(&["temp_id"]).map(|raw| echo.temp_id = raw);
+        let name = self.required_text(&["op"])?;
+        let Some(known) = Op::ALL.iter().find(|op| op.value() == name) else {
+            let names: Vec<&str> = Op::ALL.iter().map(|op| op.value()).collect();
+            let text = format!("op must be one of {}", names.join(", "));
+            return Err(FieldError { code: ErrorCode::UnknownOp, text });
+        };
+        *op = known.value();
+        reference.and(temp_id)?;
+        Ok(Operation::User(match known {
+            Op::Auth => return self.auth(),
+            Op::Ping => return Ok(Operation::Ping),
+            Op::Join => self.join(limits)?,
+            Op::Leave => UserOperation::Leave { conversation: self.conversation()? },
+            Op::Send => UserOperation::Command(self.send(limits)?),
+            Op::Ack => self.ack()?,
+            Op::History => self.history()?,
+        }))
+    }
+
+    fn ack(&self) -> Result<UserOperation, FieldError> {
+        let conversation = self.conversation()?;
+        let last_read_id = self.required_natural(&["last_read_id", "lastReadId"])?;
+        Ok(UserOperation::Ack { conversation, last_read_id })
+    }
+
+    fn auth(&self) -> Result<Operation, FieldError> {
+        let token = self.required_text(&["token"])?;
+        if token.len() > MAX_TOKEN_BYTES {
+            return invalid(format!("token must be at most {MAX_TOKEN_BYTES} bytes long"));
+        }
+        Ok(Operation::Auth { token })
+    }
+
+    fn join(&self, limits: &FrameLimits) -> Result<UserOperation, FieldError> {
+        let Some(list) = self.raw(&["conversations"]) else { return self.join_target().map(UserOperation::Join) };
+        if [CONVERSATION_ID, AFTER_SEQ, AFTER_ID].into_iter().any(|names| self.raw(names).is_some()) {
+            return invalid(
+                "give conversation_id or conversations, not both; in a list, after_seq or after_id stands in its entry",
+            );
+        }
+        let most = limits.max_join_list;
+        let entries: Vec<&RawValue> = serde_json::from_str(list.get()).unwrap_or_default();
+        if entries.is_empty() || entries.len() > most {
+            return invalid(format!(
+                "conversations must be a list of 1 to {most} entries; join others in another frame"
+            ));
+        }
+        let mut named = HashSet::with_capacity(entries.len());
+        let mut targets = Vec::with_capacity(entries.len());
+        for (place, entry) in entries.iter().enumerate() {
+            let Ok(fields) = serde_json::from_str::<Fields<'_>>(entry.get()) else {
+                return invalid(format!("conversations[{place}] must be an object with a conversation_id"));
+            };
+            let target = fields
+                .join_target()
+                .or_else(|FieldError { text, .. }| invalid(format!("conversations[{place}]: {text}")))?;
+            if !named.insert(target.conversation) {
+                let id = target.conversation;
+                return invalid(format!("conversations[{place}] names {id} a second time; name each one once"));
+            }
+            targets.push(target);
+        }
+        Ok(UserOperation::JoinList(targets))
+    }
+
+    fn join_target(&self) -> Result<JoinTarget, FieldError> {
+        Ok(JoinTarget { conversation: self.conversation()?, resume: self.resume()? })
+    }
+
+    fn send(&self, limits: &FrameLimits) -> Result<Command, FieldError> {
+        let conversation = self.conversation()?;
+        let idempotency_key = self.text(&["idempotency_key", "idempotencyKey"])?.map(String::into_boxed_str);
+        let is_usable = |key: &str| !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains('\0');
+        if idempotency_key.as_deref().is_some_and(|key| !is_usable(key)) {
+            return invalid(format!("idempotency_key must be 1 to {MAX_KEY_BYTES} bytes of text without U+0000"));
+        }
+        let Some(body) = self.raw(&["body"]) else { return missing(&["body"]) };
+        let body = Body::parse(body.get(), &limits.body)
+            .map_err(|error| FieldError { code: code_of(&error), text: error.to_string() })?;
+        Ok(Command { conversation, idempotency_key, action: Action::Send { body } })
+    }
+
+    fn history(&self) -> Result<UserOperation, FieldError> {
+        let before = self.integer(&["before_seq", "beforeSeq"])?;
+        let after = self.natural(AFTER_SEQ)?;
+        let from = match (before, after) {
+            (None, None) => HistoryFrom::Newest,
+            (Some(seq), None) => HistoryFrom::Before(seq),
+            (None, Some(seq)) => HistoryFrom::After(seq),
+            (Some(_), Some(_)) => return invalid("give before_seq or after_seq, not both"),
+        };
+        let limit = self.integer(&["limit"])?.map_or(Some(DEFAULT_HISTORY), |limit| u32::try_from(limit).ok());
+        let Some(limit) = limit.filter(|limit| (1..=MAX_HISTORY).contains(limit)) else {
+            return invalid(format!("limit must be from 1 to {MAX_HISTORY}"));
+        };
+        Ok(UserOperation::History { conversation: self.conversation()?, from, limit })
+    }
+
+    fn resume(&self) -> Result<Option<ResumeFrom>, FieldError> {
+        match (self.natural(AFTER_SEQ)?, self.natural(AFTER_ID)?) {
+            (None, None) => Ok(None),
+            (Some(seq), None) => Ok(Some(ResumeFrom::Seq(seq))),
+            (None, Some(id)) => Ok(Some(ResumeFrom::Id(id))),
+            (Some(_), Some(_)) => invalid("give after_seq or after_id, not both"),
+        }
+    }
+}
+
+fn code_of(error: &BodyError) -> ErrorCode {
+    match error {
+        BodyError::Malformed(_) => ErrorCode::InvalidJson,
+        BodyError::NotAnObject => ErrorCode::InvalidField,
+        BodyError::TooLarge(_) => ErrorCode::BodyTooLarge,
+        BodyError::TooDeep(_) => ErrorCode::BodyTooDeep,
+        BodyError::DuplicateKey(_) => ErrorCode::DuplicateKey,
+        BodyError::NumberOutOfRange => ErrorCode::NumberOutOfRange,
+        BodyError::UnstorableText => ErrorCode::UnstorableText,
+    }
+}
+
+#[cfg(test)]
+mod tests;

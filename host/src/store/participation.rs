@@ -1,0 +1,51 @@
+//! Who takes part in what, and where a client that comes back goes on.
+
+use std::collections::HashMap;
+
+use arcyou_protocol::Seq;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::{Store, StoreError, sql};
+
+/// What a participant is to a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Participation {
+    /// `participants.role`.
+    pub role: String,
+    /// The newest message that the participant has marked as read.
+    pub last_read_id: i64,
+    /// The newest message's `seq`.
+    pub last_seq: Seq,
+}
+
+impl Store {
+    /// A user's participation in a conversation; none if the user does not participate or there is no such conversation.
+    pub async fn participation(&self, conversation: Uuid, user: Uuid) -> Result<Option<Participation>, StoreError> {
+        let rows = self.query(sql::STANDING, &[(&conversation, Type::UUID), (&user, Type::UUID)]).await?;
+        rows.first().map(participation).transpose()
+    }
+
+    /// The same for several conversations, by one query: those in which the user participates.
+    pub async fn participations(
+        &self,
+        conversations: &[Uuid],
+        user: Uuid,
+    ) -> Result<HashMap<Uuid, Participation>, StoreError> {
+        let rows = self.query(sql::STANDINGS, &[(&conversations, Type::UUID_ARRAY), (&user, Type::UUID)]).await?;
+        let standing = |row: &Row| Ok((row.try_get(3)?, participation(row)?));
+        rows.iter().map(standing).collect()
+    }
+
+    /// The `seq` of one message of each of these conversations, where it has that message.
+    pub async fn seqs_of(&self, messages: &[(Uuid, i64)]) -> Result<HashMap<Uuid, Seq>, StoreError> {
+        let (conversations, ids): (Vec<Uuid>, Vec<i64>) = messages.iter().copied().unzip();
+        let rows = self.query(sql::SEQS_OF, &[(&conversations, Type::UUID_ARRAY), (&ids, Type::INT8_ARRAY)]).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+}
+
+fn participation(row: &Row) -> Result<Participation, StoreError> {
+    Ok(Participation { role: row.try_get(0)?, last_read_id: row.try_get(1)?, last_seq: row.try_get(2)? })
+}
