@@ -208,6 +208,8 @@ export class ArcYouClient {
   #readsFrom = -Infinity;
   /** When what waits may be asked again: one timer for everything. */
   #pumpTimer;
+  #pumping = false;
+  #toPump = false;
   /** Joined conversations; `seq` is the last message that was told. */
   #rooms = new Map();
   #eventIds = new Set();
@@ -468,8 +470,21 @@ export class ArcYouClient {
     });
   }
 
-  /** Asks what may be asked now, sends first, and sets the timer for what may be asked later. */
+  /** Asks what may be asked now, and again if that was answered within the call, as what is too large is. */
   #pump() {
+    this.#toPump = true;
+    if (this.#pumping) return;
+    this.#pumping = true;
+    try {
+      while (this.#toPump) this.#pumpOnce();
+    } finally {
+      this.#pumping = false;
+    }
+  }
+
+  /** Sends go first; a timer is set for what may be asked later. */
+  #pumpOnce() {
+    this.#toPump = false;
     this.#cancel(this.#pumpTimer);
     if (!this.#ready) return;
     const now = this.#clock.now();
@@ -493,7 +508,6 @@ export class ArcYouClient {
       if (!item.room) this.#ask(item.frame(), (reply) => this.#answered([item], reply), [item]);
       else if (!this.#joining) this.#askToJoin([item, ...others.filter(({ room, busy }) => room && !busy)]);
     }
-    this.#cancel(this.#pumpTimer);
     if (next < Infinity) this.#pumpTimer = this.#later(Math.max(1, next - now), () => this.#pump());
   }
 
