@@ -36,6 +36,11 @@ has_postgres() {
         compgen -G '/usr/local/opt/postgresql*/bin/initdb' >/dev/null || [ -x /usr/local/pgsql/bin/initdb ]
 }
 
+has_browser() {
+    has chromium || has chromium-browser || has google-chrome ||
+        [ -x '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome' ]
+}
+
 # The standard library for WebAssembly, ready to use: what plugins are built with.
 has_wasm_std() {
     compgen -G "$(rustc --print target-libdir --target wasm32-unknown-unknown)/libcore-*.rlib" >/dev/null
@@ -182,6 +187,7 @@ if [ "$purpose" = test ]; then
     has_server redis-server || missing+=(redis-server)
     has_server pgbouncer || missing+=(pgbouncer)
     has npm || missing+=(nodejs npm)
+    has_browser || missing+=(chromium)
     python >/dev/null || missing+=(python3-venv)
 fi
 [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"

@@ -1,12 +1,13 @@
-//! A conversation to try the gateway with, and what to paste.
+//! A conversation to try the gateway with, and how to.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use deadpool_postgres::Pool;
+use uuid::{Uuid, uuid};
 
-const CONVERSATION: &str = "c0c0c0c0-0000-4000-8000-000000000001";
-const ALICE: &str = "a11ce000-0000-4000-8000-000000000001";
-const BOB: &str = "b0b00000-0000-4000-8000-000000000001";
+pub(super) const CONVERSATION: Uuid = uuid!("c0c0c0c0-0000-4000-8000-000000000001");
+pub(super) const ALICE: Uuid = uuid!("a11ce000-0000-4000-8000-000000000001");
+pub(super) const BOB: Uuid = uuid!("b0b00000-0000-4000-8000-000000000001");
 
 /// Makes the conversation with its two participants, unless an earlier run has.
 pub(super) async fn create(pool: &Pool) -> anyhow::Result<()> {
@@ -18,7 +19,7 @@ pub(super) async fn create(pool: &Pool) -> anyhow::Result<()> {
     Ok(pool.get().await?.batch_execute(&sql).await?)
 }
 
-/// Prints how to chat, and what the plugins do.
+/// Prints how to chat.
 pub(super) fn explain(listens_on: SocketAddr, admin: SocketAddr) {
     let reach = reach(listens_on);
     // What listens on every interface listens on this one too.
@@ -26,6 +27,8 @@ pub(super) fn explain(listens_on: SocketAddr, admin: SocketAddr) {
     let address = if unspecified { (Ipv4Addr::LOCALHOST, listens_on.port()).into() } else { listens_on };
     println!(
         r#"
+Chat as Alice and Bob: open http://{address}/ in a browser.
+
 The gateway listens on ws://{address}, {reach}. Ctrl-C stops it.
 Health and metrics are on http://{admin}/ready and /metrics.
 
@@ -37,17 +40,6 @@ In another, be Bob:           npx wscat -c ws://{address}
   {{"op":"join","conversation_id":"{CONVERSATION}"}}
 Then, as either of them:
   {{"op":"send","conversation_id":"{CONVERSATION}","body":{{"text":"Hello!"}}}}
-The plugins rewrite one message and refuse another:
-  {{"op":"send","conversation_id":"{CONVERSATION}","body":{{"text":"What a badword."}}}}
-  {{"op":"send","conversation_id":"{CONVERSATION}","body":{{"text":"This is forbidden."}}}}
-  {{"op":"send","conversation_id":"{CONVERSATION}","body":{{"words":"no text"}}}}
-
-With a browser instead: open http://{address}/health twice, and paste this into each console (Bob's token in one):
-  ws = new WebSocket("ws://{address}"); say = frame => ws.send(JSON.stringify(frame));
-  ws.onmessage = event => console.log(event.data);
-  ws.onopen = () => {{ say({{op: "auth", token: "{ALICE}"}}); say({{op: "join", conversation_id: "{CONVERSATION}"}}); }};
-and then
-  say({{op: "send", conversation_id: "{CONVERSATION}", body: {{text: "Hello!"}}}});
 "#
     );
 }

@@ -3,6 +3,7 @@
 //! conversation. What `DATABASE_URL`, `REDIS_URL` and `PLUGINS_DIR` name is used instead.
 
 mod demo;
+mod playground;
 mod progress;
 
 use std::net::Ipv4Addr;
@@ -74,14 +75,17 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         Some(url) => bus::open(url, config.pubsub_mode, &health)?,
         None => Arc::new(LocalBus::new()),
     };
-    let services = step("loading plugins", Services::prepare(&config, bus, health, telemetry::metrics()?)).await?;
+    let mut services = step("loading plugins", Services::prepare(&config, bus, health, telemetry::metrics()?)).await?;
     step("bringing the schema up to date", migrate_at(&config.migrate_database)).await.context(
         "the kept database cannot be used; if another version made it, start once with --fresh (make dev ARGS=--fresh)",
     )?;
     demo::create(&services.pool).await.context("the demo conversation could not be made")?;
     let pool = services.pool.clone();
     let listeners = server::listen(&config).await?;
-    demo::explain(listeners.public_addr()?, listeners.admin.local_addr()?);
+    let (public, admin) = (listeners.public_addr()?, listeners.admin.local_addr()?);
+    let pages = services.pool.clone();
+    services.pages = Some(Box::new(move |app| playground::beside(app, pages, admin)));
+    demo::explain(public, admin);
 
     let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };
     let worker_config = WorkerConfig { relay, ..WorkerConfig::default() };

@@ -44,7 +44,7 @@ impl Services {
     /// Serves until `shutdown`, then drains: no new socket, everything accepted is answered, and the sockets are told
     /// to go elsewhere, spread over the drain time.
     pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) {
-        let Self { pool, bus, plugins, installation, health, metrics } = self;
+        let Self { pool, bus, plugins, installation, health, metrics, pages } = self;
         let Config { limits, users, accept, authenticator, drain, .. } = config;
         let AcceptLimits { connections, origins } = accept;
         describe_metrics();
@@ -72,6 +72,7 @@ impl Services {
         let bounds = Arc::new(ConnectionBounds::new(connections));
         let retirement = Retirement::new(shutdown.clone(), drain);
         let app = handshake::router(shared, origins, bounds.clone(), sockets.clone(), retirement);
+        let app = pages.into_iter().fold(app, |app, add| add(app));
         handshake::serve(listeners.public, app, bounds, shutdown).await;
         sockets.close();
         if timeout(drain, sockets.wait()).await.is_err() {

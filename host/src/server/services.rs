@@ -7,6 +7,7 @@ use arcyou_platform::contract::PubSubMode;
 use arcyou_platform::database;
 use arcyou_platform::health::Health;
 use arcyou_plugin_host::{Options, PluginHost, RedisKv, default_cache_dir};
+use axum::Router;
 use deadpool_postgres::Pool;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -24,6 +25,8 @@ pub struct Services {
     pub health: Health,
     /// What `/metrics` shows.
     pub metrics: PrometheusHandle,
+    /// Puts pages beside the sockets of the public address; `dev` alone has any.
+    pub pages: Option<Box<dyn FnOnce(Router) -> Router + Send>>,
 }
 
 impl Services {
@@ -51,6 +54,6 @@ impl Services {
             None => {}
         }
         let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
-        Ok(Self { pool, bus, plugins, installation, health, metrics })
+        Ok(Self { pool, bus, plugins, installation, health, metrics, pages: None })
     }
 }

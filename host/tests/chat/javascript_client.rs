@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::support::World;
 use crate::support::gateway::Running;
+use crate::support::proxy::Proxy;
 
 /// Longer than any fault takes on a busy machine; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -20,11 +21,20 @@ fn script(name: &str) -> String {
     format!("{}/tests/js/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Runs tests of Node's own test runner.
+async fn pass(tests: &str) {
+    let output = Command::new("node").arg("--test").arg(script(tests)).output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 #[tokio::test]
 async fn the_client_does_what_it_promises() {
-    let tests = Command::new("node").arg("--test").arg(script("client-library.test.mjs")).output();
-    let output = tests.await.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    pass("client-library.test.mjs").await;
+}
+
+#[tokio::test]
+async fn the_types_of_the_client_are_true_and_of_use() {
+    pass("types.test.mjs").await;
 }
 
 #[tokio::test]
@@ -67,6 +77,52 @@ async fn two_clients_chat_through_faults() {
     for losses in report["losses"].as_array().unwrap() {
         assert!(losses.as_array().unwrap().contains(&json!(1012)), "{report}");
     }
+}
+
+#[tokio::test]
+async fn a_thousand_conversations_come_back_in_a_few_frames() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let _worker = world.worker().await;
+    let link = Proxy::start(gateway.port).await;
+    let [user, other] = [Uuid::new_v4(), Uuid::new_v4()];
+    let make = format!(
+        "WITH made AS (INSERT INTO conversations (id) SELECT gen_random_uuid() FROM generate_series(1, 1000) RETURNING id),
+              joined AS (INSERT INTO participants (conversation_id, user_id)
+                         SELECT id, unnest(ARRAY['{user}', '{other}']::uuid[]) FROM made)
+         SELECT id::text FROM made"
+    );
+    let rooms: Vec<String> = world.sql.query(&make, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    let mut client = Command::new("node")
+        .arg(script("many-rooms.mjs"))
+        .args([link.port, gateway.port].map(|port| format!("ws://127.0.0.1:{port}/ws")))
+        .args([user, other].map(|id| id.to_string()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut say = client.stdin.take().unwrap();
+    say.write_all(format!("{}\n\n", rooms.join("\n")).as_bytes()).await.unwrap();
+    let mut said = BufReader::new(client.stdout.take().unwrap()).lines();
+    let mut report = Value::Null;
+    while let Some(line) = timeout(PATIENCE, said.next_line()).await.expect("the client is stuck").unwrap() {
+        match line.as_str() {
+            "cut" => {
+                link.partition();
+                say.write_all(b"go on\n").await.unwrap();
+            }
+            "heal" => {
+                link.cut();
+                link.heal();
+            }
+            _ => report = serde_json::from_str(&line).unwrap(),
+        }
+    }
+    assert!(client.wait().await.unwrap().success());
+    assert_eq!(report["refused"], 0, "{report}");
+    // The token, what was pending, and the lists; the rest is room for pings.
+    assert!(report["frames"].as_u64().unwrap() <= 8, "{report}");
 }
 
 /// Breaks it and mends it.

@@ -1,6 +1,7 @@
 // The reference client against a gateway that follows a script: what real faults show too seldom.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { afterEach, test } from 'node:test';
 
 import WebSocket, { WebSocketServer } from 'ws';
@@ -64,8 +65,18 @@ async function gateway(answers = {}) {
   return { url: `ws://127.0.0.1:${server.address().port}`, heard, sockets };
 }
 
+const LIMITS = {
+  frames_per_second: 0,
+  frames_burst: 200,
+  max_frame_bytes: 65536,
+  max_body_bytes: 32768,
+  max_joined: 1000,
+  max_join_list: 500,
+  joins_per_frame: 20,
+};
+
 const standard = {
-  auth: () => ({ userId: USER }),
+  auth: () => ({ userId: USER, limits: LIMITS }),
   ping: () => ({}),
   join: ({ after_seq }) => ({ conversation_id: ROOM, last_seq: after_seq ?? 0, ...(after_seq !== undefined && { resumed: true }) }),
   leave: () => ({}),
@@ -328,11 +339,192 @@ test('a half-open connection is given up, whether something is asked or not', as
     send: (_, { number }) => (number === 0 ? undefined : standard.send()),
   });
   let pings = 0;
-  const { chat, states } = client(url, { requestTimeoutMs: 200, idleMs: 20 });
+  const { chat, states } = client(url, { requestTimeoutMs: 200, idleMs: 20, pingTimeoutMs: 200 });
   assert.equal((await chat.send(ROOM, {})).status, 'stored');
   await sockets.find(({ number }) => number === 2);
   const reasons = states.items.filter(({ state }) => state === 'waiting').map(({ code }) => code);
   assert.deepEqual(reasons.slice(0, 2), ['timeout', 'timeout']);
+});
+
+/** A clock that only the test moves. */
+function heldClock() {
+  let [now, timers] = [0, []];
+  return {
+    now: () => now,
+    random: () => 0.5,
+    set: (run, ms) => timers.push({ run, at: now + ms }) && timers.at(-1),
+    clear: (timer) => (timers = timers.filter((other) => other !== timer)),
+    /** Runs what is due up to then, in order. */
+    advance(ms) {
+      const end = now + ms;
+      for (;;) {
+        const [next] = timers.filter(({ at }) => at <= end).sort((a, b) => a.at - b.at);
+        if (!next) break;
+        this.clear(next);
+        now = next.at;
+        next.run();
+      }
+      now = end;
+    },
+  };
+}
+
+/** Sockets that are answered at once, without a network, but for the requests in `unheard`. */
+function fakeNetwork(answers = standard) {
+  const sockets = new Log();
+  const network = { unheard: [], sockets };
+  network.WebSocket = class {
+    sent = [];
+    constructor() {
+      sockets.push(this);
+    }
+    open() {
+      this.onopen();
+    }
+    send(text) {
+      const frame = JSON.parse(text);
+      this.sent.push(frame.op);
+      if (network.unheard.includes(frame.op)) return;
+      const reply = answers[frame.op](frame);
+      this.onmessage({ data: JSON.stringify({ op: frame.op, success: !reply.code, ref: frame.ref, ...reply }) });
+    }
+    close() {}
+  };
+  return network;
+}
+
+test('a dead network is noticed 10 s after a request, or after 25 s of silence; then patience grows', async () => {
+  const [clock, network] = [heldClock(), fakeNetwork()];
+  const { chat, states } = client('ws://nowhere', { clock, WebSocket: network.WebSocket });
+  const lost = () => states.items.filter(({ state }) => state === 'waiting').length;
+  const connect = async (count) => {
+    clock.advance(10);
+    (await network.sockets.find(() => true, count)).open();
+  };
+  network.unheard = ['ping', 'send'];
+  await connect(0);
+  clock.advance(24_999);
+  assert.equal(lost(), 0);
+  clock.advance(1);
+  assert.equal(lost(), 1);
+  const sending = chat.send(ROOM, {});
+  for (const [at, patience] of [20_000, 40_000, 40_000].entries()) {
+    await connect(at + 1);
+    clock.advance(patience - 1);
+    assert.equal(lost(), at + 1);
+    clock.advance(1);
+    assert.equal(lost(), at + 2);
+  }
+  // An answer, and the next silence is met as the first.
+  network.unheard = [];
+  await connect(4);
+  await sending;
+  network.unheard = ['send'];
+  chat.send(ROOM, {}).catch(() => {});
+  clock.advance(9999);
+  assert.equal(lost(), 4);
+  clock.advance(1);
+  assert.equal(lost(), 5);
+});
+
+/** What a browser has, for as long as a test runs. */
+function browser(t) {
+  const [window, document] = [new EventTarget(), new EventTarget()];
+  document.visibilityState = 'visible';
+  globalThis.addEventListener = window.addEventListener.bind(window);
+  globalThis.document = document;
+  globalThis.location = { origin: 'https://page.example' };
+  t.after(() => ['addEventListener', 'document', 'location'].forEach((name) => delete globalThis[name]));
+  return {
+    online: () => window.dispatchEvent(new Event('online')),
+    look: (state) => {
+      document.visibilityState = state;
+      document.dispatchEvent(new Event('visibilitychange'));
+    },
+  };
+}
+
+for (const how of ['online', 'visible', 'reconnect']) {
+  test(`who waits tries at once: ${how}`, async (t) => {
+    const page = browser(t);
+    const [clock, network] = [heldClock(), fakeNetwork()];
+    const { chat, states } = client('ws://nowhere', { clock, WebSocket: network.WebSocket, backoff: { baseMs: 30_000 } });
+    (await network.sockets.find(() => true)).onclose({ code: 1006, reason: '' });
+    page.look('hidden');
+    assert.equal(chat.state, 'waiting');
+    ({ online: page.online, visible: () => page.look('visible'), reconnect: () => chat.reconnect() })[how]();
+    (await network.sockets.find(() => true, 1)).open();
+    assert.equal(chat.state, 'online');
+    clock.advance(20_000);
+    assert.deepEqual([network.sockets.items.length, states.items.length], [2, 4], 'the attempt that was planned is off');
+    chat.close();
+    [page.online, () => page.look('visible'), () => chat.reconnect()].forEach((event) => event());
+    assert.equal(network.sockets.items.length, 2, 'who is closed stays closed');
+  });
+
+  test(`a connection that may be dead is tried, or left: ${how}`, async (t) => {
+    const page = browser(t);
+    const [clock, network] = [heldClock(), fakeNetwork()];
+    const { chat, states } = client('ws://nowhere', { clock, WebSocket: network.WebSocket });
+    const first = await network.sockets.find(() => true);
+    first.open();
+    if (how === 'reconnect') {
+      chat.reconnect();
+      assert.deepEqual(states.items.slice(-2).map(({ state, code }) => code ?? state), ['reconnect', 'connecting']);
+    } else {
+      const event = how === 'online' ? page.online : () => page.look('visible');
+      event();
+      assert.deepEqual([first.sent, chat.state], [['auth', 'ping'], 'online'], 'an answer, and it stays');
+      network.unheard = ['ping'];
+      event();
+      event();
+      assert.equal(first.sent.length, 3, 'one ping is enough');
+      clock.advance(5000);
+      assert.equal(states.items.at(-1).code, 'timeout');
+      chat.reconnect();
+    }
+    network.unheard = [];
+    (await network.sockets.find(() => true, 1)).open();
+    assert.equal(chat.state, 'online');
+  });
+}
+
+test('an attempt that was overtaken while its token was fetched is dropped', async () => {
+  const network = fakeNetwork();
+  const tokens = [];
+  const { chat } = client('ws://nowhere', { WebSocket: network.WebSocket, token: () => new Promise((resolve) => tokens.push(resolve)) });
+  chat.reconnect();
+  tokens.forEach((resolve) => resolve(USER));
+  (await network.sockets.find(() => true)).open();
+  await chat.join(ROOM);
+  assert.equal(network.sockets.items.length, 1);
+});
+
+test('a handshake that is never let in says what to check; an outage is none', async (t) => {
+  browser(t);
+  const network = fakeNetwork();
+  const { states } = client('ws://nowhere', { WebSocket: network.WebSocket });
+  const fail = async (count) => (await network.sockets.find(() => true, count)).onclose({ code: 1006, reason: '' });
+  for (const count of [0, 1, 2]) await fail(count);
+  const waits = () => states.items.filter(({ state }) => state === 'waiting');
+  assert.deepEqual(waits().map(({ code }) => code), [1006, 1006, 'handshake_failed']);
+  for (const word of ['URL', 'TLS', 'ALLOWED_ORIGINS', 'https://page.example']) assert.ok(waits()[2].reason.includes(word));
+  (await network.sockets.find(() => true, 3)).open();
+  await fail(3);
+  for (const count of [4, 5, 6, 7]) await fail(count);
+  assert.deepEqual(waits().slice(3).map(({ code }) => code), Array(5).fill(1006));
+});
+
+test('what Node knows of a refused handshake is told', async () => {
+  const server = createServer((_, response) => response.end()).listen(0, '127.0.0.1');
+  server.on('upgrade', (_, socket) => socket.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n'));
+  await once(server, 'listening');
+  ends.push(() => server.close());
+  const { states } = client(`ws://127.0.0.1:${server.address().port}`);
+  const first = await states.find(({ state }) => state === 'waiting');
+  assert.deepEqual([first.code, first.reason], [1006, 'Unexpected server response: 403']);
+  const third = await states.find(({ code }) => code === 'handshake_failed');
+  assert.match(third.reason, /check the URL.*the last failure: Unexpected server response: 403/);
 });
 
 test('a frame that is too large is refused, and is not sent again', async () => {
@@ -421,23 +613,146 @@ test('what was left stays left', async () => {
   assert.deepEqual(heard.items.map(({ op }) => op), ['auth', 'join', 'leave', 'auth', 'history']);
 });
 
-test('a rate limit slows many conversations down, and floods nobody', async () => {
-  let [tokens, since, inRow, worst] = [2, Date.now(), 0, 0];
-  const { url } = await gateway({
-    join: () => {
-      tokens = Math.min(2, tokens + (Date.now() - since) / 2);
-      since = Date.now();
-      inRow = tokens < 1 ? inRow + 1 : 0;
-      worst = Math.max(worst, inRow);
-      if (tokens < 1) return refusal('rate_limited', { retry_after_ms: Math.ceil((1 - tokens) * 2) + 1 });
-      tokens -= 1;
-      return { last_seq: 0 };
-    },
+const roomNumber = (at) => ROOM.slice(0, -4) + String(at).padStart(4, '0');
+const roomNumbers = (count) => Array.from({ length: count }, (_, at) => roomNumber(at));
+/** A `join`, as a list or single, of which `each` answers the entries. */
+const listJoin = (each) => (frame, peer) => {
+  if (!frame.conversations) return { conversation_id: frame.conversation_id, ...each(frame, peer) };
+  const answered = frame.conversations.map((entry) => [entry, each(entry, peer)]);
+  const entry = ([{ conversation_id }, reply]) => ({ conversation_id, conversationId: conversation_id, success: !reply.code, ...reply });
+  return { conversations: answered.map(entry) };
+};
+const joined = ({ after_seq }) => ({ last_seq: after_seq ?? 0, ...(after_seq !== undefined && { resumed: true }) });
+const cost = ({ conversations }) => Math.ceil((conversations?.length ?? 1) / LIMITS.joins_per_frame);
+
+/** A gateway's rate limit: the answers of an ordinary one, unless a frame comes too fast. */
+function limited(limits, answers, told = limits, clock = performance) {
+  let [tokens, since] = [limits.frames_burst, clock.now()];
+  const refusals = [];
+  const all = { ...standard, ...answers, auth: () => ({ userId: USER, limits: told }) };
+  const guarded = Object.entries(all).map(([op, answer]) => {
+    const guard = (frame, peer) => {
+      const now = clock.now();
+      tokens = Math.min(limits.frames_burst, tokens + ((now - since) * limits.frames_per_second) / 1000);
+      since = now;
+      const price = op === 'join' ? cost(frame) : 1;
+      if (op !== 'auth' && tokens < price) {
+        refusals.push(op);
+        return refusal('rate_limited', { retry_after_ms: Math.ceil(((price - tokens) * 1000) / limits.frames_per_second) });
+      }
+      if (op !== 'auth') tokens -= price;
+      return answer(frame, peer);
+    };
+    return [op, guard];
   });
-  const { chat } = client(url);
-  const rooms = Array.from({ length: 100 }, (_, at) => ROOM.slice(0, -3) + String(at).padStart(3, '0'));
+  return { answers: Object.fromEntries(guarded), refusals };
+}
+
+test('a thousand rooms come back in lists, behind what was to be sent, and nothing is refused', async () => {
+  const limits = { ...LIMITS, frames_per_second: 50 };
+  const send = (_, { number, socket }) => (number === 0 ? void socket.terminate() : standard.send());
+  const { answers, refusals } = limited(limits, { join: listJoin(joined), send });
+  const { url, heard, sockets } = await gateway(answers);
+  const { chat, seqs, events } = client(url);
+  const rooms = roomNumbers(1000);
   await Promise.all(rooms.map((room) => chat.join(room)));
-  assert.ok(worst <= 10, `${worst} refused in a row`);
+  const begun = heard.items.length;
+  // The gateway goes with a send unanswered.
+  await chat.send(rooms[7], { text: 'pending' });
+  const { say } = await sockets.find(({ number }) => number === 1);
+  await chat.send(rooms[8], {});
+  await heard.find(({ op, connection, conversations }) => op === 'join' && connection === 1 && conversations?.at(-1).conversation_id === rooms.at(-1));
+  const again = heard.items.slice(begun).filter(({ connection }) => connection === 1);
+  const lists = again.filter(({ op }) => op === 'join').map(({ conversations }) => conversations);
+  assert.deepEqual(lists.flat(), rooms.map((conversation_id) => ({ conversation_id, after_seq: 0 })));
+  assert.deepEqual(again.slice(0, 2).map(({ op }) => op), ['auth', 'send'], 'sends go before joins');
+  assert.ok(lists.every(({ length }) => length <= 500) && again.length <= 12, `${again.length} frames`);
+  for (const room of rooms) say({ ...created(1), conversation_id: room });
+  await events.find(({ conversation_id }) => conversation_id === rooms.at(-1));
+  assert.deepEqual([seqs().length, refusals], [1000, []]);
+});
+
+test('more frames than the rate allows wait for their turn, none is refused, and all are answered', async () => {
+  const limits = { ...LIMITS, frames_per_second: 400, frames_burst: 10 };
+  const { answers, refusals } = limited(limits, {});
+  const { url } = await gateway(answers);
+  const { chat } = client(url);
+  await Promise.all(roomNumbers(100).map((room) => chat.send(room, {})));
+  assert.deepEqual(refusals, []);
+});
+
+test('who shares the rate with other devices waits as long as the gateway says, and floods nobody', async () => {
+  const clock = heldClock();
+  // What they leave of it.
+  const left = { ...LIMITS, frames_per_second: 20, frames_burst: 5 };
+  const { answers, refusals } = limited(left, {}, { ...LIMITS, frames_per_second: 200 }, clock);
+  const network = fakeNetwork(answers);
+  const { chat } = client('ws://nowhere', { clock, WebSocket: network.WebSocket });
+  (await network.sockets.find(() => true)).open();
+  let answered = 0;
+  for (const room of roomNumbers(400)) chat.send(room, {}).then(() => (answered += 1));
+  for (let seconds = 0; answered < 400 && seconds < 100; seconds += 1) {
+    clock.advance(1000);
+    await new Promise(setImmediate);
+  }
+  assert.equal(answered, 400);
+  assert.ok(refusals.length > 0 && refusals.length < 400 / 3 + 10, `${refusals.length} refused`);
+});
+
+test('a refused read holds back reads alone; any other rate limit holds back everything', async () => {
+  const clock = heldClock();
+  const order = [];
+  let strict = ['history'];
+  const answer = (op) => (frame) => {
+    order.push(op);
+    const isRefused = strict[0] === op && strict.shift();
+    return isRefused ? refusal('rate_limited', { retry_after_ms: 200 }) : standard[op](frame);
+  };
+  const network = fakeNetwork({ ...standard, history: answer('history'), send: answer('send'), ack: answer('ack') });
+  const { chat } = client('ws://nowhere', { clock, WebSocket: network.WebSocket });
+  (await network.sockets.find(() => true)).open();
+  const reading = [chat.history(ROOM), chat.history(ROOM)];
+  await chat.ack(ROOM, 1);
+  assert.deepEqual(order.splice(0), ['history', 'ack']);
+  clock.advance(400);
+  await Promise.all(reading);
+  assert.deepEqual(order.splice(0), ['history', 'history']);
+  strict = ['ack'];
+  const others = [chat.ack(ROOM, 2), chat.history(ROOM), chat.send(ROOM, {})];
+  assert.deepEqual(order.splice(0), ['ack']);
+  clock.advance(400);
+  await Promise.all(others);
+  assert.deepEqual(order.sort(), ['ack', 'history', 'send']);
+});
+
+test('of a list each room has its own answer, and what is no entry hinders nobody', async () => {
+  const [gone, late, wrong] = [roomNumber(3), roomNumber(4), 'no-uuid'];
+  let asked = 0;
+  const each = ({ conversation_id: id }) => {
+    if (id === gone) return refusal('not_participant');
+    return id === late && ++asked === 1 ? refusal('unavailable') : { last_seq: 0 };
+  };
+  const answer = listJoin(each);
+  const bad = ({ conversation_id, conversations }) => [conversation_id, ...(conversations ?? []).map((entry) => entry.conversation_id)].includes(wrong);
+  const { url, heard } = await gateway({ join: (frame, peer) => (bad(frame) ? refusal('invalid_field') : answer(frame, peer)) });
+  const { chat } = client(url);
+  const rooms = [...roomNumbers(40), wrong];
+  const results = await Promise.allSettled(rooms.map((room) => chat.join(room)));
+  const refused = results.flatMap(({ reason }, at) => (reason ? [[rooms[at], reason.code]] : []));
+  assert.deepEqual(refused, [[gone, 'not_participant'], [wrong, 'invalid_field']]);
+  assert.ok(asked >= 2 && heard.items.length < 20, `${heard.items.length} frames`);
+});
+
+test('a list fits into a frame, and a send that does not is refused unasked', async () => {
+  const limits = { ...LIMITS, max_frame_bytes: 1024 };
+  const { url, heard, sockets } = await gateway({ auth: () => ({ userId: USER, limits }), join: listJoin(joined) });
+  const { chat } = client(url);
+  await Promise.all(roomNumbers(60).map((room) => chat.join(room, { afterSeq: 0 })));
+  const sizes = heard.items.map(({ connection, ...frame }) => JSON.stringify(frame).length);
+  assert.ok(Math.max(...sizes) <= 1024 && heard.items.length < 12, sizes.join());
+  await assert.rejects(chat.send(ROOM, { text: '가'.repeat(400) }), refused('frame_too_large'));
+  assert.equal((await chat.send(ROOM, {})).status, 'stored');
+  assert.deepEqual([sockets.items.length, heard.items.filter(({ op }) => op === 'send').length], [1, 1]);
 });
 
 test('a busy conversation leaves room for others', async () => {

@@ -16,9 +16,11 @@ use crate::support::plugins::fill;
 use crate::support::program::free_port;
 
 /// What `dev` prints and takes.
-struct Dev {
+pub(crate) struct Dev {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// Where it says that its page is.
+    pub(crate) page: String,
     /// What it says of where it listens.
     listens: String,
     port: u16,
@@ -27,7 +29,7 @@ struct Dev {
 }
 
 /// A folder that the account which PostgreSQL runs under can reach.
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     #[cfg(unix)]
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -38,7 +40,7 @@ fn folder() -> TempDir {
 const SHIPPED: &[&str] = &["body-shape", "flood-guard", "link-guard", "pii-mask", "toxicity-hook", "word-filter"];
 
 impl Dev {
-    async fn start(folder: &Path, arguments: &[&str]) -> Self {
+    pub(crate) async fn start(folder: &Path, arguments: &[&str]) -> Self {
         let port = free_port();
         let plugins = folder.join("plugins");
         std::fs::create_dir_all(&plugins).unwrap();
@@ -62,10 +64,13 @@ impl Dev {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (mut tokens, mut conversation, mut listens) = (Vec::new(), None, String::new());
+        let (mut tokens, mut conversation, mut listens, mut page) = (Vec::new(), None, String::new(), String::new());
         // What stands there to be pasted is valid, and is all that a newcomer has.
         while tokens.len() < 2 || conversation.is_none() {
             let line = lines.next_line().await.unwrap().expect("dev ended");
+            if let Some((_, link)) = line.split_once("open http://") {
+                page = format!("http://{}", link.split(' ').next().unwrap());
+            }
             if line.starts_with("The gateway listens") {
                 listens.clone_from(&line);
             }
@@ -77,10 +82,10 @@ impl Dev {
             }
         }
         let conversation = conversation.unwrap();
-        Self { child, lines, listens, port, tokens, conversation }
+        Self { child, lines, page, listens, port, tokens, conversation }
     }
 
-    async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         let pid = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
         // Read to the end, so that the child never waits for us.

@@ -6,6 +6,7 @@ mod access;
 mod dev;
 mod drain;
 mod outages;
+mod playground;
 mod review;
 mod rights;
 #[path = "../support/mod.rs"]

@@ -1,5 +1,5 @@
-//! Masks or rejects listed words, in any case and in any Unicode spelling. The rest of the text stays unchanged. A text
-//! with thousands of ligatures, each of which stands for several letters, is rejected too.
+//! Masks, rejects or holds listed words, in any case and in any Unicode spelling. The rest of the text stays unchanged. A
+//! text with thousands of ligatures, each of which stands for several letters, is rejected too.
 
 mod folded;
 
@@ -15,6 +15,8 @@ pub struct Config {
     mask: Vec<String>,
     /// Words for which the message is rejected.
     reject: Vec<String>,
+    /// Words for which the message is held for review, as it was written.
+    hold: Vec<String>,
     /// Whether words are found inside other words: `ass` in `class`. In Korean, Japanese and Chinese they always are.
     inside_words: bool,
 }
@@ -30,9 +32,10 @@ impl Plugin for WordFilter {
 
     fn new(config: Config) -> Result<Self, String> {
         let fold = |word: &String| fold(word).map_err(|_| format!("the word {word:?} has too many ligatures"));
-        let words: Vec<_> = config.mask.iter().chain(&config.reject).map(fold).collect::<Result<_, _>>()?;
+        let words: Vec<_> =
+            config.mask.iter().chain(&config.hold).chain(&config.reject).map(fold).collect::<Result<_, _>>()?;
         if words.iter().any(|word| word.is_empty()) {
-            return Err("`mask` and `reject` must not hold empty words".into());
+            return Err("`mask`, `reject` and `hold` must not contain empty words".into());
         }
         let words = AhoCorasick::builder().ascii_case_insensitive(true).build(&words);
         Ok(Self { words: words.map_err(|error| format!("too many words: {error}"))?, config })
@@ -50,15 +53,20 @@ impl Filter for WordFilter {
             return Verdict::reject("too_many_ligatures", "the message has too many characters that stand for several");
         };
         // One more where a match begins, one less where it ends: overlapping matches cost no more than others.
-        let (mut edges, mut matches) = (vec![0_i32; folded.places.len() + 1], false);
+        let (mut edges, mut matches, mut is_held) = (vec![0_i32; folded.places.len() + 1], false, false);
+        let (masked_words, held_words) = (self.config.mask.len(), self.config.hold.len());
         let found = self.words.find_overlapping_iter(&folded.text).map(|found| (found.pattern(), found.range()));
         for (word, covered) in folded.covered(found, self.config.inside_words) {
-            if word.as_usize() >= self.config.mask.len() {
+            if word.as_usize() >= masked_words + held_words {
                 return Verdict::reject("forbidden_word", "the message contains a word that is not allowed here");
             }
+            is_held |= word.as_usize() >= masked_words;
             matches = true;
             edges[covered.start] += 1;
             edges[covered.end] -= 1;
+        }
+        if is_held {
+            return Verdict::hold("the message contains a word that somebody must look at");
         }
         if !matches {
             return Verdict::accept();
@@ -86,6 +94,7 @@ arcyou_plugin_sdk::export!(WordFilter: filter);
 
 #[cfg(test)]
 mod tests {
+    use arcyou_plugin_sdk::Outcome;
     use arcyou_plugin_sdk::testing::{check_cases, message, plugin, try_plugin};
     use serde_json::{Value, json};
     use unicode_normalization::UnicodeNormalization;
@@ -148,6 +157,15 @@ mod tests {
         assert_eq!(verdict.replacement(), Some(json!({"text": "***", "n": 1})));
         assert_eq!(verdict.annotations()[0].value, "3");
         assert!(plugin::<WordFilter>(json!({"mask": ["7"]})).filter(&message(json!({"text": 7}))).is_accept());
+    }
+
+    #[test]
+    fn holds_unless_another_word_is_a_reason_to_reject() {
+        let config = json!({"mask": ["bad"], "hold": ["secret"], "reject": ["forbidden"]});
+        assert!(matches!(filter(config.clone(), "a bad Secret").outcome(), Outcome::Hold(_)));
+        assert_eq!(filter(config.clone(), "secret and forbidden").code(), Some("forbidden_word"));
+        assert!(filter(config.clone(), "secretary").is_accept());
+        assert_eq!(filter(config, "bad").replacement(), Some(json!({"text": "***", "n": 1})));
     }
 
     #[test]
