@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::background::Background;
 use super::handshake;
+use super::hangup::read_keys_on_hangup;
 use super::listeners::{Listeners, listen};
 use super::services::Services;
 use crate::admin;
@@ -32,6 +33,7 @@ pub const ESSENTIAL: &[&str] = &["database", "schema"];
 pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let url = config.redis_url.as_ref().context("REDIS_URL is not set")?;
     let health = Health::with_essential(ESSENTIAL);
+    let _reading = read_keys_on_hangup(&config.authenticator, health.part("auth"))?;
     let bus = bus::open(url, config.pubsub_mode, &health)?;
     let services = Services::prepare(&config, bus, health, telemetry::metrics()?).await?;
     let listeners = listen(&config).await?;

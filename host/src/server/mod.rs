@@ -5,6 +5,7 @@
 mod background;
 pub mod handshake;
 mod handshake_slots;
+mod hangup;
 pub mod lifecycle;
 pub mod listeners;
 mod schema;

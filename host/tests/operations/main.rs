@@ -5,6 +5,7 @@
 mod access;
 mod dev;
 mod drain;
+mod keys;
 mod outages;
 mod review;
 mod rights;
