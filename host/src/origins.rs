@@ -211,7 +211,7 @@ mod tests {
             ("https://a.example:8443", "https://a.example:8443"),
             ("HTTPS://Chat.Example.COM", "https://chat.example.com"),
             ("https://bücher.example", "https://xn--bcher-kva.example"),
-            ("https://채팅.example:8443/", "https://xn--t60b92y.example:8443"),
+            ("https://채팅.example:8443/", "https://xn--ou6bo7j.example:8443"),
             ("http://[::1]:3000", "http://[::1]:3000"),
             ("http://[0:0:0:0:0:0:0:1]:3000", "http://[::1]:3000"),
             ("capacitor://localhost", "capacitor://localhost"),

@@ -1,29 +1,29 @@
 //! SIGHUP: the keys that tokens are verified with are read again.
 
-use std::io;
-
 use arcyou_platform::health::Part;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::auth::{Authenticator, KeyError, PublicKeys, ReadAgain};
 
-/// Reads the keys again at each SIGHUP, until the result is dropped. `part` shows when the keys of before are still in
-/// force because the new ones cannot be used. Needs a Tokio runtime.
-pub(super) fn read_keys_on_hangup(authenticator: &Authenticator, part: Part) -> io::Result<AbortOnDropHandle<()>> {
-    let (hangups, keys) = (signal(SignalKind::hangup())?, authenticator.keys().cloned());
-    if let Some(keys) = &keys {
+/// Reads the keys again at each SIGHUP. `part` shows when the keys of before are still in force because the new ones
+/// cannot be used. The signal is awaited from this call on. Needs a Tokio runtime.
+pub(super) fn read_keys_on_hangup(
+    authenticator: &Authenticator,
+    part: Part,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (hangups, keys) = (signal(SignalKind::hangup()), authenticator.keys().cloned());
+    async move {
+        let Some(keys) = keys else { return };
         tracing::info!(keys = keys.fingerprints().join(" "), "tokens are verified with the keys of JWT_PUBLIC_KEY");
+        match hangups {
+            Ok(hangups) => keep_reading(hangups, keys, part).await,
+            Err(error) => tracing::error!(%error, "SIGHUP cannot be awaited: keys are read at the start alone"),
+        }
     }
-    Ok(AbortOnDropHandle::new(tokio::spawn(keep_reading(hangups, keys, part))))
 }
 
-async fn keep_reading(mut hangups: Signal, keys: Option<PublicKeys>, part: Part) {
+async fn keep_reading(mut hangups: Signal, keys: PublicKeys, part: Part) {
     while hangups.recv().await.is_some() {
-        let Some(keys) = keys.clone() else {
-            tracing::info!("SIGHUP: JWT_PUBLIC_KEY is dev-placeholder; there is nothing to read again");
-            continue;
-        };
         let reading = keys.clone();
         // The file may be on a disk that does not answer.
         if let Ok(read) = tokio::task::spawn_blocking(move || reading.read_again()).await {

@@ -5,6 +5,8 @@
 mod access;
 mod dev;
 mod drain;
+mod environment;
+mod files;
 mod keys;
 mod outages;
 mod review;
