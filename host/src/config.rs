@@ -1,5 +1,7 @@
 //! Environment → [`Config`], every error at once.
 
+mod variables;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -11,18 +13,23 @@ use arcyou_platform::bus::RedisUrl;
 use arcyou_platform::contract::PubSubMode;
 use arcyou_platform::database::DatabaseUrl;
 use arcyou_platform::env::{Errors, Reader, Source};
-use arcyou_platform::telemetry::LogFormat;
+use arcyou_platform::telemetry::{LogFilter, LogFormat};
 use arcyou_plugin_host::default_records_dir;
 use arcyou_protocol::FrameLimits;
 use arcyou_protocol::body::BodyLimits;
 
 use crate::audit::AuditConfig;
-use crate::auth::{Authenticator, DEFAULT_MAX_SESSION};
+use crate::auth::{Authenticator, DEFAULT_MAX_SESSION, DEVELOPMENT_KEY};
 use crate::bounds::connections::ConnectionLimits;
 use crate::bounds::trusted_proxies::TrustedProxies;
 use crate::bounds::users::{Rate, UserLimits};
 use crate::origins::Origins;
 use crate::session::shared::{SessionLimits, max_join_list};
+
+pub use self::variables::VARIABLES;
+
+/// What this program reads, and what the worker reads, which may be set for both.
+const KNOWN: &[&[arcyou_platform::env::Variable]] = &[VARIABLES, arcyou_outbox_worker::VARIABLES];
 
 /// Which command reads the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +81,8 @@ pub struct Config {
     pub drain: Duration,
     /// `LOG_FORMAT`.
     pub log_format: LogFormat,
+    /// What is no error, and what whoever set the variables should know.
+    pub notes: Vec<String>,
 }
 
 /// Which connections become sockets.
@@ -86,7 +95,7 @@ pub struct AcceptLimits {
 }
 
 impl Config {
-    /// Reads `source`; every error is reported, none shows a value.
+    /// Reads `source`; every error is reported, none shows a secret.
     pub fn from_source(source: &dyn Source, mode: Mode) -> Result<Self, Errors> {
         let mut reader = Reader::new(source);
         let database: Option<DatabaseUrl> = reader.required("DATABASE_URL", "where PostgreSQL or PgBouncer is");
@@ -98,7 +107,9 @@ impl Config {
         };
         let plugin_kv_url = reader.optional("PLUGIN_KV_URL");
         let pubsub_mode = reader.or("PUBSUB_MODE", PubSubMode::Global);
-        let (bind, port) = (reader.optional("BIND_ADDR"), reader.or("PORT", 8080));
+        let bind =
+            reader.expecting("BIND_ADDR", "an IP address, such as 127.0.0.1 (0.0.0.0: every one of this machine)");
+        let port = reader.within("PORT", 8080, 1..=65_535);
         let admin = AdminConfig::read(&mut reader, SocketAddr::from(([127, 0, 0, 1], 9090)));
         let authenticator = authenticator(&mut reader);
         let allowed = reader.or("ALLOW_INSECURE_AUTH", Flag(false)).0 || mode == Mode::Dev;
@@ -106,10 +117,7 @@ impl Config {
             reader.reject("JWT_PUBLIC_KEY", BELIEVES_EVERYBODY);
         }
         let plugins_dir = plugins_dir(&mut reader);
-        let records_dir = match reader.optional::<PathBuf>("PLUGIN_RECORDS_DIR") {
-            Some(dir) => Some(dir).filter(|dir| dir != Path::new("off")),
-            None => default_records_dir(),
-        };
+        let records_dir = records_dir(&mut reader);
         let audit = audit(&mut reader);
         let frames = frame_rate(&mut reader);
         let (limits, users, accept) = (limits(&mut reader, frames), users(&mut reader, frames), accept(&mut reader));
@@ -118,7 +126,9 @@ impl Config {
             ms => Some(Duration::from_millis(ms)),
         };
         let drain = Duration::from_secs(reader.within("DRAIN_SECONDS", 20, 0..=3600));
-        let log_format = reader.or("LOG_FORMAT", LogFormat::Text);
+        let log_format = log_format(&mut reader);
+        reader.note_look_alikes(KNOWN);
+        let notes = reader.notes();
         reader.finish_with(|| {
             Some(Self {
                 database: database?,
@@ -140,16 +150,24 @@ impl Config {
                 accept,
                 drain,
                 log_format,
+                notes,
             })
         })
     }
+}
+
+/// `LOG_FORMAT`. `RUST_LOG` is read again where logging is set up; an error in it is reported with the others.
+fn log_format(reader: &mut Reader<'_>) -> LogFormat {
+    reader.optional::<LogFilter>("RUST_LOG");
+    reader.or("LOG_FORMAT", LogFormat::Text)
 }
 
 /// Where `held` works, and how it logs. It needs nothing else.
 pub fn review(source: &dyn Source) -> Result<(DatabaseUrl, LogFormat), Errors> {
     let mut reader = Reader::new(source);
     let database = reader.required("DATABASE_URL", "where PostgreSQL or PgBouncer is");
-    let log_format = reader.or("LOG_FORMAT", LogFormat::Text);
+    let log_format = log_format(&mut reader);
+    reader.note_look_alikes(KNOWN);
     reader.finish_with(|| Some((database?, log_format)))
 }
 
@@ -160,14 +178,18 @@ pub fn migration_database(source: &dyn Source) -> Result<DatabaseUrl, Errors> {
         None => reader.required("DATABASE_URL", "where PostgreSQL or PgBouncer is"),
         some => some,
     };
+    reader.note_look_alikes(KNOWN);
     reader.finish_with(|| database)
 }
 
 fn authenticator(reader: &mut Reader<'_>) -> Option<Authenticator> {
     let what = "the RS256 public key as PEM text or a file, or dev-placeholder for development";
     let max_session = reader.within("MAX_SESSION_SECONDS", DEFAULT_MAX_SESSION.as_secs(), 1..=365 * 24 * 3600);
-    let (issuer, audience) = (reader.optional::<String>("JWT_ISSUER"), reader.optional::<String>("JWT_AUDIENCE"));
+    let (issuer, audience) = (claim(reader, "JWT_ISSUER"), claim(reader, "JWT_AUDIENCE"));
     let key: String = reader.required("JWT_PUBLIC_KEY", what)?;
+    if key == DEVELOPMENT_KEY && (issuer.is_some() || audience.is_some()) {
+        reader.note("JWT_ISSUER and JWT_AUDIENCE do nothing while JWT_PUBLIC_KEY is dev-placeholder");
+    }
     match Authenticator::new(&key, issuer.as_deref(), audience.as_deref()) {
         Ok(authenticator) => Some(authenticator.with_max_session(Duration::from_secs(max_session))),
         Err(error) => {
@@ -175,6 +197,15 @@ fn authenticator(reader: &mut Reader<'_>) -> Option<Authenticator> {
             None
         }
     }
+}
+
+/// What a claim must be. One address is one value: a list, or a space in it, would never be equal to a token's.
+fn claim(reader: &mut Reader<'_>, name: &str) -> Option<String> {
+    let value: String = reader.optional(name)?;
+    if value.matches("://").count() > 1 || (value.contains("://") && value.contains(char::is_whitespace)) {
+        reader.reject(name, "holds more than one address; a token's claim is compared with the whole value");
+    }
+    Some(value)
 }
 
 /// Whether this machine alone can reach the gateway.
@@ -201,6 +232,21 @@ fn plugins_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
             None
         }
         None => Some(PathBuf::from("plugins")).filter(|dir| holds_plugins(dir)),
+    }
+}
+
+/// What plugins fail on is kept in a directory, or not at all.
+fn records_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    match reader.optional::<String>("PLUGIN_RECORDS_DIR").as_deref() {
+        None => default_records_dir(),
+        Some("off") => None,
+        Some(other) => {
+            // They would become directories of these names.
+            if ["off", "on", "none", "no", "false", "0"].iter().any(|word| other.eq_ignore_ascii_case(word)) {
+                reader.reject("PLUGIN_RECORDS_DIR", "must be a directory, or off to keep no records");
+            }
+            Some(PathBuf::from(other))
+        }
     }
 }
 
@@ -255,8 +301,8 @@ impl FromStr for Flag {
 }
 
 fn frame_rate(reader: &mut Reader<'_>) -> Option<Rate> {
-    let per_second = NonZeroU32::new(reader.or("RATE_LIMIT_PER_SECOND", 50));
-    let burst = reader.or("RATE_LIMIT_BURST", NonZeroU32::new(200).unwrap_or(NonZeroU32::MIN));
+    let per_second = NonZeroU32::new(reader.within("RATE_LIMIT_PER_SECOND", 50, 0..=1_000_000));
+    let burst = NonZeroU32::new(reader.within("RATE_LIMIT_BURST", 200, 1..=1_000_000)).unwrap_or(NonZeroU32::MIN);
     per_second.map(|per_second| Rate { per_second, burst })
 }
 
@@ -309,77 +355,4 @@ fn accept(reader: &mut Reader<'_>) -> AcceptLimits {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::collections::HashMap;
-
-    use super::*;
-
-    fn minimal() -> HashMap<&'static str, &'static str> {
-        HashMap::from([
-            ("DATABASE_URL", "postgres://user:hunter2@pgbouncer:6432/db"),
-            ("REDIS_URL", "redis://default:hunter2@redis:6379"),
-            ("JWT_PUBLIC_KEY", "dev-placeholder"),
-            ("BIND_ADDR", "127.0.0.1"),
-        ])
-    }
-
-    #[test]
-    fn the_documented_variables_are_enough() {
-        let config = Config::from_source(&minimal(), Mode::Serve).unwrap();
-        assert_eq!((config.port, config.admin.address.port()), (8080, 9090));
-        assert_eq!(config.limits.max_frame_bytes, 65_536);
-        assert!(!format!("{config:?}").contains("hunter2@pgbouncer"));
-    }
-
-    #[test]
-    fn a_gateway_that_believes_everybody_is_for_its_own_machine() {
-        let start = |mode: Mode, variables: &[(&'static str, &'static str)]| {
-            let mut source = minimal();
-            source.remove("BIND_ADDR");
-            source.extend(variables.iter().copied());
-            Config::from_source(&source, mode)
-        };
-        let (loopback, everywhere) = (("BIND_ADDR", "127.0.0.1"), ("BIND_ADDR", "0.0.0.0"));
-        let (admin, allowed) = (("ADMIN_ADDR", "0.0.0.0:9090"), ("ALLOW_INSECURE_AUTH", "1"));
-        for reachable in [&[][..], &[everywhere], &[("BIND_ADDR", "::")], &[loopback, admin], &[("BIND_ADDR", " ")]] {
-            let text = start(Mode::Serve, reachable).unwrap_err().to_string();
-            assert_eq!(text.matches("openssl").count(), 2, "{reachable:?}: {text}");
-            assert!(text.starts_with("JWT_PUBLIC_KEY") && text.contains("ALLOW_INSECURE_AUTH=1"), "{text}");
-            assert!(start(Mode::Serve, &[reachable, &[allowed]].concat()).is_ok(), "{reachable:?}");
-            assert!(start(Mode::Serve, &[reachable, &[("ALLOW_INSECURE_AUTH", "0")]].concat()).is_err());
-        }
-        for address in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
-            assert!(start(Mode::Serve, &[("BIND_ADDR", address)]).is_ok(), "{address}");
-        }
-        assert!(start(Mode::Serve, &[("ALLOW_INSECURE_AUTH", "yes")]).is_err());
-        assert!(start(Mode::Dev, &[everywhere]).is_ok());
-    }
-
-    #[test]
-    fn every_error_is_reported_at_once() {
-        let mut source = minimal();
-        source.remove("DATABASE_URL");
-        source.extend([
-            ("PORT", "eighty"),
-            ("PUBSUB_MODE", "carrier pigeon"),
-            ("PLUGINS_DIR", "/no/such/folder"),
-            ("JWT_PUBLIC_KEY", "-----BEGIN PRIVATE KEY-----\\nhunter2"),
-            ("MAX_BODY_BYTES", "65536"),
-            ("TRUSTED_PROXIES", "10.0.0.0/8, balancer.internal"),
-            ("MAX_CONNECTIONS_PER_ADDRESS", "0"),
-            ("MAX_UNAUTHENTICATED_PER_ADDRESS", "0"),
-            ("MAX_HANDSHAKES", "15"),
-            ("MAX_REFUSED_TOKENS_PER_MINUTE", "0"),
-            ("BIND_ADDR", "localhost"),
-            ("ADMIN_TOKEN", "hunter2"),
-            ("ADMIN_HOSTS", "http://gateway"),
-            ("MAX_SESSION_SECONDS", "0"),
-        ]);
-        let text = Config::from_source(&source, Mode::Serve).unwrap_err().to_string();
-        source.insert("DATABASE_URL", "");
-        for name in source.keys().filter(|name| **name != "REDIS_URL") {
-            assert!(text.lines().any(|line| line.starts_with(name)), "{name} is missing in:\n{text}");
-        }
-        assert!(!text.contains("hunter2"));
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use arcyou_platform::database::{self, DatabaseUrl};
+use arcyou_platform::env::{Errors, Process, Reader};
 use arcyou_platform::terminal::{clipped, is_broken_pipe, print, printable, table};
 use clap::Subcommand;
 use uuid::Uuid;
@@ -42,9 +43,18 @@ pub struct Decision {
     /// Their ids, as `held list` shows them
     #[arg(required = true)]
     ids: Vec<i64>,
-    /// Who decides, for the log and the audit rows
-    #[arg(long = "as", env = "USER", value_name = "NAME")]
-    reviewer: Reviewer,
+    /// Who decides, for the log and the audit rows [default: $USER]
+    #[arg(long = "as", value_name = "NAME")]
+    reviewer: Option<Reviewer>,
+}
+
+impl Decision {
+    /// Fails as a wrong environment does: services and containers have no `USER`.
+    fn reviewer(&self) -> Result<Reviewer, Errors> {
+        let mut env = Reader::new(&Process);
+        let reviewer = self.reviewer.clone().or_else(|| env.required("USER", "say who decides: --as NAME"));
+        env.finish_with(|| reviewer)
+    }
 }
 
 /// Executes the command. An id that waits for no decision is an error, after the others were dealt with.
@@ -62,7 +72,8 @@ async fn act(action: Action, store: &Store) -> anyhow::Result<()> {
         Action::List { conversation, after, limit, json } => {
             return list(store, HeldPage { conversation, after, limit }, json).await;
         }
-        Action::Release(Decision { ids, reviewer }) => {
+        Action::Release(decision) => {
+            let (reviewer, ids) = (decision.reviewer()?, decision.ids);
             let released = store.release(&ids, &reviewer).await.context("nothing was released")?;
             for message in &released {
                 let place = &message.message;
@@ -70,7 +81,8 @@ async fn act(action: Action, store: &Store) -> anyhow::Result<()> {
             }
             (ids, released.iter().map(|message| message.id).collect::<Vec<_>>())
         }
-        Action::Refuse(Decision { ids, reviewer }) => {
+        Action::Refuse(decision) => {
+            let (reviewer, ids) = (decision.reviewer()?, decision.ids);
             let refused = store.refuse(&ids, &reviewer).await.context("nothing was refused")?;
             refused.iter().try_for_each(|id| print(&format!("refused {id}")))?;
             (ids, refused)

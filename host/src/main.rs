@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use arcyou_gateway::config::{Config, Mode, migration_database, review};
+use arcyou_gateway::config::{Config, Mode, VARIABLES, migration_database, review};
 use arcyou_gateway::migrate::{Rights, grant_at, migrate_at};
 use arcyou_gateway::{dev, held, server};
-use arcyou_platform::env::Process;
+use arcyou_platform::env::{self, Errors, Process};
 use arcyou_platform::{shutdown, telemetry};
 use arcyou_plugin_host::tool::PluginCommand;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -19,10 +18,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A chat gateway: JSON over WebSocket, sandboxed plugins, PostgreSQL with an outbox, Redis Pub/Sub.
 #[derive(Parser)]
-#[command(
-    version,
-    after_help = "Configuration comes from the environment; docs/configuration.md lists every variable."
-)]
+#[command(version, after_help = env::help(VARIABLES))]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -52,7 +48,18 @@ fn main() -> ExitCode {
     };
     match run(command) {
         Ok(code) => code,
-        Err(error) => {
+        Err(error) => failed(&error),
+    }
+}
+
+/// Says what went wrong. A wrong environment has the exit code of a wrong command line: trying again does not help.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    match error.chain().find_map(|cause| cause.downcast_ref::<Errors>()) {
+        Some(errors) => {
+            eprintln!("arcyou-gateway: the configuration is not usable:\n{errors}");
+            ExitCode::from(2)
+        }
+        None => {
             eprintln!("arcyou-gateway: {error:#}");
             ExitCode::FAILURE
         }
@@ -71,7 +78,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Dev(options) => dev::run(options, shutdown::on_signal()?).await?,
         Command::Migrate => {
-            let database = migration_database(&Process).context("the configuration is not usable")?;
+            let database = migration_database(&Process)?;
             for migration in migrate_at(&database).await? {
                 println!("applied {migration}");
             }
@@ -85,7 +92,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             }
         }
         Command::Held(action) => {
-            let (database, log_format) = review(&Process).context("the configuration is not usable")?;
+            let (database, log_format) = review(&Process)?;
             telemetry::init(log_format)?;
             held::execute(action, &database).await?;
         }
@@ -95,7 +102,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn configured() -> anyhow::Result<Config> {
-    let config = Config::from_source(&Process, Mode::Serve).context("the configuration is not usable")?;
+    let config = Config::from_source(&Process, Mode::Serve)?;
     telemetry::init(config.log_format)?;
+    telemetry::warn_of(&config.notes);
     Ok(config)
 }

@@ -2,8 +2,9 @@
 //!
 //! Looking comes first, and needs no more than the right to read: whoever finds nothing to do asks for no other right.
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use arcyou_platform::database::{self, DatabaseUrl};
+use deadpool_postgres::Object;
 use refinery::{Migration, Report, Runner};
 use refinery_core::traits::r#async::{AsyncMigrate, AsyncQuery, AsyncTransaction};
 use time::OffsetDateTime;
@@ -84,14 +85,19 @@ pub enum MigrateError {
 
 /// Applies what is missing, once, over a connection of its own.
 pub async fn migrate_at(database: &DatabaseUrl) -> anyhow::Result<Vec<String>> {
-    let client = database::pool(database, 1)?.get().await.context("the database cannot be reached")?;
+    let client = connect(database).await?;
     Ok(migrate(&client).await?)
 }
 
 /// Gives the group roles their rights, once, over a connection of its own.
 pub async fn grant_at(database: &DatabaseUrl) -> anyhow::Result<Rights> {
-    let client = database::pool(database, 1)?.get().await.context("the database cannot be reached")?;
+    let client = connect(database).await?;
     Ok(in_transaction(&client, grant(&client)).await?)
+}
+
+async fn connect(database: &DatabaseUrl) -> anyhow::Result<Object> {
+    let connected = database::pool(database, 1)?.get().await;
+    connected.map_err(|error| anyhow!("the database cannot be reached: {}", database::describe_pool(&error)))
 }
 
 /// Applies what is missing and names it. Safe through PgBouncer in transaction mode; a schema that is newer than this

@@ -1,5 +1,7 @@
 //! The configuration of a worker, read from its environment.
 
+mod variables;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -9,7 +11,9 @@ use arcyou_platform::bus::RedisUrl;
 use arcyou_platform::contract::PubSubMode;
 use arcyou_platform::database::DatabaseUrl;
 use arcyou_platform::env::{Errors, Reader, Source};
-use arcyou_platform::telemetry::LogFormat;
+use arcyou_platform::telemetry::{LogFilter, LogFormat};
+
+pub use self::variables::VARIABLES;
 
 /// Everything that a worker process needs to know.
 #[derive(Debug, Clone)]
@@ -25,6 +29,8 @@ pub struct Config {
     pub pool_size: usize,
     /// `LOG_FORMAT`
     pub log_format: LogFormat,
+    /// What is no error, and what whoever set the variables should know.
+    pub notes: Vec<String>,
 }
 
 /// What [`run`](crate::run) does: the settings of each consumer, and of pruning.
@@ -98,9 +104,19 @@ impl Config {
         let pool_size = env.within("DATABASE_POOL_SIZE", 4, 2..=100);
         let log_format = env.or("LOG_FORMAT", LogFormat::Text);
         // Read again where logging is set up; read here too so that an error in it is reported with the others.
-        env.optional::<tracing_subscriber::EnvFilter>("RUST_LOG");
+        env.optional::<LogFilter>("RUST_LOG");
+        env.note_look_alikes(&[VARIABLES]);
+        let notes = env.notes();
         env.finish_with(|| {
-            Some(Self { database_url: database_url?, redis_url: redis_url?, worker, admin, pool_size, log_format })
+            Some(Self {
+                database_url: database_url?,
+                redis_url: redis_url?,
+                worker,
+                admin,
+                pool_size,
+                log_format,
+                notes,
+            })
         })
     }
 }

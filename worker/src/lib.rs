@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::consumers::relay::Relay;
 use crate::wake::WakeListener;
 
-pub use crate::config::{Config, PruneConfig, RelayConfig, WorkerConfig};
+pub use crate::config::{Config, PruneConfig, RelayConfig, VARIABLES, WorkerConfig};
 pub use crate::consumers::relay::parked;
 pub use crate::outbox::OutboxError;
 pub use crate::schema::NEEDS;

@@ -5,7 +5,7 @@ mod parked_command;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use arcyou_outbox_worker::{Config, run};
+use arcyou_outbox_worker::{Config, VARIABLES, run};
 use arcyou_platform::bus;
 use arcyou_platform::database::DatabaseUrl;
 use arcyou_platform::health::Health;
@@ -14,29 +14,9 @@ use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-const ENVIRONMENT: &str = "\
-Environment:
-  DATABASE_URL            postgres://user:password@host:port/name, usually PgBouncer's; required.
-                          ?sslmode=disable|prefer|require|verify-full
-  REDIS_URL               redis://user:password@host:port, or rediss:// for TLS; required to run
-  PUBSUB_MODE             global, perconv or sharded; must equal the setting of the gateways [default: global]
-  POLL_INTERVAL_MS        how often to claim rows without a hint from a gateway [default: 1000]
-  BATCH_SIZE              most rows claimed at once [default: 500]
-  MAX_RETRIES             a row is parked after this many failures by its own fault [default: 5]
-  MAX_PAYLOAD_BYTES       a row with a larger payload fails [default: 1048576]
-  OUTBOX_RETENTION_HOURS  processed rows are deleted after this time; 0: never [default: 72]
-  ADMIN_ADDR              address of /ready and /metrics [default: 127.0.0.1:9091]
-  ADMIN_HOSTS             names under which that address may be asked, besides localhost; comma-separated
-  ADMIN_TOKEN             what all but /ready and /metrics asks for, at least 16 characters
-  DATABASE_POOL_SIZE      connections to PostgreSQL [default: 4]
-  RUST_LOG                which log lines are written to standard error [default: info]
-  LOG_FORMAT              text or json [default: text]
-
-Exit status: 0 done (also after SIGTERM), 1 failed, 2 wrong command line or environment.";
-
 /// Relays the transactional outbox from PostgreSQL to Redis Pub/Sub. Any number of workers may run side by side.
 #[derive(Parser)]
-#[command(name = "arcyou-outbox-worker", version, after_help = ENVIRONMENT)]
+#[command(name = "arcyou-outbox-worker", version, after_help = env::help(VARIABLES))]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -47,7 +27,7 @@ enum Command {
     /// Relays until SIGTERM or SIGINT, then finishes the batch in hand [default]
     Run,
     /// Lists, shows, requeues or drops rows that have used up their tries
-    #[command(after_help = ENVIRONMENT)]
+    #[command(after_help = env::help(VARIABLES))]
     Parked {
         #[command(subcommand)]
         action: parked_command::Action,
@@ -69,14 +49,14 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("{error:#}");
+            eprintln!("arcyou-outbox-worker: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn misconfigured(errors: &env::Errors) -> ExitCode {
-    eprintln!("{errors}");
+    eprintln!("arcyou-outbox-worker: the configuration is not usable:\n{errors}");
     ExitCode::from(2)
 }
 
@@ -87,6 +67,7 @@ fn in_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::R
 async fn work(config: Config) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal()?;
     telemetry::init(config.log_format)?;
+    telemetry::warn_of(&config.notes);
     let metrics = telemetry::metrics().context("setting up metrics")?;
     let pool = database::pool(&config.database_url.application_name("arcyou-outbox-worker"), config.pool_size)?;
     let health = Health::new();

@@ -31,13 +31,15 @@ mod postgres;
 mod program;
 mod redis;
 mod redis_cluster;
+mod redis_sentinels;
 mod service;
 mod supervisor;
 mod workspace;
 
 pub use error::ServiceError;
 pub use pgbouncer::{PgBouncer, PgBouncerOptions, Upstream};
-pub use postgres::{Postgres, PostgresOptions};
+pub use postgres::{Postgres, PostgresOptions, ServerTls};
 pub use program::Program;
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
+pub use redis_sentinels::RedisSentinels;

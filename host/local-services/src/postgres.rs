@@ -1,12 +1,15 @@
 //! PostgreSQL.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::account::Account;
 use crate::cluster::{Cluster, SUPERUSER};
-use crate::error::ServiceError;
+use crate::error::{IoContext as _, ServiceError};
 use crate::log::LogSince;
 use crate::service::{Service, ServiceKind};
 use crate::supervisor::Signal;
@@ -26,6 +29,8 @@ pub struct PostgresOptions {
     pub port: Option<u16>,
     /// `max_connections`.
     pub max_connections: u16,
+    /// What it identifies itself with; none: it offers no TLS.
+    pub tls: Option<ServerTls>,
     /// Further settings, for example `("deadlock_timeout", "50ms")`.
     pub settings: Vec<(String, String)>,
 }
@@ -33,7 +38,34 @@ pub struct PostgresOptions {
 impl Default for PostgresOptions {
     /// For tests: temporary, on a free port, without waiting for the disk.
     fn default() -> Self {
-        Self { data_dir: None, fresh: false, durable: false, port: None, max_connections: 200, settings: Vec::new() }
+        let (data_dir, port, tls) = (None, None, None);
+        Self { data_dir, fresh: false, durable: false, port, max_connections: 200, tls, settings: Vec::new() }
+    }
+}
+
+/// A certificate and its key, both PEM.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    pub certificate: String,
+    pub key: String,
+}
+
+impl ServerTls {
+    /// Writes both where the server finds them, and returns the settings that say where.
+    fn install(&self, workspace: &Workspace, account: &Account) -> Result<Vec<(String, String)>, ServiceError> {
+        let mut settings = vec![("ssl".to_owned(), "on".to_owned())];
+        for (setting, name, text) in
+            [("ssl_cert_file", "server.crt", &self.certificate), ("ssl_key_file", "server.key", &self.key)]
+        {
+            let path = workspace.path().join(name);
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+            file.and_then(|mut file| file.write_all(text.as_bytes()))
+                .during(|| format!("writing {}", path.display()))?;
+            account.give(&path)?;
+            settings.push((setting.to_owned(), path.display().to_string()));
+        }
+        Ok(settings)
     }
 }
 
@@ -56,7 +88,11 @@ impl Postgres {
             None => Workspace::temporary(PostgresService::NAME, &account)?,
         };
         let cluster = Cluster::prepare(&workspace, &account, options.fresh, options.durable)?;
-        let kind = PostgresService { cluster, settings: settings(&options) };
+        let mut settings = settings(&options);
+        if let Some(tls) = &options.tls {
+            settings.extend(tls.install(&workspace, &account)?);
+        }
+        let kind = PostgresService { cluster, settings };
         Ok(Self { service: Service::start(kind, account, workspace, options.port)? })
     }
 

@@ -14,7 +14,7 @@ use crate::service::{Service, ServiceKind};
 use crate::supervisor::Signal;
 use crate::workspace::Workspace;
 
-const INSTALL: &str = "apt-get install redis-server (Debian, Ubuntu), brew install redis (macOS)";
+pub(crate) const INSTALL: &str = "apt-get install redis-server (Debian, Ubuntu), brew install redis (macOS)";
 /// The longest that a server may take to answer a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most that is read of an answer; `INFO` and `CLUSTER NODES` are shorter.
@@ -110,9 +110,13 @@ impl ServiceKind for RedisService {
 
     /// Asks the server on the port for its process number: the port could belong to another process.
     fn is_ready(&self, _: &Workspace, port: u16, pid: u32, _: &LogSince) -> bool {
-        ask(port, "INFO server")
-            .is_some_and(|info| info.lines().any(|line| line.trim_end() == format!("process_id:{pid}")))
+        serves(port, pid)
     }
+}
+
+/// Whether the process `pid` answers on this port.
+pub(crate) fn serves(port: u16, pid: u32) -> bool {
+    ask(port, "INFO server").is_some_and(|info| info.lines().any(|line| line.trim_end() == format!("process_id:{pid}")))
 }
 
 fn ask(port: u16, command: &str) -> Option<String> {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use axum::http::HeaderMap;
 use axum::http::header::FORWARDED;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use parse_net::{ClientAddress, ForwardedSource};
 
 /// Where proxies that know no RFC 7239 put the addresses.
@@ -51,6 +51,17 @@ impl TrustedProxies {
     }
 }
 
+/// Addresses are compared in their shortest form, so that a network of mapped ones (`::ffff:10.0.0.0/104`) must be in that
+/// form too.
+fn as_compared(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let bits = mapped.prefix_len().checked_sub(96);
+    match (mapped.addr().to_ipv4_mapped(), bits) {
+        (Some(address), Some(bits)) => Ipv4Net::new(address, bits).map_or(network, IpNet::V4),
+        _ => network,
+    }
+}
+
 fn lines<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a [u8]> {
     headers.get_all(name).iter().map(|line| line.as_bytes()).collect()
 }
@@ -67,7 +78,7 @@ impl FromStr for TrustedProxies {
     fn from_str(text: &str) -> Result<Self, NoNetwork> {
         let network = |entry: &str| {
             let address = || entry.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
-            entry.parse::<IpNet>().or_else(|_| address()).map_err(|_| NoNetwork(entry.to_owned()))
+            entry.parse::<IpNet>().map(as_compared).or_else(|_| address()).map_err(|_| NoNetwork(entry.to_owned()))
         };
         text.split(',').map(str::trim).map(network).collect::<Result<_, _>>().map(Self)
     }
@@ -149,6 +160,16 @@ mod tests {
         // The proxy quotes the client's Host.
         let quoted = "for=192.0.2.7;host=\"x,for=198.51.100.9\"";
         assert_ne!(client_of(PROXY, &[("forwarded", quoted)]), "198.51.100.9");
+    }
+
+    #[test]
+    fn a_network_of_mapped_addresses_is_that_of_the_addresses() {
+        let proxies: TrustedProxies = "::ffff:10.0.0.0/104, ::ffff:192.0.2.1".parse().unwrap();
+        for (address, trusted) in
+            [("10.1.2.3", true), ("::ffff:10.1.2.3", true), ("192.0.2.1", true), ("11.0.0.1", false)]
+        {
+            assert_eq!(proxies.contain(address.parse().unwrap()), trusted, "{address}");
+        }
     }
 
     #[test]

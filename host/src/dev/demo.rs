@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use anyhow::anyhow;
+use arcyou_platform::database::{describe, describe_pool};
 use deadpool_postgres::Pool;
 use uuid::{Uuid, uuid};
 
@@ -16,7 +18,8 @@ pub(super) async fn create(pool: &Pool) -> anyhow::Result<()> {
          INSERT INTO participants (conversation_id, user_id)
          VALUES ('{CONVERSATION}', '{ALICE}'), ('{CONVERSATION}', '{BOB}') ON CONFLICT DO NOTHING;"
     );
-    Ok(pool.get().await?.batch_execute(&sql).await?)
+    let client = pool.get().await.map_err(|error| anyhow!("{}", describe_pool(&error)))?;
+    client.batch_execute(&sql).await.map_err(|error| anyhow!("{}", describe(&error)))
 }
 
 /// Prints how to chat.

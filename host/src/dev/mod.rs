@@ -55,6 +55,10 @@ impl Source for Provided {
             _ => None,
         })
     }
+
+    fn names(&self) -> Vec<String> {
+        Process.names()
+    }
 }
 
 /// Runs until `shutdown`.
@@ -68,8 +72,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         database_url: postgres.as_ref().map(|postgres| postgres.url("postgres")),
         plugins_dir: build_plugins().await?,
     };
-    let config = Config::from_source(&provided, Mode::Dev)?;
+    let mut config = Config::from_source(&provided, Mode::Dev)?;
     telemetry::init(config.log_format)?;
+    telemetry::warn_of(&config.notes);
+    server::open_files::make_room(&mut config);
     let health = Health::with_essential(server::ESSENTIAL);
     let bus: Arc<dyn Bus> = match &config.redis_url {
         Some(url) => bus::open(url, config.pubsub_mode, &health)?,

@@ -20,8 +20,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::hangup::read_keys_on_hangup;
 use super::schema::{CompleteHistory, keep_looking};
 use crate::audit::{Audit, AuditConfig};
+use crate::auth::Authenticator;
 use crate::batch::{BatchConfig, Batcher, Pace};
 use crate::bounds::users::{UserLimits, Users};
 use crate::fanout::{Fanout, FanoutConfig, FanoutTasks};
@@ -74,6 +76,11 @@ impl Background {
     /// Plugins are reloaded when their files change.
     pub(super) fn plugins(&self, plugins: Arc<PluginHost>, part: Part) {
         self.upkeep.spawn(supervise(plugins, part, self.ends.clone()));
+    }
+
+    /// The keys of tokens are read again when somebody says that they have changed.
+    pub(super) fn keys(&self, authenticator: &Authenticator, part: Part) {
+        self.until_the_end(read_keys_on_hangup(authenticator, part));
     }
 
     /// Workers are told of commits.

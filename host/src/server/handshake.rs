@@ -18,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,6 +50,8 @@ const KEY_BYTES: usize = 16;
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 /// Between attempts to accept connections while that fails.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// At most one line in this time says so.
+const NOT_ACCEPTED_EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 struct Context {
@@ -81,13 +83,17 @@ pub async fn serve(listener: TcpListener, app: Router, bounds: Arc<ConnectionBou
     let handshakes = TaskTracker::new();
     let limits = bounds.limits();
     let slots = Arc::new(HandshakeSlots::new(limits.handshakes, limits.handshakes_per_address()));
+    let mut told = None;
     loop {
         let (stream, peer) = match shutdown.run_until_cancelled(listener.accept()).await {
             None => break,
             Some(Ok((stream, peer))) => (stream, peer.ip()),
             Some(Err(error)) => {
                 // Most often the process has no file left: others must end first.
-                tracing::warn!(%error, "a connection could not be accepted");
+                if told.is_none_or(|told: Instant| told.elapsed() > NOT_ACCEPTED_EVERY) {
+                    told = Some(Instant::now());
+                    tracing::warn!(%error, "connections cannot be accepted, and wait; this is tried again all the time");
+                }
                 tokio::time::sleep(ACCEPT_AGAIN).await;
                 continue;
             }

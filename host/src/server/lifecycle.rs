@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::background::Background;
 use super::handshake;
 use super::listeners::{Listeners, listen};
+use super::open_files::make_room;
 use super::services::Services;
 use crate::admin;
 use crate::auth::Authenticator;
@@ -29,7 +30,8 @@ use crate::store::{SchemaGate, Store};
 pub const ESSENTIAL: &[&str] = &["database", "schema"];
 
 /// `serve`: runs until `shutdown`. A database or Redis that is away is waited for, and `/ready` says so.
-pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(mut config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    make_room(&mut config);
     let url = config.redis_url.as_ref().context("REDIS_URL is not set")?;
     let health = Health::with_essential(ESSENTIAL);
     let bus = bus::open(url, config.pubsub_mode, &health)?;
@@ -57,6 +59,7 @@ impl Services {
         let routes = admin::router(store.clone(), wake.clone(), plugins.clone());
         background.admin(listeners.admin, config.admin.access, health.clone(), metrics, routes);
         report_trust(&authenticator, &health);
+        background.keys(&authenticator, health.part("auth"));
         background.database_watch(store.clone(), health.part("database"));
         background.plugins(plugins.clone(), health.part("plugins"));
         let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, schema, &health);

@@ -1,12 +1,14 @@
 //! A gateway as a process: what it talks to ([`services`]), where it listens ([`listeners`]), how a connection becomes
 //! a socket ([`handshake`], `handshake_slots`), what runs beside the sockets (`background`), who waits for the schema
-//! (`schema`), and its life from start to drain ([`lifecycle`]).
+//! (`schema`), how many sockets there is room for ([`open_files`]), and its life from start to drain ([`lifecycle`]).
 
 mod background;
 pub mod handshake;
 mod handshake_slots;
+mod hangup;
 pub mod lifecycle;
 pub mod listeners;
+pub mod open_files;
 mod schema;
 pub mod services;
 

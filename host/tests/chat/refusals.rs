@@ -105,7 +105,7 @@ async fn tokens(world: &World) -> Codes {
         unsigned(&good),
         issuer.sign_hs256(&good),
         stranger.sign(&good),
-        with("exp", json!(now() - 1.0)),
+        with("exp", json!(now() - 60.0)),
         with("exp", Value::Null),
         with("nbf", json!(now() + 3600.0)),
         with("iss", json!("them")),
@@ -239,7 +239,8 @@ async fn expiry(world: &World) -> (Codes, BTreeSet<u16>) {
     let (user, conversation) = member(world).await;
     let friend = Uuid::new_v4();
     world.old_participant(conversation, friend).await;
-    let token = |user: Uuid, seconds: f64| issuer.sign(&json!({"userId": user, "exp": now() + seconds}));
+    // Good for so long: a token's `exp` is ten seconds before that.
+    let token = |user: Uuid, seconds: f64| issuer.sign(&json!({"userId": user, "exp": now() + seconds - 10.0}));
     let mut client = Client::connect(gateway.port).await;
     client.ok(json!({"op": "auth", "token": token(user, 1.5)})).await;
     client.ok(json!({"op": "join", "conversation_id": conversation})).await;

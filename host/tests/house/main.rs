@@ -5,6 +5,7 @@
 mod deployment;
 mod imports;
 mod links;
+mod variables;
 
 use std::path::{Path, PathBuf};
 

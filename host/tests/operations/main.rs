@@ -5,6 +5,9 @@
 mod access;
 mod dev;
 mod drain;
+mod environment;
+mod files;
+mod keys;
 mod outages;
 mod playground;
 mod review;

@@ -11,6 +11,8 @@ use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry};
 
+use crate::env::{Process, Source as _};
+
 /// The filter when `RUST_LOG` is not set. The libraries named here log details of their own work at `info`.
 const DEFAULT_FILTER: &str = "info,refinery_core=warn,tokio_postgres=warn";
 /// Where log lines of our own come from: the crates, and the plugins, whose authors decide what they log.
@@ -52,12 +54,45 @@ impl FromStr for LogFormat {
     }
 }
 
+/// Which lines are logged (`RUST_LOG`).
+#[derive(Debug)]
+pub struct LogFilter(EnvFilter);
+
+/// The text is no [`LogFilter`].
+#[derive(Debug, thiserror::Error)]
+pub enum NoFilter {
+    /// A word that would be taken for the name of a library, and silence all others.
+    #[error(
+        "{0} is no level (off, error, warn, info, debug or trace); for a part of this program or a library write its \
+         name and a level, as in info,arcyou_gateway=debug"
+    )]
+    NoLevel(String),
+    /// Not the syntax of filters.
+    #[error("{0:?} is no filter; write a level, or names with levels, as in info,arcyou_gateway=debug")]
+    Malformed(String),
+}
+
+impl FromStr for LogFilter {
+    type Err = NoFilter;
+
+    fn from_str(text: &str) -> Result<Self, NoFilter> {
+        let is_word = |part: &&str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-:.".contains(&byte));
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty() && is_word(word)) {
+            let is_ours = OUR_TARGETS.iter().any(|target| word.starts_with(target));
+            if word.parse::<LevelFilter>().is_err() && !is_ours {
+                return Err(NoFilter::NoLevel(word.to_owned()));
+            }
+        }
+        EnvFilter::try_new(text).map(Self).map_err(|_| NoFilter::Malformed(text.to_owned()))
+    }
+}
+
 /// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// `RUST_LOG` is malformed.
     #[error("RUST_LOG is not valid: {0}")]
-    Filter(String),
+    Filter(#[from] NoFilter),
     /// A subscriber is installed already.
     #[error("logging is set up already")]
     AlreadySet,
@@ -65,11 +100,16 @@ pub enum InitError {
 
 /// Sets up logging for the process, filtered by `RUST_LOG`. Call it once: a second call fails.
 pub fn init(format: LogFormat) -> Result<(), InitError> {
-    let directives = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
-    let filter = EnvFilter::try_new(directives.as_deref().unwrap_or(DEFAULT_FILTER))
-        .map_err(|error| InitError::Filter(error.to_string()))?;
+    let LogFilter(filter) = Process.get("RUST_LOG").as_deref().unwrap_or(DEFAULT_FILTER).trim().parse()?;
     let lines = lines(format, filter, std::io::stderr, std::io::stderr().is_terminal());
     tracing_subscriber::registry().with(lines).try_init().map_err(|_| InitError::AlreadySet)
+}
+
+/// Logs what was noted while the environment was read, before there was a log.
+pub fn warn_of(notes: &[String]) {
+    for note in notes {
+        tracing::warn!("{note}");
+    }
 }
 
 /// Writes lines of this format: what `filter` lets through, and of libraries no more than [`LIBRARIES_AT_MOST`].
@@ -117,6 +157,31 @@ mod tests {
 
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn a_filter_that_would_silence_everything_is_refused() {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "info,arcyou_gateway=debug",
+            "arcyou_gateway",
+            "plugin=debug, warn",
+            "info,hyper::proto=trace",
+            "arcyou_gateway[span]=debug",
+            DEFAULT_FILTER,
+        ] {
+            assert!(good.parse::<LogFilter>().is_ok(), "{good}");
+        }
+        for bad in ["verbose", "info,verbose", "silly", "hyper", "true"] {
+            let error = bad.parse::<LogFilter>().unwrap_err().to_string();
+            assert!(error.contains("no level") && error.contains("trace"), "{bad}: {error}");
+        }
+        for bad in ["((", "info,((", "arcyou=loud", "[", "a=b=c"] {
+            let error = bad.parse::<LogFilter>().unwrap_err().to_string();
+            assert!(error.contains("no filter") && error.contains("arcyou_gateway=debug"), "{bad}: {error}");
         }
     }
 

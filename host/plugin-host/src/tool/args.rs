@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use arcyou_protocol::body::{Body, BodyLimits};
 use serde_json::Value;
 use uuid::Uuid;
@@ -73,6 +73,12 @@ impl PluginArgs {
 
     fn wasm(&self) -> anyhow::Result<PathBuf> {
         if !self.plugin.is_dir() {
+            // Said before anything is said about its cases.
+            ensure!(
+                self.plugin.exists(),
+                "{} does not exist; name a .wasm file, a crate, or a folder with a build.sh",
+                self.plugin.display()
+            );
             return Ok(self.plugin.clone());
         }
         let built = build::build(std::slice::from_ref(&self.plugin), &self.plugin.join("target/plugins"))

@@ -37,7 +37,8 @@ pub struct AdminAccess {
 impl AdminConfig {
     /// Reads `ADMIN_ADDR`, `ADMIN_HOSTS` and `ADMIN_TOKEN`.
     pub fn read(env: &mut Reader<'_>, default: SocketAddr) -> Self {
-        let address = env.or("ADMIN_ADDR", default);
+        let what = "an IP address and a port, such as 127.0.0.1:9090 (0.0.0.0:9090 is every address of this machine)";
+        let address = env.expecting("ADMIN_ADDR", what).unwrap_or(default);
         let hosts = env.or("ADMIN_HOSTS", AdminHosts::default());
         Self { address, access: AdminAccess { hosts, token: env.optional("ADMIN_TOKEN") } }
     }
@@ -59,7 +60,7 @@ impl FromStr for AdminHosts {
         let names = text.split(',').map(|entry| {
             let name = entry.trim();
             let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-            match !name.is_empty() && name.bytes().all(is_name) {
+            match name.split('.').all(|label| !label.is_empty()) && name.bytes().all(is_name) {
                 true => Ok(name.to_owned()),
                 false => Err(NoHostName(name.to_owned())),
             }
@@ -310,7 +311,7 @@ mod tests {
             assert!(weak.parse::<AdminToken>().unwrap_err().to_string().contains("openssl rand"), "{weak}");
         }
         assert!(!format!("{:?}", TOKEN.parse::<AdminToken>().unwrap()).contains(TOKEN));
-        for bad in ["http://gateway", "gateway:9090", "a,,b", "*", "a b"] {
+        for bad in ["http://gateway", "gateway:9090", "a,,b", "*", "a b", "*.internal", "a..b", "gateway.", "."] {
             assert!(bad.parse::<AdminHosts>().is_err(), "{bad}");
         }
     }

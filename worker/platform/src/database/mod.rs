@@ -15,6 +15,7 @@ mod fault;
 mod lease;
 mod needs;
 mod pool;
+mod tls_mode;
 mod url;
 
 pub use self::describe::{describe, describe_pool};

@@ -31,8 +31,7 @@ pub fn pool(url: &DatabaseUrl, size: usize) -> Result<Pool, PoolSetupError> {
     let config = url.config.clone();
     let manager = match config.get_ssl_mode() {
         SslMode::Disable => Manager::from_config(config, NoTls, settings),
-        _ if url.verify => Manager::from_config(config, tls::verifying_connector()?, settings),
-        _ => Manager::from_config(config, tls::unverified_connector(), settings),
+        _ => Manager::from_config(config, tls::connector(&url.verification)?, settings),
     };
     let builder = Pool::builder(manager).max_size(size).runtime(Runtime::Tokio1);
     Ok(builder

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio_postgres::Config;
 
+use super::tls_mode;
 use crate::env::{Errors, Reader, Source};
+use crate::tls::Verification;
 
 /// The longest that opening a connection may take, for each address, unless the URL sets `connect_timeout`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,14 +21,12 @@ const KEEPALIVE_RETRIES: u32 = 3;
 
 /// The address of a database, `postgres://user:password@host:port/name?sslmode=…`. `Debug` shows no secret.
 ///
-/// `sslmode` means what it means to `psql`: `disable`; `prefer` (the default: TLS if the server offers it); `require`
-/// (TLS, but the certificate is not verified); `verify-full` (TLS, and the certificate is for this host and signed by
-/// an authority that this machine trusts). `verify-ca` is treated as `verify-full`.
+/// `sslmode` and `sslrootcert` mean what they mean to `psql`; docs/configuration.md says it mode by mode.
 #[derive(Clone)]
 pub struct DatabaseUrl {
     pub(super) config: Config,
-    /// Whether the server's certificate is verified.
-    pub(super) verify: bool,
+    /// What the server's certificate must prove.
+    pub(super) verification: Verification,
 }
 
 /// The text is not the address of a database. The message says what is wrong and shows nothing of the text.
@@ -39,10 +39,11 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(text: &str) -> Result<Self, DatabaseUrlError> {
         if !["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme)) {
-            return Err(DatabaseUrlError("the scheme is missing".to_owned()));
+            return Err(DatabaseUrlError("it must begin with postgres:// or postgresql://".to_owned()));
         }
-        let (text, verify) = split_verification(text);
+        let (text, mode, verification) = tls_mode::take(text).map_err(|error| DatabaseUrlError(error.to_string()))?;
         let mut config: Config = text.parse().map_err(|error| DatabaseUrlError(explain(&error)))?;
+        config.ssl_mode(mode);
         if config.get_hosts().is_empty() {
             return Err(DatabaseUrlError("no host".to_owned()));
         }
@@ -57,7 +58,7 @@ impl FromStr for DatabaseUrl {
             config.keepalives_interval(KEEPALIVE_INTERVAL);
             config.keepalives_retries(KEEPALIVE_RETRIES);
         }
-        Ok(Self { config, verify })
+        Ok(Self { config, verification })
     }
 }
 
@@ -82,24 +83,8 @@ impl DatabaseUrl {
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // `Config` leaves the password out.
-        f.debug_struct("DatabaseUrl").field("config", &self.config).field("verify", &self.verify).finish()
+        f.debug_struct("DatabaseUrl").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-/// The client library knows three modes only: `verify-full` and `verify-ca` become `require` and a flag.
-fn split_verification(text: &str) -> (String, bool) {
-    for mode in ["verify-full", "verify-ca"] {
-        for separator in ['?', '&'] {
-            let option = format!("{separator}sslmode={mode}");
-            if let Some(start) = text.find(&option) {
-                let rest = &text[start + option.len()..];
-                if rest.is_empty() || rest.starts_with('&') {
-                    return (format!("{}{separator}sslmode=require{rest}", &text[..start]), true);
-                }
-            }
-        }
-    }
-    (text.to_owned(), false)
 }
 
 /// The reason of the client library, if it names an option and contains nothing that could be part of a password.
@@ -113,23 +98,7 @@ fn explain(error: &tokio_postgres::Error) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use tokio_postgres::config::SslMode;
-
     use super::*;
-
-    #[test]
-    fn ssl_modes_are_those_of_psql() {
-        let mode = |query: &str| {
-            let url: DatabaseUrl = format!("postgres://u:p@h/d{query}").parse().unwrap();
-            (url.config.get_ssl_mode(), url.verify)
-        };
-        assert_eq!(mode(""), (SslMode::Prefer, false));
-        assert_eq!(mode("?sslmode=disable"), (SslMode::Disable, false));
-        assert_eq!(mode("?sslmode=require"), (SslMode::Require, false));
-        assert_eq!(mode("?sslmode=verify-full"), (SslMode::Require, true));
-        assert_eq!(mode("?connect_timeout=3&sslmode=verify-ca&keepalives=1"), (SslMode::Require, true));
-        assert!("postgres://u:p@h/d?sslmode=verify-most".parse::<DatabaseUrl>().is_err());
-    }
 
     #[test]
     fn nothing_waits_for_ever_unless_asked_to() {

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod rig;
+mod sentinel;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

@@ -17,7 +17,7 @@ pub(crate) enum Rig {
     Cluster { cluster: Arc<RedisCluster>, bus: Arc<dyn Bus>, health: Health },
 }
 
-fn options() -> RedisOptions {
+pub(crate) fn options() -> RedisOptions {
     RedisOptions {
         response_timeout: Duration::from_secs(2),
         ping_interval: Duration::from_millis(200),

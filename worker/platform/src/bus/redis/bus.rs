@@ -9,6 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::describe::describe;
 use super::options::RedisOptions;
 use super::publisher::{ChannelKind, PublishOutcome, Publisher};
+use super::server::Server;
 use super::subscriber::RedisSubscriber;
 use super::url::{RedisUrl, RedisUrlError};
 use crate::bus::interface::{Bus, BusUnavailable, Publication, PublishError, Subscriber};
@@ -21,7 +22,7 @@ use crate::tls;
 /// Both are checked also while nothing is published.
 pub struct RedisBus {
     publisher: Arc<Publisher>,
-    client: redis::Client,
+    server: Server,
     options: RedisOptions,
     subscribe_part: Part,
     _keep_connected: AbortOnDropHandle<()>,
@@ -42,12 +43,12 @@ impl RedisBus {
     /// A bus with other time-outs and sizes.
     pub fn with_options(url: &RedisUrl, health: &Health, options: RedisOptions) -> Result<Self, RedisUrlError> {
         tls::install_crypto();
-        let client = url.client()?;
+        let server = url.server()?;
         let status = Box::new(health.part("redis_publish"));
-        let publisher = Arc::new(Publisher::new(client.clone(), options, ChannelKind::Plain, status));
+        let publisher = Arc::new(Publisher::new(server.clone(), options, ChannelKind::Plain, status));
         let keep_connected = tokio::spawn(Arc::clone(&publisher).keep_connected());
         let subscribe_part = health.part("redis_subscribe");
-        Ok(Self { publisher, client, options, subscribe_part, _keep_connected: AbortOnDropHandle::new(keep_connected) })
+        Ok(Self { publisher, server, options, subscribe_part, _keep_connected: AbortOnDropHandle::new(keep_connected) })
     }
 }
 
@@ -64,6 +65,6 @@ impl Bus for RedisBus {
     }
 
     fn subscriber(&self) -> Box<dyn Subscriber> {
-        Box::new(RedisSubscriber::start(self.client.clone(), self.options, self.subscribe_part.clone()))
+        Box::new(RedisSubscriber::start(self.server.clone(), self.options, self.subscribe_part.clone()))
     }
 }

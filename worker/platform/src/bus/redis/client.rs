@@ -60,7 +60,7 @@ impl RedisClient {
         tls::install_crypto();
         let options =
             RedisOptions { connect_timeout: timeout / 2, response_timeout: timeout, ..RedisOptions::default() };
-        Ok(Self { connection: SharedConnection::new(url.client()?, options, Box::new(status)), timeout })
+        Ok(Self { connection: SharedConnection::new(url.server()?, options, Box::new(status)), timeout })
     }
 
     /// Sends commands and waits for their answers.

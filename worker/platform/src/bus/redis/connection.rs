@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::describe::{describe, is_denied};
 use super::options::RedisOptions;
+use super::server::{Place, Server};
 use super::status::StatusReporter;
 use crate::backoff::jitter;
 use crate::bus::interface::BusUnavailable;
@@ -20,7 +21,7 @@ const DENIAL_STANDS: Duration = Duration::from_secs(60);
 
 /// The connection, and how to open another.
 pub(super) struct SharedConnection {
-    client: redis::Client,
+    server: Server,
     options: RedisOptions,
     status: Box<dyn StatusReporter>,
     /// Locked while a caller connects; the others wait for the result.
@@ -38,7 +39,7 @@ struct Slot {
 }
 
 enum Connection {
-    Open(MultiplexedConnection),
+    Open(MultiplexedConnection, Place),
     /// Until `retry_at`, callers fail at once, so that they do not queue for a time-out each.
     Unavailable {
         retry_at: Instant,
@@ -47,10 +48,10 @@ enum Connection {
 }
 
 impl SharedConnection {
-    pub(super) fn new(client: redis::Client, options: RedisOptions, status: Box<dyn StatusReporter>) -> Self {
+    pub(super) fn new(server: Server, options: RedisOptions, status: Box<dyn StatusReporter>) -> Self {
         let connection = Connection::Unavailable { retry_at: Instant::now(), reason: "not connected yet".to_owned() };
         let slot = Mutex::new(Slot { connection, generation: 0, failures: 0 });
-        Self { client, options, status, slot, denied: watch::Sender::default() }
+        Self { server, options, status, slot, denied: watch::Sender::default() }
     }
 
     /// Reports that the connection works, unless it is of no use for as long as a denial stands.
@@ -99,17 +100,17 @@ impl SharedConnection {
     pub(super) async fn get(&self) -> Result<(MultiplexedConnection, u64), BusUnavailable> {
         let mut slot = self.slot.lock().await;
         match &slot.connection {
-            Connection::Open(connection) => return Ok((connection.clone(), slot.generation)),
+            Connection::Open(connection, _) => return Ok((connection.clone(), slot.generation)),
             Connection::Unavailable { retry_at, reason } if Instant::now() < *retry_at => {
                 return Err(BusUnavailable(reason.clone()));
             }
             Connection::Unavailable { .. } => {}
         }
         match self.connect().await {
-            Ok(connection) => {
+            Ok((connection, place)) => {
                 slot.generation += 1;
                 slot.failures = 0;
-                slot.connection = Connection::Open(connection.clone());
+                slot.connection = Connection::Open(connection.clone(), place);
                 Ok((connection, slot.generation))
             }
             Err(error) => {
@@ -129,23 +130,35 @@ impl SharedConnection {
 
     /// Connects to a server that answers. A stopped process still accepts connections, and without a password nothing
     /// else would be asked of it: each caller would then wait for it anew.
-    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+    async fn connect(&self) -> RedisResult<(MultiplexedConnection, Place)> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.options.connect_timeout))
             .set_response_timeout(Some(self.options.response_timeout));
         let connecting = async {
-            let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            let place = self.server.place(self.options.connect_timeout).await?;
+            let mut connection = place.client.get_multiplexed_async_connection_with_config(&config).await?;
             redis::cmd("PING").query_async::<()>(&mut connection).await?;
-            Ok(connection)
+            Ok((connection, place))
         };
         let late = || Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
         timeout(self.options.connect_timeout, connecting).await.unwrap_or_else(|_| late())
     }
 
+    /// Discards the connection if sentinels name another Redis than the one it leads to. The next caller connects there.
+    pub(super) async fn leave_if_another_leads(&self) {
+        let (place, generation) = match &*self.slot.lock().await {
+            Slot { connection: Connection::Open(_, place), generation, .. } => (place.clone(), *generation),
+            _ => return,
+        };
+        if let Some(reason) = self.server.left(&place, self.options.connect_timeout).await {
+            self.discard(generation, &reason).await;
+        }
+    }
+
     /// Discards the connection of this generation, which no longer works. The next caller connects at once.
     pub(super) async fn discard(&self, generation: u64, reason: &str) {
         let mut slot = self.slot.lock().await;
-        if slot.generation == generation && matches!(slot.connection, Connection::Open(_)) {
+        if slot.generation == generation && matches!(slot.connection, Connection::Open(..)) {
             slot.connection = Connection::Unavailable { retry_at: Instant::now(), reason: reason.to_owned() };
             self.status.down(reason);
         }

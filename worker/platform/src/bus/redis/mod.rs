@@ -4,6 +4,7 @@
 //! - [`ShardedRedisBus`] (`sharded`) does the same with each node of a cluster.
 //! - [`RedisClient`] sends other commands.
 //! - `connection` is what publishers and [`RedisClient`] use: one connection that is replaced when it dies.
+//! - `server` says where it leads: to one Redis, or to the one that `sentinels` name.
 
 mod bus;
 mod client;
@@ -11,6 +12,8 @@ mod connection;
 mod describe;
 mod options;
 mod publisher;
+mod sentinels;
+mod server;
 mod sharded;
 mod status;
 mod subscriber;

@@ -8,6 +8,7 @@ use redis::{RedisError, ServerError, ServerErrorKind, Value};
 use super::connection::SharedConnection;
 use super::describe::{DENIED, describe, describe_answer};
 use super::options::RedisOptions;
+use super::server::Server;
 use super::status::StatusReporter;
 use crate::bus::interface::{BusUnavailable, MessageRejected, Publication};
 
@@ -69,12 +70,12 @@ enum ErrorCause {
 
 impl Publisher {
     pub(super) fn new(
-        client: redis::Client,
+        server: Server,
         options: RedisOptions,
         channels: ChannelKind,
         status: Box<dyn StatusReporter>,
     ) -> Self {
-        Self { options, channels, connection: SharedConnection::new(client, options, status) }
+        Self { options, channels, connection: SharedConnection::new(server, options, status) }
     }
 
     /// Keeps the connection open and its reported state current while nothing is published. Never returns.
@@ -168,6 +169,7 @@ impl Publisher {
     }
 
     async fn ping(&self) -> Result<(), BusUnavailable> {
+        self.connection.leave_if_another_leads().await;
         let (mut connection, generation) = self.connection.get().await?;
         match redis::cmd("PING").query_async::<Value>(&mut connection).await {
             Ok(_) => {

@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::describe::{describe, is_denied};
 use super::options::RedisOptions;
+use super::server::{Place, Server};
 use crate::backoff::jitter;
 use crate::bus::inbox::{Change, Inbox};
 use crate::bus::interface::{Signal, Subscriber};
@@ -30,9 +31,9 @@ pub(super) struct RedisSubscriber {
 }
 
 impl RedisSubscriber {
-    pub(super) fn start(client: redis::Client, options: RedisOptions, part: Part) -> Self {
+    pub(super) fn start(server: Server, options: RedisOptions, part: Part) -> Self {
         let inbox = Arc::new(Inbox::new(options.max_unread_bytes));
-        let receiver = Receiver { client, options, part, inbox: Arc::clone(&inbox) };
+        let receiver = Receiver { server, options, part, inbox: Arc::clone(&inbox) };
         Self { inbox, _receiver: AbortOnDropHandle::new(tokio::spawn(receiver.run())) }
     }
 }
@@ -54,7 +55,7 @@ impl Subscriber for RedisSubscriber {
 
 /// Fills the inbox, from one connection after another.
 struct Receiver {
-    client: redis::Client,
+    server: Server,
     options: RedisOptions,
     part: Part,
     inbox: Arc<Inbox>,
@@ -87,8 +88,8 @@ impl Receiver {
 
     /// Connects and receives until the connection ends.
     async fn receive(&self) -> Disconnected {
-        let (mut sink, mut stream) = match self.connect().await {
-            Ok(halves) => halves,
+        let (mut sink, mut stream, place) = match self.connect().await {
+            Ok(connected) => connected,
             Err(disconnected) => return disconnected,
         };
         let mut confirmed = HashMap::new();
@@ -98,7 +99,7 @@ impl Receiver {
             return disconnected;
         }
         self.part.up();
-        let mut heartbeat = std::pin::pin!(self.heartbeat(sink.clone()));
+        let mut heartbeat = std::pin::pin!(self.heartbeat(sink.clone(), place));
         loop {
             tokio::select! {
                 message = stream.next() => {
@@ -120,13 +121,14 @@ impl Receiver {
         }
     }
 
-    async fn connect(&self) -> Result<(PubSubSink, PubSubStream), Disconnected> {
+    async fn connect(&self) -> Result<(PubSubSink, PubSubStream, Place), Disconnected> {
         let connecting = async {
-            let (mut sink, stream) = self.client.get_async_pubsub().await?.split();
+            let place = self.server.place(self.options.connect_timeout).await?;
+            let (mut sink, stream) = place.client.get_async_pubsub().await?.split();
             // A server that is still loading accepts subscriptions but delivers nothing.
             match sink.ping::<Value>().await? {
                 Value::ServerError(error) => Err(error.into()),
-                _ => Ok((sink, stream)),
+                _ => Ok((sink, stream, place)),
             }
         };
         within(self.options.connect_timeout, connecting).await
@@ -168,12 +170,15 @@ impl Receiver {
         Ok(())
     }
 
-    /// Returns when Redis no longer answers.
-    async fn heartbeat(&self, mut sink: PubSubSink) -> Disconnected {
+    /// Returns when Redis no longer answers, or another one leads.
+    async fn heartbeat(&self, mut sink: PubSubSink, place: Place) -> Disconnected {
         loop {
             sleep(self.options.ping_interval).await;
             if let Err(disconnected) = within(self.options.response_timeout, sink.ping::<Value>()).await {
                 return disconnected;
+            }
+            if let Some(reason) = self.server.left(&place, self.options.connect_timeout).await {
+                return Disconnected::For(reason);
             }
         }
     }

@@ -45,7 +45,7 @@ impl ShardedRedisBus {
     /// A bus with other time-outs and sizes.
     pub fn with_options(url: &RedisUrl, health: &Health, options: RedisOptions) -> Result<Self, RedisUrlError> {
         tls::install_crypto();
-        let topology = Arc::new(Topology::new(url.0.clone(), options)?);
+        let topology = Arc::new(Topology::new(url.node()?, options)?);
         let status = NodesStatus::new(health.part("redis_publish"));
         let publisher = Arc::new(ShardedPublisher::new(Arc::clone(&topology), options, status));
         let keep_connected = tokio::spawn(Arc::clone(&publisher).keep_connected());

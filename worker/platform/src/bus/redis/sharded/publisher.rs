@@ -15,6 +15,7 @@ use crate::backoff::{Backoff, jitter};
 use crate::bus::interface::{BusUnavailable, Publication, PublishError};
 use crate::bus::redis::options::RedisOptions;
 use crate::bus::redis::publisher::{ChannelKind, PublishOutcome, Publisher};
+use crate::bus::redis::server::Server;
 
 /// How often a message whose slot moves is sent at most.
 const MAX_ROUNDS: u32 = 6;
@@ -82,7 +83,7 @@ impl ShardedPublisher {
         let client = redis::Client::open(self.topology.connection_info(node))
             .map_err(|error| BusUnavailable(format!("{node}: {error}")))?;
         let status = Box::new(self.status.node(node));
-        let publisher = Arc::new(Publisher::new(client, self.options, ChannelKind::Sharded, status));
+        let publisher = Arc::new(Publisher::new(Server::Fixed(client), self.options, ChannelKind::Sharded, status));
         let keep_connected = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&publisher).keep_connected()));
         let entry = NodePublisher { publisher: Arc::clone(&publisher), _keep_connected: keep_connected };
         nodes.insert(node.clone(), entry);
