@@ -115,7 +115,7 @@ impl Ingress {
             }
             Ok(Screening::Discarded { .. }) => Ok(sent(SendStatus::Discarded, false)),
             Ok(Screening::Rejected(rejection)) => Err(rejected(rejection)),
-            Ok(Screening::Failed { by }) => Err(plugin_failed(by.plugin.clone(), "nothing was stored")),
+            Ok(Screening::Failed { by, .. }) => Err(plugin_failed(by.plugin.clone(), "nothing was stored")),
             Err(failure) => Err(failure),
         };
         let existing = match key {
