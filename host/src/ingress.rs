@@ -47,7 +47,7 @@ impl SendMeter {
     fn note(&self, since: Instant, result: &Result<Reply, Failure>) {
         let outcome = match result {
             Ok(Reply::Send { status: SendStatus::Stored(_), duplicate: false }) => "stored",
-            Ok(Reply::Send { status: SendStatus::Held, .. }) => "held",
+            Ok(Reply::Send { status: SendStatus::Held(_), .. }) => "held",
             Ok(Reply::Send { status: SendStatus::Discarded, .. }) => "discarded",
             Ok(_) => "duplicate",
             Err(failure) => failure.code.value(),
@@ -144,7 +144,7 @@ impl Ingress {
         let existing = self.store.find_by_key(conversation, sender, key).await.map_err(logged)?;
         Ok(existing.map(|existing| match existing {
             ExistingSend::Stored(ids) => sent(SendStatus::Stored(ids), true),
-            ExistingSend::Held => sent(SendStatus::Held, true),
+            ExistingSend::Held(id) => sent(SendStatus::Held(id), true),
         }))
     }
 }
@@ -182,7 +182,7 @@ fn sent(status: SendStatus, duplicate: bool) -> Reply {
 fn reply(outcome: Outcome) -> Result<Reply, Failure> {
     match outcome {
         Ok(Committed::Stored { ids, repeated }) => Ok(sent(SendStatus::Stored(ids), repeated)),
-        Ok(Committed::Held { repeated }) => Ok(sent(SendStatus::Held, repeated)),
+        Ok(Committed::Held { id, repeated }) => Ok(sent(SendStatus::Held(id), repeated)),
         Ok(Committed::Forbidden) => Err(not_participant()),
         Err(error) => Err(refusal(error)),
     }

@@ -59,7 +59,8 @@ pub enum Reply {
 pub enum SendStatus {
     /// Stored, and about to be published.
     Stored(StoredIds),
-    Held,
+    /// Held for review under this id, which is no message's id.
+    Held(i64),
     Discarded,
 }
 
@@ -148,15 +149,18 @@ impl Fields for Reply {
             }
             Self::Leave { conversation } => write_conversation_id(map, conversation),
             Self::Send { status, duplicate } => {
-                let (status, ids) = match status {
-                    SendStatus::Stored(ids) => ("stored", Some(ids)),
-                    SendStatus::Held => ("held", None),
-                    SendStatus::Discarded => ("discarded", None),
+                let (status, ids, held) = match status {
+                    SendStatus::Stored(ids) => ("stored", Some(ids), None),
+                    SendStatus::Held(id) => ("held", None, Some(id)),
+                    SendStatus::Discarded => ("discarded", None, None),
                 };
                 map.serialize_entry("status", status)?;
                 map.serialize_entry("message_id", &ids.map(|ids| ids.id))?;
                 map.serialize_entry("seq", &ids.map(|ids| ids.seq))?;
                 map.serialize_entry("created_at", &ids.map(|ids| &ids.created_at))?;
+                if let Some(id) = held {
+                    map.serialize_entry("held_id", id)?;
+                }
                 if *duplicate { map.serialize_entry("duplicate", &true) } else { Ok(()) }
             }
             Self::Ack { conversation, last_read_id } => {
@@ -249,12 +253,12 @@ mod tests {
                 r#""created_at":"2026-01-02T03:04:05.678Z","temp_id":"t-1","ref":7}"#
             )
         );
-        let held = Reply::Send { status: SendStatus::Held, duplicate: true };
+        let held = Reply::Send { status: SendStatus::Held(9), duplicate: true };
         assert_eq!(
             held.encode(&Echo::default()).as_str(),
             concat!(
                 r#"{"op":"send","success":true,"status":"held","message_id":null,"seq":null,"created_at":null,"#,
-                r#""duplicate":true}"#
+                r#""held_id":9,"duplicate":true}"#
             )
         );
         let user = Uuid::nil();

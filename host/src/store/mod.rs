@@ -34,7 +34,7 @@ pub use error::StoreError;
 pub use gate::SchemaGate;
 pub use needs::NEEDS;
 pub use page::{Page, PageLimits};
-pub use review::{HeldMessage, HeldPage, NoReviewer, Released, Reviewer};
+pub use review::{DecisionPage, HeldMessage, HeldPage, NoReviewer, Released, ReviewDecision, Reviewer};
 
 /// A message as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,8 +121,8 @@ pub struct Participation {
 pub enum ExistingSend {
     /// The message is stored.
     Stored(StoredIds),
-    /// The message is held for review.
-    Held,
+    /// The message is held for review, under this id.
+    Held(i64),
 }
 
 /// What became of a reader's mark.
@@ -228,7 +228,7 @@ impl Store {
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(match rows::stored_ids(row)? {
             Some(ids) => ExistingSend::Stored(ids),
-            None => ExistingSend::Held,
+            None => ExistingSend::Held(row.try_get("id")?),
         }))
     }
 
