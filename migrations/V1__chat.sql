@@ -98,7 +98,7 @@ CREATE INDEX held_messages_refused ON held_messages (refused_at) WHERE refused_a
 
 -- Why a message differs from what its sender wrote, or is missing: one row for each message that a plugin rejected,
 -- held, replaced or discarded, or that was refused because a plugin failed, and one for each decision on a held
--- message. It never contains the message's text.
+-- message. It does not contain the message's text, unless a plugin quotes it in a reason or as it fails.
 CREATE TABLE plugin_audit (
     id bigserial PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -113,7 +113,7 @@ CREATE TABLE plugin_audit (
     sha256 text,
     -- Who released or refused the message, as they named themselves; null for a plugin's verdict.
     reviewer text,
-    -- The code of a rejection, and the reason of a rejection or a hold.
+    -- The code of a rejection, and the reason of a rejection, a hold or a failure.
     code text,
     reason text,
     -- The message if it was stored (replaced, released) or held. A held message gets a new id when it is released.
@@ -177,8 +177,8 @@ RETURN jsonb_build_object(
 
 -- Stores a gateway's batch of messages, in one statement that is its own transaction; its plans are kept (README.md).
 -- Answers one row for each message, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', or 'busy'
--- when somebody else holds the conversation's lock and `wait_for_locks` is false. Without `digests` it writes no audit
--- rows.
+-- when somebody else holds the conversation's lock and `wait_for_locks` is false. The id of a held message is that in
+-- `held_messages`. Without `digests` it writes no audit rows.
 --
 -- The function raises an error under any isolation level but READ COMMITTED, where a snapshot would be older than the
 -- locks. Gateways then open a transaction with that level around it.
@@ -229,7 +229,7 @@ BEGIN
                  WHEN i.conversation_id NOT IN (SELECT unnest(locked)) THEN 'busy'
                  WHEN p.user_id IS NULL THEN 'forbidden'
                  ELSE 'new' END AS status,
-            m.id AS earlier_id, m.seq AS earlier_seq, m.created_at AS earlier_created_at
+            coalesce(m.id, h.id) AS earlier_id, m.seq AS earlier_seq, m.created_at AS earlier_created_at
         FROM input i
         LEFT JOIN conversations c ON c.id = i.conversation_id
         LEFT JOIN participants p ON p.conversation_id = i.conversation_id AND p.user_id = i.sender_id
@@ -247,15 +247,17 @@ BEGIN
                 OVER (PARTITION BY conversation_id ORDER BY ord ROWS UNBOUNDED PRECEDING) AS seq
         FROM first_of_key
     ), numbered AS MATERIALIZED (
-        SELECT *, CASE WHEN is_fresh THEN nextval('messages_id_seq') END AS id FROM placed ORDER BY ord
+        SELECT *, CASE WHEN is_fresh THEN nextval('messages_id_seq')
+                       WHEN is_first THEN nextval('held_messages_id_seq') END AS id
+        FROM placed ORDER BY ord
     ), inserted AS (
         INSERT INTO messages (id, conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by, created_at)
         SELECT id, conversation_id, seq, sender_id, body::jsonb, key, annotations::jsonb, decided_by, created_at
         FROM numbered WHERE is_fresh
         RETURNING conversation_id, message_json(messages) AS json
     ), held AS (
-        INSERT INTO held_messages (conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason)
-        SELECT conversation_id, sender_id, body::jsonb, key, annotations::jsonb, coalesce(decided_by, ''), hold_reason
+        INSERT INTO held_messages (id, conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason)
+        SELECT id, conversation_id, sender_id, body::jsonb, key, annotations::jsonb, coalesce(decided_by, ''), hold_reason
         FROM numbered WHERE is_first AND NOT is_fresh
     ), counted AS (
         UPDATE conversations c SET last_seq = n.seq, last_message_id = n.id, last_message_at = n.created_at
@@ -269,13 +271,14 @@ BEGIN
     SELECT CASE WHEN n.status <> 'new' THEN n.status
                 WHEN n.is_fresh THEN 'stored'
                 WHEN n.is_first THEN 'held'
-                WHEN f.id IS NULL THEN 'held before'
-                ELSE 'stored before' END AS status,
+                WHEN f.is_fresh THEN 'stored before'
+                ELSE 'held before' END AS status,
         coalesce(n.earlier_id, n.id, f.id) AS id,
         CASE WHEN n.is_fresh THEN n.seq ELSE coalesce(n.earlier_seq, f.seq) END AS seq,
         message_time(coalesce(n.earlier_created_at, n.created_at)) AS created_at
     FROM numbered n
-    LEFT JOIN LATERAL (SELECT id, seq FROM numbered WHERE n.status = 'new' AND NOT n.is_first AND is_fresh
+    LEFT JOIN LATERAL (SELECT id, CASE WHEN is_fresh THEN seq END AS seq, is_fresh
+        FROM numbered WHERE n.status = 'new' AND NOT n.is_first AND is_first
         AND conversation_id = n.conversation_id AND sender_id = n.sender_id AND key = n.key LIMIT 1) f ON true
     ORDER BY n.ord;
     -- One audit row for each message of this batch that a plugin replaced or held: `xmin` tells which rows this

@@ -49,10 +49,11 @@ GRANT SELECT (id, last_seq, last_message_id, last_message_at), UPDATE (last_seq,
 GRANT SELECT (conversation_id, user_id, role, last_read_id), UPDATE (last_read_id) ON participants TO arcyou_gateway;
 GRANT SELECT, INSERT (id, conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by,
     created_at) ON messages TO arcyou_gateway;
-GRANT SELECT, INSERT (conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason),
+GRANT SELECT, INSERT (id, conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason),
     UPDATE (refused_at), DELETE ON held_messages TO arcyou_gateway;
-GRANT SELECT (id, created_at), INSERT (conversation_id, sender_id, verdict, plugin, version, sha256, reviewer, code,
-    reason, message_id, held_id), DELETE ON plugin_audit TO arcyou_gateway;
+GRANT SELECT (id, created_at, conversation_id, sender_id, verdict, plugin, reviewer, message_id, held_id),
+    INSERT (conversation_id, sender_id, verdict, plugin, version, sha256, reviewer, code, reason, message_id, held_id),
+    DELETE ON plugin_audit TO arcyou_gateway;
 GRANT SELECT (id, type, conversation_id, payload, processed, next_attempt_at, parked_at, created_at),
     INSERT (type, conversation_id, payload, internal) ON outbox TO arcyou_gateway;
 GRANT SELECT (event_key) ON installation TO arcyou_gateway, arcyou_worker;

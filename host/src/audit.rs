@@ -66,10 +66,10 @@ impl Audit {
         let (verdict, by, code, reason) = match screening {
             Screening::Screened(_) => return None,
             Screening::Discarded { by } => ("discarded", by, None, None),
-            Screening::Failed { by } => ("failed", by, None, None),
-            Screening::Rejected(Rejection { by, code, reason, .. }) => ("rejected", by, Some(code), Some(reason)),
+            Screening::Failed { by, reason } => ("failed", by, None, Some(&**reason)),
+            Screening::Rejected(Rejection { by, code, reason, .. }) => ("rejected", by, Some(code), Some(&**reason)),
         };
-        let (by, code, reason) = (by.clone(), code.cloned(), reason.cloned());
+        let (by, code, reason) = (by.clone(), code.cloned(), reason.map(str::to_owned));
         Some(Box::new(AuditEntry { conversation, sender, verdict, by, code, reason }))
     }
 

@@ -7,7 +7,7 @@ use arcyou_platform::terminal::{clipped, is_broken_pipe, print, printable, table
 use clap::Subcommand;
 use uuid::Uuid;
 
-use crate::store::{HeldMessage, HeldPage, Reviewer, Store};
+use crate::store::{DecisionPage, HeldMessage, HeldPage, ReviewDecision, Reviewer, Store};
 
 /// How much of a body and of a reason a table shows.
 const BODY_WIDTH: usize = 60;
@@ -28,6 +28,24 @@ pub enum Action {
         #[arg(long, default_value_t = HeldPage::DEFAULT_LIMIT, value_parser = clap::value_parser!(i64).range(1..=HeldPage::MAX_LIMIT))]
         limit: i64,
         /// As a JSON array, with whole bodies
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists what was decided, newest first, and by whom
+    Decisions {
+        /// In this conversation alone
+        #[arg(long)]
+        conversation: Option<Uuid>,
+        /// About this held message alone
+        #[arg(long)]
+        held: Option<i64>,
+        /// Only those before this id, of the column AUDIT
+        #[arg(long)]
+        before: Option<i64>,
+        /// At most so many
+        #[arg(long, default_value_t = HeldPage::DEFAULT_LIMIT, value_parser = clap::value_parser!(i64).range(1..=HeldPage::MAX_LIMIT))]
+        limit: i64,
+        /// As a JSON array
         #[arg(long)]
         json: bool,
     },
@@ -72,6 +90,9 @@ async fn act(action: Action, store: &Store) -> anyhow::Result<()> {
         Action::List { conversation, after, limit, json } => {
             return list(store, HeldPage { conversation, after, limit }, json).await;
         }
+        Action::Decisions { conversation, held, before, limit, json } => {
+            return decisions(store, DecisionPage { conversation, before, held, limit }, json).await;
+        }
         Action::Release(decision) => {
             let (reviewer, ids) = (decision.reviewer()?, decision.ids);
             let released = store.release(&ids, &reviewer).await.context("nothing was released")?;
@@ -113,6 +134,48 @@ async fn list(store: &Store, page: HeldPage, json: bool) -> anyhow::Result<()> {
         eprintln!("there are more: --after {}", last.id);
     }
     Ok(())
+}
+
+async fn decisions(store: &Store, page: DecisionPage, json: bool) -> anyhow::Result<()> {
+    let decisions = store.review_decisions(page).await?;
+    if json {
+        print(&serde_json::to_string_pretty(&decisions)?)?;
+    } else if decisions.is_empty() {
+        print("no decisions")?;
+    } else {
+        print(&table(
+            [
+                "AUDIT",
+                "DECIDED",
+                "HELD",
+                "VERDICT",
+                "MESSAGE",
+                "REVIEWER",
+                "PLUGIN",
+                "CONVERSATION",
+                "SENDER",
+                "REASON",
+            ],
+            decisions.iter().map(decision_line).collect(),
+        ))?;
+    }
+    Ok(())
+}
+
+fn decision_line(decision: &ReviewDecision) -> [String; 9] {
+    let ReviewDecision { id, decided_at, held_id, verdict, reviewer, conversation_id, sender_id, held_by, message_id } =
+        decision;
+    [
+        id.to_string(),
+        decided_at.clone(),
+        held_id.to_string(),
+        printable(verdict),
+        message_id.map_or_else(|| "-".to_owned(), |id| id.to_string()),
+        printable(reviewer),
+        printable(held_by),
+        conversation_id.to_string(),
+        sender_id.to_string(),
+    ]
 }
 
 fn line(message: &HeldMessage) -> [String; 7] {

@@ -54,7 +54,7 @@ impl SendMeter {
     fn note(&self, since: Instant, result: &Result<Reply, Failure>) {
         let outcome = match result {
             Ok(Reply::Send { status: SendStatus::Stored(_), duplicate: false, .. }) => "stored",
-            Ok(Reply::Send { status: SendStatus::Held, .. }) => "held",
+            Ok(Reply::Send { status: SendStatus::Held(_), .. }) => "held",
             Ok(Reply::Send { status: SendStatus::Discarded, .. }) => "discarded",
             Ok(_) => "duplicate",
             Err(failure) => failure.code.value(),
@@ -141,7 +141,7 @@ impl Ingress {
             }
             Ok(Screening::Discarded { .. }) => Ok(sent(SendStatus::Discarded, false, None)),
             Ok(Screening::Rejected(rejection)) => Err(rejected(rejection)),
-            Ok(Screening::Failed { by }) => Err(plugin_failed(by.plugin.clone(), "nothing was stored")),
+            Ok(Screening::Failed { by, .. }) => Err(plugin_failed(by.plugin.clone(), "nothing was stored")),
             Err(failure) => Err(failure),
         };
         // What is stored or held already is not refused, whatever the plugins say by now: a reload or a flood limit
@@ -173,7 +173,7 @@ impl EarlierSend {
         let existing = self.store.find_by_key(self.conversation, self.sender, &self.key).await.map_err(logged)?;
         Ok(existing.map(|existing| match existing {
             ExistingSend::Stored { ids, body } => sent(SendStatus::Stored(ids), true, body.and_then(as_stored)),
-            ExistingSend::Held => sent(SendStatus::Held, true, None),
+            ExistingSend::Held(id) => sent(SendStatus::Held(id), true, None),
         }))
     }
 
@@ -234,7 +234,7 @@ fn concluded(outcome: Result<Outcome, RecvError>, replaced: Option<Body>, earlie
         (Ok(Committed::Stored { ids, repeated }), _) => {
             Ok(sent(SendStatus::Stored(ids), repeated, replaced.filter(|_| !repeated)))
         }
-        (Ok(Committed::Held { repeated }), _) => Ok(sent(SendStatus::Held, repeated, None)),
+        (Ok(Committed::Held { id, repeated }), _) => Ok(sent(SendStatus::Held(id), repeated, None)),
         (Ok(Committed::Forbidden), _) => Err(not_participant()),
         (Err(error), _) => Err(refusal(error)),
     };

@@ -1,5 +1,6 @@
 //! From a command that a participant may carry out to one that every plugin let through.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arcyou_plugin_host::{Candidate, Chain, Decision, Disposition, Provenance, Rejection, Replacement};
@@ -21,7 +22,7 @@ pub enum Screening {
     /// A plugin refuses it.
     Rejected(Rejection),
     /// A plugin failed, and its `on_error` refuses what it cannot judge.
-    Failed { by: Arc<Provenance> },
+    Failed { by: Arc<Provenance>, reason: Cow<'static, str> },
 }
 
 /// A command that every plugin let through. Only this file makes one, and only this can be stored.
@@ -69,7 +70,7 @@ fn conclude(permitted: Permitted, decision: Decision) -> Screening {
         Disposition::Held { reason, .. } => Some(reason),
         Disposition::Discarded { by } => return Screening::Discarded { by },
         Disposition::Rejected(rejection) => return Screening::Rejected(rejection),
-        Disposition::Failed { by } => return Screening::Failed { by },
+        Disposition::Failed { by, reason } => return Screening::Failed { by, reason },
     };
     let mut submitted = permitted.into_submitted();
     let is_replaced = decision.replacement.is_some();
@@ -143,8 +144,8 @@ mod tests {
     fn what_does_not_stand_cannot_be_stored() {
         let discarded = conclude_with(Disposition::Discarded { by: by() }, None);
         assert!(matches!(discarded, Screening::Discarded { .. }));
-        let failed = conclude_with(Disposition::Failed { by: by() }, None);
-        assert!(matches!(failed, Screening::Failed { by } if &*by.plugin == "p"));
+        let failed = conclude_with(Disposition::Failed { by: by(), reason: "why".into() }, None);
+        assert!(matches!(failed, Screening::Failed { by, reason } if &*by.plugin == "p" && reason == "why"));
         let expected = Rejection { by: by(), code: "c".into(), reason: "r".into(), retry_after_ms: Some(5) };
         let Screening::Rejected(rejection) = conclude_with(Disposition::Rejected(expected.clone()), None) else {
             panic!("it is refused")

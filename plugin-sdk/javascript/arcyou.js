@@ -13,6 +13,9 @@
 //     }
 //     export const { configure, validate } = plugin(NoBots);
 //
+// The hooks are `validate`, `filter` and `onJoin`; what is exported is called. Beside this file are clock.js, random.js,
+// kv.js and http.js: a plugin that imports one of them needs it granted.
+//
 // A message is { conversationId, senderId, senderRole, body, annotations }, its body parsed. Integers above 2^53 lose their
 // last digits when JavaScript reads them: a filter should replace no body in which they matter.
 
@@ -36,6 +39,12 @@ class Verdict {
     }
 }
 
+class Admission {
+    constructor(decision) {
+        this.decision = decision;
+    }
+}
+
 /** The message stands as it is. */
 export const accept = () => new Verdict("accept");
 
@@ -51,6 +60,13 @@ export const discard = () => new Verdict("discard");
 /** The message waits for a review. */
 export const hold = (reason) => new Verdict("hold", reason);
 
+/** The join goes on. */
+export const allow = () => new Admission({ tag: "allow" });
+
+/** The join is refused; the user sees the token, [a-z0-9_.-], and the sentence. */
+export const refuse = (code, reason, { retryAfterMs = null } = {}) =>
+    new Admission({ tag: "refuse", val: { code, reason, retryAfterMs } });
+
 /** The configuration over its defaults. A key without a default, or a value of another kind, is an error for the operator. */
 export function settings(config, defaults) {
     const kind = (value) => (Array.isArray(value) ? "array" : typeof value);
@@ -65,7 +81,10 @@ export function settings(config, defaults) {
     return { ...defaults, ...config };
 }
 
-/** What the gateway calls. An exception in a hook fails the call, and its stack is in the gateway's log. */
+/**
+ * What the gateway calls: `configure`, and a hook for each method of that name. An exception in a hook fails the call, and
+ * its stack is in the gateway's log.
+ */
 export function plugin(Rule) {
     let rule;
     const told = (work) => {
@@ -84,8 +103,24 @@ export function plugin(Rule) {
             }
             return verdict;
         });
+    const onJoin = (join) =>
+        told(() => {
+            const admission = rule.onJoin(join);
+            if (!(admission instanceof Admission)) {
+                throw new TypeError("onJoin must return allow() or refuse(code, reason)");
+            }
+            return admission.decision;
+        });
+    const hooks = {
+        validate: (message) => ask("validate", message),
+        filter: (message) => ask("filter", message),
+        onJoin,
+    };
+    const written = Object.entries(hooks).filter(([name]) => typeof Rule.prototype[name] === "function");
     return {
+        // `rule` is for the build, which compares the class with what is exported.
         configure: {
+            rule: Rule,
             configure(text) {
                 try {
                     rule = new Rule(JSON.parse(text));
@@ -95,7 +130,6 @@ export function plugin(Rule) {
                 }
             },
         },
-        validate: { validate: (message) => ask("validate", message) },
-        filter: { filter: (message) => ask("filter", message) },
+        ...Object.fromEntries(written.map(([name, call]) => [name, { rule: Rule, [name]: call }])),
     };
 }

@@ -218,7 +218,12 @@ pub const fn array<const LENGTH: usize>(text: &[u8]) -> [u8; LENGTH] {
 
 /// A plugin from the text of its configuration.
 pub(crate) fn build<P: Plugin>(config: &str) -> Result<P, String> {
-    let config = serde_json::from_str(config).map_err(|error| format!("config: {error}"))?;
+    let config: serde_json::Value = serde_json::from_str(config).map_err(|error| format!("config: {error}"))?;
+    // By way of a value, whose errors name no line of a JSON text that nobody wrote.
+    let config = serde_path_to_error::deserialize(config).map_err(|error| match error.path().iter().next() {
+        None => format!("config: {}", error.inner()),
+        Some(_) => format!("config.{}: {}", error.path(), error.inner()),
+    })?;
     P::new(config)
 }
 
@@ -226,4 +231,54 @@ pub(crate) fn build<P: Plugin>(config: &str) -> Result<P, String> {
 fn forward_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log(crate::Level::Error, &panic.to_string()))));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::try_plugin;
+    use crate::{Plugin, Validate, Verdict};
+    use serde_json::json;
+
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        #[allow(dead_code)]
+        max: u32,
+        #[serde(default)]
+        #[allow(dead_code)]
+        words: Vec<Word>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Word {
+        #[allow(dead_code)]
+        text: String,
+    }
+
+    struct Rule;
+
+    impl Plugin for Rule {
+        type Config = Config;
+
+        fn new(_: Config) -> Result<Self, String> {
+            Ok(Self)
+        }
+    }
+
+    impl Validate for Rule {
+        fn validate(&self, _: &crate::Message) -> Verdict {
+            Verdict::accept()
+        }
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_by_its_key_and_what_was_expected() {
+        let error = |config| try_plugin::<Rule>(config).err().unwrap_or_default();
+        assert_eq!(error(json!({"max": "many"})), "config.max: invalid type: string \"many\", expected u32");
+        let deep = error(json!({"max": 1, "words": [{"text": "a"}, {"text": 5}]}));
+        assert_eq!(deep, "config.words[1].text: invalid type: integer `5`, expected a string");
+        assert_eq!(error(json!({})), "config: missing field `max`");
+        assert_eq!(error(json!({"max": 1, "min": 1})), "config.min: unknown field `min`, expected `max` or `words`");
+        assert!(try_plugin::<Rule>(json!({"max": 1})).is_ok());
+    }
 }

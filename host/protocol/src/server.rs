@@ -89,7 +89,8 @@ pub struct Joined {
 pub enum SendStatus {
     /// Stored, and about to be published.
     Stored(StoredIds),
-    Held,
+    /// Held for review under this id, which is no message's id.
+    Held(i64),
     Discarded,
 }
 
@@ -176,15 +177,18 @@ impl Fields for Reply {
             Self::JoinList(entries) => map.serialize_entry("conversations", &Entries(entries)),
             Self::Leave { conversation } => write_conversation_id(map, conversation),
             Self::Send { status, duplicate, body } => {
-                let (status, ids) = match status {
-                    SendStatus::Stored(ids) => ("stored", Some(ids)),
-                    SendStatus::Held => ("held", None),
-                    SendStatus::Discarded => ("discarded", None),
+                let (status, ids, held) = match status {
+                    SendStatus::Stored(ids) => ("stored", Some(ids), None),
+                    SendStatus::Held(id) => ("held", None, Some(id)),
+                    SendStatus::Discarded => ("discarded", None, None),
                 };
                 map.serialize_entry("status", status)?;
                 map.serialize_entry("message_id", &ids.map(|ids| ids.id))?;
                 map.serialize_entry("seq", &ids.map(|ids| ids.seq))?;
                 map.serialize_entry("created_at", &ids.map(|ids| &ids.created_at))?;
+                if let Some(id) = held {
+                    map.serialize_entry("held_id", id)?;
+                }
                 if *duplicate {
                     map.serialize_entry("duplicate", &true)?;
                 }
@@ -318,12 +322,12 @@ mod tests {
         let body = Body::parse(r#"{"text": "…"}"#, &BodyLimits::default()).ok();
         let replaced = Reply::Send { status: SendStatus::Stored(ids), duplicate: false, body }.encode(&Echo::default());
         assert!(replaced.ends_with(r#"5.678Z","body":{"text":"…"}}"#), "{replaced}");
-        let held = Reply::Send { status: SendStatus::Held, duplicate: true, body: None };
+        let held = Reply::Send { status: SendStatus::Held(9), duplicate: true, body: None };
         assert_eq!(
             held.encode(&Echo::default()).as_str(),
             concat!(
                 r#"{"op":"send","success":true,"status":"held","message_id":null,"seq":null,"created_at":null,"#,
-                r#""duplicate":true}"#
+                r#""held_id":9,"duplicate":true}"#
             )
         );
         let user = Uuid::nil();

@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::store::{HeldPage, NoReviewer, Reviewer, Store, StoreError};
+use crate::store::{DecisionPage, HeldPage, NoReviewer, Reviewer, Store, StoreError};
 use crate::wake::Wake;
 
 /// Who decides, in their own words.
@@ -23,11 +23,12 @@ struct AdminState {
     wake: Wake,
 }
 
-/// `GET /held?conversation_id=&after=&limit=`, `POST /held/{id}/release`, `POST /held/{id}/refuse`; all answer in JSON.
+/// `GET /held?conversation_id=&after=&limit=`, `GET /held/decisions?conversation_id=&held_id=&before=&limit=`, `POST /held/{id}/release`, `POST /held/{id}/refuse`; all answer in JSON.
 /// The header `X-Operator` says who decides.
 pub(super) fn router(store: Store, wake: Wake) -> Router {
     Router::new()
         .route("/held", get(page))
+        .route("/held/decisions", get(decisions))
         .route("/held/{id}/release", post(release))
         .route("/held/{id}/refuse", post(refuse))
         .with_state(AdminState { store, wake })
@@ -64,6 +65,23 @@ async fn page(State(state): State<AdminState>, Query(query): Query<PageQuery>) -
     let limit = limit.unwrap_or(HeldPage::DEFAULT_LIMIT).clamp(1, HeldPage::MAX_LIMIT);
     answer(state.store.held(HeldPage { conversation: conversation_id, after, limit }).await, |held| {
         Some(json!({ "held": held }))
+    })
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecisionsQuery {
+    conversation_id: Option<Uuid>,
+    held_id: Option<i64>,
+    before: Option<i64>,
+    limit: Option<i64>,
+}
+
+async fn decisions(State(state): State<AdminState>, Query(query): Query<DecisionsQuery>) -> Response {
+    let DecisionsQuery { conversation_id: conversation, held_id: held, before, limit } = query;
+    let limit = limit.unwrap_or(HeldPage::DEFAULT_LIMIT).clamp(1, HeldPage::MAX_LIMIT);
+    answer(state.store.review_decisions(DecisionPage { conversation, before, held, limit }).await, |decisions| {
+        Some(json!({ "decisions": decisions }))
     })
 }
 

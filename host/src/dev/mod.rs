@@ -143,6 +143,10 @@ async fn build_plugins() -> anyhow::Result<Option<PathBuf>> {
         return Ok(None);
     }
     let built = out.clone();
-    let files = blocking("building plugins", move || build::build(&[sources], &built)).await??;
-    Ok(Some(out).filter(|_| !files.is_empty()))
+    let build = move || {
+        let plugins = build::build(std::slice::from_ref(&sources), &built)?;
+        build::place_manifest(&sources, &built).map(|()| plugins)
+    };
+    let plugins = blocking("building plugins", build).await??;
+    Ok(Some(out).filter(|_| !plugins.is_empty()))
 }

@@ -64,6 +64,8 @@ pub enum Committed {
     },
     /// It is in `held_messages`.
     Held {
+        /// Its id there.
+        id: i64,
         /// Whether an earlier send put it there.
         repeated: bool,
     },
@@ -147,16 +149,16 @@ fn column<'a>(batch: &[&'a NewMessage], part: fn(&Provenance) -> Option<&str>) -
 
 fn attempted(row: &Row) -> Result<Attempted, StoreError> {
     let status: &str = row.try_get("status")?;
-    outcome(status, stored_ids(row)?).ok_or_else(|| StoreError::unknown_status(status))
+    outcome(status, row.try_get("id")?, stored_ids(row)?).ok_or_else(|| StoreError::unknown_status(status))
 }
 
 /// What a status of `store_messages` means; none if it is unknown, or contradicts the ids beside it.
-fn outcome(status: &str, ids: Option<StoredIds>) -> Option<Attempted> {
+fn outcome(status: &str, id: Option<i64>, ids: Option<StoredIds>) -> Option<Attempted> {
     Some(Attempted::Committed(match (status, ids) {
         ("stored", Some(ids)) => Committed::Stored { ids, repeated: false },
         ("stored before", Some(ids)) => Committed::Stored { ids, repeated: true },
-        ("held", _) => Committed::Held { repeated: false },
-        ("held before", _) => Committed::Held { repeated: true },
+        ("held", _) => Committed::Held { id: id?, repeated: false },
+        ("held before", _) => Committed::Held { id: id?, repeated: true },
         ("forbidden", _) => Committed::Forbidden,
         ("busy", _) => return Some(Attempted::Busy),
         _ => return None,
@@ -179,12 +181,14 @@ mod tests {
     #[test]
     fn an_unknown_status_is_not_taken_for_another() {
         let ids = || Some(StoredIds { id: 1, seq: 1, created_at: String::new() });
-        assert_eq!(outcome("forbidden", None), Some(Attempted::Committed(Committed::Forbidden)));
-        assert_eq!(outcome("busy", None), Some(Attempted::Busy));
+        assert_eq!(outcome("forbidden", None, None), Some(Attempted::Committed(Committed::Forbidden)));
+        assert_eq!(outcome("busy", None, None), Some(Attempted::Busy));
         for (status, ids) in
-            [("edited", None), ("edited", ids()), ("", None), ("stored", None), ("stored before", None)]
+            [("edited", None), ("edited", ids()), ("", None), ("stored", None), ("stored before", None), ("held", None)]
         {
-            assert_eq!(outcome(status, ids), None, "{status}");
+            assert_eq!(outcome(status, None, ids), None, "{status}");
         }
+        let held = Committed::Held { id: 7, repeated: true };
+        assert_eq!(outcome("held before", Some(7), None), Some(Attempted::Committed(held)));
     }
 }

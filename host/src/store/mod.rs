@@ -36,7 +36,7 @@ pub use gate::SchemaGate;
 pub use needs::NEEDS;
 pub use page::{Page, PageLimits};
 pub use participation::Participation;
-pub use review::{HeldMessage, HeldPage, NoReviewer, Released, Reviewer};
+pub use review::{DecisionPage, HeldMessage, HeldPage, NoReviewer, Released, ReviewDecision, Reviewer};
 
 /// A message as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,8 +116,8 @@ pub enum ExistingSend {
         /// Its body's text, if a plugin decided about it: it may be another one than was sent.
         body: Option<String>,
     },
-    /// The message is held for review.
-    Held,
+    /// The message is held for review, under this id.
+    Held(i64),
 }
 
 /// What became of a reader's mark.
@@ -223,7 +223,7 @@ impl Store {
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some(match rows::stored_ids(row)? {
             Some(ids) => ExistingSend::Stored { ids, body: row.try_get("body")? },
-            None => ExistingSend::Held,
+            None => ExistingSend::Held(row.try_get("id")?),
         }))
     }
 

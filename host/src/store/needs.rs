@@ -17,7 +17,7 @@ pub const NEEDS: Needs = Needs {
         TableNeed::columns("held_messages", "INSERT", HELD_MESSAGE),
         TableNeed::columns("held_messages", "UPDATE", &["refused_at"]),
         TableNeed::table("held_messages", "DELETE", &[]),
-        TableNeed::columns("plugin_audit", "SELECT", &["id", "created_at"]),
+        TableNeed::columns("plugin_audit", "SELECT", DECISION),
         TableNeed::columns("plugin_audit", "INSERT", AUDIT),
         TableNeed::table("plugin_audit", "DELETE", &[]),
         TableNeed::columns("installation", "SELECT", &["event_key"]),
@@ -44,7 +44,11 @@ const OUTBOX: &[&str] =
     &["id", "type", "conversation_id", "payload", "processed", "next_attempt_at", "parked_at", "created_at"];
 
 const HELD_MESSAGE: &[&str] =
-    &["conversation_id", "sender_id", "body", "idempotency_key", "annotations", "held_by", "reason"];
+    &["id", "conversation_id", "sender_id", "body", "idempotency_key", "annotations", "held_by", "reason"];
+
+/// Why a message was refused is not among them: only people ask.
+const DECISION: &[&str] =
+    &["id", "created_at", "conversation_id", "sender_id", "verdict", "plugin", "reviewer", "message_id", "held_id"];
 
 const AUDIT: &[&str] = &[
     "conversation_id",

@@ -45,6 +45,39 @@ pub struct Released {
     pub message: StoredIds,
 }
 
+/// What a reviewer decided about a held message. Kept as long as audit rows are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReviewDecision {
+    /// Of the audit row.
+    pub id: i64,
+    /// When, in UTC, as RFC 3339 text.
+    pub decided_at: String,
+    /// The id that the message had while it was held: the `held_id` of the reply to its sender.
+    pub held_id: i64,
+    /// `released` or `refused`.
+    pub verdict: String,
+    pub reviewer: String,
+    pub conversation_id: Uuid,
+    pub sender_id: Uuid,
+    /// The plugin that held it.
+    pub held_by: String,
+    /// What it became; none if it was refused.
+    pub message_id: Option<i64>,
+}
+
+/// Which decisions to list, newest first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DecisionPage {
+    /// In this conversation alone.
+    pub conversation: Option<Uuid>,
+    /// Those before this audit row.
+    pub before: Option<i64>,
+    /// About this held message alone.
+    pub held: Option<i64>,
+    /// At most so many.
+    pub limit: i64,
+}
+
 /// Who decides about held messages, as the log and the audit rows name them. It is what they say of themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reviewer(String);
@@ -100,6 +133,14 @@ impl Store {
         let rows =
             self.query(sql::HELD, &[(&conversation, Type::UUID), (&after, Type::INT8), (&limit, Type::INT8)]).await?;
         rows.iter().map(held).collect()
+    }
+
+    /// What reviewers decided.
+    pub async fn review_decisions(&self, page: DecisionPage) -> Result<Vec<ReviewDecision>, StoreError> {
+        let DecisionPage { conversation, before, held, limit } = page;
+        let parameters: [Param<'_>; 4] =
+            [(&conversation, Type::UUID), (&before, Type::INT8), (&held, Type::INT8), (&limit, Type::INT8)];
+        self.query(sql::DECISIONS, &parameters).await?.iter().map(review_decision).collect()
     }
 
     /// Gives held messages their place at the end of their conversations, under the same lock as any message, and has
@@ -160,6 +201,20 @@ fn held(row: &Row) -> Result<HeldMessage, StoreError> {
         held_by: row.try_get("held_by")?,
         reason: row.try_get("reason")?,
         created_at: row.try_get("created_at")?,
+    })
+}
+
+fn review_decision(row: &Row) -> Result<ReviewDecision, StoreError> {
+    Ok(ReviewDecision {
+        id: row.try_get("id")?,
+        decided_at: row.try_get("decided_at")?,
+        held_id: row.try_get("held_id")?,
+        verdict: row.try_get("verdict")?,
+        reviewer: row.try_get("reviewer")?,
+        conversation_id: row.try_get("conversation_id")?,
+        sender_id: row.try_get("sender_id")?,
+        held_by: row.try_get("held_by")?,
+        message_id: row.try_get("message_id")?,
     })
 }
 

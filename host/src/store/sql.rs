@@ -30,7 +30,7 @@ SELECT 'stored before' AS status, id, seq, message_time(created_at) AS created_a
     CASE WHEN decided_by IS NOT NULL THEN body::text END AS body
 FROM messages WHERE conversation_id = $1 AND sender_id = $2 AND idempotency_key = $3
 UNION ALL
-SELECT 'held before', NULL, NULL, NULL, NULL
+SELECT 'held before', id, NULL, NULL, NULL
 FROM held_messages WHERE conversation_id = $1 AND sender_id = $2 AND idempotency_key = $3
 LIMIT 1";
 
@@ -126,6 +126,14 @@ SELECT h.id, h.conversation_id, h.sender_id, h.body::text AS body, h.held_by, h.
         AS sender_participates
 FROM held_messages h
 WHERE h.refused_at IS NULL AND h.id > $2 AND ($1 IS NULL OR h.conversation_id = $1) ORDER BY h.id LIMIT $3";
+
+/// Decisions on held messages, newest first: `$1` of this conversation (null: all), `$2` before this id (null: from the
+/// newest), `$3` of this held message (null: all), `$4` limit.
+pub(super) const DECISIONS: &str = "
+SELECT id, message_time(created_at) AS decided_at, held_id, verdict, reviewer, conversation_id, sender_id, plugin AS held_by, message_id
+FROM plugin_audit
+WHERE reviewer IS NOT NULL AND ($1 IS NULL OR conversation_id = $1) AND ($2 IS NULL OR id < $2) AND ($3 IS NULL OR held_id = $3)
+ORDER BY id DESC LIMIT $4";
 
 /// Opens a transaction for [`RELEASE`]: a person waits for it, and conversations that are busy are worth waiting for.
 pub(super) const BEGIN_RELEASE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \

@@ -68,6 +68,7 @@ pub fn load(dir: &Path, cache: Option<&Path>) -> &'static str {
         Err(LoadError::Version { .. }) => "another interface",
         Err(LoadError::Config { .. }) => "configuration refused",
         Err(LoadError::Start { .. }) => "does not start",
+        Err(LoadError::Several(_)) => "several reasons",
         Err(error) => panic!("{error}"),
     }
 }

@@ -49,6 +49,29 @@ async fn ids(world: &World) -> Vec<String> {
     rows.await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
+/// Who decided, and which message a held one became, from the command line and on the admin listener.
+async fn decisions_name_both_ids(world: &World, gateway: &Running, waiting: &[String]) {
+    let (listed, said) = command(world, &["decisions", "--json"]).await;
+    assert!(listed, "{said}");
+    let decisions: Vec<Value> = serde_json::from_str(&said).unwrap();
+    let of = |held: &String| decisions.iter().find(|decision| decision["held_id"].to_string() == *held).unwrap();
+    assert_eq!((decisions.len(), &of(&waiting[1])["verdict"]), (3, &json!("refused")));
+    assert_eq!(of(&waiting[1])["message_id"], Value::Null);
+    let first = of(&waiting[0]);
+    assert_eq!(
+        (&first["verdict"], &first["reviewer"], &first["held_by"]),
+        (&json!("released"), &json!("carol"), &json!("misbehaving"))
+    );
+    let text = format!("SELECT count(*) FROM messages WHERE id = {} AND body->>'text' = 'first'", first["message_id"]);
+    assert_eq!(world.count(&text).await, 1);
+    let (_, table) = command(world, &["decisions", "--held", &waiting[0]]).await;
+    assert!(table.lines().count() == 2 && table.contains("carol"), "{table}");
+    let path = format!("/held/decisions?held_id={}", waiting[0]);
+    let answer = crate::support::http_request(gateway.admin_port, "GET", &path, "Accept: */*").await;
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(serde_json::from_str::<Value>(body).unwrap(), json!({"decisions": [first]}));
+}
+
 #[tokio::test]
 async fn a_released_message_takes_the_next_place_and_a_refused_one_is_never_shown() {
     let world = World::new().await;
@@ -58,8 +81,13 @@ async fn a_released_message_takes_the_next_place_and_a_refused_one_is_never_show
     let conversation = world.conversation(&[alice, bob]).await;
     let mut a = Client::authenticated(gateway.port, alice).await;
     let mut b = Client::joined(gateway.port, bob, conversation).await;
+    let mut told = Vec::new();
     for (text, key) in [("first", "k1"), ("\u{1b}[2Jsecond", "k2"), ("third", "k3")] {
-        assert_eq!(a.ok(held(conversation, text, key)).await["status"], "held");
+        let reply = a.ok(held(conversation, text, key)).await;
+        assert_eq!(reply["status"], "held");
+        let again = a.ok(held(conversation, text, key)).await;
+        assert_eq!((&again["held_id"], &again["duplicate"]), (&reply["held_id"], &json!(true)), "{again}");
+        told.push(reply["held_id"].to_string());
     }
     a.say(conversation, "not held").await;
     assert_eq!(b.message().await, ("not held".to_owned(), 1));
@@ -71,12 +99,14 @@ async fn a_released_message_takes_the_next_place_and_a_refused_one_is_never_show
     assert!(page.contains("first") && !page.contains("third") && page.contains("there are more: --after"), "{page}");
 
     let waiting = ids(&world).await;
+    assert_eq!(waiting, told, "senders know them by these ids");
     let (released, said) = command(&world, &["release", &waiting[2], &waiting[0]]).await;
     assert!(released && said.lines().filter(|line| line.starts_with("released")).count() == 2, "{said}");
     // Together they come in the order in which they were sent.
     assert_eq!([b.message().await, b.message().await], [("first".to_owned(), 2), ("third".to_owned(), 3)]);
     let (refused, said) = command(&world, &["refuse", &waiting[1]]).await;
     assert!(refused && said.starts_with("refused"), "{said}");
+    decisions_name_both_ids(&world, &gateway, &waiting).await;
 
     // Decided is decided, and a repeated send is told so.
     for (action, id) in [("release", &waiting[0]), ("release", &waiting[1]), ("refuse", &waiting[1])] {

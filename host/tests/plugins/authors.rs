@@ -40,6 +40,21 @@ fn from_an_empty_folder_to_a_verdict() {
     let said = done(&project, &["check", "."]);
     assert!(said.contains("arcyou:gateway/filter") && said.contains("all hold"), "{said}");
 
+    // What the commands do with it comes from its own file; a gateway's is not theirs to write.
+    let operators = "[[plugin]]\nname = \"another\"\nenabled = false\n";
+    let theirs = folder.path().join("theirs");
+    std::fs::create_dir(&theirs).unwrap();
+    std::fs::write(theirs.join("plugins.toml"), operators).unwrap();
+    std::fs::write(project.join("plugin.toml"), "[limits]\nmemory_mib = 7\n[config]\nmin_chars = 100\n").unwrap();
+    let said = done(&project, &["run", ".", "--message", "m.json"]);
+    assert!(said.contains("stored") && !said.contains("hello there") && said.contains("of 7,168 KiB"), "{said}");
+    let said = done(&project, &["build", "--out", theirs.to_str().unwrap()]);
+    assert!(said.contains("name = \"my-rule\"") && said.contains("min_chars = 100"), "{said}");
+    assert_eq!(std::fs::read_to_string(theirs.join("plugins.toml")).unwrap(), operators);
+    std::fs::write(theirs.join("plugins.toml"), format!("{operators}[[plugin]]\nname = \"my-rule\"\n")).unwrap();
+    let said = done(&project, &["build", "--out", theirs.to_str().unwrap()]);
+    assert!(!said.contains("[[plugin]]"), "{said}");
+
     // A gateway takes it with its cases, and leaves it when they do not hold.
     done(&project, &["build"]);
     let dir = Dir::empty();
@@ -74,5 +89,66 @@ fn from_an_empty_folder_in_other_languages() {
         dir.manifest(&format!("[chain]\ndeadline_ms = 10000\n[[plugin]]\nname = \"rule\"\n{patience}"));
         let body = send(&dir.host(), json!({"text": "HELLO THERE", "n": 1})).body.unwrap();
         assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap(), json!({"text": "hello there", "n": 1}));
+        slips_are_told(language, &project);
     }
+}
+
+/// What looks like a slip ends the build, with words.
+fn slips_are_told(language: &str, project: &Path) {
+    let (file, slips): (_, &[_]) = match language {
+        "javascript" => (
+            "plugin.js",
+            &[
+                (
+                    "{ configure, filter }",
+                    "{ configure, filter: fitler }",
+                    "exports fitler, which no gateway calls; did you mean filter",
+                ),
+                ("{ configure, filter }", "{ filter }", "does not export configure"),
+                ("{ configure, filter }", "{ configure, filter, validate }", "has no method validate"),
+                ("{ configure, filter }", "{ configure }", "none of the hooks"),
+                (
+                    "    filter({ body",
+                    "    on_join() {}\n    filter({ body",
+                    "has the method on_join, which no gateway calls; did you mean onJoin",
+                ),
+                (
+                    "    filter({ body",
+                    "    onJoin() {}\n    filter({ body",
+                    "has the method onJoin, and it is not exported",
+                ),
+            ],
+        ),
+        _ => (
+            "plugin.py",
+            &[
+                ("Configure, Filter =", "Configure, Fitler =", "the class Filter is called Fitler"),
+                (", \"filter\")", ", \"fitler\")", "there is no hook \"fitler\""),
+                ("Configure, Filter =", "Configure, Filter, Validate =", "has no method validate"),
+                (
+                    "    def filter(self",
+                    "    def onjoin(self):\n        pass\n\n    def filter(self",
+                    "did you mean on_join",
+                ),
+                (
+                    "    def filter(self",
+                    "    def validate(self):\n        pass\n\n    def filter(self",
+                    "has the method validate, and plugin(…) does not name it",
+                ),
+            ],
+        ),
+    };
+    let file = project.join(file);
+    let source = std::fs::read_to_string(&file).unwrap();
+    for (right, wrong, words) in slips {
+        let mut changed = source.replace(right, wrong);
+        if wrong.contains("Validate =") {
+            changed = changed.replace(", \"filter\")", ", \"filter\", \"validate\")");
+        }
+        assert_ne!(changed, source);
+        std::fs::write(&file, changed).unwrap();
+        let (built, said) = plugin(project, &["build"]);
+        assert!(!built && said.contains(words), "{wrong}: {said}");
+    }
+    std::fs::write(&file, source).unwrap();
 }

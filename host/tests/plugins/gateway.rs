@@ -141,6 +141,7 @@ async fn a_plugin_that_keeps_failing_is_left_alone_and_operators_see_it() {
     let (mut client, conversation) = last.unwrap();
     let reason = gateway.until("plugins", "down").await;
     assert!(reason.contains("misbehaving is not called"), "{reason}");
+    assert!(reason.contains("this is what I panic about"), "{reason}");
     // It behaves again, and is called again, by itself.
     while client.request(send(conversation, json!({"filter": "accept"}))).await["success"] != true {}
     gateway.until("plugins", "up").await;
@@ -161,8 +162,27 @@ async fn a_changed_file_takes_effect_and_a_broken_one_does_not() {
     dir.configure("[[plugin]]\nname = \"word-filter\"\ncolour = \"red\"\n");
     let reason = gateway.until("plugins", "down").await;
     assert!(reason.contains("colour"), "{reason}");
+    let (table, content) = plugin_status(gateway.admin_port, &[]).await;
+    assert!(!content && table.contains("REFUSED") && table.contains("`colour`"), "{table}");
+    // Of a manifest that can be read it is said what waits.
+    dir.configure("[[plugin]]\nname = \"word-filter\"\n[plugin.config]\nmask = 5\n[[plugin]]\nname = \"missing\"\n");
+    let report = loop {
+        let (report, content) = plugin_status(gateway.admin_port, &["--json"]).await;
+        assert!(!content, "{report}");
+        let report: Value = serde_json::from_str(&report).unwrap();
+        if report["refused"]["waiting"] != json!([]) {
+            break report;
+        }
+    };
+    let changes = json!([{"plugin": "word-filter", "change": "changed"}, {"plugin": "missing", "change": "new"}]);
+    assert_eq!(report["refused"]["waiting"], changes);
+    let reason = report["refused"]["reason"].as_str().unwrap();
+    assert!(reason.contains("config.mask: invalid type: integer `5`") && reason.contains("missing.wasm"), "{reason}");
     client.say(conversation, "old or new").await;
     assert_eq!(client.message().await.0, "old or ***");
+    dir.configure("[[plugin]]\nname = \"word-filter\"\n[plugin.config]\nmask = [\"new\"]\n");
+    gateway.until("plugins", "up").await;
+    assert!(plugin_status(gateway.admin_port, &[]).await.1);
 }
 
 /// What `plugin status` prints, and whether it is content.
@@ -218,7 +238,7 @@ async fn a_version_that_fails_is_rolled_back_and_operators_see_it() {
 }
 
 #[tokio::test]
-async fn a_hang_up_reloads_what_no_watch_notices() {
+async fn a_hang_up_reloads_a_swapped_folder() {
     let world = World::new().await;
     let config = |filter: &str| format!("[[plugin]]\nname = \"misbehaving\"\n[plugin.config]\nfilter = \"{filter}\"\n");
     let (one, two) = (directory(&["misbehaving"], &config("accept")), directory(&["misbehaving"], &config("discard")));
@@ -286,7 +306,7 @@ async fn each_verdict_that_a_sender_may_ask_about_leaves_a_row() {
         }
     }
     world.eventually("SELECT count(*) FROM plugin_audit", 5).await;
-    let told = "SELECT string_agg(concat_ws(' ', a.verdict, a.code, a.reason, m.body->>'text', h.id IS NOT NULL), ', ' ORDER BY a.verdict)
+    let told = "SELECT string_agg(concat_ws(' ', a.verdict, a.code, CASE a.verdict WHEN 'failed' THEN left(a.reason, 14) ELSE a.reason END, m.body->>'text', h.id IS NOT NULL), ', ' ORDER BY a.verdict)
         FROM plugin_audit a LEFT JOIN messages m ON m.id = a.message_id LEFT JOIN held_messages h ON h.id = a.held_id
         WHERE a.plugin = 'misbehaving' AND a.version = $1 AND length(a.sha256) = 64
             AND a.sender_id = $2 AND a.conversation_id = $3";
@@ -294,8 +314,12 @@ async fn each_verdict_that_a_sender_may_ask_about_leaves_a_row() {
     let row = world.sql.query_one(told, &[&version, &user, &conversation]).await.unwrap();
     assert_eq!(
         row.get::<_, String>(0),
-        "discarded f, failed f, held somebody should look t, rejected told_to I was told to f, replaced replaced f"
+        "discarded f, failed trap: panicked f, held somebody should look t, rejected told_to I was told to f, \
+         replaced replaced f"
     );
+    let failed = "SELECT reason FROM plugin_audit WHERE verdict = 'failed'";
+    let reason: String = world.sql.query_one(failed, &[]).await.unwrap().get(0);
+    assert!(reason.contains("src/lib.rs:") && reason.contains("this is what I panic about"), "{reason}");
     // A drain writes what is noted, and old rows go.
     client.request(send(conversation, json!({"filter": "reject"}))).await;
     gateway.stop().await;

@@ -85,7 +85,7 @@ fn annotations_travel_along_the_chain_and_are_stored() {
 fn a_failing_plugin_harms_one_message() {
     for hook in ["validate", "filter"] {
         let panic = failure("", json!({hook: "panic"}));
-        assert!(panic.starts_with("trap: ") && panic.contains("unreachable"), "{panic}");
+        assert!(panic.starts_with("trap: panicked at ") && panic.contains("this is what I panic about"), "{panic}");
     }
     let slow = failure("[plugin.limits]\ndeadline_ms = 300\n", json!({"validate": "loop"}));
     assert_eq!(slow, "deadline: it took longer than its deadline");
@@ -282,10 +282,15 @@ fn plugins_must_start_and_like_their_configuration() {
         error("[plugin.config]\nstart = \"refuse\"\n"),
         "plugin guest refuses its configuration: I do not like my configuration"
     );
-    assert!(error("[plugin.config]\nstart = \"panic\"\n").starts_with("plugin guest does not start: "));
+    let panic = error("[plugin.config]\nstart = \"panic\"\n");
+    assert!(panic.starts_with("plugin guest does not start: ") && panic.contains("cannot start"), "{panic}");
     let slow = error("[plugin.limits]\nstartup_ms = 20\n[plugin.config]\nstart = \"loop\"\n");
     assert_eq!(slow, "plugin guest does not start: it took longer than its deadline");
     assert!(error("[plugin.config]\ntypo = 1\n").contains("unknown field `typo`"));
+    assert_eq!(
+        error("[plugin.config]\nfilter = 5\n"),
+        "plugin guest refuses its configuration: config.filter: invalid type: integer `5`, expected a string"
+    );
     assert!(error("deadline = 5\n").contains("line 3"));
     assert!(error("[plugin.limits]\nmemory_mib = 1\n").contains("does not start: it wants "));
     let missing = Dir::empty();

@@ -5,6 +5,7 @@
 mod authors;
 mod bodies;
 mod capabilities;
+mod check;
 mod crashed;
 mod gateway;
 mod host;
@@ -12,7 +13,9 @@ mod hostile;
 mod kv_store;
 mod reload;
 mod rollout;
+mod scripted;
 mod shipped;
 #[path = "../support/mod.rs"]
 mod support;
 mod versions;
+mod watch;

@@ -25,7 +25,7 @@ const SCRIPTED: [&str; 4] =
 
 /// The plugins in JavaScript and Python, and those of the tests; built when anything that they are made of has changed,
 /// since that takes half a minute, and so does compiling what comes of it, which is never the same twice.
-fn scripted() -> &'static Path {
+pub(crate) fn scripted() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let out = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("plugins-test-scripted");
@@ -43,6 +43,7 @@ fn scripted() -> &'static Path {
 fn digest() -> String {
     let mut files = Vec::new();
     SCRIPTED.iter().chain(&["plugin-sdk"]).for_each(|folder| files_in(&root().join(folder), &mut files));
+    files.extend(["javascript.sh", "python.sh"].map(|script| root().join("host/tests/guests").join(script)));
     files.sort();
     let mut sum = Sha256::new();
     for file in files {

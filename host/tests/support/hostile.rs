@@ -65,7 +65,7 @@ pub(crate) fn files(plugin: &[u8]) -> Vec<File> {
         file("random bytes called a component", noise(b"\0asm\x0d\0\x01\0"), "plugin x: "),
         file("a truncated module", plugin[..plugin.len() / 2].to_vec(), "the module is no plugin"),
         file("a truncated component", component[..component.len() / 2].to_vec(), "plugin x: "),
-        file("a thousand imports", imports(1000), "which is not granted"),
+        file("a thousand imports", imports(1000), "which are not granted"),
         file("a file larger than the limit", vec![0; (64 << 20) + 1], "it is larger than 67108864 bytes"),
         file("a table that grows", with_start(plugin, GROW_TABLE), "does not start"),
         file("a start that never ends", with_start(plugin, b"\0\x03\x40\x0c\0\x0b\x0b"), "longer than its deadline"),

@@ -10,8 +10,11 @@ if ! cmp -s requirements.txt .venv/requirements.txt; then
     cp requirements.txt .venv/
 fi
 # A copy, since Python leaves its own files beside what it imports.
-modules=$(mktemp -d)
-trap 'rm -rf "$modules"' EXIT
-cp ./*.py "$sdk/python/arcyou.py" "$modules"
-VIRTUAL_ENV=$PWD/.venv .venv/bin/componentize-py --quiet --wit-path "$sdk/worlds" --world validate componentize plugin \
-    --python-path "$modules" --stub-wasi --output "$1"
+made=$(mktemp -d)
+trap 'rm -rf "$made"' EXIT
+mkdir "$made/modules"
+cp -r ./*.py "$sdk/python/arcyou" "$made/modules"
+# The hooks are those whose classes the module has.
+.venv/bin/python -B "$sdk/python/world.py" "$made/modules" "$made/wit"
+VIRTUAL_ENV=$PWD/.venv .venv/bin/componentize-py --quiet --wit-path "$made/wit" --world plugin componentize plugin \
+    --python-path "$made/modules" --stub-wasi --output "$1"

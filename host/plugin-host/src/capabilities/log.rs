@@ -8,6 +8,9 @@ use crate::text::sanitize;
 /// Bytes of a log line that are kept; the rest is cut off.
 pub(crate) const MAX_LINE_BYTES: usize = 4096;
 
+/// Bytes that are kept of the last error of a call, which says why a call failed.
+const MAX_LAST_ERROR_BYTES: usize = 1024;
+
 /// The number of lines that an instance may log in each call.
 pub(crate) struct LogBudget {
     plugin: Arc<str>,
@@ -16,15 +19,22 @@ pub(crate) struct LogBudget {
     lines_dropped: u32,
     /// Beyond the limit, one error line is still logged, so that the message of a panic is not lost.
     error_line_left: bool,
+    /// The last error line of the call, cut off.
+    last_error: Option<String>,
 }
 
 impl LogBudget {
     pub(super) fn new(plugin: Arc<str>, lines: u32) -> Self {
-        Self { plugin, lines, lines_left: lines, lines_dropped: 0, error_line_left: true }
+        Self { plugin, lines, lines_left: lines, lines_dropped: 0, error_line_left: true, last_error: None }
     }
 
     pub(super) fn reset(&mut self) {
-        (self.lines_left, self.error_line_left) = (self.lines, true);
+        (self.lines_left, self.error_line_left, self.last_error) = (self.lines, true, None);
+    }
+
+    /// The last error line of the call.
+    pub(super) fn take_last_error(&mut self) -> Option<String> {
+        self.last_error.take()
     }
 
     /// Logs the number of lines that were dropped since the last report.
@@ -54,6 +64,9 @@ impl Host for LogBudget {
             return;
         }
         let line = sanitize(&line, MAX_LINE_BYTES);
+        if matches!(level, Level::Error) {
+            self.last_error = Some(sanitize(&line, MAX_LAST_ERROR_BYTES).into_owned());
+        }
         let plugin = &*self.plugin;
         match level {
             Level::Error => tracing::error!(target: "plugin", plugin, "{line}"),

@@ -87,6 +87,13 @@ impl Grants {
         self.names.contains(&capability)
     }
 
+    /// The line of `plugins.toml` that grants these as well as what is granted already.
+    pub(crate) fn line_with(&self, more: &[Capability]) -> String {
+        let all = Capability::ALL.into_iter().filter(|one| self.has(*one) || more.contains(one));
+        let names: Vec<String> = all.map(|capability| format!("\"{}\"", capability.name())).collect();
+        format!("grants = [{}]", names.join(", "))
+    }
+
     /// The arguments that [`Grants::new`] takes to build an equal value.
     pub(crate) fn parts(&self) -> (Vec<Capability>, Option<KvLimits>, Option<HttpLimits>) {
         let kv = self.has(Capability::Kv).then_some(self.kv);
@@ -168,6 +175,11 @@ impl InstanceCapabilities {
         self.log.report_dropped();
     }
 
+    /// The last error that the plugin logged in the call, or while it started.
+    pub(crate) fn take_last_error(&mut self) -> Option<String> {
+        self.log.take_last_error()
+    }
+
     /// Milliseconds waited since this was last taken.
     pub(crate) fn take_wait_ms(&mut self) -> u32 {
         let waited = self.kv.waited.take() + self.http.waited.take();
@@ -198,9 +210,9 @@ pub(crate) fn imports(component: &Component, grants: &Grants) -> Vec<(String, bo
     kind.imports(component.engine()).map(|(name, _)| (name.to_owned(), granted(name))).collect()
 }
 
-/// The first import of a component that is not granted.
-pub(crate) fn first_ungranted_import(component: &Component, grants: &Grants) -> Option<String> {
-    imports(component, grants).into_iter().find(|(_, granted)| !granted).map(|(name, _)| name)
+/// The imports of a component that are not granted.
+pub(crate) fn ungranted_imports(component: &Component, grants: &Grants) -> Vec<String> {
+    imports(component, grants).into_iter().filter(|(_, granted)| !granted).map(|(name, _)| name).collect()
 }
 
 /// Whether a component imports a capability that may wait.

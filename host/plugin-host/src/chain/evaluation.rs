@@ -1,5 +1,6 @@
 //! The rules by which the results of hooks decide about a message. Pure: no WebAssembly, no clock.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use crate::runtime::input::{Annotation, HookInput};
 use crate::text::{is_token, sanitize};
 
 /// Bytes of a reason.
-const REASON_BYTES: usize = 1024;
+pub(super) const REASON_BYTES: usize = 1024;
 /// Bytes of an annotation's key and of its value.
 const KEY_BYTES: usize = 64;
 const VALUE_BYTES: usize = 1024;
@@ -115,8 +116,8 @@ pub(crate) enum HookResult {
     Judged(CheckedJudgement),
     /// No effect: the plugin failed, was not called or is only observed, and the message continues.
     Passed,
-    /// The plugin failed or was not called, and its `on_error` rejects the message.
-    Failed,
+    /// The plugin failed or was not called, and its `on_error` rejects the message. For operators: why.
+    Failed(Cow<'static, str>),
 }
 
 /// What the chain decides about a message, and which plugin decided it.
@@ -132,7 +133,7 @@ pub enum Disposition {
     /// A plugin rejects it.
     Rejected(Rejection),
     /// A plugin failed or was not called, and its `on_error` rejects the message.
-    Failed { by: Arc<Provenance> },
+    Failed { by: Arc<Provenance>, reason: Cow<'static, str> },
 }
 
 /// Why a plugin rejects a message or a join. The sender sees it.
@@ -170,7 +171,7 @@ impl Disposition {
     pub fn by(&self) -> Option<&Arc<Provenance>> {
         match self {
             Self::Accepted => None,
-            Self::Held { by, .. } | Self::Discarded { by } | Self::Failed { by } => Some(by),
+            Self::Held { by, .. } | Self::Discarded { by } | Self::Failed { by, .. } => Some(by),
             Self::Rejected(rejection) => Some(&rejection.by),
         }
     }
@@ -290,7 +291,7 @@ impl Decision {
         let judged = match result {
             HookResult::Judged(judged) => judged,
             HookResult::Passed => return ControlFlow::Continue(()),
-            HookResult::Failed => return self.end(Disposition::Failed { by: by.clone() }),
+            HookResult::Failed(reason) => return self.end(Disposition::Failed { by: by.clone(), reason }),
         };
         for (key, value) in judged.annotations {
             // A validator may run twice. Its second annotation replaces the first.

@@ -119,7 +119,7 @@ impl Chain {
         let input = self.input(ids, role, "");
         match self.evaluate_async(Evaluation::of_join(&self.plugins, &input)).await.disposition {
             Disposition::Rejected(rejection) => Admission::Refused(rejection),
-            Disposition::Failed { by } => Admission::Failed { by },
+            Disposition::Failed { by, .. } => Admission::Failed { by },
             Disposition::Accepted | Disposition::Held { .. } | Disposition::Discarded { .. } => Admission::Allowed,
         }
     }

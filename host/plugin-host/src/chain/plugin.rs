@@ -1,5 +1,6 @@
 //! One plugin of the chain: its instances, its breakers and its counters.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,9 @@ use arcyou_protocol::body::BodyLimits;
 use super::blocking::BlockingHint;
 use super::breaker::{Breaker, BreakerState, OpenedFor};
 use super::counters::PluginCounters;
-use super::evaluation::{CheckedJudgement, CheckedRejection, CheckedVerdict, HookResult, Judge, check_judgement};
+use super::evaluation::{
+    CheckedJudgement, CheckedRejection, CheckedVerdict, HookResult, Judge, REASON_BYTES, check_judgement,
+};
 use super::observer::{CallResult, ObserverSlot};
 use super::plugin_metrics::{PluginMetrics, VERDICT_NAMES, verdict_index};
 use super::provenance::Provenance;
@@ -23,9 +26,13 @@ use crate::manifest::{BreakerConfig, Entry, Mode, OnError, Share};
 use crate::runtime::fault::{Fault, FaultKind};
 use crate::runtime::input::{Annotation, HookInput};
 use crate::runtime::instance::{HookCall, Pool, StartError, Template};
+use crate::text::sanitize;
 
 /// Failures in a row with one sender that count against a new version. More may be the sender's doing.
 const MAX_COUNTED_FAILURES: u32 = 2;
+
+/// Why a plugin was not called, or interrupted early, after others took their time.
+const TIME_IS_UP: &str = "not called: the time of the whole chain was up";
 
 /// Returns the current time. Tests replace it.
 pub type Clock = Arc<dyn Fn() -> Instant + Send + Sync>;
@@ -244,18 +251,18 @@ impl Plugin {
     }
 
     /// The result of a plugin that failed or is not called.
-    fn on_error_result(&self) -> HookResult {
+    fn on_error_result(&self, why: impl FnOnce() -> Cow<'static, str>) -> HookResult {
         match (self.origin.entry.mode, self.origin.entry.on_error) {
-            (Mode::Enforce, OnError::Reject) => HookResult::Failed,
+            (Mode::Enforce, OnError::Reject) => HookResult::Failed(why()),
             (Mode::Observe, _) | (_, OnError::Accept) => HookResult::Passed,
         }
     }
 
     /// The result of a plugin that is not called.
-    fn skip(&self) -> HookResult {
+    fn skip(&self, why: &'static str) -> HookResult {
         self.metrics.skipped.increment(1);
         self.skipped.fetch_add(1, Ordering::Relaxed);
-        self.on_error_result()
+        self.on_error_result(|| why.into())
     }
 
     /// Whether the plugin is responsible for this message.
@@ -349,8 +356,14 @@ impl Plugin {
         }
         let started = input.now.unwrap_or_else(|| self.now());
         let within = self.time_budget(started, input);
-        if self.is_quarantined || within.ms == 0 || !self.breakers[hook as usize].permits(input.sender, started) {
-            return Err(self.skip());
+        if self.is_quarantined {
+            return Err(self.skip("not called: a gateway died while it ran this file"));
+        }
+        if within.ms == 0 {
+            return Err(self.skip(TIME_IS_UP));
+        }
+        if !self.breakers[hook as usize].permits(input.sender, started) {
+            return Err(self.skip("not called: its circuit breaker is open"));
         }
         Ok(CallPermit { started, within })
     }
@@ -383,15 +396,16 @@ impl Plugin {
             Err(fault) if fault.kind == FaultKind::Deadline && permit.within.is_shortened => {
                 let within_ms = permit.within.wall_ms;
                 tracing::warn!(plugin = self.name(), hook = hook.name(), within_ms, "the chain's time is up");
-                self.skip()
+                self.skip(TIME_IS_UP)
             }
             Err(fault) => {
                 if let Some(recorder) = &self.recorder {
                     recorder.record(&self.recorded_plugin(), hook, input, &fault);
                 }
+                let result = self.on_error_result(|| sanitize(&fault.to_string(), REASON_BYTES).into_owned().into());
                 let call_result = self.record_fault(hook, input.sender, fault, ended);
                 self.observer.notify(call_result, ended);
-                self.on_error_result()
+                result
             }
         };
         (result, Some(ended))

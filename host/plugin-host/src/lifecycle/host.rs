@@ -1,18 +1,21 @@
 //! The plugins that a gateway runs. They are loaded once, and again whenever their files change.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arcyou_protocol::body::BodyLimits;
 
+use super::fingerprint::Fingerprint;
+use super::refusal::RefusedReload;
 use super::versions::Versions;
 use crate::capabilities::{KvStore, MemoryKv};
 use crate::chain::pipeline::Chain;
 use crate::chain::plugin::Clock;
 use crate::chain::status::PluginStatus;
 use crate::loading::compiler;
-use crate::loading::loader::{LoadError, Loader};
+use crate::loading::error::LoadError;
+use crate::loading::loader::Loader;
 
 /// The options of a [`PluginHost`].
 #[derive(Clone)]
@@ -55,8 +58,10 @@ pub struct PluginHost {
     loader: Loader,
     clock: Clock,
     versions: Arc<Versions>,
-    /// One reload at a time.
-    reloading: Mutex<()>,
+    /// How the directory looked before it was last read. One reload at a time holds the lock.
+    seen: Mutex<Option<Fingerprint>>,
+    /// The last reload, if it was refused.
+    refused: Mutex<Option<RefusedReload>>,
 }
 
 impl PluginHost {
@@ -65,10 +70,11 @@ impl PluginHost {
         let Options { dir, cache_dir, records_dir, body_limits, clock, compile_within, kv } = options;
         let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?.with_kv_store(kv);
         let loader = loader.with_compile_timeout(compile_within).with_records_dir(records_dir.as_deref());
+        let seen = dir.as_deref().map(Fingerprint::of);
         let chain = dir.as_deref().map(|dir| loader.load(dir, &[])).transpose()?.unwrap_or_default();
         let versions = Arc::<Versions>::default();
         versions.install(chain, clock());
-        Ok(Self { dir, loader, clock, versions, reloading: Mutex::new(()) })
+        Ok(Self { dir, loader, clock, versions, seen: Mutex::new(seen), refused: Mutex::default() })
     }
 
     /// The current chain. A message goes through one chain from start to end.
@@ -80,9 +86,32 @@ impl PluginHost {
     /// chain stays. A plugin whose file and entry are unchanged is reused. A changed one is on probation, and is rolled
     /// back if it fails too often.
     pub fn reload(&self) -> Result<(), LoadError> {
+        self.reload_and_remember(&mut self.lock_seen())
+    }
+
+    /// Reloads and logs the result, if the directory looks different than when it was last read.
+    pub(super) fn reload_if_changed(&self) -> Option<Result<(), LoadError>> {
+        let mut seen = self.lock_seen();
+        let looks = self.dir.as_deref().map(Fingerprint::of);
+        (*seen != looks).then(|| {
+            let result = self.reload_and_remember(&mut seen);
+            self.log(&result);
+            result
+        })
+    }
+
+    fn lock_seen(&self) -> MutexGuard<'_, Option<Fingerprint>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reload_and_remember(&self, seen: &mut Option<Fingerprint>) -> Result<(), LoadError> {
         let Some(dir) = &self.dir else { return Ok(()) };
-        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = self.loader.load(dir, &self.versions.loaded_plugins());
+        // Before reading: what changes meanwhile is a change.
+        *seen = Some(Fingerprint::of(dir));
+        let running = self.versions.loaded_plugins();
+        let loaded = self.loader.load(dir, &running);
+        let refused = loaded.as_ref().err().map(|error| RefusedReload::new(dir, error, &running));
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
         let result = if loaded.is_ok() { "loaded" } else { "refused" };
         metrics::counter!("arcyou_plugin_reloads_total", "result" => result).increment(1);
         self.versions.install(loaded?, (self.clock)());
@@ -92,11 +121,15 @@ impl PluginHost {
     /// Reloads, and logs the result.
     pub(crate) fn reload_and_log(&self) -> Result<(), LoadError> {
         let result = self.reload();
-        match &result {
+        self.log(&result);
+        result
+    }
+
+    fn log(&self, result: &Result<(), LoadError>) {
+        match result {
             Ok(()) => tracing::info!(plugins = self.chain().len(), "plugins reloaded"),
             Err(error) => tracing::error!("plugins not reloaded, the old ones go on: {error}"),
         }
-        result
     }
 
     /// Where the plugins are.
@@ -110,6 +143,11 @@ impl PluginHost {
         let mut plugins = self.chain().status();
         plugins.iter_mut().for_each(|status| status.rolled_back = rolled_back.remove(&status.plugin));
         plugins
+    }
+
+    /// The last reload, if it was refused: the files differ from what is running.
+    pub fn refused(&self) -> Option<RefusedReload> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Drops versions that are kept no longer. To be called periodically.

@@ -1,7 +1,7 @@
 //! Keeps the plugins up to date while the gateway runs, and shows operators their state.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arcyou_platform::health::Part;
@@ -12,31 +12,24 @@ use tokio_util::sync::CancellationToken;
 use super::host::PluginHost;
 use crate::chain::breaker::BreakerState;
 use crate::chain::status::PluginStatus;
-use crate::loading::loader::LoadError;
 use crate::runtime::crash_mark::QUARANTINE_HELP;
-
-/// The error of the last reload, if it failed.
-type LastReloadError = Arc<Mutex<Option<String>>>;
 
 /// Reloads the plugins when their files change or on `SIGHUP`, and keeps `part` up to date. It is down while a plugin
 /// is not called because it failed too often or is quarantined, while a plugin is rolled back, or while the last reload failed, so that
 /// the files differ from what is running. Returns after `shutdown`.
 pub async fn supervise(host: Arc<PluginHost>, part: Part, shutdown: CancellationToken) {
-    let refused = LastReloadError::default();
-    let noted = refused.clone();
-    let watch = host.watch(move |result| remember(&noted, &result));
+    let watch = host.watch(|_| ());
     if let Err(error) = &watch {
-        tracing::warn!(%error, "the plugins directory cannot be watched: changes need a SIGHUP");
+        tracing::warn!(%error, "the plugins directory is not watched: changes need a SIGHUP");
     }
-    let hang_ups = reload_on_sighup(host.clone(), refused.clone());
+    let hang_ups = reload_on_sighup(host.clone());
     let hang_ups = tokio::spawn(shutdown.clone().run_until_cancelled_owned(hang_ups));
     let mut gauges = Gauges::default();
     loop {
         host.expire();
         let plugins = host.status();
         gauges.update(&plugins);
-        let refused = refused.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let refused = refused.map(|error| format!("the changed files are refused: {error}"));
+        let refused = host.refused().map(|refused| format!("the changed files are refused: {}", refused.reason));
         match refused.into_iter().chain(plugins.iter().filter_map(problem)).reduce(|all, next| format!("{all}; {next}"))
         {
             None => part.up(),
@@ -49,20 +42,15 @@ pub async fn supervise(host: Arc<PluginHost>, part: Part, shutdown: Cancellation
     let _ = hang_ups.await;
 }
 
-fn remember(refused: &LastReloadError, result: &Result<(), LoadError>) {
-    let error = result.as_ref().err().map(ToString::to_string);
-    *refused.lock().unwrap_or_else(PoisonError::into_inner) = error;
-}
-
-/// For file systems that do not report changes, such as network file systems.
-async fn reload_on_sighup(host: Arc<PluginHost>, refused: LastReloadError) {
+/// For operators who want to wait for no watch, or whose files have not changed: a quarantined plugin is tried again.
+async fn reload_on_sighup(host: Arc<PluginHost>) {
     let mut hang_ups = match signal(SignalKind::hangup()) {
         Ok(hang_ups) => hang_ups,
         Err(error) => return tracing::warn!(%error, "SIGHUP cannot be heard"),
     };
     while hang_ups.recv().await.is_some() {
-        let (host, refused) = (host.clone(), refused.clone());
-        let reload = move || remember(&refused, &host.reload_and_log());
+        let host = host.clone();
+        let reload = move || host.reload_and_log();
         if let Err(error) = tokio::task::spawn_blocking(reload).await {
             tracing::error!(%error, "the plugins were not reloaded");
         }

@@ -122,7 +122,7 @@ fn canary_fallback(canary: &Plugin, loaded: &Chain) -> Option<Arc<Plugin>> {
     Some(fallback)
 }
 
-fn rfc3339() -> String {
+pub(super) fn rfc3339() -> String {
     let now = OffsetDateTime::from(SystemTime::now());
     now.replace_nanosecond(0).ok().and_then(|now| now.format(&Rfc3339).ok()).unwrap_or_default()
 }

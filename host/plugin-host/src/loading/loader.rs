@@ -11,11 +11,12 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
 use super::cache::Cache;
-use super::cases::{self, CaseFailure};
+use super::cases;
 use super::compiler::Compiler;
+use super::error::{LoadError, remedy};
 use super::version::version;
 use crate::bindings::{Hook, INTERFACE_VERSION};
-use crate::capabilities::{Capability, GrantedResources, Grants, KvStore, Services, first_ungranted_import, imports};
+use crate::capabilities::{GrantedResources, Grants, KvStore, Services, imports, ungranted_imports};
 use crate::chain::pipeline::Chain;
 use crate::chain::plugin::{Clock, Origin, Plugin};
 use crate::chain::record::Recorder;
@@ -31,71 +32,6 @@ use crate::runtime::ticker::Ticker;
 const MAX_WASM_BYTES: u64 = 64 << 20;
 /// Bytes of `plugins.toml`.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
-
-/// Why the plugins of a directory cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The engine does not start.
-    #[error("the plugin engine does not start: {0}")]
-    Engine(String),
-    /// A file or directory cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    /// `plugins.toml` is invalid.
-    #[error("plugins.toml: {0}")]
-    Manifest(String),
-    /// A file is not WebAssembly, or is damaged.
-    #[error("plugin {plugin}: {reason}")]
-    Invalid { plugin: String, reason: String },
-    /// A plugin imports something that is not granted.
-    #[error("plugin {plugin}: it imports `{import}`, which is not granted; {}", remedy(import))]
-    Import { plugin: String, import: String },
-    /// A capability cannot be granted on this machine.
-    #[error("plugin {plugin}: {reason}")]
-    Grant { plugin: String, reason: String },
-    /// A component exports no hook that the gateway calls.
-    #[error(
-        "plugin {plugin}: it exports none of the hooks validate, filter, on-join of `arcyou:gateway@{}`",
-        INTERFACE_VERSION
-    )]
-    NoHook { plugin: String },
-    /// A component was built for another version of the interface.
-    #[error(
-        "plugin {plugin}: it exports `{export}`, and this gateway knows only `arcyou:gateway@{}`: configure, validate, \
-         filter, on-join; build it with the SDK of this gateway, or run the gateway that it was built for",
-        INTERFACE_VERSION
-    )]
-    Version { plugin: String, export: String },
-    /// A plugin refuses its configuration; the reason is its own.
-    #[error("plugin {plugin} refuses its configuration: {reason}")]
-    Config { plugin: String, reason: String },
-    /// A plugin does not pass the cases beside its file.
-    #[error("plugin {plugin}: the cases in {failure}")]
-    Cases { plugin: String, failure: CaseFailure },
-    /// A file is not on the list of allowed files.
-    #[error("plugin {plugin}: {file} is not allowed: its SHA-256 {sha256} is not in `allowed_sha256` of plugins.toml")]
-    NotAllowed { plugin: String, file: String, sha256: String },
-    /// A process died while it compiled or ran this file.
-    #[error("plugin {plugin}: a gateway died while it compiled or ran this file; replace the file ({QUARANTINE_HELP})")]
-    Crashed { plugin: String },
-    /// A plugin does not start.
-    #[error("plugin {plugin} does not start: {reason}")]
-    Start { plugin: String, reason: String },
-}
-
-/// What to do about an import that is not granted.
-fn remedy(import: &str) -> String {
-    match Capability::of_import(import) {
-        Some(capability) => format!("add to its entry in plugins.toml: grants = [\"{}\"]", capability.name()),
-        None => {
-            format!(
-                "of `arcyou:gateway@{INTERFACE_VERSION}` it may import log, and clock, random, kv and http if they are \
-                 granted"
-            )
-        }
-    }
-}
 
 /// What can be read from a file without running it.
 #[derive(Debug)]
@@ -185,40 +121,54 @@ impl Loader {
         self
     }
 
-    /// Loads the chain of a directory. Plugins of `running` whose file and entry have not changed are reused.
+    /// Loads the chain of a directory. Plugins of `running` whose file and entry have not changed are reused. If any
+    /// cannot be loaded, the error tells of all that cannot.
     pub(crate) fn load(&self, dir: &Path, running: &[Arc<Plugin>]) -> Result<Chain, LoadError> {
-        let text = match read(&dir.join(manifest::FILE_NAME), MAX_MANIFEST_BYTES) {
-            Ok(bytes) => Some(String::from_utf8(bytes).map_err(|error| LoadError::Manifest(error.to_string()))?),
-            Err(LoadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        let Manifest { entries, chain, allowed } =
-            manifest::parse(text.as_deref(), wasm_files(dir)?).map_err(LoadError::Manifest)?;
-        let mut plugins = Vec::with_capacity(entries.len());
-        for entry in entries.into_iter().filter(|entry| entry.enabled) {
-            let wasm = read(&dir.join(&entry.file), MAX_WASM_BYTES)?;
-            let origin = Origin { sha256: digest(&wasm), entry };
-            check_allowed(allowed.as_ref(), &origin)?;
-            let known = running.iter().find(|plugin| *plugin.origin() == origin);
-            let plugin = match known.filter(|plugin| !plugin.is_quarantined()) {
-                Some(plugin) => plugin.clone(),
-                // A gateway starts all the same, but whoever has a chain keeps it.
-                None if self.is_marked(&origin) && (known.is_some() || running.is_empty()) => {
-                    Arc::new(self.quarantine(&wasm, origin)?)
-                }
-                None => {
-                    let file = dir.join(&origin.entry.file);
-                    Arc::new(self.start_plugin(&wasm, origin)?.with_recorder(self.recorder.as_ref(), file))
-                }
-            };
-            let entry = plugin.entry();
-            if entry.cases && !plugin.is_quarantined() {
-                let failure = |failure| LoadError::Cases { plugin: entry.name.clone(), failure };
-                cases::run_cases_beside(&dir.join(&entry.file), &plugin).map_err(failure)?;
+        let Manifest { entries, chain, allowed } = read_manifest(dir)?;
+        let enabled = entries.into_iter().filter(|entry| entry.enabled);
+        let (mut plugins, mut errors) = (Vec::new(), Vec::new());
+        for loaded in enabled.map(|entry| self.load_entry(dir, entry, allowed.as_ref(), running)) {
+            match loaded {
+                Ok(plugin) => plugins.push(plugin),
+                Err(error) => errors.push(error),
             }
-            plugins.push(plugin);
         }
-        Ok(Chain::new(plugins, chain))
+        match errors.pop() {
+            None => Ok(Chain::new(plugins, chain)),
+            Some(only) if errors.is_empty() => Err(only),
+            Some(last) => Err(LoadError::Several(errors.into_iter().chain([last]).collect())),
+        }
+    }
+
+    /// Loads one plugin of a directory, and holds it to its cases.
+    pub(crate) fn load_entry(
+        &self,
+        dir: &Path,
+        entry: Entry,
+        allowed: Option<&AllowList>,
+        running: &[Arc<Plugin>],
+    ) -> Result<Arc<Plugin>, LoadError> {
+        let wasm = read(&dir.join(&entry.file), MAX_WASM_BYTES)?;
+        let origin = Origin { sha256: digest(&wasm), entry };
+        check_allowed(allowed, &origin)?;
+        let known = running.iter().find(|plugin| *plugin.origin() == origin);
+        let plugin = match known.filter(|plugin| !plugin.is_quarantined()) {
+            Some(plugin) => plugin.clone(),
+            // A gateway starts all the same, but whoever has a chain keeps it.
+            None if self.is_marked(&origin) && (known.is_some() || running.is_empty()) => {
+                Arc::new(self.quarantine(&wasm, origin)?)
+            }
+            None => {
+                let file = dir.join(&origin.entry.file);
+                Arc::new(self.start_plugin(&wasm, origin)?.with_recorder(self.recorder.as_ref(), file))
+            }
+        };
+        let entry = plugin.entry();
+        if entry.cases && !plugin.is_quarantined() {
+            let failure = |failure| LoadError::Cases { plugin: entry.name.clone(), failure };
+            cases::run_cases_beside(&dir.join(&entry.file), &plugin).map_err(failure)?;
+        }
+        Ok(plugin)
     }
 
     /// Loads a single file, which need not be in the plugins directory.
@@ -275,8 +225,9 @@ impl Loader {
         if let Some(export) = unknown_export(component) {
             return Err(LoadError::Version { plugin: plugin(), export });
         }
-        if let Some(import) = first_ungranted_import(component, &entry.grants) {
-            return Err(LoadError::Import { plugin: plugin(), import });
+        let imports = ungranted_imports(component, &entry.grants);
+        if !imports.is_empty() {
+            return Err(LoadError::Import { plugin: plugin(), remedy: remedy(entry, &imports), imports });
         }
         let pre = self.linker.instantiate_pre(component).map_err(invalid)?;
         let exports = Exports::find(&pre).map_err(invalid)?;
@@ -342,6 +293,21 @@ pub(crate) fn wasm_files(dir: &Path) -> Result<Vec<String>, LoadError> {
         }
     }
     Ok(files)
+}
+
+/// The manifest of a directory, or what stands for it if there is none.
+pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, LoadError> {
+    let text = match read(&dir.join(manifest::FILE_NAME), MAX_MANIFEST_BYTES) {
+        Ok(bytes) => Some(String::from_utf8(bytes).map_err(|error| LoadError::Manifest(error.to_string()))?),
+        Err(LoadError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    manifest::parse(text.as_deref(), wasm_files(dir)?).map_err(LoadError::Manifest)
+}
+
+/// What a file that stands in a directory, with its entry, is made from.
+pub(crate) fn origin_of(dir: &Path, entry: Entry) -> Result<Origin, LoadError> {
+    Ok(Origin { sha256: digest(&read(&dir.join(&entry.file), MAX_WASM_BYTES)?), entry })
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, LoadError> {

@@ -83,6 +83,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Whether `plugins.toml` mentions it.
+    pub(crate) fn is_listed(&self) -> bool {
+        *self != Self::unlisted(&self.file)
+    }
+
     /// The defaults for a file that `plugins.toml` does not mention.
     pub(crate) fn unlisted(file: &str) -> Self {
         Self {

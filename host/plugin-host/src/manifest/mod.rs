@@ -1,9 +1,11 @@
 //! `plugins.toml`: which plugins are loaded, in which order, with which limits and configuration.
 //!
 //! [`parse`] reads the file. Each plugin becomes an [`entry`], with the [`condition`] on its messages and its
-//! [`failure_policy`]; `before` and `after` set the [`order`]. The [`allow_list`] restricts all files.
+//! [`failure_policy`]; `before` and `after` set the [`order`]. The [`allow_list`] restricts all files. What an author
+//! writes beside a plugin's source is an entry too ([`author_file`]).
 
 mod allow_list;
+mod author_file;
 mod condition;
 mod entry;
 mod failure_policy;
@@ -16,6 +18,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value as Json;
 
 pub(crate) use self::allow_list::AllowList;
+pub(crate) use self::author_file::AuthorFile;
 pub(crate) use self::condition::{Condition, Percent};
 pub(crate) use self::entry::{Entry, Mode, OnError, Position, Share};
 pub(crate) use self::failure_policy::{BreakerConfig, RollbackConfig};
@@ -78,11 +81,11 @@ struct ChainTable {
     allowed_sha256: Option<AllowList>,
 }
 
+/// The table `[[plugin]]`, which has a name. In an author's file it has none.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PluginTable {
-    #[serde(deserialize_with = "plugin_name")]
-    name: String,
+struct PluginTable<N = PluginName> {
+    name: N,
     #[serde(default, deserialize_with = "optional_wasm_file")]
     file: Option<String>,
     #[serde(default = "default_true")]
@@ -135,9 +138,14 @@ fn default_true() -> bool {
 }
 
 /// Names are restricted, since senders see them and metrics carry them.
-fn plugin_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    if is_name(&name) { Ok(name) } else { Err(de::Error::custom("a plugin's name has 1 to 64 of A-Z a-z 0-9 _ . -")) }
+struct PluginName(String);
+
+impl<'de> Deserialize<'de> for PluginName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let invalid = || de::Error::custom("a plugin's name has 1 to 64 of A-Z a-z 0-9 _ . -");
+        if is_name(&name) { Ok(Self(name)) } else { Err(invalid()) }
+    }
 }
 
 pub(crate) fn is_name(name: &str) -> bool {
@@ -164,7 +172,7 @@ pub(crate) fn parse(manifest: Option<&str>, mut files: Vec<String>) -> Result<Ma
         toml::from_str(manifest.unwrap_or_default()).map_err(|error| error.to_string())?;
     let mut entries = Vec::with_capacity(plugin.len());
     for listed in plugin {
-        entries.extend(listed.into_entries()?);
+        entries.extend(listed.into_entries(|PluginName(name)| name)?);
     }
     let listed: HashSet<&str> = entries.iter().map(|entry: &Entry| entry.file.as_str()).collect();
     files.retain(|file| !listed.contains(file.as_str()));
@@ -187,9 +195,9 @@ pub(crate) fn parse(manifest: Option<&str>, mut files: Vec<String>) -> Result<Ma
     Ok(Manifest { entries: sorted(entries)?, chain, allowed: allowed_sha256 })
 }
 
-impl PluginTable {
+impl<N> PluginTable<N> {
     /// One entry. With a canary two: the plugin itself, and the canary.
-    fn into_entries(self) -> Result<Vec<Entry>, String> {
+    fn into_entries(self, name_of: impl FnOnce(N) -> String) -> Result<Vec<Entry>, String> {
         let Self {
             name,
             file,
@@ -211,6 +219,7 @@ impl PluginTable {
             rollback,
             config,
         } = self;
+        let name = name_of(name);
         let grants = Grants::new(grants, kv, http).map_err(|error| format!("plugin {name}: {error}"))?;
         let config =
             toml_to_json(toml::Value::Table(config)).map_err(|error| format!("plugin {name}, config: {error}"))?;

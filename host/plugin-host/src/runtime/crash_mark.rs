@@ -5,8 +5,9 @@
 //! signals writes that plugin's digest into a file, which the next process reads.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::pin::{Pin, pin};
@@ -18,6 +19,8 @@ use crate::digest::hex;
 
 /// The file beside the compiled code. One line for each crash: the digest of the plugin's file.
 const FILE_NAME: &str = "crashed";
+/// Marks that are kept. Each is of another file that ended a process: nobody has as many in use.
+const MAX_MARKS: usize = 1000;
 /// How to try a marked plugin again, for operators.
 pub(crate) const QUARANTINE_HELP: &str =
     "or delete `crashed` in the directory of compiled plugins and send SIGHUP, to try it again";
@@ -115,7 +118,25 @@ pub(crate) fn install() {
 /// Marks from now on what this process was busy with when it died, in this directory. The first directory stands.
 pub(crate) fn watch(dir: &Path) -> io::Result<()> {
     if MARKS.get().is_none() {
-        let _ = MARKS.set(File::options().create(true).append(true).open(dir.join(FILE_NAME))?);
+        let mut file = File::options().create(true).read(true).append(true).open(dir.join(FILE_NAME))?;
+        forget_oldest(&mut file)?;
+        let _ = MARKS.set(file);
+    }
+    Ok(())
+}
+
+/// Keeps the newest [`MAX_MARKS`] marks, each once. The file stays the same one, because other processes may have it
+/// open: a mark that one of them writes at this moment can be lost, and then the plugin ends one process more.
+fn forget_oldest(file: &mut File) -> io::Result<()> {
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let mut seen = HashSet::new();
+    let mut marks: Vec<&str> = text.lines().rev().filter(|line| seen.insert(*line)).take(MAX_MARKS).collect();
+    marks.reverse();
+    let kept: String = marks.into_iter().flat_map(|mark| [mark, "\n"]).collect();
+    if kept.len() < text.len() {
+        file.set_len(0)?;
+        file.write_all(kept.as_bytes())?;
     }
     Ok(())
 }
@@ -160,6 +181,23 @@ mod tests {
 
     /// Set for the child of the test below.
     const CHILD: &str = "ARCYOU_TEST_CRASH_IN";
+
+    #[test]
+    fn the_newest_marks_are_kept_each_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        let mark = |n: usize| format!("{n:064x}\n");
+        let all: String = (0..3 * MAX_MARKS).map(|n| mark(n / 2)).chain([mark(0)]).collect();
+        fs::write(&path, all).unwrap();
+        let mut other = File::options().append(true).open(&path).unwrap();
+        forget_oldest(&mut File::options().read(true).append(true).open(&path).unwrap()).unwrap();
+        let kept = fs::read_to_string(&path).unwrap();
+        let expected: String = (MAX_MARKS / 2 + 1..3 * MAX_MARKS / 2).map(mark).chain([mark(0)]).collect();
+        assert!(kept == expected, "{} lines", kept.lines().count());
+        // Another process goes on with the same file.
+        other.write_all(mark(7).as_bytes()).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected + &mark(7));
+    }
 
     #[test]
     fn what_a_process_died_of_is_marked() {

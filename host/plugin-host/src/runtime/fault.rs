@@ -96,6 +96,15 @@ impl Fault {
         Self::new(kind, text)
     }
 
+    /// The same fault with the last error that the plugin logged in the call. A panic and an exception end in a trap
+    /// that says nothing, after their text was logged.
+    pub(crate) fn with_last_words(self, words: Option<String>) -> Self {
+        match words {
+            Some(words) if self.kind == FaultKind::Trap => Self::new(self.kind, words),
+            _ => self,
+        }
+    }
+
     /// The same fault, for an instance that could not be started.
     pub(crate) fn into_start_fault(self) -> Self {
         Self::new(FaultKind::Start, format!("a new instance does not start: {}", self.text))

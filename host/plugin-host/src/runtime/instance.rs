@@ -65,11 +65,12 @@ pub(crate) enum StartError {
     Fault(Fault),
 }
 
-impl StartError {
-    fn from_call_error(error: &wasmtime::Error) -> Self {
-        Self::Fault(Fault::from_call_error(error))
-    }
+/// Why a call failed, in the plugin's own words if it had any.
+fn fault(error: &wasmtime::Error, store: &mut Store<InstanceState>) -> Fault {
+    Fault::from_call_error(error).with_last_words(store.data_mut().capabilities.take_last_error())
+}
 
+impl StartError {
     pub(crate) fn into_fault(self) -> Fault {
         match self {
             Self::Config(text) => Fault::new(FaultKind::Start, format!("it refuses its configuration: {text}")),
@@ -112,14 +113,14 @@ impl Template {
         self.ticker.run_for(ticks(first_ms));
         // Fuel is counted, not limited. An engine that does not count it returns an error, which is ignored.
         let _ = store.set_fuel(u64::MAX);
-        let broken = |error: wasmtime::Error| StartError::from_call_error(&error);
-        let (functions, configured) = if self.exports.may_wait() {
+        let started = if self.exports.may_wait() {
             // Capabilities do not wait before the first call, so this future completes at once.
             let started = self.start_on_fiber(&mut store).now_or_never();
-            started.unwrap_or_else(|| Err(wasmtime::Error::msg("it waits while it starts"))).map_err(broken)?
+            started.unwrap_or_else(|| Err(wasmtime::Error::msg("it waits while it starts")))
         } else {
-            self.start(&mut store).map_err(broken)?
+            self.start(&mut store)
         };
+        let (functions, configured) = started.map_err(|error| StartError::Fault(fault(&error, &mut store)))?;
         configured.map_err(|text| StartError::Config(sanitize(&text, MAX_LINE_BYTES).into_owned()))?;
         let used = store.data().memory.used;
         // Memory never shrinks. An instance is recycled when it has grown by half of what configuration left free.
@@ -292,7 +293,7 @@ impl Pool {
         let mut instance = self.acquire()?;
         let _busy = Busy::with(&self.template.sha256);
         let judged = instance.judge(&self.template.ticker, call);
-        let judgement = judged.map_err(|error| Fault::from_call_error(&error))?;
+        let judgement = judged.map_err(|error| fault(&error, &mut instance.store))?;
         self.release(instance);
         Ok(judgement)
     }
@@ -305,7 +306,7 @@ impl Pool {
             let _fiber = self.fibers.acquire().await;
             let mut instance = self.acquire()?;
             let judged = busy_with(&self.template.sha256, instance.judge_on_fiber(&self.template.ticker, call)).await;
-            Ok((judged.map_err(|error| Fault::from_call_error(&error))?, instance))
+            Ok((judged.map_err(|error| fault(&error, &mut instance.store))?, instance))
         };
         let over = |_| Err(Fault::new(FaultKind::Deadline, "it waited longer than its wall-clock limit"));
         let (judgement, instance) = timeout(within, called).await.unwrap_or_else(over)?;

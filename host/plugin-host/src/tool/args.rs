@@ -10,13 +10,14 @@ use arcyou_protocol::body::{Body, BodyLimits};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::build;
+use super::build::{self, Built};
+use super::place::author_file;
 use crate::chain::dry_run::SampleMessage;
 use crate::chain::plugin::Plugin;
 use crate::loading::cache::default_cache_dir;
-use crate::loading::loader::LoadError;
+use crate::loading::error::LoadError;
 use crate::loading::loader::{Loader, wasm_files};
-use crate::manifest::{self, Entry};
+use crate::manifest::{self, AuthorFile, Entry};
 
 /// The plugin that a command is about.
 #[derive(Debug, clap::Args)]
@@ -24,10 +25,12 @@ pub(super) struct PluginArgs {
     /// A .wasm file, or a plugin's folder, which is built first
     #[arg(default_value = ".", value_name = "FILE|FOLDER")]
     plugin: PathBuf,
-    /// A TOML file with the plugin's configuration, as under [plugin.config] in plugins.toml
+    /// A TOML file with the plugin's configuration, as under [plugin.config] in plugins.toml; in place of [config] in the
+    /// folder's plugin.toml
     #[arg(long, value_name = "FILE", conflicts_with = "plugins_toml")]
     config: Option<PathBuf>,
-    /// A plugins.toml whose entry for this file has configuration and limits
+    /// A plugins.toml whose entry for this file has configuration, grants and limits; in place of the folder's
+    /// plugin.toml
     #[arg(long, value_name = "FILE")]
     plugins_toml: Option<PathBuf>,
 }
@@ -56,22 +59,41 @@ pub(super) struct PluginFile {
 }
 
 impl PluginArgs {
+    /// The argument, if it is a plugins directory: a folder of `.wasm` files, or with a `plugins.toml`, and without
+    /// sources.
+    pub(super) fn plugins_dir(&self) -> anyhow::Result<Option<&Path>> {
+        let dir = self.plugin.as_path();
+        if !dir.is_dir() || build::is_plugin(dir) || !build::plugins_in(dir).is_empty() {
+            return Ok(None);
+        }
+        if wasm_files(dir)?.is_empty() && !dir.join(manifest::FILE_NAME).is_file() {
+            return Ok(None);
+        }
+        if self.config.is_some() || self.plugins_toml.is_some() {
+            bail!("{} has a plugins.toml of its own: --config and --plugins-toml are for one plugin", dir.display());
+        }
+        Ok(Some(dir))
+    }
+
     /// The file, which is built first if the argument is a folder.
     pub(super) fn resolve(&self) -> anyhow::Result<PluginFile> {
-        let wasm = self.wasm()?;
+        let (wasm, source) = self.wasm()?;
         let file = wasm.file_name().unwrap_or_default().to_string_lossy();
-        let entry = match (&self.plugins_toml, &self.config) {
-            (Some(path), _) => entry_for(path, &file)?,
-            (None, Some(path)) => Entry { config: read_config(path)?, ..Entry::unlisted(&file) },
-            (None, None) => Entry::unlisted(&file),
+        let mut entry = match &self.plugins_toml {
+            Some(path) => entry_for(path, &file)?,
+            None => own_entry(&file, source.as_deref())?,
         };
+        if let Some(path) = &self.config {
+            entry.config = read_config(path)?;
+        }
         if !manifest::is_name(&entry.name) {
             bail!("{file:?} is not a valid name for a plugin: use A-Z a-z 0-9 _ . -");
         }
         Ok(PluginFile { wasm, entry })
     }
 
-    fn wasm(&self) -> anyhow::Result<PathBuf> {
+    /// The file, and the folder with its source, if it was built.
+    fn wasm(&self) -> anyhow::Result<(PathBuf, Option<PathBuf>)> {
         if !self.plugin.is_dir() {
             // Said before anything is said about its cases.
             ensure!(
@@ -79,13 +101,15 @@ impl PluginArgs {
                 "{} does not exist; name a .wasm file, a crate, or a folder with a build.sh",
                 self.plugin.display()
             );
-            return Ok(self.plugin.clone());
+            return Ok((self.plugin.clone(), None));
         }
         let built = build::build(std::slice::from_ref(&self.plugin), &self.plugin.join("target/plugins"))
             .context("the plugin could not be built")?;
-        let mut files = built.into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "wasm"));
-        match (files.next(), files.next()) {
-            (Some(file), None) => Ok(file),
+        let mut plugins = built.into_iter();
+        match (plugins.next(), plugins.next()) {
+            (Some(Built { dir, files, .. }), None) => {
+                Ok((files.into_iter().next().context("nothing was built")?, Some(dir)))
+            }
             (None, _) => bail!(
                 "{} is not a plugin: neither a .wasm file, nor a crate, nor a folder with a build.sh",
                 self.plugin.display()
@@ -93,6 +117,16 @@ impl PluginArgs {
             (Some(_), Some(_)) => bail!("{} holds several plugins: name one", self.plugin.display()),
         }
     }
+}
+
+/// What the plugin's author says that it needs, or the defaults.
+fn own_entry(file: &str, source: Option<&Path>) -> anyhow::Result<Entry> {
+    let unlisted = Entry::unlisted(file);
+    let Some((dir, author)) = source.and_then(|dir| Some((dir, author_file(dir).transpose()?))) else {
+        return Ok(unlisted);
+    };
+    let shown = dir.join(AuthorFile::NAME);
+    author?.entry(&unlisted.name).map_err(|error| anyhow::anyhow!("{}: {error}", shown.display()))
 }
 
 impl PluginFile {
@@ -135,13 +169,16 @@ fn read_config(path: &Path) -> anyhow::Result<Value> {
 }
 
 pub(super) fn entry_for(path: &Path, file: &str) -> anyhow::Result<Entry> {
+    let found = read_manifest(path)?.into_iter().find(|entry| entry.file == file);
+    found.with_context(|| format!("{} has no plugin whose file is {file}", path.display()))
+}
+
+/// The entries of a `plugins.toml`, and of the files beside it.
+pub(super) fn read_manifest(path: &Path) -> anyhow::Result<Vec<Entry>> {
     let shown = path.display();
     let text = fs::read_to_string(path).with_context(|| format!("{shown} cannot be read"))?;
     // `before` and `after` may name files that it does not list.
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let manifest_ =
-        manifest::parse(Some(&text), wasm_files(dir)?).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
-    let entries = manifest_.entries;
-    let found = entries.into_iter().find(|entry| entry.file == file);
-    found.with_context(|| format!("{shown} has no plugin whose file is {file}"))
+    let parsed = manifest::parse(Some(&text), wasm_files(dir)?).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
+    Ok(parsed.entries)
 }

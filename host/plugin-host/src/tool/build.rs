@@ -9,7 +9,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const MANIFEST: &str = "plugins.toml";
+use super::place::{place, place_plugin};
+use crate::manifest;
+
 /// The script that builds a plugin that is not a crate. Its argument is the path of the file to write.
 const SCRIPT: &str = "build.sh";
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -46,18 +48,29 @@ pub enum BuildError {
 }
 
 /// The subfolders that are plugins, sorted by name.
-fn plugins_in(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn plugins_in(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut plugins: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| is_plugin(path)).collect();
     plugins.sort();
     plugins
 }
 
-/// Builds plugins to `<name>.wasm` in `out`, with their cases as `<name>.cases.toml`, and returns the files. Each of
-/// `dirs` is a plugin or a folder of plugins, whose `plugins.toml` is copied too. A plugin is a crate, or a folder with
-/// a `build.sh`, which has the folder's name. Intermediate files of crates go to `target/plugins-build` in their
-/// workspace. Unchanged files are not written, so that no gateway reloads them.
-pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
+/// A plugin that was built.
+#[derive(Debug)]
+pub struct Built {
+    /// Its name.
+    pub name: String,
+    /// The folder with its source.
+    pub dir: PathBuf,
+    /// What was written: the `.wasm` file first, then its cases.
+    pub files: Vec<PathBuf>,
+}
+
+/// Builds plugins to `<name>.wasm` in `out`, with their cases as `<name>.cases.toml`. Each of `dirs` is a plugin or a
+/// folder of plugins. A plugin is a crate, or a folder with a `build.sh`, which has the folder's name. Intermediate
+/// files of crates go to `target/plugins-build` in their workspace. Unchanged files are not written, so that no gateway
+/// reloads them, and no other files in `out` are touched.
+pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<Built>, BuildError> {
     let out = &absolute(out)?;
     let mut workspaces: BTreeMap<PathBuf, Vec<(PathBuf, String)>> = BTreeMap::new();
     let mut scripts = Vec::new();
@@ -70,7 +83,7 @@ pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
         }
     }
     fs::create_dir_all(out).map_err(|source| BuildError::Write { path: out.to_owned(), source })?;
-    let mut files = Vec::new();
+    let mut plugins = Vec::new();
     for (root, crates) in workspaces {
         let toolchain = Toolchain::find(&root).ok_or(BuildError::NoToolchain)?;
         let target_dir = root.join("target/plugins-build");
@@ -78,20 +91,27 @@ pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
         run(toolchain.command(&root, &target_dir, &names), "build", &root)?;
         for (dir, name) in crates {
             let built = target_dir.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
-            files.extend(place_plugin(&built, &dir, &name, out)?);
+            plugins.push(place_plugin(&built, &dir, &name, out)?);
         }
     }
     for dir in scripts {
-        files.extend(build_by_script(&dir, out)?);
+        plugins.push(build_by_script(&dir, out)?);
     }
-    for manifest in dirs.iter().map(|dir| dir.join(MANIFEST)).filter(|manifest| manifest.is_file()) {
-        files.push(place(&manifest, out, MANIFEST)?);
+    Ok(plugins)
+}
+
+/// Copies the `plugins.toml` of a folder of plugins to `out`, replacing the one there. Only for whoever owns `out`, such
+/// as the command `dev`.
+pub fn place_manifest(dir: &Path, out: &Path) -> Result<(), BuildError> {
+    let manifest = dir.join(manifest::FILE_NAME);
+    if manifest.is_file() {
+        place(&manifest, out, manifest::FILE_NAME)?;
     }
-    Ok(files)
+    Ok(())
 }
 
 /// Runs a plugin's own script. Its output goes to standard error, as compilers' output does.
-fn build_by_script(dir: &Path, out: &Path) -> Result<Vec<PathBuf>, BuildError> {
+fn build_by_script(dir: &Path, out: &Path) -> Result<Built, BuildError> {
     let dir = &dir.canonicalize().map_err(|source| BuildError::Write { path: dir.to_owned(), source })?;
     let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let half = tempfile::tempdir().map_err(|source| BuildError::Write { path: env::temp_dir(), source })?;
@@ -105,32 +125,7 @@ fn build_by_script(dir: &Path, out: &Path) -> Result<Vec<PathBuf>, BuildError> {
     place_plugin(&built, dir, &name, out)
 }
 
-/// Copies a plugin to `out`, with the cases from its folder.
-fn place_plugin(built: &Path, dir: &Path, name: &str, out: &Path) -> Result<Vec<PathBuf>, BuildError> {
-    let mut files = vec![place(built, out, &format!("{name}.wasm"))?];
-    for kind in ["cases.toml", "cases.jsonl"].into_iter().filter(|kind| dir.join(kind).is_file()) {
-        files.push(place(&dir.join(kind), out, &format!("{name}.{kind}"))?);
-    }
-    Ok(files)
-}
-
-/// Copies a file to `out` if it differs. The copy is atomic, since a gateway may watch the directory.
-fn place(source: &Path, out: &Path, name: &str) -> Result<PathBuf, BuildError> {
-    let file = out.join(name);
-    let copy = || {
-        let content = fs::read(source)?;
-        if fs::read(&file).ok().as_ref() != Some(&content) {
-            let half = out.join(format!(".{name}"));
-            fs::write(&half, content)?;
-            fs::rename(&half, &file)?;
-        }
-        Ok(())
-    };
-    copy().map_err(|source| BuildError::Write { path: file.clone(), source })?;
-    Ok(file)
-}
-
-fn is_plugin(dir: &Path) -> bool {
+pub(super) fn is_plugin(dir: &Path) -> bool {
     is_crate(dir) || dir.join(SCRIPT).is_file()
 }
 
@@ -280,16 +275,32 @@ mod tests {
             build(&[dir.path().join("plugins")], &out)
         };
         fs::write(plugin.join("cases.toml"), "").unwrap();
-        assert_eq!(
-            built("printf wasm > \"$1\"").unwrap(),
-            ["of-my-own.wasm", "of-my-own.cases.toml"].map(|file| out.join(file))
-        );
+        let plugins = built("printf wasm > \"$1\"").unwrap();
+        assert_eq!(plugins[0].files, ["of-my-own.wasm", "of-my-own.cases.toml"].map(|file| out.join(file)));
         assert_eq!(fs::read(out.join("of-my-own.wasm")).unwrap(), b"wasm");
         assert!(matches!(built("exit 3"), Err(BuildError::Failed { .. })));
         let nothing = built("true").unwrap_err().to_string();
         assert!(nothing.contains("of-my-own") && nothing.contains("argument"), "{nothing}");
         // No partial file is left, and existing files stay.
         assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn nothing_of_an_authors_replaces_what_is_an_operators() {
+        let dir = tempfile::tempdir().unwrap();
+        let (plugin, out) = (dir.path().join("rule"), dir.path().join("out"));
+        [&plugin, &out].into_iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+        fs::write(plugin.join(SCRIPT), "printf wasm > \"$1\"").unwrap();
+        for file in ["plugins.toml", "plugin.toml"] {
+            fs::write(plugin.join(file), "[config]\nof = \"the author\"\n").unwrap();
+        }
+        let operators = "[[plugin]]\nname = \"another\"\nenabled = false\n";
+        fs::write(out.join("plugins.toml"), operators).unwrap();
+        for dirs in [plugin.clone(), dir.path().to_owned()] {
+            build(&[dirs], &out).unwrap();
+            assert_eq!(fs::read_to_string(out.join("plugins.toml")).unwrap(), operators);
+            assert_eq!(fs::read_dir(&out).unwrap().count(), 2, "its own and the plugin");
+        }
     }
 
     #[test]

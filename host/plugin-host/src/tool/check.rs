@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::args::{PluginArgs, PluginFile, loader};
+use super::check_dir;
 use super::output::{kib, print_field};
 use super::plugin_log::PluginLog;
 use crate::loading::cases;
@@ -17,6 +18,9 @@ pub struct Options {
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    if let Some(dir) = options.plugin.plugins_dir()? {
+        return check_dir::run(dir);
+    }
     let plugin_file = options.plugin.resolve()?;
     let plugin_log = PluginLog::capture()?;
     let loader = loader()?;

@@ -1,6 +1,7 @@
 //! `arcyou-gateway plugin …`: the commands for authors of plugins.
 //!
-//! [`new`] writes a new plugin with the [`sdk`] beside it. [`build`] compiles plugins. [`check`], [`test`], [`run`],
+//! [`new`] writes a new plugin with the [`sdk`] beside it. [`build`] compiles plugins, and [`place`] puts them where a
+//! gateway finds them. [`check`], [`test`], [`run`],
 //! [`bench`] and [`replay`] load a plugin with the gateway's own code; their common arguments are in [`args`], what the
 //! plugin logs in [`plugin_log`], what counts instructions in [`meter`], and the lines that they print in [`output`]. [`status`] queries a running gateway.
 
@@ -8,9 +9,11 @@ mod args;
 mod bench;
 pub mod build;
 mod check;
+mod check_dir;
 pub mod meter;
 mod new;
 mod output;
+mod place;
 mod plugin_log;
 mod replay;
 mod run;
@@ -34,7 +37,7 @@ pub enum PluginCommand {
         /// Plugins, or folders of them
         #[arg(default_value = ".")]
         dirs: Vec<PathBuf>,
-        /// Where the .wasm files go, each with its plugin's cases beside it
+        /// Where the .wasm files go, each with its plugin's cases beside it; no other file there is touched
         #[arg(long, default_value = "target/plugins")]
         out: PathBuf,
     },
@@ -42,13 +45,13 @@ pub enum PluginCommand {
     Test(test::Options),
     /// Judge one message: verdict, log, time, instructions, memory
     Run(run::Options),
-    /// Show a plugin's hooks, imports and limits, and whether a gateway would load it
+    /// Show a plugin's hooks, imports and limits, and whether a gateway would load it; or check a whole plugins directory
     Check(check::Options),
     /// Measure what a plugin costs
     Bench(bench::Options),
     /// Reproduce a failure that a gateway recorded
     Replay(replay::Options),
-    /// Show the status of a running gateway's plugins; fails if one of them does not work
+    /// Show the status of a running gateway's plugins; fails if one of them does not work, or if changed files are refused
     Status(status::Options),
     /// Write the SDK that belongs to this gateway to a folder
     Sdk {
@@ -63,13 +66,16 @@ impl PluginCommand {
         match self {
             Self::New(options) => new::run(&options),
             Self::Build { dirs, out } => {
-                let files = build::build(&dirs, &out).context("the plugins could not be built")?;
+                let plugins = build::build(&dirs, &out).context("the plugins could not be built")?;
                 anyhow::ensure!(
-                    !files.is_empty(),
+                    !plugins.is_empty(),
                     "there is no plugin in {}: neither a crate nor a build.sh",
                     output::join_paths(&dirs)
                 );
-                files.iter().for_each(|file| output::print_line(file.display()));
+                plugins.iter().flat_map(|plugin| &plugin.files).for_each(|file| output::print_line(file.display()));
+                for plugin in &plugins {
+                    place::missing_entry(plugin, &out)?.iter().for_each(|text| output::print_note(text));
+                }
                 Ok(ExitCode::SUCCESS)
             }
             Self::Test(options) => test::run(&options),

@@ -45,12 +45,14 @@ impl Language {
                 ("Cargo.toml", include_str!("template/Cargo.toml")),
                 ("src/lib.rs", include_str!("template/lib.rs")),
                 ("cases.toml", include_str!("template/cases.toml")),
+                ("plugin.toml", include_str!("template/plugin.toml")),
                 ("README.md", include_str!("template/README.md")),
                 (".gitignore", "/target\n"),
             ],
             Self::JavaScript => &[
                 ("plugin.js", include_str!("template/javascript/plugin.js")),
                 ("cases.toml", include_str!("template/cases.toml")),
+                ("plugin.toml", include_str!("template/plugin.toml")),
                 ("build.sh", shipped!("JavaScript/mention-limit/build.sh")),
                 ("package.json", shipped!("JavaScript/mention-limit/package.json")),
                 ("package-lock.json", shipped!("JavaScript/mention-limit/package-lock.json")),
@@ -60,6 +62,7 @@ impl Language {
             Self::Python => &[
                 ("plugin.py", include_str!("template/python/plugin.py")),
                 ("cases.toml", include_str!("template/cases.toml")),
+                ("plugin.toml", include_str!("template/python/plugin.toml")),
                 ("build.sh", shipped!("Python/script-guard/build.sh")),
                 ("requirements.txt", shipped!("Python/script-guard/requirements.txt")),
                 ("README.md", include_str!("template/scripted.md")),
@@ -82,7 +85,6 @@ impl Language {
             Self::Python => text.replace("script-guard", name),
         }
         .replace("sdk=../../../plugin-sdk", &format!("sdk={sdk}"))
-        .replace("--world validate ", "--world filter ")
     }
 }
 

@@ -1,6 +1,7 @@
 //! Lines of a report on standard output.
 
 use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use arcyou_platform::terminal::print;
@@ -13,6 +14,11 @@ pub(super) fn print_field(label: &str, text: impl Display) {
 /// Prints a line. Errors are ignored: a reader such as `head` may close the pipe, and the command must still finish.
 pub(super) fn print_line(text: impl Display) {
     let _ = print(&text.to_string());
+}
+
+/// Prints a remark to standard error, so that standard output holds nothing but the result.
+pub(super) fn print_note(text: &str) {
+    let _ = writeln!(io::stderr(), "\n{text}");
 }
 
 pub(super) fn group_digits(number: u64) -> String {

@@ -21,6 +21,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::digest::short;
+
 /// Limit for the whole exchange.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of the response.
@@ -37,6 +39,27 @@ pub struct Options {
     /// Print everything as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What a gateway answers.
+#[derive(Deserialize)]
+struct Answer {
+    plugins: Vec<PluginRow>,
+    refused: Option<RefusedRow>,
+}
+
+/// A reload that was refused.
+#[derive(Deserialize)]
+struct RefusedRow {
+    reason: String,
+    at: String,
+    waiting: Vec<WaitingRow>,
+}
+
+#[derive(Deserialize)]
+struct WaitingRow {
+    plugin: String,
+    change: String,
 }
 
 /// The fields of a plugin's status that the table shows.
@@ -63,7 +86,7 @@ struct RolledBackRow {
     reason: String,
 }
 
-/// Prints the status. The exit code says whether all plugins work.
+/// Prints the status. The exit code says whether all plugins work, and are those in the plugins directory.
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let Options { admin, json } = *options;
     let response = tokio::runtime::Handle::current().block_on(timeout(RESPONSE_TIMEOUT, query(admin, token()?)));
@@ -71,8 +94,11 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let answer = response
         .unwrap_or_else(|_| bail!("no answer within {} s", RESPONSE_TIMEOUT.as_secs()))
         .with_context(admin_address)?;
-    let plugins: Vec<PluginRow> = Deserialize::deserialize(&answer["plugins"]).with_context(admin_address)?;
-    let printed = if json { print(&serde_json::to_string_pretty(&answer)?) } else { print_table(&plugins) };
+    let Answer { plugins, refused } = Deserialize::deserialize(&answer).with_context(admin_address)?;
+    let printed = match json {
+        true => print(&serde_json::to_string_pretty(&answer)?),
+        false => print_table(&plugins).and_then(|()| refused.as_ref().map_or(Ok(()), print_refused)),
+    };
     match printed.map_err(anyhow::Error::from) {
         // The reader has closed the pipe, which is not an error.
         Err(error) if is_broken_pipe(&error) => {}
@@ -80,7 +106,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let all_work =
         plugins.iter().all(|plugin| plugin.breaker == "closed" && !plugin.quarantined && plugin.rolled_back.is_none());
-    Ok(if all_work { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if all_work && refused.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// From the environment alone: other users of the machine can read a command line.
@@ -115,6 +141,23 @@ async fn query(admin: SocketAddr, token: Option<AdminToken>) -> anyhow::Result<V
     Ok(answer?)
 }
 
+/// What waits in the plugins directory, and why. The reason may have lines, with what to write.
+fn print_refused(refused: &RefusedRow) -> io::Result<()> {
+    let RefusedRow { reason, at, waiting } = refused;
+    let waiting: Vec<String> =
+        waiting.iter().map(|one| format!("{} ({})", printable(&one.plugin), printable(&one.change))).collect();
+    let waiting = if waiting.is_empty() { "all files".to_owned() } else { waiting.join(", ") };
+    print("")?;
+    print(&format!(
+        "REFUSED since {}: the plugins above are the old ones, and a gateway that starts now fails",
+        printable(at)
+    ))?;
+    print(&format!("waiting  {waiting}"))?;
+    reason.lines().enumerate().try_for_each(|(line, text)| {
+        print(&format!("{:<8} {}", if line == 0 { "reason" } else { "" }, printable(text)))
+    })
+}
+
 fn print_table(plugins: &[PluginRow]) -> io::Result<()> {
     if plugins.is_empty() {
         return print("no plugins");
@@ -147,9 +190,4 @@ fn row(plugin: &PluginRow) -> [String; 10] {
         format!("{} KiB", plugin.memory_bytes.div_ceil(1024)),
         clipped(&note, TEXT_WIDTH),
     ]
-}
-
-/// The beginning of a digest, enough for people to compare.
-fn short(sha256: &str) -> &str {
-    sha256.get(..12).unwrap_or(sha256)
 }

@@ -82,7 +82,7 @@ fn answer(act: &Act, seen: &str) -> HookResult {
         Act::Discard => CheckedVerdict::Discard,
         Act::Hold => CheckedVerdict::Hold("look".into()),
         Act::Pass => return HookResult::Passed,
-        Act::Fail => return HookResult::Failed,
+        Act::Fail => return HookResult::Failed("why".into()),
     };
     let annotations = if matches!(act, Act::Annotate) { vec![("seen".into(), seen.into())] } else { vec![] };
     HookResult::Judged(CheckedJudgement { verdict, annotations })
@@ -122,7 +122,7 @@ fn model(chain: &[Scripted]) -> (Vec<(usize, Hook, String)>, Disposition, Option
             let by = plugin.provenance.clone();
             let disposition = match answer(act, &seen) {
                 HookResult::Passed => continue,
-                HookResult::Failed => Disposition::Failed { by },
+                HookResult::Failed(reason) => Disposition::Failed { by, reason },
                 HookResult::Judged(CheckedJudgement { verdict: CheckedVerdict::Accept, .. }) => continue,
                 HookResult::Judged(CheckedJudgement { verdict: CheckedVerdict::Replace(body), .. }) => {
                     body.as_str().clone_into(&mut seen);

@@ -24,7 +24,7 @@ const ANSWERS: [NamedResult; 8] = [
     }),
     ("discard", || judged(CheckedVerdict::Discard, vec![])),
     ("hold", || judged(CheckedVerdict::Hold("look".into()), vec![])),
-    ("fail", || HookResult::Failed),
+    ("fail", || HookResult::Failed("why".into())),
     ("replace", || {
         let limits = BodyLimits { max_bytes: 100, max_depth: 3 };
         judged(CheckedVerdict::Replace(Body::parse(REPLACED, &limits).unwrap()), vec![])

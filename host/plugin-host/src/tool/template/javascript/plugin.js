@@ -12,8 +12,8 @@ class {{type}} {
     }
 
     /**
-     * A filter may change the message. A plugin that only accepts or rejects messages has `validate` instead, and is built
-     * with --world validate.
+     * A filter may change the message. A plugin that only accepts or rejects messages has `validate` instead, and exports
+     * that.
      */
     filter({ body, senderRole }) {
         const { text } = body;

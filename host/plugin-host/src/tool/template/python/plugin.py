@@ -23,5 +23,5 @@ class {{type}}:
         return replace({**message.body, "text": text.lower()}).annotate("shouted", "yes")
 
 
-# For `validate` alone or for both, use `--world validate` or `--world validate-and-filter` in build.sh.
+# The hooks are "validate", "filter" and "on_join", and their classes Validate, Filter and OnJoin.
 Configure, Filter = plugin({{type}}, "filter")
