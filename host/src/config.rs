@@ -226,7 +226,12 @@ To try things out on this machine alone, set BIND_ADDR=127.0.0.1 (and ADMIN_ADDR
 /// repository.
 fn plugins_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
     match reader.optional::<PathBuf>("PLUGINS_DIR") {
-        Some(dir) if dir.is_dir() => Some(dir),
+        Some(dir) if dir.is_dir() => {
+            if !holds_plugins(&dir) {
+                reader.note("PLUGINS_DIR holds no .wasm files: until some are there, every message stands as it comes");
+            }
+            Some(dir)
+        }
         Some(dir) => {
             reader.reject("PLUGINS_DIR", format_args!("names no directory: {}", dir.display()));
             None

@@ -110,13 +110,9 @@ impl ServiceKind for RedisService {
 
     /// Asks the server on the port for its process number: the port could belong to another process.
     fn is_ready(&self, _: &Workspace, port: u16, pid: u32, _: &LogSince) -> bool {
-        serves(port, pid)
+        ask(port, "INFO server")
+            .is_some_and(|info| info.lines().any(|line| line.trim_end() == format!("process_id:{pid}")))
     }
-}
-
-/// Whether the process `pid` answers on this port.
-pub(crate) fn serves(port: u16, pid: u32) -> bool {
-    ask(port, "INFO server").is_some_and(|info| info.lines().any(|line| line.trim_end() == format!("process_id:{pid}")))
 }
 
 fn ask(port: u16, command: &str) -> Option<String> {

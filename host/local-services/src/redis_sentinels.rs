@@ -8,7 +8,7 @@ use crate::account::Account;
 use crate::error::{IoContext as _, ServiceError};
 use crate::find;
 use crate::log::LogSince;
-use crate::redis::{INSTALL, Redis, serves};
+use crate::redis::{INSTALL, Redis};
 use crate::service::{Service, ServiceKind};
 use crate::supervisor::Signal;
 use crate::workspace::Workspace;
@@ -83,7 +83,9 @@ impl ServiceKind for SentinelService {
         Ok((self.program.clone(), vec![file.into(), "--sentinel".into()]))
     }
 
-    fn is_ready(&self, _: &Workspace, port: u16, pid: u32, _: &LogSince) -> bool {
-        serves(port, pid)
+    /// A sentinel does not end a connection that asks it to, as a Redis does, but its log is its own.
+    fn is_ready(&self, _: &Workspace, port: u16, _: u32, log: &LogSince) -> bool {
+        let text = log.text();
+        text.contains(&format!("Running mode=sentinel, port={port}")) && text.contains("+monitor")
     }
 }

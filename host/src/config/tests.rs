@@ -114,6 +114,18 @@ fn claims_that_do_nothing_are_noted() {
     assert!(notes.len() == 1 && notes[0].contains("dev-placeholder"), "{notes:?}");
 }
 
+#[test]
+fn a_folder_without_plugins_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut source = minimal();
+    source.insert("PLUGINS_DIR", folder.path().to_str().unwrap());
+    let config = Config::from_source(&source, Mode::Serve).unwrap();
+    assert_eq!(config.plugins_dir.as_deref(), Some(folder.path()));
+    assert!(config.notes.len() == 1 && config.notes[0].starts_with("PLUGINS_DIR holds no"), "{:?}", config.notes);
+    std::fs::write(folder.path().join("one.wasm"), "").unwrap();
+    assert_eq!(Config::from_source(&source, Mode::Serve).unwrap().notes, Vec::<String>::new());
+}
+
 /// What this program reads: each variable that is asked for is listed, with the default that counts.
 #[test]
 fn the_list_of_variables_is_whole_and_its_defaults_are_true() {
