@@ -144,18 +144,7 @@ async fn decisions(store: &Store, page: DecisionPage, json: bool) -> anyhow::Res
         print("no decisions")?;
     } else {
         print(&table(
-            [
-                "AUDIT",
-                "DECIDED",
-                "HELD",
-                "VERDICT",
-                "MESSAGE",
-                "REVIEWER",
-                "PLUGIN",
-                "CONVERSATION",
-                "SENDER",
-                "REASON",
-            ],
+            ["AUDIT", "DECIDED", "HELD", "VERDICT", "MESSAGE", "REVIEWER", "PLUGIN", "CONVERSATION", "SENDER"],
             decisions.iter().map(decision_line).collect(),
         ))?;
     }

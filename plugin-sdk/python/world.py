@@ -44,7 +44,8 @@ class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return None
         if rest[:1] == ["imports"] and len(rest) == 2 and rest[1] not in (*IMPORTS, "types"):
             raise ImportError(f"there is no interface {rest[1]} to import: {', '.join(IMPORTS)}")
-        return importlib.machinery.ModuleSpec(name, self, is_package=name in ("wit_world", "wit_world.imports", "wit_world.exports"))
+        is_package = name in ("wit_world", "wit_world.imports", "wit_world.exports")
+        return importlib.machinery.ModuleSpec(name, self, is_package=is_package)
 
     def create_module(self, spec):
         return None if spec.submodule_search_locations is not None else StandIn(spec.name)

@@ -23,8 +23,8 @@ struct AdminState {
     wake: Wake,
 }
 
-/// `GET /held?conversation_id=&after=&limit=`, `GET /held/decisions?conversation_id=&held_id=&before=&limit=`, `POST /held/{id}/release`, `POST /held/{id}/refuse`; all answer in JSON.
-/// The header `X-Operator` says who decides.
+/// `GET /held?conversation_id=&after=&limit=`, `GET /held/decisions?conversation_id=&held_id=&before=&limit=`,
+/// `POST /held/{id}/release`, `POST /held/{id}/refuse`; all answer in JSON. The header `X-Operator` says who decides.
 pub(super) fn router(store: Store, wake: Wake) -> Router {
     Router::new()
         .route("/held", get(page))

@@ -306,7 +306,9 @@ async fn each_verdict_that_a_sender_may_ask_about_leaves_a_row() {
         }
     }
     world.eventually("SELECT count(*) FROM plugin_audit", 5).await;
-    let told = "SELECT string_agg(concat_ws(' ', a.verdict, a.code, CASE a.verdict WHEN 'failed' THEN left(a.reason, 14) ELSE a.reason END, m.body->>'text', h.id IS NOT NULL), ', ' ORDER BY a.verdict)
+    let told = "SELECT string_agg(concat_ws(' ', a.verdict, a.code,
+            CASE a.verdict WHEN 'failed' THEN left(a.reason, 14) ELSE a.reason END, m.body->>'text', h.id IS NOT NULL),
+            ', ' ORDER BY a.verdict)
         FROM plugin_audit a LEFT JOIN messages m ON m.id = a.message_id LEFT JOIN held_messages h ON h.id = a.held_id
         WHERE a.plugin = 'misbehaving' AND a.version = $1 AND length(a.sha256) = 64
             AND a.sender_id = $2 AND a.conversation_id = $3";

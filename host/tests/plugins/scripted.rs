@@ -1,16 +1,15 @@
 //! Plugins in JavaScript and Python have all that plugins in Rust have: values, time, random numbers, requests and joins.
 
 use std::fs;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use arcyou_plugin_host::{Options, PluginHost};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::capabilities::Service;
 use super::shipped::scripted;
 use crate::support::client::Client;
-use crate::support::guests::{Dir, LIMITS, cache};
+use crate::support::guests::{Dir, compile_for_gateways};
 use crate::support::{World, blocking};
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nx-told: yes\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
@@ -24,9 +23,7 @@ fn directory(name: &str, port: u16) -> Dir {
          [plugin.http]\nhosts = [\"http://127.0.0.1:{port}\"]\ntimeout_ms = 30000\n\
          [plugin.limits]\nstartup_ms = 60000\nmemory_mib = 32\ndeadline_ms = 10000\nwall_ms = 60000\n"
     ));
-    let mut options = Options::new(Some(dir.path()), Some(&cache()), LIMITS);
-    options.compile_within = Duration::from_secs(600);
-    PluginHost::new(options).unwrap();
+    compile_for_gateways(dir.path());
     dir
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::support::World;
 use crate::support::client::Client;
-use crate::support::guests::{Dir, logged, send};
+use crate::support::guests::{Dir, compile_for_gateways, logged, send};
 use crate::support::plugins::built;
 
 fn root() -> &'static Path {
@@ -146,7 +146,13 @@ fn uncaught_exceptions_fail_the_call_and_are_logged_with_their_stack() {
 #[tokio::test]
 async fn messages_pass_all_of_a_chain_or_meet_the_one_that_objects() {
     let chain = ["body-shape", "link-guard", "pii-mask", "word-filter", "mention-limit", "script-guard"];
-    let dir = tokio::task::spawn_blocking(move || directory(|name| chain.contains(&name))).await.unwrap();
+    // What the gateway has to compile is compiled before it starts.
+    let compiled = move || {
+        let dir = directory(|name| chain.contains(&name));
+        compile_for_gateways(dir.path());
+        dir
+    };
+    let dir = tokio::task::spawn_blocking(compiled).await.unwrap();
     let world = World::new().await;
     let (gateway, _worker) =
         (world.gateway_with(&[("PLUGINS_DIR", dir.path().to_str().unwrap())]).await, world.worker().await);

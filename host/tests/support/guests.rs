@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use arcyou_plugin_host::tool::build;
-use arcyou_plugin_host::{LoadError, Options, PluginHost, PluginStatus, Preview};
+use arcyou_plugin_host::{LoadError, Options, PluginHost, PluginStatus, Preview, default_cache_dir};
 use arcyou_protocol::body::{Body, BodyLimits};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -78,6 +78,8 @@ impl Dir {
         let cache = cache();
         let mut options = Options::new(Some(self.path()), Some(&cache), LIMITS);
         let (start, ahead) = (Instant::now(), self.clock.clone());
+        // Others may keep the machine busy.
+        options.compile_within = Duration::from_secs(600);
         options.clock = Arc::new(move || start + Duration::from_millis(ahead.load(Ordering::SeqCst)));
         PluginHost::new(options)
     }
@@ -89,6 +91,14 @@ impl Dir {
     pub(crate) fn error(&self) -> String {
         self.try_host().err().expect("it must not load").to_string()
     }
+}
+
+/// Compiles what is in a directory for gateways in this process, however long that takes.
+pub(crate) fn compile_for_gateways(dir: &Path) {
+    let cache = default_cache_dir();
+    let mut options = Options::new(Some(dir), cache.as_deref(), LIMITS);
+    options.compile_within = Duration::from_secs(600);
+    PluginHost::new(options).unwrap();
 }
 
 /// A message of somebody who has sent none before.

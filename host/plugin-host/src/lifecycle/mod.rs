@@ -1,7 +1,7 @@
-//! Plugins over time. The [`host`] loads them. [`supervise`] reloads them when their files change ([`watch`]: [`fingerprint`]
-//! is how it knows, [`way`] what leads there) or on `SIGHUP`, and reports their state. [`versions`] replaces one chain by another, and returns to the version before
-//! when a new one fails; the rules for that are in [`rollback`]. A directory that cannot be loaded
-//! leaves a [`refusal`].
+//! Plugins over time. The [`host`] loads them. [`supervise`] reloads them when their files change ([`watch`]:
+//! [`fingerprint`] is how it knows, [`way`] what leads there) or on `SIGHUP`, and reports their state. [`versions`]
+//! replaces one chain by another, and returns to the version before when a new one fails; the rules for that are in
+//! [`rollback`]. A directory that cannot be loaded leaves a [`refusal`].
 
 mod fingerprint;
 pub(crate) mod host;

@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use arcyou_protocol::body::{Body, BodyLimits};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::author::author_file;
 use super::build::{self, Built};
-use super::place::author_file;
 use crate::chain::dry_run::SampleMessage;
 use crate::chain::plugin::Plugin;
 use crate::loading::cache::default_cache_dir;
@@ -151,14 +151,19 @@ impl SampleArgs {
     }
 }
 
-/// A loader as the gateway has it.
+/// How long the compiler may take. Whoever runs a command on a busy machine can wait, and can interrupt it.
+pub(super) const COMPILE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A loader as the gateway has it, with more time.
 pub(super) fn loader() -> Result<Loader, LoadError> {
-    Loader::new(default_cache_dir().as_deref(), BodyLimits::default(), Arc::new(Instant::now))
+    let loader = Loader::new(default_cache_dir().as_deref(), BodyLimits::default(), Arc::new(Instant::now))?;
+    Ok(loader.with_compile_timeout(COMPILE_TIMEOUT))
 }
 
 /// The same, with instructions counted.
 pub(super) fn metered_loader() -> Result<Loader, LoadError> {
-    Loader::metered(default_cache_dir().as_deref(), BodyLimits::default(), Arc::new(Instant::now))
+    let loader = Loader::metered(default_cache_dir().as_deref(), BodyLimits::default(), Arc::new(Instant::now))?;
+    Ok(loader.with_compile_timeout(COMPILE_TIMEOUT))
 }
 
 fn read_config(path: &Path) -> anyhow::Result<Value> {

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::place::{place, place_plugin};
+use super::place::{PlaceError, place, place_plugin};
 use crate::manifest;
 
 /// The script that builds a plugin that is not a crate. Its argument is the path of the file to write.
@@ -45,6 +45,12 @@ pub enum BuildError {
     /// A file cannot be written.
     #[error("{}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
+}
+
+impl From<PlaceError> for BuildError {
+    fn from(PlaceError { path, source }: PlaceError) -> Self {
+        Self::Write { path, source }
+    }
 }
 
 /// The subfolders that are plugins, sorted by name.
@@ -91,7 +97,8 @@ pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<Built>, BuildError> {
         run(toolchain.command(&root, &target_dir, &names), "build", &root)?;
         for (dir, name) in crates {
             let built = target_dir.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
-            plugins.push(place_plugin(&built, &dir, &name, out)?);
+            let files = place_plugin(&built, &dir, &name, out)?;
+            plugins.push(Built { name, dir, files });
         }
     }
     for dir in scripts {
@@ -122,7 +129,8 @@ fn build_by_script(dir: &Path, out: &Path) -> Result<Built, BuildError> {
     if !built.is_file() {
         return Err(BuildError::NoFile { dir: dir.clone() });
     }
-    place_plugin(&built, dir, &name, out)
+    let files = place_plugin(&built, dir, &name, out)?;
+    Ok(Built { name, dir: dir.clone(), files })
 }
 
 pub(super) fn is_plugin(dir: &Path) -> bool {

@@ -3,17 +3,14 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, anyhow, bail};
 use arcyou_protocol::body::{Body, BodyLimits};
 
-use super::args::{PluginFile, entry_for};
+use super::args::{COMPILE_TIMEOUT, PluginFile, entry_for};
 use crate::chain::dry_run::{DryRun, SampleMessage};
 use crate::loading::loader::Loader;
-
-/// How long the compiler may take: code that counts is larger, and an interpreter is large already.
-const COMPILE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A plugin that counts its instructions.
 pub struct Meter(DryRun);

@@ -1,11 +1,13 @@
 //! `arcyou-gateway plugin …`: the commands for authors of plugins.
 //!
 //! [`new`] writes a new plugin with the [`sdk`] beside it. [`build`] compiles plugins, and [`place`] puts them where a
-//! gateway finds them. [`check`], [`test`], [`run`],
-//! [`bench`] and [`replay`] load a plugin with the gateway's own code; their common arguments are in [`args`], what the
-//! plugin logs in [`plugin_log`], what counts instructions in [`meter`], and the lines that they print in [`output`]. [`status`] queries a running gateway.
+//! gateway finds them; [`author`] reads what an author says that they need, [`suggest`] says it to operators. [`check`],
+//! [`test`], [`run`], [`bench`] and [`replay`] load a plugin with the gateway's own code, [`check_dir`] a whole
+//! directory; their common arguments are in [`args`], what the plugin logs in [`plugin_log`], what counts instructions in
+//! [`meter`], and the lines that they print in [`output`]. [`status`] queries a running gateway.
 
 mod args;
+mod author;
 mod bench;
 pub mod build;
 mod check;
@@ -19,6 +21,7 @@ mod replay;
 mod run;
 mod sdk;
 mod status;
+mod suggest;
 mod test;
 
 use std::path::PathBuf;
@@ -74,7 +77,7 @@ impl PluginCommand {
                 );
                 plugins.iter().flat_map(|plugin| &plugin.files).for_each(|file| output::print_line(file.display()));
                 for plugin in &plugins {
-                    place::missing_entry(plugin, &out)?.iter().for_each(|text| output::print_note(text));
+                    suggest::missing_entry(plugin, &out)?.iter().for_each(|text| output::print_note(text));
                 }
                 Ok(ExitCode::SUCCESS)
             }

@@ -26,7 +26,8 @@ class Counting {
         const noNumber = code(() => kv.increment("text", 1, 60_000));
         const stored = String.fromCharCode(...kv.get("text"));
         const fetched = code(() => {
-            const { status, headers, body: answer } = http.send(body.url, { method: "POST", headers: { "x-ask": "1" }, body: new Uint8Array([104, 105]) });
+            const asked = { method: "POST", headers: { "x-ask": "1" }, body: new Uint8Array([104, 105]) };
+            const { status, headers, body: answer } = http.send(body.url, asked);
             return `${status} ${headers["x-told"]} ${String.fromCharCode(...answer)}`;
         });
         return accept()
