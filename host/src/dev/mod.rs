@@ -14,7 +14,7 @@ use arcyou_local_services::{Postgres, PostgresOptions};
 use arcyou_outbox_worker::{RelayConfig, WorkerConfig};
 use arcyou_platform::bus::{self, Bus, LocalBus};
 use arcyou_platform::env::{Process, Source};
-use arcyou_platform::health::Health;
+use arcyou_platform::health::{Health, Program};
 use arcyou_platform::telemetry;
 use arcyou_plugin_host::tool::build;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,8 @@ impl Source for Provided {
             "DATABASE_URL" => self.database_url.clone(),
             "PLUGINS_DIR" => self.plugins_dir.as_ref().map(|dir| dir.display().to_string()),
             "DRAIN_SECONDS" => Some("1".to_owned()),
+            // No balancer has to notice.
+            "DRAIN_DELAY_SECONDS" => Some("0".to_owned()),
             // It believes everybody, so that it is for this machine.
             "BIND_ADDR" => Some(Ipv4Addr::LOCALHOST.to_string()),
             "JWT_PUBLIC_KEY" => Some(crate::auth::DEVELOPMENT_KEY.to_owned()),
@@ -69,7 +71,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     };
     let config = Config::from_source(&provided, Mode::Dev)?;
     telemetry::init(config.log_format)?;
-    let health = Health::with_essential(server::ESSENTIAL);
+    let health = Health::with_essential(server::ESSENTIAL).of(Program::Gateway);
     let bus: Arc<dyn Bus> = match &config.redis_url {
         Some(url) => bus::open(url, config.pubsub_mode, &health)?,
         None => Arc::new(LocalBus::new()),

@@ -7,6 +7,8 @@ pub mod handshake;
 mod handshake_slots;
 pub mod lifecycle;
 pub mod listeners;
+mod metrics;
+mod plugin_values;
 mod schema;
 pub mod services;
 

@@ -18,6 +18,8 @@ pub struct Services {
     /// Where events come from.
     pub bus: Arc<dyn Bus>,
     pub plugins: Arc<PluginHost>,
+    /// Where plugins keep values, if that is a Redis.
+    pub plugin_values: Option<Arc<RedisKv>>,
     /// What `/ready` shows.
     pub health: Health,
     /// What `/metrics` shows.
@@ -42,12 +44,17 @@ impl Services {
         let options = Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
         let mut options = Options { records_dir: config.records_dir.clone(), ..options };
         let default = config.redis_url.as_ref().filter(|_| config.pubsub_mode != PubSubMode::Sharded);
+        let mut plugin_values = None;
         match config.plugin_kv_url.as_ref().or(default) {
-            Some(url) => options.kv = Some(Arc::new(RedisKv::reporting(url, &health)?)),
+            Some(url) => {
+                let values = Arc::new(RedisKv::new(url)?);
+                options.kv = Some(values.clone());
+                plugin_values = Some(values);
+            }
             None if config.redis_url.is_some() => options.kv = None,
             None => {}
         }
         let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
-        Ok(Self { pool, bus, plugins, health, metrics })
+        Ok(Self { pool, bus, plugins, plugin_values, health, metrics })
     }
 }

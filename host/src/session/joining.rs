@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arcyou_protocol::event::backfill_frame;
 use arcyou_protocol::{CloseCode, Echo, ErrorCode, Failure, Op, Reply, ResumeFrom, Seq};
+use metrics::counter;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -19,6 +20,17 @@ use crate::store::{PageLimits, Participation, StoreError, StoredMessage, logged}
 const PAGE_ROWS: u32 = 100;
 /// A client that is further behind than this many messages reads `history` instead.
 const LARGEST_BACKFILL: Seq = 10_000;
+
+/// Why a join is refused.
+pub(crate) const JOIN_REFUSALS: &[ErrorCode] = &[
+    ErrorCode::NotParticipant,
+    ErrorCode::TooManyJoined,
+    ErrorCode::UnknownMessage,
+    ErrorCode::Rejected,
+    ErrorCode::PluginFailed,
+    ErrorCode::Unavailable,
+    ErrorCode::Internal,
+];
 
 /// Where a join starts.
 struct Start {
@@ -41,18 +53,18 @@ impl Session {
         if !again && self.conversations.len() >= self.shared.limits.max_joined {
             let limit = self.shared.limits.max_joined;
             let text = format!("this socket has joined {limit} conversations already; leave one first");
-            return self.say(Failure::new(ErrorCode::TooManyJoined, text).encode(Op::Join.value(), echo));
+            return self.refuse_join(&Failure::new(ErrorCode::TooManyJoined, text), echo);
         }
         // The room comes first: what is published from here on waits there while the database is read.
         let room = self.shared.fanout.enter(conversation);
         let (participation, mut start) = match self.starting_point(user, conversation, resume).await {
             Ok(found) => found,
-            Err(failure) => return self.say(failure.encode(Op::Join.value(), echo)),
+            Err(failure) => return self.refuse_join(&failure, echo),
         };
         // Those who participate are asked about; a second join too. A token's renewal is no join: what was joined goes
         // on.
         if let Err(failure) = self.shared.ingress.admit(conversation, user, &participation.role).await {
-            return self.say(failure.encode(Op::Join.value(), echo));
+            return self.refuse_join(&failure, echo);
         }
         // A second join starts the events anew, by itself where the first one has come to.
         if let Some(cursor) = self.remove(conversation).map(Conversation::stop) {
@@ -60,9 +72,16 @@ impl Session {
         }
         let Participation { role, last_read_id, last_seq } = participation;
         let entered = Some(Entered { room, target: last_seq, role: role.as_str().into(), is_checked: true });
+        counter!("arcyou_joins_total", "outcome" => "joined").increment(1);
         self.say(Reply::Join { conversation, last_seq, last_read_id, role, resumed: start.resumed }.encode(echo))?;
         self.start(user, conversation, CatchUp { cursor: start.cursor, entered });
         if self.is_page_due() { self.send_page(wire).await } else { Ok(()) }
+    }
+
+    /// Answers a join that is refused, and counts it.
+    fn refuse_join(&self, failure: &Failure, echo: &Echo) -> Result<(), End> {
+        counter!("arcyou_joins_total", "outcome" => failure.code.value()).increment(1);
+        self.say(failure.encode(Op::Join.value(), echo))
     }
 
     /// Checks the right to join and finds where events start.

@@ -5,7 +5,7 @@
 pub mod auth_state;
 pub mod connection;
 mod conversation;
-mod joining;
+pub(crate) mod joining;
 pub mod read_budget;
 mod requests;
 pub mod shared;

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::support::World;
 use crate::support::client::Client;
+use crate::support::{World, http_get};
 
 const SOCKETS: usize = 200;
 const DRAIN: Duration = Duration::from_secs(2);
@@ -75,4 +75,27 @@ async fn a_drain_answers_what_was_accepted_and_spreads_its_goodbyes() {
     let rows = world.sql.query("SELECT idempotency_key FROM messages", &[]).await.unwrap();
     println!("{} sends were stored and answered in the drain", rows.len());
     assert_eq!(rows.into_iter().map(|row| row.get(0)).collect::<BTreeSet<String>>(), acknowledged);
+}
+
+#[tokio::test]
+async fn one_that_is_told_to_stop_is_not_ready_at_once_and_takes_sockets_until_balancers_know() {
+    let world = World::new().await;
+    // Nothing below waits for it.
+    let mut gateway = world.program(&[("DRAIN_DELAY_SECONDS", "600")]).await;
+    assert!(http_get(gateway.port, "/health").await.starts_with("HTTP/1.1 200"));
+    gateway.begin_stop().await;
+    let mut ready = gateway.get("/ready").await;
+    while !ready.contains(r#""draining":true"#) {
+        ready = gateway.get("/ready").await;
+    }
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    let health = http_get(gateway.port, "/health").await;
+    assert!(health.starts_with("HTTP/1.1 503") && health.ends_with(r#"{"status":"draining"}"#), "{health}");
+    // Whom a balancer still sends is served like everybody.
+    let user = Uuid::new_v4();
+    let conversation = world.conversation(&[user]).await;
+    Client::joined(gateway.port, user, conversation).await.say(conversation, "late").await;
+    // An operator who does not want to wait.
+    gateway.signal("INT").await;
+    assert_eq!(gateway.ended().await.code(), Some(1));
 }

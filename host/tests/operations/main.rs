@@ -3,9 +3,12 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod balancers;
 mod dev;
 mod drain;
+mod metrics;
 mod outages;
+mod readiness;
 mod review;
 mod rights;
 #[path = "../support/mod.rs"]

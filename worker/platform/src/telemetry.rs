@@ -22,6 +22,30 @@ const LIBRARIES_AT_MOST: LevelFilter = LevelFilter::INFO;
 /// Upper bounds of the buckets of durations, in seconds: from a local round trip to a time-out.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// The same for calls of plugins, most of which take microseconds.
+const CALLS: (&str, &[f64]) = (
+    "arcyou_plugin_call_seconds",
+    &[
+        0.000_001,
+        0.000_002_5,
+        0.000_005,
+        0.000_01,
+        0.000_025,
+        0.000_05,
+        0.000_1,
+        0.000_25,
+        0.000_5,
+        0.001,
+        0.002_5,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        1.0,
+    ],
+);
 /// Upper bounds of the buckets of counts.
 const COUNTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 5_000.0];
 
@@ -89,10 +113,11 @@ where
 
 /// Installs a Prometheus recorder for the process. Call it once: a second call fails.
 ///
-/// Histograms whose names end in `_seconds` have buckets from half a millisecond to 30 seconds; those in `_size` or
-/// `_count`, from 1 to 5,000.
+/// Histograms whose names end in `_seconds` have buckets from half a millisecond to 30 seconds, but for calls of
+/// plugins, which have them from a microsecond to a second; those in `_size` or `_count`, from 1 to 5,000.
 pub fn metrics() -> Result<PrometheusHandle, BuildError> {
     PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(CALLS.0.to_owned()), CALLS.1)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), COUNTS)?
         .set_buckets_for_metric(Matcher::Suffix("_count".to_owned()), COUNTS)?

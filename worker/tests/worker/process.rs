@@ -54,6 +54,9 @@ async fn sigterm_finishes_the_batch_in_hand() {
         process.signal(name);
         let early = tokio::time::timeout(Duration::from_millis(300), process.child.wait()).await;
         assert!(early.is_err(), "it waits for its batch");
+        // It claims nothing any more, and says so for as long as that takes.
+        let report = process.until_ready(false).await;
+        assert_eq!(report["draining"], true, "{report}");
         holder.batch_execute("ROLLBACK").await.unwrap();
         assert_eq!(process.exit_code().await, Some(0));
         bed.until_all_processed().await;
@@ -69,6 +72,26 @@ async fn an_idle_worker_stops_at_once() {
     process.signal("TERM");
     assert_eq!(process.exit_code().await, Some(0));
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn rows_that_are_parked_are_warned_of() {
+    let bed = Bed::new().await;
+    let process = Process::start(&bed).await;
+    let report = process.until_ready(true).await;
+    assert_eq!(report["parts"]["outbox"]["warning"], Value::Null, "{report}");
+    bed.insert(2).await;
+    bed.sql.batch_execute("UPDATE outbox SET parked_at = now(), retry_count = 5").await.unwrap();
+    let warned = async {
+        loop {
+            let report = process.until_ready(true).await;
+            if let Some(warning) = report["parts"]["outbox"]["warning"].as_str() {
+                return warning.to_owned();
+            }
+        }
+    };
+    let warning = in_time("the warning", warned).await;
+    assert!(warning.contains("parked list"), "{warning}");
 }
 
 /// A frozen machine keeps its connections open, so the database has to release its rows.

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use arcyou_protocol::body::BodyLimits;
 
 use super::versions::Versions;
-use crate::capabilities::{KvStore, MemoryKv};
+use crate::capabilities::{Capability, KvStore, MemoryKv};
 use crate::chain::pipeline::Chain;
 use crate::chain::plugin::Clock;
+use crate::chain::plugin_metrics;
 use crate::chain::status::PluginStatus;
 use crate::loading::compiler;
 use crate::loading::loader::{LoadError, Loader};
@@ -62,6 +63,7 @@ pub struct PluginHost {
 impl PluginHost {
     /// Loads the plugins. A metrics recorder must be installed before, or the plugins' metrics are lost.
     pub fn new(options: Options) -> Result<Self, LoadError> {
+        plugin_metrics::begin();
         let Options { dir, cache_dir, records_dir, body_limits, clock, compile_within, kv } = options;
         let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?.with_kv_store(kv);
         let loader = loader.with_compile_timeout(compile_within).with_records_dir(records_dir.as_deref());
@@ -110,6 +112,16 @@ impl PluginHost {
         let mut plugins = self.chain().status();
         plugins.iter_mut().for_each(|status| status.rolled_back = rolled_back.remove(&status.plugin));
         plugins
+    }
+
+    /// Whether a plugin may keep values.
+    pub fn keeps_values(&self) -> bool {
+        self.chain().plugins().iter().any(|plugin| plugin.entry().grants.has(Capability::Kv))
+    }
+
+    /// What cannot be written to disk at the moment. Plugins run all the same.
+    pub(super) fn unwritable(&self) -> Option<String> {
+        self.loader.unwritable()
     }
 
     /// Drops versions that are kept no longer. To be called periodically.

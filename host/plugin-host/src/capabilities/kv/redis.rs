@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use arcyou_platform::bus::{RedisClient, RedisCommandError, RedisUrl, RedisUrlError};
-use arcyou_platform::health::Health;
 use async_trait::async_trait;
 use redis::{FromRedisValue, Pipeline, RedisError, Value};
 
@@ -11,6 +10,9 @@ use super::store::{KvError, KvStore};
 
 /// How long a reply of Redis may take. A plugin waits for it, and a sender waits for the plugin.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a probe's key may be left behind.
+const PROBE_TTL: Duration = Duration::from_secs(5);
 
 /// What the log says that the connection is for.
 const USED_FOR: &str = "plugins' values";
@@ -24,9 +26,14 @@ impl RedisKv {
         RedisClient::new(url, USED_FOR, REPLY_TIMEOUT).map(Self)
     }
 
-    /// The same, which shows in `health` if this Redis does not allow what plugins need, as the part `plugin_values`.
-    pub fn reporting(url: &RedisUrl, health: &Health) -> Result<Self, RedisUrlError> {
-        RedisClient::reporting(url, USED_FOR, REPLY_TIMEOUT, health, "plugin_values").map(Self)
+    /// Does all that plugins may do, with a key that is none of theirs. A Redis that only answers is not enough.
+    pub async fn probe(&self) -> Result<(), KvError> {
+        let key = format!("arcyou:kv::{}", uuid::Uuid::new_v4());
+        self.increment(&key, 1, PROBE_TTL).await?;
+        self.set(&key, b"1", PROBE_TTL).await?;
+        self.get(&key).await?;
+        self.delete(&key).await?;
+        Ok(())
     }
 
     async fn query<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, KvError> {
