@@ -3,6 +3,7 @@
 //! conversation. What `DATABASE_URL`, `REDIS_URL` and `PLUGINS_DIR` name is used instead.
 
 mod demo;
+mod plugins;
 mod progress;
 
 use std::net::Ipv4Addr;
@@ -16,12 +17,11 @@ use arcyou_platform::bus::{self, Bus, LocalBus};
 use arcyou_platform::env::{Process, Source};
 use arcyou_platform::health::{Health, Program};
 use arcyou_platform::telemetry;
-use arcyou_plugin_host::tool::build;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Mode};
 use crate::migrate::migrate_at;
-use crate::server::{self, Services};
+use crate::server::{self, Listeners, Services};
 
 use progress::{blocking, step};
 
@@ -58,16 +58,31 @@ impl Source for Provided {
     }
 }
 
-/// Runs until `shutdown`.
+/// Runs until `shutdown`, which may come while it still starts.
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
-    // Stopped last: it must outlive everything that uses it.
+    let Some(started) = shutdown.run_until_cancelled(start(options)).await else {
+        // What a thread still starts ends with this process: its supervisor sees to that.
+        return Ok(());
+    };
+    started?.serve(shutdown).await
+}
+
+/// All that takes time before the gateway listens.
+struct Started {
+    config: Config,
+    services: Services,
+    listeners: Listeners,
+    postgres: Option<Arc<Postgres>>,
+}
+
+async fn start(options: Options) -> anyhow::Result<Started> {
     let postgres = match Process.get("DATABASE_URL") {
         Some(_) => None,
         None => Some(Arc::new(start_postgres(options).await?)),
     };
     let provided = Provided {
         database_url: postgres.as_ref().map(|postgres| postgres.url("postgres")),
-        plugins_dir: build_plugins().await?,
+        plugins_dir: plugins::build().await?,
     };
     let config = Config::from_source(&provided, Mode::Dev)?;
     telemetry::init(config.log_format)?;
@@ -81,28 +96,35 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         "the kept database cannot be used; if another version made it, start once with --fresh (make dev ARGS=--fresh)",
     )?;
     demo::create(&services.pool).await.context("the demo conversation could not be made")?;
-    let pool = services.pool.clone();
     let listeners = server::listen(&config).await?;
-    demo::explain(listeners.public_addr()?, listeners.admin.local_addr()?);
+    Ok(Started { config, services, listeners, postgres })
+}
 
-    let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };
-    let worker_config = WorkerConfig { relay, ..WorkerConfig::default() };
-    let ends = shutdown.child_token();
-    let worker = tokio::spawn(arcyou_outbox_worker::run(
-        worker_config,
-        services.pool.clone(),
-        services.bus.clone(),
-        services.health.clone(),
-        ends.clone(),
-    ));
-    services.serve(config, listeners, shutdown).await;
-    ends.cancel();
-    worker.await?;
-    pool.close();
-    if let Some(postgres) = postgres {
-        blocking("stopping PostgreSQL", move || postgres.stop()).await?;
+impl Started {
+    async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { config, services, listeners, postgres } = self;
+        let pool = services.pool.clone();
+        demo::explain(listeners.public_addr()?, listeners.admin.local_addr()?);
+        let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };
+        let worker_config = WorkerConfig { relay, ..WorkerConfig::default() };
+        let ends = shutdown.child_token();
+        let worker = tokio::spawn(arcyou_outbox_worker::run(
+            worker_config,
+            pool.clone(),
+            services.bus.clone(),
+            services.health.clone(),
+            ends.clone(),
+        ));
+        services.serve(config, listeners, shutdown).await;
+        ends.cancel();
+        worker.await?;
+        pool.close();
+        // Stopped last: it must outlive everything that uses it.
+        if let Some(postgres) = postgres {
+            blocking("stopping PostgreSQL", move || postgres.stop()).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 async fn start_postgres(options: Options) -> anyhow::Result<Postgres> {
@@ -123,18 +145,4 @@ fn default_data_dir() -> Option<PathBuf> {
         Some(_) => Some(PathBuf::from("/var/lib/arcyou-dev")),
         None => None,
     }
-}
-
-/// Builds the plugins whose sources stand in `./plugins`, if there are any.
-async fn build_plugins() -> anyhow::Result<Option<PathBuf>> {
-    if Process.get("PLUGINS_DIR").is_some() {
-        return Ok(None);
-    }
-    let (sources, out) = (PathBuf::from("plugins"), PathBuf::from("target/plugins"));
-    if !sources.is_dir() {
-        return Ok(None);
-    }
-    let built = out.clone();
-    let files = blocking("building plugins", move || build::build(&[sources], &built)).await??;
-    Ok(Some(out).filter(|_| !files.is_empty()))
 }

@@ -36,7 +36,10 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let url = config.redis_url.as_ref().context("REDIS_URL is not set")?;
     let health = Health::with_essential(ESSENTIAL).of(Program::Gateway);
     let bus = bus::open(url, config.pubsub_mode, &health)?;
-    let services = Services::prepare(&config, bus, health, telemetry::metrics()?).await?;
+    // Compiling plugins takes seconds, and whoever wants to stop meanwhile is not kept waiting.
+    let preparing = Services::prepare(&config, bus, health, telemetry::metrics()?);
+    let Some(services) = shutdown.run_until_cancelled(preparing).await else { return Ok(()) };
+    let services = services?;
     let listeners = listen(&config).await?;
     tracing::info!(address = %listeners.public_addr()?, admin = %listeners.admin.local_addr()?, "listening");
     services.serve(config, listeners, shutdown).await;

@@ -55,6 +55,9 @@ impl Services {
             None => {}
         }
         let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
+        if !plugins.chain().is_empty() {
+            tracing::info!(plugins = plugins.summary(), "plugins loaded, in the order of the chain");
+        }
         Ok(Self { pool, bus, plugins, plugin_values, health, metrics })
     }
 }

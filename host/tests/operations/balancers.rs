@@ -241,7 +241,7 @@ async fn nobody_notices_a_stop(world: &World, mut gateways: [Program; 2], balanc
     for gateway in &gateways {
         gateway.until_metric("arcyou_connections ", 1.0).await;
     }
-    let [first, second] = &mut gateways;
+    let [first, _second] = &mut gateways;
     let newcomers = {
         let scene = scene.clone();
         tokio::spawn(async move { scene.newcomer().await })
@@ -273,7 +273,6 @@ async fn nobody_notices_a_stop(world: &World, mut gateways: [Program; 2], balanc
     let rows = world.sql.query("SELECT idempotency_key FROM messages", &[]).await.unwrap();
     assert_eq!(rows.len(), said);
     assert_eq!(rows.into_iter().map(|row| row.get(0)).collect::<BTreeSet<String>>(), acknowledged);
-    assert!(second.metric("arcyou_connections ").await >= 1.0);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod access;
 mod balancers;
 mod dev;
 mod drain;
+mod logs;
 mod metrics;
 mod outages;
 mod readiness;

@@ -5,7 +5,11 @@ use std::process::Stdio;
 
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use uuid::Uuid;
 
 use crate::support::World;
@@ -102,9 +106,11 @@ async fn what_is_refused_is_counted_and_a_client_that_hangs_up_is_no_fault() {
         SELECT $1, $2, '{}', 'a plugin', 'why not', now() - n * interval '1 hour' FROM generate_series(2, 1, -1) n";
     world.sql.execute(held, &[&conversation, &user]).await.unwrap();
     let gateway = world.program(&[("ALLOWED_ORIGINS", "https://chat.example")]).await;
-    let origin = "Connection: Upgrade\r\nUpgrade: websocket\r\nOrigin: https://evil.example\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nHost: localhost";
-    assert!(crate::support::http_raw(gateway.port, "GET", "/ws", origin).await.contains("403"));
+    let mut page = "ws://127.0.0.1/ws".into_client_request().unwrap();
+    page.headers_mut().insert("origin", "https://evil.example".parse().unwrap());
+    let stream = TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap();
+    let refused = client_async(page, stream).await;
+    assert!(matches!(&refused, Err(Error::Http(response)) if response.status() == 403), "{refused:?}");
     let mut client = Client::connect(gateway.port).await;
     assert_eq!(client.code(json!({"op": "auth", "token": "no user"})).await, "token_malformed");
     client.ok(json!({"op": "auth", "token": user})).await;

@@ -11,6 +11,8 @@ use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry};
 
+use crate::log_origin::WithoutOrigin;
+
 /// The filter when `RUST_LOG` is not set. The libraries named here log details of their own work at `info`.
 const DEFAULT_FILTER: &str = "info,refinery_core=warn,tokio_postgres=warn";
 /// Where log lines of our own come from: the crates, and the plugins, whose authors decide what they log.
@@ -106,7 +108,7 @@ where
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let lines = match format {
         LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).map_writer(WithoutOrigin).boxed(),
     };
     lines.with_filter(filter.and(cap))
 }
@@ -142,6 +144,32 @@ mod tests {
 
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_of_libraries_carry_no_build_paths() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let log = Log::default();
+            let writer = log.clone();
+            let lines = lines(format, EnvFilter::new("info"), move || writer.clone(), false);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+                let record = log::Record::builder()
+                    .level(log::Level::Info)
+                    .target("refinery_core::traits")
+                    .args(format_args!("applying a migration"))
+                    .module_path(Some("refinery_core::traits"))
+                    .file(Some("/root/.cargo/registry/src/refinery-core/src/traits/mod.rs"))
+                    .line(Some(27))
+                    .build();
+                tracing_log::format_trace(&record).unwrap();
+                tracing::info!(target: "arcyou_gateway::server", port = 8080, "we speak");
+            });
+            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            assert!(!text.contains("/root") && !text.contains("log."), "{text}");
+            assert_eq!(text.lines().count(), 2, "{text}");
+            assert!(text.contains("applying a migration") && text.contains("refinery_core::traits"), "{text}");
+            assert!(text.contains("8080") && text.contains("we speak"), "{text}");
         }
     }
 

@@ -26,7 +26,7 @@ async fn an_oversize_payload_is_parked_after_five_tries_and_holds_up_nobody() {
     let heard = listener.until_heard(&others).await;
     assert!(!heard.contains_key(&large));
     let (tries, error) = until_parked(&bed, large).await;
-    assert_eq!((tries, error.as_str()), (5, "the payload is larger than 4096 bytes"));
+    assert_eq!((tries, error.as_str()), (5, "the payload has more than 4096 bytes as text (MAX_PAYLOAD_BYTES)"));
     let (tries, error) = until_parked(&bed, long_type).await;
     assert_eq!((tries, error.as_str()), (5, "the type is longer than 1024 characters"));
     worker.stop().await;

@@ -307,6 +307,17 @@ async fn parked_rows_are_listed_shown_requeued_and_dropped() {
     let show: Value = serde_json::from_slice(&run(&["show", &names[0], "--json"]).stdout).unwrap();
     assert_eq!((show["state"].as_str(), show["payload"].as_str()), (Some("parked"), Some("{\"a\": 1}")));
     assert!(text(&run(&["show", &names[0]]).stdout).contains("no good"));
+    // As many bytes as the limit counts, however well they are compressed on disk.
+    let large = bed.insert_one("large", &format!("\"{}\"", "x".repeat(100_000))).await;
+    let show: Value = serde_json::from_slice(&run(&["show", &large.to_string(), "--json"]).stdout).unwrap();
+    assert_eq!(show["payload_bytes"], 100_002);
+    assert!(show["stored_bytes"].as_i64().unwrap() < 100_002, "{show}");
+    let bomb = "INSERT INTO outbox (type, conversation_id, payload)
+        SELECT 'bomb', gen_random_uuid(), jsonb_agg(1e131000::numeric) FROM generate_series(1, 9000) RETURNING id";
+    let bomb: i64 = bed.sql.query_one(bomb, &[]).await.unwrap().get(0);
+    let show = run(&["show", &bomb.to_string()]);
+    assert!(show.status.success() && text(&show.stdout).contains("too many to count"), "{show:?}");
+    bed.sql.execute("DELETE FROM outbox WHERE id IN ($1, $2)", &[&large, &bomb]).await.unwrap();
     assert_eq!(run(&["show", "999999"]).status.code(), Some(1));
 
     let requeue = run(&["requeue", &names[0]]);

@@ -11,6 +11,7 @@ use crate::capabilities::{Capability, KvStore, MemoryKv};
 use crate::chain::pipeline::Chain;
 use crate::chain::plugin::Clock;
 use crate::chain::plugin_metrics;
+use crate::chain::provenance::Provenance;
 use crate::chain::status::PluginStatus;
 use crate::loading::compiler;
 use crate::loading::loader::{LoadError, Loader};
@@ -95,7 +96,7 @@ impl PluginHost {
     pub(crate) fn reload_and_log(&self) -> Result<(), LoadError> {
         let result = self.reload();
         match &result {
-            Ok(()) => tracing::info!(plugins = self.chain().len(), "plugins reloaded"),
+            Ok(()) => tracing::info!(plugins = self.summary(), "plugins reloaded"),
             Err(error) => tracing::error!("plugins not reloaded, the old ones go on: {error}"),
         }
         result
@@ -112,6 +113,18 @@ impl PluginHost {
         let mut plugins = self.chain().status();
         plugins.iter_mut().for_each(|status| status.rolled_back = rolled_back.remove(&status.plugin));
         plugins
+    }
+
+    /// The chain in one line, in its order: each plugin's name, version and the beginning of its file's digest.
+    pub fn summary(&self) -> String {
+        let chain = self.chain();
+        let plugins = chain.plugins().iter().map(|plugin| {
+            let Provenance { plugin, sha256, version } = &**plugin.provenance();
+            let digest = sha256.get(..12).unwrap_or(sha256);
+            let version = version.as_deref().unwrap_or("without a version");
+            format!("{plugin} {version} ({digest})")
+        });
+        plugins.collect::<Vec<_>>().join(", ")
     }
 
     /// Whether a plugin may keep values.

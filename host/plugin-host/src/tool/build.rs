@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::sources::Sources;
+
 const MANIFEST: &str = "plugins.toml";
 /// The script that builds a plugin that is not a crate. Its argument is the path of the file to write.
 const SCRIPT: &str = "build.sh";
@@ -45,6 +47,11 @@ pub enum BuildError {
     Write { path: PathBuf, source: io::Error },
 }
 
+/// Whether there is something to build: the folder is a plugin, or has some.
+pub fn has_plugins(dir: &Path) -> bool {
+    is_plugin(dir) || !plugins_in(dir).is_empty()
+}
+
 /// The subfolders that are plugins, sorted by name.
 fn plugins_in(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
@@ -56,7 +63,8 @@ fn plugins_in(dir: &Path) -> Vec<PathBuf> {
 /// Builds plugins to `<name>.wasm` in `out`, with their cases as `<name>.cases.toml`, and returns the files. Each of
 /// `dirs` is a plugin or a folder of plugins, whose `plugins.toml` is copied too. A plugin is a crate, or a folder with
 /// a `build.sh`, which has the folder's name. Intermediate files of crates go to `target/plugins-build` in their
-/// workspace. Unchanged files are not written, so that no gateway reloads them.
+/// workspace. Unchanged files are not written, so that no gateway reloads them. What earlier builds made of sources that
+/// are gone by now is removed.
 pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let out = &absolute(out)?;
     let mut workspaces: BTreeMap<PathBuf, Vec<(PathBuf, String)>> = BTreeMap::new();
@@ -70,7 +78,7 @@ pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
         }
     }
     fs::create_dir_all(out).map_err(|source| BuildError::Write { path: out.to_owned(), source })?;
-    let mut files = Vec::new();
+    let (mut files, mut sources) = (Vec::new(), Sources::of(out));
     for (root, crates) in workspaces {
         let toolchain = Toolchain::find(&root).ok_or(BuildError::NoToolchain)?;
         let target_dir = root.join("target/plugins-build");
@@ -78,16 +86,34 @@ pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<PathBuf>, BuildError> {
         run(toolchain.command(&root, &target_dir, &names), "build", &root)?;
         for (dir, name) in crates {
             let built = target_dir.join(TARGET).join("release").join(format!("{}.wasm", name.replace('-', "_")));
-            files.extend(place_plugin(&built, &dir, &name, out)?);
+            let placed = place_plugin(&built, &dir, &name, out)?;
+            note_plugin(&mut sources, &placed, &dir);
+            files.extend(placed);
         }
     }
     for dir in scripts {
-        files.extend(build_by_script(&dir, out)?);
+        let placed = build_by_script(&dir, out)?;
+        note_plugin(&mut sources, &placed, &dir);
+        files.extend(placed);
     }
     for manifest in dirs.iter().map(|dir| dir.join(MANIFEST)).filter(|manifest| manifest.is_file()) {
-        files.push(place(&manifest, out, MANIFEST)?);
+        let placed = place(&manifest, out, MANIFEST)?;
+        sources.note(std::slice::from_ref(&placed), &manifest);
+        files.push(placed);
+    }
+    for removed in sources.prune().map_err(|source| BuildError::Write { path: out.clone(), source })? {
+        eprintln!("removed {}: its source is gone", removed.display());
     }
     Ok(files)
+}
+
+/// Notes where the files of a plugin come from: its code from the folder, its cases from a file there.
+fn note_plugin(sources: &mut Sources, placed: &[PathBuf], dir: &Path) {
+    for file in placed {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let cases = ["cases.toml", "cases.jsonl"].into_iter().find(|kind| name.ends_with(&format!(".{kind}")));
+        sources.note(std::slice::from_ref(file), &cases.map_or_else(|| dir.to_owned(), |kind| dir.join(kind)));
+    }
 }
 
 /// Runs a plugin's own script. Its output goes to standard error, as compilers' output does.
@@ -289,7 +315,21 @@ mod tests {
         let nothing = built("true").unwrap_err().to_string();
         assert!(nothing.contains("of-my-own") && nothing.contains("argument"), "{nothing}");
         // No partial file is left, and existing files stay.
-        assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+        let files = || {
+            let names = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(files(), ["of-my-own.cases.toml", "of-my-own.wasm"]);
+        // A plugin does not outlive its source; what was put there by hand stays.
+        fs::write(out.join("by-hand.wasm"), "mine").unwrap();
+        fs::remove_dir_all(&plugin).unwrap();
+        let other = dir.path().join("plugins/other");
+        fs::create_dir_all(&other).unwrap();
+        fs::write(other.join(SCRIPT), "printf wasm > \"$1\"").unwrap();
+        build(&[dir.path().join("plugins")], &out).unwrap();
+        assert_eq!(files(), ["by-hand.wasm", "other.wasm"]);
     }
 
     #[test]

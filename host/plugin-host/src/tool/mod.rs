@@ -15,6 +15,7 @@ mod plugin_log;
 mod replay;
 mod run;
 mod sdk;
+mod sources;
 mod status;
 mod test;
 
