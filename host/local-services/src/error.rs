@@ -34,7 +34,7 @@ pub enum ServiceError {
     },
     /// The directory has something in it, and nothing says that it is ours.
     #[error("{} is not empty and was not made for a private database (it has no file {mark}): nothing in it was \
-        touched; name an empty or a new folder", directory.display())]
+        touched; name an empty or a new folder, or remove this one if an earlier version made it", directory.display())]
     NotOurs {
         /// The directory that was named.
         directory: PathBuf,

@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::support::client::Client;
+use crate::support::plugins::directory;
+use crate::support::program::free_port;
 use crate::support::{World, http_get};
 
 const SOCKETS: usize = 200;
@@ -98,4 +101,21 @@ async fn one_that_is_told_to_stop_is_not_ready_at_once_and_takes_sockets_until_b
     // An operator who does not want to wait.
     gateway.signal("INT").await;
     assert_eq!(gateway.ended().await.code(), Some(1));
+}
+
+#[tokio::test]
+async fn one_that_is_told_to_stop_while_it_compiles_its_plugins_ends() {
+    let world = World::new().await;
+    let cache = tempfile::tempdir().unwrap();
+    let plugins = directory(&["link-guard", "pii-mask", "word-filter"], "");
+    let (name, path) = plugins.variable();
+    let mut gateway = world.serve_command(free_port(), free_port());
+    let mut gateway = gateway.env(name, path).env("XDG_CACHE_HOME", cache.path()).spawn().unwrap();
+    // It begins with this folder, and has nothing compiled in it.
+    while !cache.path().join("arcyou-gateway").exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let pid = gateway.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    assert!(gateway.wait().await.unwrap().success());
 }
