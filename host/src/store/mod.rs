@@ -200,7 +200,7 @@ impl Store {
             self.pool.retain(|_, _| false);
             return Err(StoreError::Unreachable("it is read-only".to_owned()));
         }
-        if let Some(line) = REQUESTS.worked(std::time::Instant::now()) {
+        if let Some(line) = REQUESTS.quiet(std::time::Instant::now()) {
             let (seconds, failures) = (line.lasted.as_secs(), line.failures);
             tracing::info!(seconds, failures, "the database answers requests again");
         }

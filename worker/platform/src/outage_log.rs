@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 /// Between the lines about a failure that goes on.
 const REMIND_AFTER: Duration = Duration::from_secs(60);
+/// Without a failure for this long it is over, where nobody tells of successes.
+const OVER_AFTER: Duration = Duration::from_secs(10);
 
 /// Remembers whether something fails. Cheap to ask while nothing does.
 #[derive(Debug, Default)]
@@ -19,6 +21,7 @@ pub struct OutageLog {
 struct Outage {
     began: Instant,
     failures: u64,
+    last: Instant,
     said: Instant,
 }
 
@@ -42,8 +45,9 @@ impl OutageLog {
         let mut outage = self.outage();
         self.fails.store(true, Ordering::Release);
         let is_new = outage.is_none();
-        let outage = outage.get_or_insert(Outage { began: now, failures: 0, said: now });
+        let outage = outage.get_or_insert(Outage { began: now, failures: 0, last: now, said: now });
         outage.failures += 1;
+        outage.last = now;
         if !is_new && now.saturating_duration_since(outage.said) < REMIND_AFTER {
             return None;
         }
@@ -59,6 +63,17 @@ impl OutageLog {
         let mut outage = self.outage();
         self.fails.store(false, Ordering::Release);
         outage.take().map(|outage| outage.line(now))
+    }
+
+    /// Notes that it probably works, since nothing was heard of a failure for a while. A line is due if it did not before.
+    pub fn quiet(&self, now: Instant) -> Option<OutageLine> {
+        if !self.fails.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut outage = self.outage();
+        let over = outage.take_if(|outage| now.saturating_duration_since(outage.last) >= OVER_AFTER)?;
+        self.fails.store(false, Ordering::Release);
+        Some(over.line(over.last))
     }
 
     fn outage(&self) -> MutexGuard<'_, Option<Outage>> {
@@ -87,6 +102,11 @@ mod tests {
         let end = OutageLine { lasted: Duration::from_secs(200), failures: 151 };
         assert_eq!(log.worked(at(200)), Some(end));
         assert_eq!(log.worked(at(201)), None);
-        assert_eq!(log.failed(at(202)), Some(OutageLine { lasted: Duration::ZERO, failures: 1 }));
+        assert_eq!(log.quiet(at(201)), None);
+        let once = OutageLine { lasted: Duration::ZERO, failures: 1 };
+        assert_eq!(log.failed(at(202)), Some(once));
+        assert_eq!(log.quiet(at(203)), None);
+        assert_eq!(log.quiet(at(212)), Some(once));
+        assert_eq!(log.failed(at(213)), Some(once));
     }
 }

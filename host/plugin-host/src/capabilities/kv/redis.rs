@@ -39,8 +39,7 @@ impl RedisKv {
     async fn query<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, KvError> {
         self.0.query(pipeline).await.map_err(|error| match error {
             RedisCommandError::Rejected(error) if is_number_error(&error) => KvError::NotANumber,
-            RedisCommandError::Rejected(error) => KvError::Unavailable(error.to_string()),
-            RedisCommandError::Unavailable(reason) => KvError::Unavailable(reason),
+            other => KvError::Unavailable(other.to_string()),
         })
     }
 }

@@ -24,7 +24,7 @@ pub struct RedisClient {
 #[derive(Debug, thiserror::Error)]
 pub enum RedisCommandError {
     /// Redis answered with an error.
-    #[error("{0}")]
+    #[error("{}", describe(.0))]
     Rejected(RedisError),
     /// Redis cannot be reached or did not answer in time. It is unknown whether the command was carried out.
     #[error("{0}")]
