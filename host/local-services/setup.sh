@@ -143,7 +143,7 @@ disable_services() {
     local package
     for package in "$@"; do
         case $package in
-        redis-server | pgbouncer | postgresql) "${root[@]}" systemctl --quiet disable "$package" || true ;;
+        redis-server | pgbouncer | postgresql | haproxy | nginx | prometheus) "${root[@]}" systemctl --quiet disable "$package" || true ;;
         esac
     done
 }
@@ -186,6 +186,10 @@ if [ "$purpose" = test ]; then
     has psql || has_postgres || missing+=(postgresql-client)
     has_server redis-server || missing+=(redis-server)
     has_server pgbouncer || missing+=(pgbouncer)
+    has_server haproxy || missing+=(haproxy)
+    has_server nginx || missing+=(nginx)
+    # promtool is in no smaller package.
+    has promtool || missing+=(prometheus)
     has npm || missing+=(nodejs npm)
     has_browser || missing+=(chromium)
     python >/dev/null || missing+=(python3-venv)

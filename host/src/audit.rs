@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use arcyou_platform::outage_log::OutageLog;
 use arcyou_plugin_host::Rejection;
 use metrics::counter;
 use tokio::sync::mpsc;
@@ -83,17 +84,21 @@ impl Audit {
 }
 
 async fn write(store: Store, mut queue: mpsc::Receiver<AuditEntry>) {
-    let mut batch = Vec::with_capacity(BATCH);
+    let (mut batch, outage) = (Vec::with_capacity(BATCH), OutageLog::new());
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         // A statement that perhaps was done is not done again: two rows would be worse than none.
         while let Err(error) = store.insert_audit(&batch).await {
-            tracing::warn!(%error, rows = batch.len(), "plugins' verdicts were not noted");
+            if let Some(line) = outage.failed(std::time::Instant::now()) {
+                let seconds = line.lasted.as_secs();
+                tracing::warn!(%error, rows = batch.len(), seconds, "plugins' verdicts were not noted");
+            }
             if queue.is_closed() || !error.did_nothing_for_now() {
                 counter!("arcyou_audit_lost_total").increment(batch.len() as u64);
                 break;
             }
             tokio::time::sleep(AGAIN).await;
         }
+        outage.worked(std::time::Instant::now());
         batch.clear();
     }
 }

@@ -77,6 +77,8 @@ pub struct Config {
     pub users: UserLimits,
     /// What gateway and client address may have open, and `ALLOWED_ORIGINS`.
     pub accept: AcceptLimits,
+    /// `DRAIN_DELAY_SECONDS`: how long new sockets are accepted after the signal to stop.
+    pub drain_delay: Duration,
     /// `DRAIN_SECONDS`.
     pub drain: Duration,
     /// `LOG_FORMAT`.
@@ -125,6 +127,8 @@ impl Config {
             0 => None,
             ms => Some(Duration::from_millis(ms)),
         };
+        // As long as balancers take to notice: haproxy asks every two seconds, Kubernetes every few, and both twice or more.
+        let drain_delay = Duration::from_secs(reader.within("DRAIN_DELAY_SECONDS", 5, 0..=600));
         let drain = Duration::from_secs(reader.within("DRAIN_SECONDS", 20, 0..=3600));
         let log_format = log_format(&mut reader);
         reader.note_look_alikes(KNOWN);
@@ -148,6 +152,7 @@ impl Config {
                 limits,
                 users,
                 accept,
+                drain_delay,
                 drain,
                 log_format,
                 notes,

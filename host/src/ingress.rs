@@ -35,6 +35,21 @@ pub struct Ingress {
     pub(crate) meter: Arc<SendMeter>,
 }
 
+/// What becomes of a send that is not refused.
+pub(crate) const OUTCOMES: &[&str] = &["stored", "held", "discarded", "duplicate"];
+
+/// Why one is refused.
+pub(crate) const REFUSALS: &[ErrorCode] = &[
+    ErrorCode::NotParticipant,
+    ErrorCode::Rejected,
+    ErrorCode::PluginFailed,
+    ErrorCode::Overloaded,
+    ErrorCode::Unavailable,
+    ErrorCode::OutcomeUnknown,
+    ErrorCode::UnstorableText,
+    ErrorCode::Internal,
+];
+
 /// What is counted about sends. Looked up once: finding a metric by its labels costs as much as reading a frame.
 pub struct SendMeter {
     stored: Counter,

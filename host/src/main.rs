@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use arcyou_gateway::config::{Config, Mode, VARIABLES, migration_database, review};
 use arcyou_gateway::migrate::{Rights, grant_at, migrate_at};
 use arcyou_gateway::{dev, held, server};
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         eprintln!("\nSet DATABASE_URL to serve, or try `arcyou-gateway dev`.");
         return ExitCode::from(2);
     };
-    match run(command) {
+    match in_runtime(run(command)) {
         Ok(code) => code,
         Err(error) => failed(&error),
     }
@@ -70,7 +71,14 @@ fn default_command() -> Option<Command> {
     std::env::var_os("DATABASE_URL").map(|_| Command::Serve)
 }
 
-#[tokio::main]
+/// Threads that block, such as those that compile plugins, are not waited for.
+fn in_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    outcome
+}
+
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve => {

@@ -35,7 +35,7 @@ pub use crate::consumers::relay::parked;
 pub use crate::outbox::OutboxError;
 pub use crate::schema::NEEDS;
 
-/// Runs every consumer of the outbox until `shutdown`. Then each finishes the batch in hand, and the shared services
+/// Runs every consumer of the outbox until `shutdown`, when `health` stops being ready. Then each finishes the batch in hand, and the shared services
 /// (hints, pruning, gauges) stop when the last consumer has ended.
 ///
 /// An outage of PostgreSQL or of the bus does not end the future: consumers retry, and `health` shows the outage. The
@@ -51,20 +51,26 @@ pub fn run(
     let wake = WakeListener::new();
     let WorkerConfig { relay, prune } = config;
     let (database, schema) = (health.part("database"), health.part("schema"));
-    let relay = Relay::new(relay, pool.clone(), Arc::clone(&bus), database.clone(), wake.hints());
+    let relay = Relay::new(relay, pool.clone(), Arc::clone(&bus), health.clone(), wake.hints());
     async move {
         tokio::select! {
             () = schema::until_complete(&pool, &database, &schema) => {}
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return health.drain(),
             // Connected from the beginning, so that operators see whether Redis is there.
             () = wake.listen(&*bus) => {}
             () = gauges::run(&pool) => {}
         }
         // A task for each: a consumer that is busy or waits does not delay another.
         let mut consumers = JoinSet::new();
-        consumers.spawn(relay.run(shutdown));
+        consumers.spawn(relay.run(shutdown.clone()));
+        let draining = async {
+            shutdown.cancelled().await;
+            health.drain();
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = all_ended(consumers) => {}
+            () = draining => {}
             () = wake.listen(&*bus) => {}
             () = prune::run(&pool, prune) => {}
             () = gauges::run(&pool) => {}

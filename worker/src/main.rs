@@ -8,7 +8,7 @@ use anyhow::Context;
 use arcyou_outbox_worker::{Config, VARIABLES, run};
 use arcyou_platform::bus;
 use arcyou_platform::database::DatabaseUrl;
-use arcyou_platform::health::Health;
+use arcyou_platform::health::{Health, Program};
 use arcyou_platform::{admin, database, env, shutdown, telemetry};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
@@ -69,8 +69,10 @@ async fn work(config: Config) -> anyhow::Result<ExitCode> {
     telemetry::init(config.log_format)?;
     telemetry::warn_of(&config.notes);
     let metrics = telemetry::metrics().context("setting up metrics")?;
+    let (version, os, arch) = (env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
+    ::metrics::gauge!("arcyou_build_info", "version" => version, "os" => os, "arch" => arch).set(1.0);
     let pool = database::pool(&config.database_url.application_name("arcyou-outbox-worker"), config.pool_size)?;
-    let health = Health::new();
+    let health = Health::new().of(Program::Worker);
     let bus = bus::open(&config.redis_url, config.worker.relay.mode, &health)?;
     let listener = TcpListener::bind(config.admin.address)
         .await

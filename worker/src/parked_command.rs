@@ -146,7 +146,8 @@ fn table(rows: &[ParkedRow]) -> String {
 }
 
 fn describe(detail: &RowDetail) -> String {
-    let RowDetail { row, state, stored_bytes, payload } = detail;
+    let RowDetail { row, state, payload_bytes, stored_bytes, payload } = detail;
+    let size = payload_bytes.map_or_else(|| "too many to count".to_owned(), |bytes| bytes.to_string());
     let ParkedRow { id, kind, conversation_id, retry_count, error, parked_at, created_at } = row;
     let payload = match payload {
         Some(text) => printable(text),
@@ -161,7 +162,7 @@ fn describe(detail: &RowDetail) -> String {
         ("parked", parked_at.clone()),
         ("tries", retry_count.to_string()),
         ("error", printable(error)),
-        ("stored bytes", stored_bytes.to_string()),
+        ("payload bytes", format!("{size} ({stored_bytes} on disk)")),
         ("payload", payload),
     ];
     let lines = lines.iter().filter(|(_, value)| !value.is_empty());

@@ -1,5 +1,6 @@
 //! The data of a PostgreSQL server on disk (a cluster): created by `initdb`, or left by an earlier run.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -10,10 +11,15 @@ use std::time::{Duration, Instant};
 use crate::account::Account;
 use crate::error::{IoContext, ServiceError};
 use crate::find::{self, PostgresPrograms};
+use crate::supervisor::{Launch, Signal, Supervised};
 use crate::workspace::Workspace;
 
 /// The superuser of every cluster that is created here.
 pub(crate) const SUPERUSER: &str = "postgres";
+/// Between looks at whether `initdb` has ended.
+const INITDB_POLL: Duration = Duration::from_secs(1);
+/// How the supervisor reports a program that ended well.
+const SUCCESS: &str = "exit status 0";
 /// How long to wait for a server whose starter was killed; its supervisor is stopping it.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -165,7 +171,7 @@ fn empty(directory: &Path) -> Result<(), ServiceError> {
             std::fs::remove_dir_all(&path).during(|| format!("removing {}", path.display()))?;
         }
     }
-    for name in ["password", "postgres.log"] {
+    for name in ["password", "postgres.log", "initdb.log"] {
         let path = directory.join(name);
         if path.exists() {
             std::fs::remove_file(&path).during(|| format!("removing {}", path.display()))?;
@@ -187,26 +193,43 @@ fn create(
     if unfinished.exists() {
         std::fs::remove_dir_all(&unfinished).during(|| format!("removing {}", unfinished.display()))?;
     }
-    let mut initdb = Command::new(&programs.initdb);
-    initdb.arg("--pgdata").arg(&unfinished).args(["--username", SUPERUSER, "--encoding=UTF8", "--locale=C"]);
+    let mut arguments = vec![OsString::from("--pgdata"), unfinished.clone().into()];
+    arguments.extend(["--username", SUPERUSER, "--encoding=UTF8", "--locale=C"].map(OsString::from));
     match password_file {
         Some(path) => {
             write_password(path, account)?;
-            initdb.arg("--auth=scram-sha-256").arg("--pwfile").arg(path);
+            arguments.extend(["--auth=scram-sha-256".into(), "--pwfile".into(), path.into()]);
         }
         None => {
-            initdb.arg("--auth=trust");
+            arguments.push("--auth=trust".into());
         }
     }
     if !durable {
-        initdb.arg("--no-sync");
+        arguments.push("--no-sync".into());
     }
-    initdb.current_dir(data.parent().unwrap_or(data)).stdin(Stdio::null());
-    account.apply(&mut initdb);
-    let output = initdb.output().during(|| format!("starting {}", programs.initdb.display()))?;
-    if !output.status.success() {
-        let text = [output.stdout, output.stderr].concat();
-        return Err(ServiceError::Initdb(String::from_utf8_lossy(&text).trim_end().to_owned()));
+    let directory = data.parent().unwrap_or(data);
+    let log = directory.join("initdb.log");
+    // Supervised, so that it does not go on when the caller is gone.
+    let mut initdb = Supervised::start(Launch {
+        account,
+        environment: &[],
+        directory,
+        temporary: None,
+        log: &log,
+        stop: Signal::Terminate,
+        program: programs.initdb.clone(),
+        arguments,
+    })?;
+    let status = loop {
+        if let Some(status) = initdb.wait(INITDB_POLL) {
+            break status.to_owned();
+        }
+    };
+    drop(initdb);
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    let _ = std::fs::remove_file(&log);
+    if status != SUCCESS {
+        return Err(ServiceError::Initdb(format!("{} ({status})", text.trim_end())));
     }
     std::fs::rename(&unfinished, data).during(|| format!("moving {}", unfinished.display()))
 }

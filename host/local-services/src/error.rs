@@ -32,6 +32,15 @@ pub enum ServiceError {
         /// The unprivileged account's name.
         account: String,
     },
+    /// The directory has something in it, and nothing says that it is ours.
+    #[error("{} is not empty and was not made for a private database (it has no file {mark}): nothing in it was \
+        touched; name an empty or a new folder, or remove this one if an earlier version made it", directory.display())]
+    NotOurs {
+        /// The directory that was named.
+        directory: PathBuf,
+        /// The file that ours have.
+        mark: &'static str,
+    },
     /// The data belong to another user of this machine.
     #[error("{} belongs to another user (uid {owner}): remove it, or run as that user", directory.display())]
     ForeignOwner {

@@ -7,6 +7,11 @@ use tempfile::TempDir;
 use crate::account::Account;
 use crate::error::{IoContext, ServiceError};
 
+/// The file that marks a kept directory as one of ours.
+const MARK: &str = "ARCYOU_DATA";
+const MARK_TEXT: &str = "This folder holds a private PostgreSQL database of `arcyou-gateway dev`. What is in it may be given \
+    to the account that PostgreSQL runs as, and `--fresh` removes the database.\n";
+
 /// A directory that the service's account can write in.
 #[derive(Debug)]
 pub(crate) enum Workspace {
@@ -34,9 +39,21 @@ impl Workspace {
         Ok(Self::Temporary(directory))
     }
 
+    /// A directory that is ours: one that is made now, an empty one, or one that carries our mark. Any other is refused
+    /// before anything in it is touched, since its files would be given to another account, or removed.
     pub(crate) fn kept(path: &Path) -> Result<Self, ServiceError> {
         std::fs::create_dir_all(path).during(|| format!("making {}", path.display()))?;
         let path = path.canonicalize().during(|| format!("finding {}", path.display()))?;
+        let mark = path.join(MARK);
+        // A link may lead to somebody else's.
+        let is_marked = mark.symlink_metadata().is_ok_and(|mark| mark.is_file());
+        if !is_marked {
+            let mut entries = std::fs::read_dir(&path).during(|| format!("reading {}", path.display()))?;
+            if entries.next().is_some() {
+                return Err(ServiceError::NotOurs { directory: path, mark: MARK });
+            }
+            std::fs::write(&mark, MARK_TEXT).during(|| format!("writing {}", mark.display()))?;
+        }
         Ok(Self::Kept(path))
     }
 

@@ -30,6 +30,7 @@ mod private_dir;
 mod runtime;
 mod text;
 pub mod tool;
+mod unwritable;
 
 pub use capabilities::{KvError, KvStore, MemoryKv, RedisKv};
 pub use chain::breaker::BreakerState;

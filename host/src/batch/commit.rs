@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::job::{Job, NotStored};
+use super::outage::CommitHealth;
 use crate::store::{Attempted, Locking, NewMessage, Store, StoreError};
 use crate::wake::Wake;
 
@@ -28,12 +29,18 @@ pub(super) enum Place {
 
 /// Where batches go, and who hears of it.
 #[derive(Clone)]
-pub(super) struct Committer {
+pub struct Committer {
     pub(super) store: Store,
-    pub(super) wake: Wake,
+    wake: Wake,
+    health: Arc<CommitHealth>,
 }
 
 impl Committer {
+    /// `wake` hears of each commit, and `health` of each failure.
+    pub fn new(store: Store, wake: Wake, health: Arc<CommitHealth>) -> Self {
+        Self { store, wake, health }
+    }
+
     /// Commits `jobs`, in order. A failed transaction is split until the message that fails it stands alone, and tried
     /// again while the deadline allows where trying again can help. Returns what the lane must leave to a task beside
     /// it.
@@ -54,6 +61,7 @@ impl Committer {
             match self.attempt(&chunk, place).await {
                 Ok(outcomes) => {
                     pause = FIRST_PAUSE;
+                    self.health.worked();
                     self.wake.hint();
                     answer(chunk, outcomes, &mut left_out, &mut busy);
                 }
@@ -61,7 +69,10 @@ impl Committer {
                     busy.extend(chunk.iter().map(|job| job.message.conversation()));
                     left_out.extend(chunk);
                 }
-                Err(error) => retry(chunk, &error, &mut chunks, &mut pause).await,
+                Err(error) => {
+                    self.health.failed(&error, chunk.len());
+                    retry(chunk, &error, &mut chunks, &mut pause).await;
+                }
             }
         }
         left_out
@@ -100,7 +111,6 @@ fn answer(chunk: Vec<Job>, outcomes: Vec<Attempted>, left_out: &mut Vec<Job>, bu
 /// Decides what a failure means for the messages of its transaction, and queues what is to be tried again.
 async fn retry(mut chunk: Vec<Job>, error: &StoreError, chunks: &mut VecDeque<Vec<Job>>, pause: &mut Duration) {
     counter!("arcyou_commit_failures_total", "kind" => error.kind()).increment(1);
-    tracing::warn!(%error, messages = chunk.len(), "a batch was not committed");
     match error {
         StoreError::Data(_) | StoreError::Refused(_) | StoreError::Transient(_) if chunk.len() > 1 => {
             let second = chunk.split_off(chunk.len() / 2);

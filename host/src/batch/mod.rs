@@ -8,6 +8,7 @@ mod commit;
 mod config;
 mod job;
 mod lane;
+mod outage;
 mod pace;
 mod queue_shares;
 
@@ -18,16 +19,16 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::screen::Screened;
-use crate::store::{NewMessage, Store};
-use crate::wake::Wake;
+use crate::store::NewMessage;
 
-use commit::Committer;
+pub use commit::Committer;
 use job::Job;
 use lane::Lane;
 use queue_shares::QueueShares;
 
 pub use config::BatchConfig;
 pub use job::{NotStored, Outcome};
+pub use outage::CommitHealth;
 pub use pace::Pace;
 
 /// Takes messages and stores them in groups. Lanes end when every clone is gone and all that was accepted is answered.
@@ -40,13 +41,12 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// Starts the lanes on `tasks`; `wake` hears of each commit, and `pace` says how fast they may go on.
-    pub fn start(store: &Store, config: BatchConfig, wake: Wake, pace: &Arc<Pace>, tasks: &TaskTracker) -> Self {
+    /// Starts the lanes on `tasks`; `pace` says how fast they may go on.
+    pub fn start(committer: &Committer, config: BatchConfig, pace: &Arc<Pace>, tasks: &TaskTracker) -> Self {
         let shares = Arc::<QueueShares>::default();
         let start = |_| {
             let (sender, jobs) = mpsc::channel(config.queue);
-            let committer = Committer { store: store.clone(), wake: wake.clone() };
-            tasks.spawn(Lane::new(committer, config, pace.clone(), shares.clone()).run(jobs));
+            tasks.spawn(Lane::new(committer.clone(), config, pace.clone(), shares.clone()).run(jobs));
             sender
         };
         let lanes = (0..config.lanes.max(1)).map(start).collect();

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arcyou_platform::health::Part;
 use metrics::gauge;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -123,6 +124,20 @@ impl PaceControl {
     }
 }
 
+/// Far more than a relay that is slow takes, or one that starts anew.
+const NOT_RELAYED: Duration = Duration::from_secs(10);
+
+/// Sends go on, and arrive late: that is the workers' fault, and no reason to send clients elsewhere.
+fn report(part: &Part, lag: Duration) {
+    if lag < NOT_RELAYED {
+        return part.up();
+    }
+    let seconds = lag.as_secs();
+    part.up_but(format!(
+        "the oldest row of the outbox has waited {seconds} s for a worker: is one running, and ready?"
+    ));
+}
+
 fn mean(before: f64, now: f64) -> f64 {
     before + (now - before) * WEIGHT
 }
@@ -145,8 +160,9 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Watches the relay's lag in this database, and keeps it at about `target`. Never ends.
-    pub async fn control(self: Arc<Self>, store: Store, target: Duration) {
+    /// Watches the relay's lag in this database, and keeps it at about `target`. `part` warns while nothing is relayed.
+    /// Never ends.
+    pub async fn control(self: Arc<Self>, store: Store, target: Duration, part: Part) {
         let mut control = PaceControl::new(target);
         let (mut from, mut rate) = (0, None);
         loop {
@@ -157,6 +173,7 @@ impl Pace {
             // be walked each time.
             from = outbox.relayed_up_to();
             rate = control.update(Sample { at: Instant::now(), outbox, committed: self.committed() });
+            report(&part, outbox.lag());
             gauge!("arcyou_relay_lag_seconds").set(outbox.lag().as_secs_f64());
             gauge!("arcyou_commit_rate_limit").set(rate.unwrap_or(0.0));
             self.set_rate(rate);

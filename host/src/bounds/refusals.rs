@@ -13,6 +13,27 @@ use super::addresses::ClientAddress;
 /// At most one line for each bound in this time, however many are refused.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
+/// Why an `auth` is refused.
+pub const AUTH_REFUSALS: &[ErrorCode] = &[
+    ErrorCode::TokenMalformed,
+    ErrorCode::TokenAlgorithm,
+    ErrorCode::TokenSignature,
+    ErrorCode::TokenExpired,
+    ErrorCode::TokenNotYetValid,
+    ErrorCode::TokenIssuer,
+    ErrorCode::TokenAudience,
+    ErrorCode::TokenClaims,
+    ErrorCode::UserMismatch,
+    ErrorCode::RateLimited,
+    ErrorCode::TooManySockets,
+    ErrorCode::Overloaded,
+];
+
+/// Counts an `auth` that was refused.
+pub fn count_auth(code: ErrorCode) {
+    counter!("arcyou_auth_refused_total", "code" => code.value()).increment(1);
+}
+
 /// A bound that a connection met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bound {
@@ -35,6 +56,17 @@ pub enum Bound {
 }
 
 impl Bound {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Connections,
+        Self::ConnectionsPerAddress,
+        Self::Unauthenticated,
+        Self::UnauthenticatedPerAddress,
+        Self::Handshakes,
+        Self::HandshakesPerAddress,
+        Self::RequestHead,
+    ];
+
     /// The value of the metric's label.
     pub fn name(self) -> &'static str {
         match self {
@@ -105,7 +137,7 @@ impl Refusals {
 
     /// A token of `address` was refused.
     pub fn token(&self, code: ErrorCode, address: ClientAddress) {
-        counter!("arcyou_auth_refused_total", "code" => code.value()).increment(1);
+        count_auth(code);
         if self.tokens.check().is_ok() {
             tracing::info!(%address, code = code.value(), "a token was refused; arcyou_auth_refused_total counts them");
         }

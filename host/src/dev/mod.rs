@@ -4,6 +4,7 @@
 
 mod demo;
 mod playground;
+mod plugins;
 mod progress;
 
 use std::net::Ipv4Addr;
@@ -15,14 +16,13 @@ use arcyou_local_services::{Postgres, PostgresOptions};
 use arcyou_outbox_worker::{RelayConfig, WorkerConfig};
 use arcyou_platform::bus::{self, Bus, LocalBus};
 use arcyou_platform::env::{Process, Source};
-use arcyou_platform::health::Health;
+use arcyou_platform::health::{Health, Program};
 use arcyou_platform::telemetry;
-use arcyou_plugin_host::tool::build;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Mode};
 use crate::migrate::migrate_at;
-use crate::server::{self, Services};
+use crate::server::{self, Listeners, Services};
 
 use progress::{blocking, step};
 
@@ -49,6 +49,8 @@ impl Source for Provided {
             "DATABASE_URL" => self.database_url.clone(),
             "PLUGINS_DIR" => self.plugins_dir.as_ref().map(|dir| dir.display().to_string()),
             "DRAIN_SECONDS" => Some("1".to_owned()),
+            // No balancer has to notice.
+            "DRAIN_DELAY_SECONDS" => Some("0".to_owned()),
             // It believes everybody, so that it is for this machine.
             "BIND_ADDR" => Some(Ipv4Addr::LOCALHOST.to_string()),
             "JWT_PUBLIC_KEY" => Some(crate::auth::DEVELOPMENT_KEY.to_owned()),
@@ -61,22 +63,37 @@ impl Source for Provided {
     }
 }
 
-/// Runs until `shutdown`.
+/// Runs until `shutdown`, which may come while it still starts.
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
-    // Stopped last: it must outlive everything that uses it.
+    let Some(started) = shutdown.run_until_cancelled(start(options)).await else {
+        // What a thread still starts ends with this process: its supervisor sees to that.
+        return Ok(());
+    };
+    started?.serve(shutdown).await
+}
+
+/// All that takes time before the gateway listens.
+struct Started {
+    config: Config,
+    services: Services,
+    listeners: Listeners,
+    postgres: Option<Arc<Postgres>>,
+}
+
+async fn start(options: Options) -> anyhow::Result<Started> {
     let postgres = match Process.get("DATABASE_URL") {
         Some(_) => None,
         None => Some(Arc::new(start_postgres(options).await?)),
     };
     let provided = Provided {
         database_url: postgres.as_ref().map(|postgres| postgres.url("postgres")),
-        plugins_dir: build_plugins().await?,
+        plugins_dir: plugins::build().await?,
     };
     let mut config = Config::from_source(&provided, Mode::Dev)?;
     telemetry::init(config.log_format)?;
     telemetry::warn_of(&config.notes);
     server::open_files::make_room(&mut config);
-    let health = Health::with_essential(server::ESSENTIAL);
+    let health = Health::with_essential(server::ESSENTIAL).of(Program::Gateway);
     let bus: Arc<dyn Bus> = match &config.redis_url {
         Some(url) => bus::open(url, config.pubsub_mode, &health)?,
         None => Arc::new(LocalBus::new()),
@@ -86,31 +103,37 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         "the kept database cannot be used; if another version made it, start once with --fresh (make dev ARGS=--fresh)",
     )?;
     demo::create(&services.pool).await.context("the demo conversation could not be made")?;
-    let pool = services.pool.clone();
     let listeners = server::listen(&config).await?;
-    let (public, admin) = (listeners.public_addr()?, listeners.admin.local_addr()?);
-    let pages = services.pool.clone();
+    let (pages, admin) = (services.pool.clone(), listeners.admin.local_addr()?);
     services.pages = Some(Box::new(move |app| playground::beside(app, pages, admin)));
-    demo::explain(public, admin);
+    Ok(Started { config, services, listeners, postgres })
+}
 
-    let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };
-    let worker_config = WorkerConfig { relay, ..WorkerConfig::default() };
-    let ends = shutdown.child_token();
-    let worker = tokio::spawn(arcyou_outbox_worker::run(
-        worker_config,
-        services.pool.clone(),
-        services.bus.clone(),
-        services.health.clone(),
-        ends.clone(),
-    ));
-    services.serve(config, listeners, shutdown).await;
-    ends.cancel();
-    worker.await?;
-    pool.close();
-    if let Some(postgres) = postgres {
-        blocking("stopping PostgreSQL", move || postgres.stop()).await?;
+impl Started {
+    async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let Self { config, services, listeners, postgres } = self;
+        let pool = services.pool.clone();
+        demo::explain(listeners.public_addr()?, listeners.admin.local_addr()?);
+        let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };
+        let worker_config = WorkerConfig { relay, ..WorkerConfig::default() };
+        let ends = shutdown.child_token();
+        let worker = tokio::spawn(arcyou_outbox_worker::run(
+            worker_config,
+            pool.clone(),
+            services.bus.clone(),
+            services.health.clone(),
+            ends.clone(),
+        ));
+        services.serve(config, listeners, shutdown).await;
+        ends.cancel();
+        worker.await?;
+        pool.close();
+        // Stopped last: it must outlive everything that uses it.
+        if let Some(postgres) = postgres {
+            blocking("stopping PostgreSQL", move || postgres.stop()).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 async fn start_postgres(options: Options) -> anyhow::Result<Postgres> {
@@ -131,22 +154,4 @@ fn default_data_dir() -> Option<PathBuf> {
         Some(_) => Some(PathBuf::from("/var/lib/arcyou-dev")),
         None => None,
     }
-}
-
-/// Builds the plugins whose sources stand in `./plugins`, if there are any.
-async fn build_plugins() -> anyhow::Result<Option<PathBuf>> {
-    if Process.get("PLUGINS_DIR").is_some() {
-        return Ok(None);
-    }
-    let (sources, out) = (PathBuf::from("plugins"), PathBuf::from("target/plugins"));
-    if !sources.is_dir() {
-        return Ok(None);
-    }
-    let built = out.clone();
-    let build = move || {
-        let plugins = build::build(std::slice::from_ref(&sources), &built)?;
-        build::place_manifest(&sources, &built).map(|()| plugins)
-    };
-    let plugins = blocking("building plugins", build).await??;
-    Ok(Some(out).filter(|_| !plugins.is_empty()))
 }

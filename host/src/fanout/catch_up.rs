@@ -42,12 +42,24 @@ struct CatchUp {
     /// Rooms whose comparison failed; they wait for the next tick.
     again: HashSet<Due>,
     swept: Instant,
+    /// Whether this sweep has found messages that the bus did not bring.
+    found: bool,
+    /// How many events had come when a sweep last found something.
+    silent_at: Option<u64>,
 }
 
 /// Looks after the rooms for as long as the fan-out lives.
 pub(super) async fn run(hub: Arc<Hub>) {
     let (watermarks, again) = (OutboxWatermarks::new(SAMPLES), HashSet::new());
-    let mut this = CatchUp { hub: hub.clone(), watermarks, base: None, again, swept: Instant::now() };
+    let mut this = CatchUp {
+        hub: hub.clone(),
+        watermarks,
+        base: None,
+        again,
+        swept: Instant::now(),
+        found: false,
+        silent_at: None,
+    };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -66,14 +78,30 @@ impl CatchUp {
         self.sample().await;
         let mut due = std::mem::take(&mut self.again);
         if self.swept.elapsed() >= self.hub.config.sweep {
-            self.swept = Instant::now();
             due.insert(Due::All);
         }
+        let sweeps = due.contains(&Due::All);
         if !due.is_empty() {
             self.look_after(due, OVERLAP).await;
         }
+        if sweeps {
+            self.end_sweep();
+        }
         let cut_off = self.hub.registry.cut_off();
         self.compare(&cut_off, SHORT_OVERLAP).await;
+    }
+
+    /// What a sweep finds was committed a moment ago, or should have come. In the first case something comes soon; if
+    /// nothing has come between two sweeps that both found something, the bus brings nothing.
+    fn end_sweep(&mut self) {
+        self.swept = Instant::now();
+        let (found, received) = (std::mem::take(&mut self.found), self.hub.received());
+        if found && self.hub.registry.cut_off().is_empty() {
+            if self.silent_at == Some(received) {
+                self.hub.note_overdue();
+            }
+            self.silent_at = Some(received);
+        }
     }
 
     /// Keeps the newest outbox id fresh where the bus does not tell it.
@@ -83,6 +111,7 @@ impl CatchUp {
         if deaf || self.base.is_none() {
             match self.hub.history.newest_outbox_id().await {
                 Ok(id) => {
+                    self.hub.note_answer();
                     self.base.get_or_insert(id);
                     self.hub.note_newest(id);
                 }
@@ -119,7 +148,10 @@ impl CatchUp {
             }
             self.hub.meter.catch_ups.increment(present.len() as u64);
             match self.compare_some(&present, overlap).await {
-                Ok(()) => present.values().for_each(|(room, _)| room.note_caught_up(started)),
+                Ok(()) => {
+                    self.hub.note_answer();
+                    present.values().for_each(|(room, _)| room.note_caught_up(started));
+                }
                 Err(error) => {
                     self.hub.note_failure("rooms could not be compared with the database", &error);
                     self.again.extend(present.keys().map(|conversation| Due::Room(*conversation)));
@@ -128,7 +160,7 @@ impl CatchUp {
         }
     }
 
-    async fn compare_some(&self, present: &Present, overlap: Duration) -> Result<(), HistoryError> {
+    async fn compare_some(&mut self, present: &Present, overlap: Duration) -> Result<(), HistoryError> {
         // Rights first: nobody should hear what is caught up who is not to hear it.
         let mut members = UsersMembers::new();
         for (conversation, (room, presence)) in present {
@@ -147,6 +179,7 @@ impl CatchUp {
         let positions: Vec<_> =
             present.iter().map(|(conversation, (_, presence))| (*conversation, presence.position)).collect();
         for conversation in self.hub.history.behind(&positions).await? {
+            self.found = true;
             if let Some((room, _)) = present.get(&conversation) {
                 follow_up(&self.hub, room, room.mark_missing(), Duration::ZERO);
             }

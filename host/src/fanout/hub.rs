@@ -2,8 +2,11 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Instant;
 
+use arcyou_platform::health::{Part, PartState};
+use arcyou_platform::outage_log::OutageLog;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +49,13 @@ pub(super) struct Hub {
     /// Pages of messages that may be read from the store at the same time.
     pub(super) readers: Semaphore,
     newest: AtomicI64,
+    /// Genuine events that came over the bus.
+    received: AtomicU64,
+    /// The part `events`.
+    health: Part,
+    /// Whether messages were found in the store that had not come over the bus, and nothing has come since.
+    overdue: AtomicBool,
+    store_outage: OutageLog,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
@@ -55,6 +65,7 @@ impl Hub {
     pub(super) fn new(
         config: FanoutConfig,
         history: Arc<dyn History>,
+        health: Part,
         shutdown: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
@@ -68,6 +79,10 @@ impl Hub {
             doubts: PendingSet::default(),
             readers: Semaphore::new(config.readers.max(1)),
             newest: AtomicI64::new(0),
+            received: AtomicU64::new(0),
+            health,
+            overdue: AtomicBool::new(false),
+            store_outage: OutageLog::default(),
             shutdown,
             tasks,
             runtime: Handle::current(),
@@ -96,9 +111,51 @@ impl Hub {
         self.newest.fetch_max(id, Ordering::AcqRel);
     }
 
-    /// Counts a question that the store did not answer.
+    /// Counts a question that the store did not answer. While it answers none, the log says so now and then.
     pub(super) fn note_failure(&self, what: &'static str, error: &HistoryError) {
         self.meter.store_failures.increment(1);
-        tracing::warn!(%error, "{what}");
+        if let Some(line) = self.store_outage.failed(Instant::now()) {
+            let (seconds, failures) = (line.lasted.as_secs(), line.failures);
+            tracing::warn!(%error, seconds, failures, "{what}");
+        }
+    }
+
+    /// The store answered.
+    pub(super) fn note_answer(&self) {
+        if let Some(line) = self.store_outage.worked(Instant::now()) {
+            let (seconds, failures) = (line.lasted.as_secs(), line.failures);
+            tracing::info!(seconds, failures, "the fan-out has answers from the database again");
+        }
+    }
+
+    /// An event came over the bus: it carries what it should.
+    pub(super) fn note_heard(&self) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        if self.overdue.load(Ordering::Relaxed) && self.overdue.swap(false, Ordering::Relaxed) {
+            self.report(Part::up);
+        }
+    }
+
+    /// How many did.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Messages were found that the bus should have brought. It answers, but its events go elsewhere, or nobody relays.
+    pub(super) fn note_overdue(&self) {
+        self.overdue.store(true, Ordering::Relaxed);
+        self.report(|part| {
+            part.up_but(
+                "messages were found in the database that never came over the bus, which seems well: no worker relays, \
+                 or workers publish to another Redis or in another PUBSUB_MODE",
+            );
+        });
+    }
+
+    /// Not while the bus is away, which says more.
+    fn report(&self, report: impl FnOnce(&Part)) {
+        if self.health.state() == PartState::Up {
+            report(&self.health);
+        }
     }
 }

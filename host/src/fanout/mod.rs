@@ -83,8 +83,9 @@ impl Fanout {
         shutdown: CancellationToken,
     ) -> (Self, FanoutTasks) {
         let tasks = TaskTracker::new();
-        let hub = Arc::new(Hub::new(config, history, shutdown, tasks.clone()));
-        hub.spawn(subscriber::run(hub.clone(), bus.subscriber(), health.part("events")));
+        let part = health.part("events");
+        let hub = Arc::new(Hub::new(config, history, part.clone(), shutdown, tasks.clone()));
+        hub.spawn(subscriber::run(hub.clone(), bus.subscriber(), part));
         hub.spawn(keep_event_key(hub.clone()));
         hub.spawn(catch_up::run(hub.clone()));
         hub.spawn(revocation::run(hub.clone()));

@@ -151,6 +151,7 @@ impl Listener {
             tracing::warn!(bytes = payload.len(), "a publication is not an event");
             return;
         };
+        self.hub.note_heard();
         self.hub.note_newest(envelope.id);
         let Some(room) = self.hub.registry.get(envelope.conversation_id) else { return };
         match sort(&envelope) {

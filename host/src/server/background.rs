@@ -4,16 +4,16 @@
 //! that.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ::metrics::gauge;
 use arcyou_platform::admin::{self, AdminAccess};
 use arcyou_platform::bus::Bus;
 use arcyou_platform::database::DatabaseUrl;
 use arcyou_platform::health::{Health, Part};
-use arcyou_plugin_host::{PluginHost, supervise};
+use arcyou_plugin_host::{PluginHost, RedisKv, supervise};
 use axum::Router;
 use deadpool_postgres::Pool;
-use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -22,9 +22,10 @@ use tokio_util::task::TaskTracker;
 
 use super::hangup::read_keys_on_hangup;
 use super::schema::{CompleteHistory, keep_looking};
+use super::{metrics, plugin_values};
 use crate::audit::{Audit, AuditConfig};
 use crate::auth::Authenticator;
-use crate::batch::{BatchConfig, Batcher, Pace};
+use crate::batch::{BatchConfig, Batcher, CommitHealth, Committer, Pace};
 use crate::bounds::users::{UserLimits, Users};
 use crate::fanout::{Fanout, FanoutConfig, FanoutTasks};
 use crate::read_marks::ReadMarks;
@@ -69,8 +70,18 @@ impl Background {
     }
 
     /// Whether the database is there, and how its pool is doing.
-    pub(super) fn database_watch(&self, store: Store, part: Part) {
-        self.until_the_end(watch_database(store, part));
+    pub(super) fn database_watch(&self, store: Store, part: Part, commits: Arc<CommitHealth>) {
+        self.until_the_end(watch_database(store, part, commits));
+    }
+
+    /// How many messages wait for a reviewer.
+    pub(super) fn held_watch(&self, store: Store, gate: SchemaGate) {
+        self.until_the_end(metrics::watch_held(store, gate));
+    }
+
+    /// Whether plugins can keep values.
+    pub(super) fn plugin_values(&self, values: Arc<RedisKv>, plugins: Arc<PluginHost>, health: Health) {
+        self.until_the_end(plugin_values::watch(values, plugins, health));
     }
 
     /// Plugins are reloaded when their files change.
@@ -120,12 +131,20 @@ impl Background {
     }
 
     /// Commands are committed in groups.
-    pub(super) fn batcher(&self, store: &Store, wake: &Wake, relay_lag: Option<Duration>) -> Batcher {
+    pub(super) fn batcher(
+        &self,
+        store: &Store,
+        wake: &Wake,
+        relay_lag: Option<Duration>,
+        commits: Arc<CommitHealth>,
+        health: &Health,
+    ) -> Batcher {
         let pace = Arc::<Pace>::default();
         if let Some(target) = relay_lag {
-            self.until_the_end(pace.clone().control(store.clone(), target));
+            self.until_the_end(pace.clone().control(store.clone(), target, health.part("relay")));
         }
-        Batcher::start(store, BatchConfig::default(), wake.clone(), &pace, &self.lanes)
+        let committer = Committer::new(store.clone(), wake.clone(), commits);
+        Batcher::start(&committer, BatchConfig::default(), &pace, &self.lanes)
     }
 
     /// Plugins' verdicts leave rows.
@@ -158,13 +177,16 @@ async fn tell_installation(store: Store, gate: SchemaGate, installation: Arc<Onc
     }
 }
 
-async fn watch_database(store: Store, part: Part) {
+async fn watch_database(store: Store, part: Part, commits: Arc<CommitHealth>) {
     loop {
         let pool = store.pool_status();
         gauge!("arcyou_database_pool_connections").set(pool.size as f64);
         gauge!("arcyou_database_pool_waiting").set(pool.waiting as f64);
         match store.ping().await {
-            Ok(()) => part.up(),
+            Ok(()) => {
+                part.up();
+                commits.forget(Instant::now());
+            }
             Err(error) => part.down(error.to_string()),
         }
         tokio::time::sleep(PING_EVERY).await;

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use arcyou_platform::health::Health;
+use arcyou_platform::outage_log::OutageLog;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{ConnectInfo, State};
@@ -14,11 +16,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Extension, Router};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,14 +53,13 @@ const KEY_BYTES: usize = 16;
 const LAST_HANDSHAKES: Duration = Duration::from_secs(1);
 /// Between attempts to accept connections while that fails.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// At most one line in this time says so.
-const NOT_ACCEPTED_EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 struct Context {
     shared: Arc<Shared>,
     origins: Arc<Origins>,
     bounds: Arc<ConnectionBounds>,
+    health: Health,
     sockets: TaskTracker,
     retirement: Retirement,
 }
@@ -67,14 +69,15 @@ pub fn router(
     shared: Arc<Shared>,
     origins: Origins,
     bounds: Arc<ConnectionBounds>,
+    health: Health,
     sockets: TaskTracker,
     retirement: Retirement,
 ) -> Router {
     Router::new()
         .route("/", get(upgrade))
-        .route("/health", get(health))
+        .route("/health", get(is_healthy))
         .route("/{*path}", any(upgrade_below))
-        .with_state(Context { shared, origins: Arc::new(origins), bounds, sockets, retirement })
+        .with_state(Context { shared, origins: Arc::new(origins), bounds, health, sockets, retirement })
 }
 
 /// Accepts connections until `shutdown`, within `bounds`. What is under way then may finish, for a moment. Each request
@@ -82,22 +85,29 @@ pub fn router(
 pub async fn serve(listener: TcpListener, app: Router, bounds: Arc<ConnectionBounds>, shutdown: CancellationToken) {
     let handshakes = TaskTracker::new();
     let limits = bounds.limits();
+    let outage = OutageLog::new();
     let slots = Arc::new(HandshakeSlots::new(limits.handshakes, limits.handshakes_per_address()));
-    let mut told = None;
     loop {
-        let (stream, peer) = match shutdown.run_until_cancelled(listener.accept()).await {
+        let next = match shutdown.run_until_cancelled(listener.accept()).await {
+            // What the kernel has accepted already would be reset with the listener.
+            None => listener.accept().now_or_never(),
+            next => next,
+        };
+        let (stream, peer) = match next {
             None => break,
             Some(Ok((stream, peer))) => (stream, peer.ip()),
+            Some(Err(_)) if shutdown.is_cancelled() => break,
             Some(Err(error)) => {
                 // Most often the process has no file left: others must end first.
-                if told.is_none_or(|told: Instant| told.elapsed() > NOT_ACCEPTED_EVERY) {
-                    told = Some(Instant::now());
-                    tracing::warn!(%error, "connections cannot be accepted, and wait; this is tried again all the time");
+                if let Some(line) = outage.failed(Instant::now()) {
+                    let (seconds, failures) = (line.lasted.as_secs(), line.failures);
+                    tracing::warn!(%error, seconds, failures, "connections could not be accepted");
                 }
                 tokio::time::sleep(ACCEPT_AGAIN).await;
                 continue;
             }
         };
+        outage.worked(Instant::now());
         let (slot, cut) = slots.take(peer, bounds.address_of(peer));
         if let Some(cut) = cut {
             bounds.refused(cut.bound, cut.peer);
@@ -105,6 +115,7 @@ pub async fn serve(listener: TcpListener, app: Router, bounds: Arc<ConnectionBou
         let (app, bounds) = (app.clone(), bounds.clone());
         handshakes.spawn(async move { slot.cut.run_until_cancelled(converse(stream, peer, app, bounds)).await });
     }
+    drop(listener);
     handshakes.close();
     let _ = timeout(LAST_HANDSHAKES, handshakes.wait()).await;
 }
@@ -137,8 +148,13 @@ async fn converse(stream: TcpStream, peer: IpAddr, app: Router, bounds: Arc<Conn
     }
 }
 
-async fn health() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], r#"{"status":"ok"}"#)
+/// For balancers. A process that drains is well, but wants no more sockets, and 503 is what every balancer understands.
+async fn is_healthy(State(Context { health, .. }): State<Context>) -> impl IntoResponse {
+    let (status, body) = match health.is_draining() {
+        false => (StatusCode::OK, r#"{"status":"ok"}"#),
+        true => (StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"draining"}"#),
+    };
+    (status, [(CONTENT_TYPE, "application/json")], body)
 }
 
 /// A proxy may pass on the whole path under which it serves the gateway: whatever ends in `/ws` is a WebSocket.
@@ -169,8 +185,9 @@ async fn upgrade(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let Context { shared, origins, bounds, sockets, retirement } = context;
+    let Context { shared, origins, bounds, sockets, retirement, .. } = context;
     if !origins.admit(headers.get(ORIGIN).map(|origin| origin.as_bytes())) {
+        metrics::counter!("arcyou_refused_origins_total").increment(1);
         return (StatusCode::FORBIDDEN, "this origin is not in ALLOWED_ORIGINS\n").into_response();
     }
     if !has_key(&headers) {

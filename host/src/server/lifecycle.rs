@@ -1,10 +1,11 @@
 //! A gateway's life, from start to drain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use arcyou_platform::bus;
-use arcyou_platform::health::Health;
+use arcyou_platform::health::{Health, Program};
 use arcyou_platform::telemetry;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -13,10 +14,12 @@ use tokio_util::task::TaskTracker;
 use super::background::Background;
 use super::handshake;
 use super::listeners::{Listeners, listen};
+use super::metrics;
 use super::open_files::make_room;
 use super::services::Services;
 use crate::admin;
 use crate::auth::Authenticator;
+use crate::batch::CommitHealth;
 use crate::bounds::connections::ConnectionBounds;
 use crate::config::{AcceptLimits, Config};
 use crate::fanout::FanoutConfig;
@@ -33,9 +36,12 @@ pub const ESSENTIAL: &[&str] = &["database", "schema"];
 pub async fn serve(mut config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     make_room(&mut config);
     let url = config.redis_url.as_ref().context("REDIS_URL is not set")?;
-    let health = Health::with_essential(ESSENTIAL);
+    let health = Health::with_essential(ESSENTIAL).of(Program::Gateway);
     let bus = bus::open(url, config.pubsub_mode, &health)?;
-    let services = Services::prepare(&config, bus, health, telemetry::metrics()?).await?;
+    // Compiling plugins takes seconds, and whoever wants to stop meanwhile is not kept waiting.
+    let preparing = Services::prepare(&config, bus, health, telemetry::metrics()?);
+    let Some(services) = shutdown.run_until_cancelled(preparing).await else { return Ok(()) };
+    let services = services?;
     let listeners = listen(&config).await?;
     tracing::info!(address = %listeners.public_addr()?, admin = %listeners.admin.local_addr()?, "listening");
     services.serve(config, listeners, shutdown).await;
@@ -43,13 +49,14 @@ pub async fn serve(mut config: Config, shutdown: CancellationToken) -> anyhow::R
 }
 
 impl Services {
-    /// Serves until `shutdown`, then drains: no new socket, everything accepted is answered, and the sockets are told
-    /// to go elsewhere, spread over the drain time.
+    /// Serves until `shutdown`, then drains. At once it is not ready any more; for the drain delay it accepts what
+    /// balancers, which have not noticed yet, still send; then no new socket, everything accepted is answered, and the
+    /// sockets are told to go elsewhere, spread over the drain time.
     pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) {
-        let Self { pool, bus, plugins, installation, health, metrics, pages } = self;
-        let Config { limits, users, accept, authenticator, drain, .. } = config;
+        let Self { pool, bus, plugins, plugin_values, installation, health, metrics: scrape, pages } = self;
+        let Config { limits, users, accept, authenticator, drain_delay, drain, .. } = config;
         let AcceptLimits { connections, origins } = accept;
-        describe_metrics();
+        metrics::begin();
         let background = Background::default();
         let schema = SchemaGate::closed();
         background.schema(pool.clone(), config.migrate_database, schema.clone(), health.part("schema"));
@@ -57,14 +64,21 @@ impl Services {
         background.installation(store.clone(), schema.clone(), installation);
         let wake = background.wake(bus.clone());
         let routes = admin::router(store.clone(), wake.clone(), plugins.clone());
-        background.admin(listeners.admin, config.admin.access, health.clone(), metrics, routes);
+        background.admin(listeners.admin, config.admin.access, health.clone(), scrape, routes);
         report_trust(&authenticator, &health);
         background.keys(&authenticator, health.part("auth"));
-        background.database_watch(store.clone(), health.part("database"));
+        let commits = Arc::new(CommitHealth::new(health.part("storing")));
+        background.database_watch(store.clone(), health.part("database"), commits.clone());
         background.plugins(plugins.clone(), health.part("plugins"));
+        if let Some(values) = plugin_values {
+            background.plugin_values(values, plugins.clone(), health.clone());
+        }
+        background.held_watch(store.clone(), schema.clone());
         let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, schema, &health);
-        let (batcher, audit) =
-            (background.batcher(&store, &wake, config.relay_lag), background.audit(&store, config.audit));
+        let (batcher, audit) = (
+            background.batcher(&store, &wake, config.relay_lag, commits, &health),
+            background.audit(&store, config.audit),
+        );
         let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
         let (users, read_marks) = (background.users(users), background.read_marks(&store, &wake));
         let page_readers = page_readers(store.pool_status().max_size);
@@ -73,16 +87,31 @@ impl Services {
 
         let sockets = TaskTracker::new();
         let bounds = Arc::new(ConnectionBounds::new(connections));
-        let retirement = Retirement::new(shutdown.clone(), drain);
-        let app = handshake::router(shared, origins, bounds.clone(), sockets.clone(), retirement);
+        let closing = CancellationToken::new();
+        let retirement = Retirement::new(closing.clone(), drain);
+        let app = handshake::router(shared, origins, bounds.clone(), health.clone(), sockets.clone(), retirement);
         let app = pages.into_iter().fold(app, |app, add| add(app));
-        handshake::serve(listeners.public, app, bounds, shutdown).await;
+        tokio::join!(
+            handshake::serve(listeners.public, app, bounds, closing.clone()),
+            announce_drain(shutdown, health, drain_delay, closing),
+        );
         sockets.close();
         if timeout(drain, sockets.wait()).await.is_err() {
             tracing::warn!(left = sockets.len(), "sockets were still open at the end of the drain");
         }
         background.end().await;
     }
+}
+
+/// Says so when `shutdown` comes, and cancels `closing` once balancers have had the time to notice.
+async fn announce_drain(shutdown: CancellationToken, health: Health, delay: Duration, closing: CancellationToken) {
+    shutdown.cancelled().await;
+    health.drain();
+    if !delay.is_zero() {
+        tracing::info!(seconds = delay.as_secs(), "not ready any more; sockets are accepted until balancers know");
+        tokio::time::sleep(delay).await;
+    }
+    closing.cancel();
 }
 
 /// Operators see on `/ready` and in the metrics whether tokens are verified at all.
@@ -98,33 +127,5 @@ fn report_trust(authenticator: &Authenticator, health: &Health) {
             0.0
         }
     };
-    metrics::gauge!("arcyou_tokens_verified").set(verified);
-}
-
-fn describe_metrics() {
-    use metrics::{describe_counter, describe_gauge, describe_histogram};
-    describe_gauge!("arcyou_connections", "Open sockets");
-    describe_gauge!("arcyou_tokens_verified", "0 if JWT_PUBLIC_KEY is dev-placeholder and everybody is believed");
-    describe_counter!("arcyou_connections_total", "Sockets since the start");
-    describe_counter!("arcyou_closed_total", "Sockets that the gateway closed, by close code");
-    describe_counter!("arcyou_refused_connections_total", "Connections and sockets that were refused or cut, by bound");
-    describe_counter!("arcyou_auth_refused_total", "Tokens that were refused, by failure code");
-    describe_counter!(
-        "arcyou_sends_total",
-        "Sends by outcome: stored, held, discarded, duplicate, or the code of the refusal"
-    );
-    describe_counter!(
-        "arcyou_audit_lost_total",
-        "Refused messages without a row in plugin_audit, for lack of room or database"
-    );
-    describe_counter!("arcyou_plugin_rollbacks_total", "New versions in whose place the one before was put back");
-    describe_histogram!("arcyou_ack_seconds", "From a send's frame to its answer");
-    describe_histogram!("arcyou_commit_seconds", "Time of one transaction for a batch");
-    describe_histogram!("arcyou_commit_size", "Messages in one transaction");
-    describe_gauge!("arcyou_relay_lag_seconds", "Age of the oldest row of the outbox that no worker has relayed");
-    describe_gauge!(
-        "arcyou_commit_rate_limit",
-        "Messages a second that may be stored, so that the relay keeps up; 0: any"
-    );
-    describe_counter!("arcyou_commit_failures_total", "Transactions that failed, by kind; most are tried again");
+    ::metrics::gauge!("arcyou_tokens_verified").set(verified);
 }

@@ -8,7 +8,9 @@ mod handshake_slots;
 mod hangup;
 pub mod lifecycle;
 pub mod listeners;
+mod metrics;
 pub mod open_files;
+mod plugin_values;
 mod schema;
 pub mod services;
 

@@ -21,6 +21,8 @@ pub struct Services {
     pub plugins: Arc<PluginHost>,
     /// Which installation this is, once the database has told.
     pub installation: Arc<OnceLock<String>>,
+    /// Where plugins keep values, if that is a Redis.
+    pub plugin_values: Option<Arc<RedisKv>>,
     /// What `/ready` shows.
     pub health: Health,
     /// What `/metrics` shows.
@@ -48,12 +50,20 @@ impl Services {
         let mut options = Options { records_dir: config.records_dir.clone(), ..options };
         let default = config.redis_url.as_ref().filter(|_| config.pubsub_mode != PubSubMode::Sharded);
         let installation = Arc::<OnceLock<String>>::default();
+        let mut plugin_values = None;
         match config.plugin_kv_url.as_ref().or(default) {
-            Some(url) => options.kv = Some(Arc::new(RedisKv::reporting(url, installation.clone(), &health)?)),
+            Some(url) => {
+                let values = Arc::new(RedisKv::new(url, installation.clone())?);
+                options.kv = Some(values.clone());
+                plugin_values = Some(values);
+            }
             None if config.redis_url.is_some() => options.kv = None,
             None => {}
         }
         let plugins = Arc::new(tokio::task::spawn_blocking(move || PluginHost::new(options)).await??);
-        Ok(Self { pool, bus, plugins, installation, health, metrics, pages: None })
+        if !plugins.chain().is_empty() {
+            tracing::info!(plugins = plugins.summary(), "plugins loaded, in the order of the chain");
+        }
+        Ok(Self { pool, bus, plugins, plugin_values, installation, health, metrics, pages: None })
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use arcyou_protocol::{Echo, ErrorCode, Failure, JoinTarget, Joined, Op, Reply, ResumeFrom, Seq};
 use futures_util::stream::{self, StreamExt as _};
+use metrics::counter;
 use uuid::Uuid;
 
 use super::conversation::{CatchUp, Conversation, Entered};
@@ -17,6 +18,17 @@ use crate::store::{Participation, logged};
 const LARGEST_BACKFILL: Seq = 10_000;
 /// Joins of one list that plugins are asked about at the same time: some of them wait for other services.
 const ASKED_AT_ONCE: usize = 16;
+
+/// Why a join is refused.
+pub(crate) const JOIN_REFUSALS: &[ErrorCode] = &[
+    ErrorCode::NotParticipant,
+    ErrorCode::TooManyJoined,
+    ErrorCode::UnknownMessage,
+    ErrorCode::Rejected,
+    ErrorCode::PluginFailed,
+    ErrorCode::Unavailable,
+    ErrorCode::Internal,
+];
 
 /// Where a join starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +58,10 @@ impl Session {
         let answer = self.admit(user, &[target]).await.map(|mut answers| answers.pop());
         let admitted = match answer {
             Ok(Some(Ok(admitted))) => admitted,
-            Ok(Some(Err(failure))) | Err(failure) => return self.say(failure.encode(Op::Join.value(), echo)),
+            Ok(Some(Err(failure))) | Err(failure) => {
+                count(failure.code.value(), 1);
+                return self.say(failure.encode(Op::Join.value(), echo));
+            }
             Ok(None) => return Ok(()),
         };
         let (joined, catch_up) = self.take(admitted);
@@ -66,7 +81,10 @@ impl Session {
         self.tell_evicted()?;
         let answers = match self.admit(user, targets).await {
             Ok(answers) => answers,
-            Err(failure) => return self.say(failure.encode(Op::Join.value(), echo)),
+            Err(failure) => {
+                count(failure.code.value(), targets.len() as u64);
+                return self.say(failure.encode(Op::Join.value(), echo));
+            }
         };
         // The answer is large beside a small queue.
         wire.flush().await?;
@@ -79,7 +97,10 @@ impl Session {
                     started.push((target.conversation, catch_up));
                     Ok(joined)
                 }
-                Err(failure) => Err(Failure { conversation: Some(target.conversation), ..failure }),
+                Err(failure) => {
+                    count(failure.code.value(), 1);
+                    Err(Failure { conversation: Some(target.conversation), ..failure })
+                }
             });
         }
         self.say(Reply::JoinList(entries).encode(echo))?;
@@ -151,7 +172,11 @@ impl Session {
                 _ => None,
             })
             .collect();
-        let seqs = if last_ids.is_empty() { HashMap::new() } else { store.seqs_of(&last_ids, LARGEST_BACKFILL).await.map_err(logged)? };
+        let seqs = if last_ids.is_empty() {
+            HashMap::new()
+        } else {
+            store.seqs_of(&last_ids, LARGEST_BACKFILL).await.map_err(logged)?
+        };
         let standing = |target: &JoinTarget| {
             let participation = participations.remove(&target.conversation)?;
             let seq_of_id = seqs.get(&target.conversation).copied();
@@ -172,8 +197,13 @@ impl Session {
         let Participation { role, last_read_id, last_seq } = participation;
         let entered = Some(Entered { room, target: last_seq, role: role.as_str().into(), is_checked: true });
         let joined = Joined { conversation, last_seq, last_read_id, role, resumed: start.resumed };
+        count("joined", 1);
         (joined, CatchUp { cursor: start.cursor, entered })
     }
+}
+
+fn count(outcome: &'static str, joins: u64) {
+    counter!("arcyou_joins_total", "outcome" => outcome).increment(joins);
 }
 
 /// Where events start: after `resume`, whose message has `seq_of_id` if it is named by its id.

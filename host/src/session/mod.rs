@@ -5,7 +5,7 @@
 pub mod auth_state;
 pub mod connection;
 mod conversation;
-mod entering;
+pub(crate) mod entering;
 mod joining;
 pub mod read_budget;
 mod requests;

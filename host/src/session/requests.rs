@@ -16,6 +16,7 @@ use super::shared::Shared;
 use super::wire::{End, Wire};
 use crate::authorize::{RoleCache, Submitted, not_participant};
 use crate::bounds::connections::Admission;
+use crate::bounds::refusals::count_auth;
 use crate::bounds::users::{Place, TooManySockets};
 use crate::fanout::outbound::Outbound;
 use crate::fanout::own_sends::OwnMessage;
@@ -168,6 +169,7 @@ impl Session {
             Ok(renewed) => renewed,
             Err(NoAuth::Refused(failure)) => return self.refuse_token(&failure, echo),
             Err(NoAuth::Full(failure, code)) => {
+                count_auth(failure.code);
                 self.say(failure.encode(Op::Auth.value(), echo))?;
                 return Err(End::Close(code));
             }

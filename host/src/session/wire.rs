@@ -129,9 +129,12 @@ impl Wire {
 /// How to close a socket after a frame that could not be read; none: the peer is gone. `budget` is the connection's.
 pub fn close_code(error: &axum::Error, budget: &ReadBudget) -> Option<CloseCode> {
     use tokio_tungstenite::tungstenite::Error;
+    use tokio_tungstenite::tungstenite::error::ProtocolError;
     match error.source().and_then(|source| source.downcast_ref::<Error>()) {
         Some(Error::Capacity(_)) => Some(CloseCode::FrameTooLarge),
         Some(Error::Utf8(_)) => Some(CloseCode::InvalidUtf8),
+        // A client that hangs up without a word has ended, and done nothing wrong.
+        Some(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => None,
         Some(Error::Protocol(_)) => Some(CloseCode::ProtocolError),
         _ if budget.is_spent() => Some(CloseCode::Flooding),
         _ => None,

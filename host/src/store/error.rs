@@ -37,6 +37,11 @@ impl StoreError {
         matches!(self, Self::Unreachable(_) | Self::Transient(_))
     }
 
+    /// Whether every request fails for the same reason.
+    pub const fn is_an_outage(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Lost(_))
+    }
+
     /// What a client is told whose request only reads: whatever went wrong, nothing was changed, and asking again is
     /// safe.
     pub fn failure(&self) -> Failure {
@@ -47,6 +52,9 @@ impl StoreError {
             }
         }
     }
+
+    /// The words of [`kind`](Self::kind).
+    pub const KINDS: &[&str] = &["unreachable", "lost", "transient", "data", "refused", "not_understood"];
 
     /// A stable word for metrics.
     pub const fn kind(&self) -> &'static str {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use arcyou_platform::contract::{EventKey, READ_EVENT_KEY};
 use arcyou_platform::database::{Fault, Lease};
+use arcyou_platform::outage_log::OutageLog;
 use arcyou_protocol::{Failure, Seq, StoredIds};
 use async_trait::async_trait;
 use deadpool_postgres::{Pool, Status};
@@ -36,7 +37,9 @@ pub use gate::SchemaGate;
 pub use needs::NEEDS;
 pub use page::{Page, PageLimits};
 pub use participation::Participation;
-pub use review::{DecisionPage, HeldMessage, HeldPage, NoReviewer, Released, ReviewDecision, Reviewer};
+pub use review::{
+    DecisionPage, HeldMessage, HeldPage, NoReviewer, Released, ReviewDecision, Reviewer, WaitingForReview,
+};
 
 /// A message as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,6 +196,10 @@ impl Store {
             // New connections may lead to a server that is not.
             self.pool.retain(|_, _| false);
             return Err(StoreError::Unreachable("it is read-only".to_owned()));
+        }
+        if let Some(line) = REQUESTS.quiet(std::time::Instant::now()) {
+            let (seconds, failures) = (line.lasted.as_secs(), line.failures);
+            tracing::info!(seconds, failures, "the database answers requests again");
         }
         Ok(())
     }
@@ -411,9 +418,17 @@ impl Participants for Store {
     }
 }
 
-/// What a client is told of an error; the log has the cause.
+/// One log for all requests: in an outage each of them fails.
+static REQUESTS: OutageLog = OutageLog::new();
+
+/// What a client is told of an error; the log has the cause, while the database is away now and then.
 pub fn logged(error: StoreError) -> Failure {
-    tracing::warn!(%error, "the database did not answer a request");
+    if !error.is_an_outage() {
+        tracing::warn!(%error, "the database did not answer a request");
+    } else if let Some(line) = REQUESTS.failed(std::time::Instant::now()) {
+        let (seconds, failures) = (line.lasted.as_secs(), line.failures);
+        tracing::warn!(%error, seconds, failures, "the database did not answer requests");
+    }
     error.failure()
 }
 

@@ -78,6 +78,14 @@ pub struct DecisionPage {
     pub limit: i64,
 }
 
+/// What waits for a reviewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingForReview {
+    pub count: i64,
+    /// How long the oldest has waited; zero if there is none.
+    pub oldest: Duration,
+}
+
 /// Who decides about held messages, as the log and the audit rows name them. It is what they say of themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reviewer(String);
@@ -127,6 +135,14 @@ impl HeldPage {
 }
 
 impl Store {
+    /// What waits for a reviewer.
+    pub async fn waiting_for_review(&self) -> Result<WaitingForReview, StoreError> {
+        let rows = self.query(sql::WAITING_FOR_REVIEW, &[]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::NotUnderstood("no count".to_owned()))?;
+        let oldest = Duration::try_from_secs_f64(row.try_get("oldest")?).unwrap_or_default();
+        Ok(WaitingForReview { count: row.try_get("count")?, oldest })
+    }
+
     /// Messages that wait for a decision.
     pub async fn held(&self, page: HeldPage) -> Result<Vec<HeldMessage>, StoreError> {
         let HeldPage { conversation, after, limit } = page;

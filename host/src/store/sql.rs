@@ -139,6 +139,12 @@ ORDER BY id DESC LIMIT $4";
 pub(super) const BEGIN_RELEASE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 
+/// How many messages wait for a reviewer, and for how many seconds the oldest has. Their ids follow their times.
+pub(super) const WAITING_FOR_REVIEW: &str = "
+SELECT (SELECT count(*) FROM held_messages WHERE refused_at IS NULL) AS count,
+    coalesce((SELECT greatest(extract(epoch FROM clock_timestamp() - created_at), 0) FROM held_messages
+        WHERE refused_at IS NULL ORDER BY id LIMIT 1), 0)::float8 AS oldest";
+
 /// Locks the conversations of held messages in the order of ids, as batches do: `$1` ids of held messages.
 pub(super) const LOCK_HELD: &str = "
 SELECT FROM conversations WHERE id IN (SELECT conversation_id FROM held_messages WHERE id = ANY($1))

@@ -106,6 +106,7 @@ impl System {
                 environment.push(("ADMIN_ADDR", format!("127.0.0.1:{admin}")));
                 environment.push(("JWT_PUBLIC_KEY", "dev-placeholder".to_owned()));
                 environment.push(("BIND_ADDR", "127.0.0.1".to_owned()));
+                environment.push(("DRAIN_DELAY_SECONDS", "1".to_owned()));
                 environment.push(("DRAIN_SECONDS", "2".to_owned()));
                 environment.push(("RATE_LIMIT_PER_SECOND", "0".to_owned()));
                 environment.push(("READ_BYTES_PER_SECOND", "0".to_owned()));

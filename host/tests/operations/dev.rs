@@ -133,3 +133,68 @@ async fn message(client: &mut Client) -> (String, i64) {
         }
     }
 }
+
+/// `dev` that is still starting.
+fn starting(folder: &Path) -> Command {
+    let mut dev = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"));
+    dev.arg("dev").arg("--data-dir").arg(folder.join("database")).current_dir(folder);
+    dev.env_remove("DATABASE_URL").env_remove("REDIS_URL").env_remove("PLUGINS_DIR");
+    dev.env("PORT", free_port().to_string()).env("ADMIN_ADDR", format!("127.0.0.1:{}", free_port()));
+    dev.env("XDG_CACHE_HOME", CACHE_HOME).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    dev
+}
+
+/// Processes that have `text` in their command line, but for one.
+fn processes(text: &str, but: u32) -> Vec<u32> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(text)
+    };
+    all.filter(|pid| *pid != but && has(pid)).collect()
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("{what}");
+}
+
+async fn terminate(dev: &mut Child) {
+    let pid = dev.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    assert!(dev.wait().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn told_to_stop_while_the_database_is_made_it_leaves_nothing_running() {
+    let folder = folder();
+    let text = folder.path().join("database").display().to_string();
+    let mut dev = starting(folder.path()).spawn().unwrap();
+    let own = dev.id().unwrap();
+    until("the database is being made", || !processes(&text, own).is_empty()).await;
+    terminate(&mut dev).await;
+    until("something goes on", || processes(&text, own).is_empty()).await;
+    // And nothing is broken.
+    Dev::start(folder.path(), &[]).await.stop().await;
+}
+
+#[tokio::test]
+async fn told_to_stop_while_plugins_are_built_it_stops_the_compilers() {
+    let folder = folder();
+    let plugin = folder.path().join("plugins/slow");
+    std::fs::create_dir_all(&plugin).unwrap();
+    let marker = format!("sleep 86{}", fastrand::u32(10_000..99_999));
+    std::fs::write(plugin.join("build.sh"), format!("{marker}\n")).unwrap();
+    // What is there already is used.
+    let mut dev = starting(folder.path()).env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none").spawn().unwrap();
+    let compilers = || processes(&marker.replace(' ', "\0"), 0);
+    until("the plugin is being built", || !compilers().is_empty()).await;
+    terminate(&mut dev).await;
+    until("the compiler goes on", || compilers().is_empty()).await;
+}

@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::support::World;
 use crate::support::client::Client;
+use crate::support::plugins::directory;
+use crate::support::program::free_port;
+use crate::support::{World, http_get};
 
 const SOCKETS: usize = 200;
 const DRAIN: Duration = Duration::from_secs(2);
@@ -75,4 +78,44 @@ async fn a_drain_answers_what_was_accepted_and_spreads_its_goodbyes() {
     let rows = world.sql.query("SELECT idempotency_key FROM messages", &[]).await.unwrap();
     println!("{} sends were stored and answered in the drain", rows.len());
     assert_eq!(rows.into_iter().map(|row| row.get(0)).collect::<BTreeSet<String>>(), acknowledged);
+}
+
+#[tokio::test]
+async fn one_that_is_told_to_stop_is_not_ready_at_once_and_takes_sockets_until_balancers_know() {
+    let world = World::new().await;
+    // Nothing below waits for it.
+    let mut gateway = world.program(&[("DRAIN_DELAY_SECONDS", "600")]).await;
+    assert!(http_get(gateway.port, "/health").await.starts_with("HTTP/1.1 200"));
+    gateway.begin_stop().await;
+    let mut ready = gateway.get("/ready").await;
+    while !ready.contains(r#""draining":true"#) {
+        ready = gateway.get("/ready").await;
+    }
+    assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+    let health = http_get(gateway.port, "/health").await;
+    assert!(health.starts_with("HTTP/1.1 503") && health.ends_with(r#"{"status":"draining"}"#), "{health}");
+    // Whom a balancer still sends is served like everybody.
+    let user = Uuid::new_v4();
+    let conversation = world.conversation(&[user]).await;
+    Client::joined(gateway.port, user, conversation).await.say(conversation, "late").await;
+    // An operator who does not want to wait.
+    gateway.signal("INT").await;
+    assert_eq!(gateway.ended().await.code(), Some(1));
+}
+
+#[tokio::test]
+async fn one_that_is_told_to_stop_while_it_compiles_its_plugins_ends() {
+    let world = World::new().await;
+    let cache = tempfile::tempdir().unwrap();
+    let plugins = directory(&["link-guard", "pii-mask", "word-filter"], "");
+    let (name, path) = plugins.variable();
+    let mut gateway = world.serve_command(free_port(), free_port());
+    let mut gateway = gateway.env(name, path).env("XDG_CACHE_HOME", cache.path()).spawn().unwrap();
+    // It begins with this folder, and has nothing compiled in it.
+    while !cache.path().join("arcyou-gateway").exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let pid = gateway.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    assert!(gateway.wait().await.unwrap().success());
 }

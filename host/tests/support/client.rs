@@ -81,6 +81,12 @@ impl Client {
         Self { socket, events: VecDeque::new(), next_ref: 0 }
     }
 
+    /// The same; none if there is no handshake.
+    pub async fn try_over(stream: TcpStream) -> Option<Self> {
+        let (socket, _) = client_async("ws://127.0.0.1/ws", stream).await.ok()?;
+        Some(Self { socket, events: VecDeque::new(), next_ref: 0 })
+    }
+
     /// Connected, authenticated, and in `conversation`.
     pub async fn joined(port: u16, user: Uuid, conversation: Uuid) -> Self {
         let mut client = Self::authenticated(port, user).await;

@@ -90,6 +90,8 @@ impl World {
             ("JWT_PUBLIC_KEY".to_owned(), "dev-placeholder".to_owned()),
             ("BIND_ADDR".to_owned(), "127.0.0.1".to_owned()),
             ("DRAIN_SECONDS".to_owned(), "1".to_owned()),
+            // No balancer has to notice.
+            ("DRAIN_DELAY_SECONDS".to_owned(), "0".to_owned()),
             ("PLUGIN_RECORDS_DIR".to_owned(), "off".to_owned()),
             // A test must not depend on how fast it runs.
             ("RATE_LIMIT_PER_SECOND".to_owned(), "0".to_owned()),

@@ -43,6 +43,8 @@ impl World {
             .env("REDIS_URL", self.redis.url())
             .env("JWT_PUBLIC_KEY", "dev-placeholder")
             .env("BIND_ADDR", "127.0.0.1")
+            // No balancer has to notice.
+            .env("DRAIN_DELAY_SECONDS", "0")
             .env("PORT", port.to_string())
             .env("ADMIN_ADDR", format!("127.0.0.1:{admin_port}"))
             .env("RUST_LOG", "warn")

@@ -1,8 +1,9 @@
 //! The state of the parts of a process, for `/ready` and the gauge `arcyou_part_up`.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -20,12 +21,35 @@ pub enum PartState {
     Down,
 }
 
+/// Whose log lines tell of the parts, so that a filter for a program's lines lets them through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Program {
+    Gateway,
+    #[default]
+    Worker,
+}
+
+/// Writes a log line whose target is the program's.
+macro_rules! say {
+    ($program:expr, $level:ident, $($line:tt)*) => {
+        match $program {
+            Program::Gateway => tracing::$level!(target: "arcyou_gateway::health", $($line)*),
+            Program::Worker => tracing::$level!(target: "arcyou_outbox_worker::health", $($line)*),
+        }
+    };
+}
+
+/// Between the lines about a part that stays down.
+const REMIND_AFTER: Duration = Duration::from_secs(300);
+
 /// All parts. Clones share the same state.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     parts: Arc<Mutex<BTreeMap<String, PartEntry>>>,
+    draining: Arc<AtomicBool>,
     /// The parts that readiness depends on; None means every part.
     essential: Option<&'static [&'static str]>,
+    program: Program,
 }
 
 /// The handle with which one component reports its state. Clones share the same state.
@@ -40,6 +64,10 @@ struct Changed {
     state: bool,
     /// The remark, or the state.
     remark: bool,
+    /// How long the state before lasted.
+    before: Duration,
+    /// How long the same state has lasted, if it was time to say so again.
+    lasts: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -48,6 +76,8 @@ struct PartEntry {
     since: SystemTime,
     /// The same moment as `since` by a clock that nobody can set.
     started: Instant,
+    /// When the log last said so.
+    said: Instant,
     /// Why it is down, or what operators must know although it is up.
     remark: Option<String>,
 }
@@ -55,8 +85,10 @@ struct PartEntry {
 /// The state of all parts at one moment.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Whether every essential part is up.
+    /// Whether every essential part is up, and the process is not about to end.
     pub ready: bool,
+    /// Whether the process is about to end: it finishes its work, and wants no more.
+    pub draining: bool,
     /// Whether any part is not up.
     pub degraded: bool,
     /// The parts by name.
@@ -90,6 +122,11 @@ impl Health {
         Self { essential: Some(essential), ..Self::default() }
     }
 
+    /// The same, whose log lines are those of this program.
+    pub fn of(self, program: Program) -> Self {
+        Self { program, ..self }
+    }
+
     /// The part of this name. A new one begins as [`PartState::Starting`].
     pub fn part(&self, name: &str) -> Part {
         self.parts().entry(name.to_owned()).or_insert_with(|| PartEntry::new(PartState::Starting, None));
@@ -98,12 +135,24 @@ impl Health {
         part
     }
 
+    /// Reports that the process is about to end. It is not ready from now on, whatever its parts are.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the process is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     /// The state of all parts now.
     pub fn report(&self) -> Report {
         let parts = self.parts();
         let is_essential = |name: &str| self.essential.is_none_or(|essential| essential.contains(&name));
+        let draining = self.is_draining();
         Report {
-            ready: parts.iter().all(|(name, part)| part.state == PartState::Up || !is_essential(name)),
+            draining,
+            ready: !draining && parts.iter().all(|(name, part)| part.state == PartState::Up || !is_essential(name)),
             degraded: parts.values().any(|part| part.state != PartState::Up),
             parts: parts.iter().map(|(name, entry)| (name.clone(), entry.report())).collect(),
         }
@@ -117,33 +166,43 @@ impl Health {
 impl Part {
     /// Reports that the part works.
     pub fn up(&self) {
-        if self.change(PartState::Up, None).state {
-            tracing::info!(part = self.name, "a part is up");
+        let changed = self.change(PartState::Up, None);
+        if changed.state {
+            let after_seconds = changed.before.as_secs();
+            say!(self.health.program, info, part = self.name, after_seconds, "a part is up");
+        } else if changed.remark {
+            say!(self.health.program, info, part = self.name, "a part is up, without the warning");
         }
     }
 
-    /// Reports that the part works, but not as it should in a deployment. Operators see the warning: it must contain no
-    /// secret.
+    /// Reports that the part works, but not as it should. Operators see the warning: it must contain no secret.
     pub fn up_but(&self, warning: impl Into<String>) {
         let warning = warning.into();
-        if self.change(PartState::Up, Some(warning.clone())).state {
-            tracing::warn!(part = self.name, warning, "a part is up, with a warning");
+        let had_warning = self.warns();
+        if self.change(PartState::Up, Some(warning.clone())).state || !had_warning {
+            say!(self.health.program, warn, part = self.name, warning, "a part is up, with a warning");
         }
     }
 
     /// Reports that the part does not work. Operators see the reason: it must contain no secret.
     pub fn down(&self, reason: impl Into<String>) {
         let reason = reason.into();
-        if self.change(PartState::Down, Some(reason.clone())).state {
-            tracing::warn!(part = self.name, reason, "a part is down");
+        let changed = self.change(PartState::Down, Some(reason.clone()));
+        if changed.state {
+            say!(self.health.program, warn, part = self.name, reason, "a part is down");
+        } else {
+            self.remind(&changed, &reason);
         }
     }
 
     /// As [`down`](Self::down), for what nobody but an operator can mend: each new reason is logged.
     pub fn needs_mending(&self, reason: impl Into<String>) {
         let reason = reason.into();
-        if self.change(PartState::Down, Some(reason.clone())).remark {
-            tracing::warn!(part = self.name, reason, "a part is down until somebody acts");
+        let changed = self.change(PartState::Down, Some(reason.clone()));
+        if changed.remark {
+            say!(self.health.program, warn, part = self.name, reason, "a part is down until somebody acts");
+        } else {
+            self.remind(&changed, &reason);
         }
     }
 
@@ -151,9 +210,26 @@ impl Part {
     /// logged, and is no warning.
     pub fn waits(&self, reason: impl Into<String>) {
         let reason = reason.into();
-        if self.change(PartState::Down, Some(reason.clone())).remark {
-            tracing::info!(part = self.name, reason, "a part waits");
+        let changed = self.change(PartState::Down, Some(reason.clone()));
+        if changed.remark {
+            say!(self.health.program, info, part = self.name, reason, "a part waits");
+        } else {
+            self.remind(&changed, &reason);
         }
+    }
+
+    /// An outage that lasts is told again now and then, by whoever reports it again.
+    fn remind(&self, changed: &Changed, reason: &str) {
+        if let Some(lasts) = changed.lasts {
+            let seconds = lasts.as_secs();
+            say!(self.health.program, warn, part = self.name, reason, seconds, "a part is still down");
+        }
+    }
+
+    /// Whether it is up with a warning.
+    fn warns(&self) -> bool {
+        let parts = self.health.parts();
+        parts.get(&self.name).is_some_and(|entry| entry.state == PartState::Up && entry.remark.is_some())
     }
 
     /// The latest reported state.
@@ -163,19 +239,26 @@ impl Part {
 
     /// What has changed. A new remark alone does not change `since`.
     fn change(&self, state: PartState, remark: Option<String>) -> Changed {
-        {
+        let before = {
             let mut parts = self.health.parts();
-            if let Some(entry) = parts.get_mut(&self.name)
-                && entry.state == state
-            {
-                let changed = entry.remark != remark;
+            let entry = parts.entry(self.name.clone());
+            let entry = entry.or_insert_with(|| PartEntry::new(PartState::Starting, None));
+            let (lasted, now) = (entry.started.elapsed(), Instant::now());
+            if entry.state == state {
+                let is_due = now.saturating_duration_since(entry.said) >= REMIND_AFTER;
+                let remark_changed = entry.remark != remark;
+                if is_due {
+                    entry.said = now;
+                }
                 entry.remark = remark;
-                return Changed { state: false, remark: changed };
+                let lasts = is_due.then_some(lasted);
+                return Changed { state: false, remark: remark_changed, before: Duration::ZERO, lasts };
             }
-            parts.insert(self.name.clone(), PartEntry::new(state, remark));
-        }
+            *entry = PartEntry::new(state, remark);
+            lasted
+        };
         self.gauge(state);
-        Changed { state: true, remark: true }
+        Changed { state: true, remark: true, before, lasts: None }
     }
 
     fn gauge(&self, state: PartState) {
@@ -189,7 +272,8 @@ impl Part {
 
 impl PartEntry {
     fn new(state: PartState, remark: Option<String>) -> Self {
-        Self { state, since: SystemTime::now(), started: Instant::now(), remark }
+        let now = Instant::now();
+        Self { state, since: SystemTime::now(), started: now, said: now, remark }
     }
 
     fn report(&self) -> PartReport {
@@ -230,6 +314,16 @@ mod tests {
         assert!(!report.ready);
         assert_eq!(report.parts["one"].reason.as_deref(), Some("it left"));
         assert_eq!(report.parts["two"].state, PartState::Up);
+    }
+
+    #[test]
+    fn a_process_that_drains_is_not_ready_whatever_its_parts_are() {
+        let health = Health::with_essential(&["database"]);
+        health.part("database").up();
+        assert!(health.report().ready && !health.report().draining);
+        health.clone().drain();
+        let report = health.report();
+        assert!(!report.ready && report.draining && !report.degraded);
     }
 
     #[test]

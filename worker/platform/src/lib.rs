@@ -14,6 +14,8 @@ pub mod contract;
 pub mod database;
 pub mod env;
 pub mod health;
+mod log_origin;
+pub mod outage_log;
 pub mod shutdown;
 pub mod telemetry;
 pub mod terminal;

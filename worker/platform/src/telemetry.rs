@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::env::{Process, Source as _};
+use crate::log_origin::WithoutOrigin;
 
 /// The filter when `RUST_LOG` is not set. The libraries named here log details of their own work at `info`.
 const DEFAULT_FILTER: &str = "info,refinery_core=warn,tokio_postgres=warn";
@@ -24,6 +25,30 @@ const LIBRARIES_AT_MOST: LevelFilter = LevelFilter::INFO;
 /// Upper bounds of the buckets of durations, in seconds: from a local round trip to a time-out.
 const SECONDS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// The same for calls of plugins, most of which take microseconds.
+const CALLS: (&str, &[f64]) = (
+    "arcyou_plugin_call_seconds",
+    &[
+        0.000_001,
+        0.000_002_5,
+        0.000_005,
+        0.000_01,
+        0.000_025,
+        0.000_05,
+        0.000_1,
+        0.000_25,
+        0.000_5,
+        0.001,
+        0.002_5,
+        0.005,
+        0.01,
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        1.0,
+    ],
+);
 /// Upper bounds of the buckets of counts.
 const COUNTS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 5_000.0];
 
@@ -122,17 +147,18 @@ where
     let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
     let lines = match format {
         LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).map_writer(WithoutOrigin).boxed(),
     };
     lines.with_filter(filter.and(cap))
 }
 
 /// Installs a Prometheus recorder for the process. Call it once: a second call fails.
 ///
-/// Histograms whose names end in `_seconds` have buckets from half a millisecond to 30 seconds; those in `_size` or
-/// `_count`, from 1 to 5,000.
+/// Histograms whose names end in `_seconds` have buckets from half a millisecond to 30 seconds, but for calls of
+/// plugins, which have them from a microsecond to a second; those in `_size` or `_count`, from 1 to 5,000.
 pub fn metrics() -> Result<PrometheusHandle, BuildError> {
     PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(CALLS.0.to_owned()), CALLS.1)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), COUNTS)?
         .set_buckets_for_metric(Matcher::Suffix("_count".to_owned()), COUNTS)?
@@ -182,6 +208,32 @@ mod tests {
         for bad in ["((", "info,((", "arcyou=loud", "[", "a=b=c"] {
             let error = bad.parse::<LogFilter>().unwrap_err().to_string();
             assert!(error.contains("no filter") && error.contains("arcyou_gateway=debug"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn lines_of_libraries_carry_no_build_paths() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let log = Log::default();
+            let writer = log.clone();
+            let lines = lines(format, EnvFilter::new("info"), move || writer.clone(), false);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+                let record = log::Record::builder()
+                    .level(log::Level::Info)
+                    .target("refinery_core::traits")
+                    .args(format_args!("applying a migration"))
+                    .module_path(Some("refinery_core::traits"))
+                    .file(Some("/root/.cargo/registry/src/refinery-core/src/traits/mod.rs"))
+                    .line(Some(27))
+                    .build();
+                tracing_log::format_trace(&record).unwrap();
+                tracing::info!(target: "arcyou_gateway::server", port = 8080, "we speak");
+            });
+            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            assert!(!text.contains("/root") && !text.contains("log."), "{text}");
+            assert_eq!(text.lines().count(), 2, "{text}");
+            assert!(text.contains("applying a migration") && text.contains("refinery_core::traits"), "{text}");
+            assert!(text.contains("8080") && text.contains("we speak"), "{text}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use arcyou_outbox_worker::RelayConfig;
+use arcyou_platform::health::PartState;
 
 use crate::support::{self, Bed, quick};
 
@@ -25,7 +26,7 @@ async fn an_oversize_payload_is_parked_after_five_tries_and_holds_up_nobody() {
     let heard = listener.until_heard(&others).await;
     assert!(!heard.contains_key(&large));
     let (tries, error) = until_parked(&bed, large).await;
-    assert_eq!((tries, error.as_str()), (5, "the payload is larger than 4096 bytes"));
+    assert_eq!((tries, error.as_str()), (5, "the payload has more than 4096 bytes as text (MAX_PAYLOAD_BYTES)"));
     let (tries, error) = until_parked(&bed, long_type).await;
     assert_eq!((tries, error.as_str()), (5, "the type is longer than 1024 characters"));
     worker.stop().await;
@@ -196,5 +197,40 @@ async fn a_locked_row_delays_only_itself() {
     assert!(!heard.contains_key(&ids[0]));
     holder.batch_execute("ROLLBACK").await.unwrap();
     listener.until_heard(&ids[..1]).await;
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_that_lets_rows_be_claimed_and_not_be_marked_stays_down() {
+    let bed = Bed::new().await;
+    let mut listener = bed.listener().await;
+    // What PostgreSQL says when its disk is full.
+    let full = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full';
+        END $$;
+        CREATE TRIGGER full_disk BEFORE UPDATE ON outbox FOR EACH ROW EXECUTE FUNCTION full_disk()";
+    bed.sql.batch_execute(full).await.unwrap();
+    let ids = bed.insert(1).await;
+    let worker = bed.worker(quick());
+    worker.until_down("database").await;
+    let database = worker.health.part("database");
+    let again = async {
+        // Each time it is claimed and published, and cannot be marked.
+        for _ in 0..3 {
+            listener.until_heard(&ids).await;
+        }
+    };
+    let never_up = async {
+        loop {
+            assert_eq!(database.state(), PartState::Down);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = again => {}
+        () = never_up => {}
+    }
+    bed.sql.batch_execute("DROP TRIGGER full_disk ON outbox").await.unwrap();
+    bed.until_all_processed().await;
     worker.stop().await;
 }

@@ -5,6 +5,7 @@
 mod clocks;
 mod database;
 mod failures;
+mod metrics;
 mod process;
 mod relay;
 mod support;

@@ -54,6 +54,9 @@ async fn sigterm_finishes_the_batch_in_hand() {
         process.signal(name);
         let early = tokio::time::timeout(Duration::from_millis(300), process.child.wait()).await;
         assert!(early.is_err(), "it waits for its batch");
+        // It claims nothing any more, and says so for as long as that takes.
+        let report = process.until_ready(false).await;
+        assert_eq!(report["draining"], true, "{report}");
         holder.batch_execute("ROLLBACK").await.unwrap();
         assert_eq!(process.exit_code().await, Some(0));
         bed.until_all_processed().await;
@@ -69,6 +72,26 @@ async fn an_idle_worker_stops_at_once() {
     process.signal("TERM");
     assert_eq!(process.exit_code().await, Some(0));
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn rows_that_are_parked_are_warned_of() {
+    let bed = Bed::new().await;
+    let process = Process::start(&bed).await;
+    let report = process.until_ready(true).await;
+    assert_eq!(report["parts"]["outbox"]["warning"], Value::Null, "{report}");
+    bed.insert(2).await;
+    bed.sql.batch_execute("UPDATE outbox SET parked_at = now(), retry_count = 5").await.unwrap();
+    let warned = async {
+        loop {
+            let report = process.until_ready(true).await;
+            if let Some(warning) = report["parts"]["outbox"]["warning"].as_str() {
+                return warning.to_owned();
+            }
+        }
+    };
+    let warning = in_time("the warning", warned).await;
+    assert!(warning.contains("parked list"), "{warning}");
 }
 
 /// A frozen machine keeps its connections open, so the database has to release its rows.
@@ -284,6 +307,17 @@ async fn parked_rows_are_listed_shown_requeued_and_dropped() {
     let show: Value = serde_json::from_slice(&run(&["show", &names[0], "--json"]).stdout).unwrap();
     assert_eq!((show["state"].as_str(), show["payload"].as_str()), (Some("parked"), Some("{\"a\": 1}")));
     assert!(text(&run(&["show", &names[0]]).stdout).contains("no good"));
+    // As many bytes as the limit counts, however well they are compressed on disk.
+    let large = bed.insert_one("large", &format!("\"{}\"", "x".repeat(100_000))).await;
+    let show: Value = serde_json::from_slice(&run(&["show", &large.to_string(), "--json"]).stdout).unwrap();
+    assert_eq!(show["payload_bytes"], 100_002);
+    assert!(show["stored_bytes"].as_i64().unwrap() < 100_002, "{show}");
+    let bomb = "INSERT INTO outbox (type, conversation_id, payload)
+        SELECT 'bomb', gen_random_uuid(), jsonb_agg(1e131000::numeric) FROM generate_series(1, 9000) RETURNING id";
+    let bomb: i64 = bed.sql.query_one(bomb, &[]).await.unwrap().get(0);
+    let show = run(&["show", &bomb.to_string()]);
+    assert!(show.status.success() && text(&show.stdout).contains("too many to count"), "{show:?}");
+    bed.sql.execute("DELETE FROM outbox WHERE id IN ($1, $2)", &[&large, &bomb]).await.unwrap();
     assert_eq!(run(&["show", "999999"]).status.code(), Some(1));
 
     let requeue = run(&["requeue", &names[0]]);

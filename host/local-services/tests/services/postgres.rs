@@ -152,3 +152,31 @@ fn a_server_that_dies_by_itself_is_noticed() {
     postgres.restart().unwrap();
     assert_eq!(sql(&postgres.url("postgres"), "SELECT 1"), "1");
 }
+
+#[test]
+fn a_folder_that_is_not_ours_is_refused_and_left_as_it_is() {
+    use std::os::unix::fs::MetadataExt;
+    let directory = open_directory();
+    let mine = directory.path().join("data");
+    std::fs::create_dir(&mine).unwrap();
+    std::fs::write(mine.join("thesis.tex"), "all of it").unwrap();
+    let state = || {
+        let owner = |path: &std::path::Path| path.metadata().unwrap().uid();
+        let names: Vec<_> =
+            std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        (owner(directory.path()), owner(&mine), owner(&mine.join("thesis.tex")), names)
+    };
+    let before = state();
+    for fresh in [false, true] {
+        let error = Postgres::start(PostgresOptions { fresh, ..kept(directory.path()) }).unwrap_err();
+        assert!(matches!(&error, ServiceError::NotOurs { .. }), "{error}");
+        assert!(error.to_string().contains("nothing in it was touched"), "{error}");
+        assert_eq!(state(), before);
+    }
+    // A mark that leads elsewhere is none.
+    let elsewhere = open_directory();
+    std::fs::write(elsewhere.path().join("ARCYOU_DATA"), "").unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("ARCYOU_DATA"), directory.path().join("ARCYOU_DATA")).unwrap();
+    let error = Postgres::start(kept(directory.path())).unwrap_err();
+    assert!(matches!(error, ServiceError::NotOurs { .. }), "{error}");
+}

@@ -23,6 +23,7 @@ use crate::private_dir::create_private_dir;
 use crate::runtime::fault::Fault;
 use crate::runtime::input::{Annotation, HookInput};
 use crate::runtime::limits::{Isolation, Limits};
+use crate::unwritable::Unwritable;
 
 /// Limits for the number of records and their bytes. The oldest ones are deleted.
 const MAX_RECORDS: usize = 100;
@@ -168,16 +169,25 @@ impl RecordedMessage {
 
 /// Sends records to the thread that writes them. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Recorder(SyncSender<Record>);
+pub(crate) struct Recorder {
+    records: SyncSender<Record>,
+    unwritable: Unwritable,
+}
 
 impl Recorder {
     /// Opens or creates the directory, and starts the thread that writes to it until every clone is dropped.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         create_private_dir(dir)?;
         let (sender, records) = sync_channel(QUEUE_LENGTH);
-        let dir = dir.to_owned();
-        thread::Builder::new().name("plugin-records".into()).spawn(move || write_records(&dir, &records))?;
-        Ok(Self(sender))
+        let (dir, unwritable) = (dir.to_owned(), Unwritable::default());
+        let noted = unwritable.clone();
+        thread::Builder::new().name("plugin-records".into()).spawn(move || write_records(&dir, &records, &noted))?;
+        Ok(Self { records: sender, unwritable })
+    }
+
+    /// Why records cannot be kept.
+    pub(crate) fn unwritable(&self) -> &Unwritable {
+        &self.unwritable
     }
 }
 
@@ -190,13 +200,13 @@ pub(crate) struct PluginRecorder {
 impl PluginRecorder {
     pub(crate) fn record(&self, plugin: &RecordedPlugin<'_>, hook: Hook, input: &HookInput<'_>, fault: &Fault) {
         let record = Record::new(plugin, self.file.clone(), hook, input, fault);
-        if self.recorder.0.try_send(record).is_err() {
+        if self.recorder.records.try_send(record).is_err() {
             metrics::counter!("arcyou_plugin_records_dropped_total").increment(1);
         }
     }
 }
 
-fn write_records(dir: &Path, records: &Receiver<Record>) {
+fn write_records(dir: &Path, records: &Receiver<Record>, unwritable: &Unwritable) {
     let mut limiters: HashMap<String, DefaultDirectRateLimiter> = HashMap::new();
     while let Ok(record) = records.recv() {
         let limiter = limiters.entry(record.plugin.clone()).or_insert_with(limiter);
@@ -205,6 +215,7 @@ fn write_records(dir: &Path, records: &Receiver<Record>) {
             continue;
         }
         let written = make_room(dir).and_then(|()| write_record(dir, &record));
+        unwritable.note(&written);
         match written {
             Ok(path) => {
                 tracing::warn!(plugin = record.plugin, file = %path.display(), "what the plugin failed on is kept")

@@ -9,9 +9,11 @@ use arcyou_protocol::body::BodyLimits;
 use super::fingerprint::Fingerprint;
 use super::refusal::RefusedReload;
 use super::versions::Versions;
-use crate::capabilities::{KvStore, MemoryKv};
+use crate::capabilities::{Capability, KvStore, MemoryKv};
 use crate::chain::pipeline::Chain;
 use crate::chain::plugin::Clock;
+use crate::chain::plugin_metrics;
+use crate::chain::provenance::Provenance;
 use crate::chain::status::PluginStatus;
 use crate::loading::compiler;
 use crate::loading::error::LoadError;
@@ -67,6 +69,7 @@ pub struct PluginHost {
 impl PluginHost {
     /// Loads the plugins. A metrics recorder must be installed before, or the plugins' metrics are lost.
     pub fn new(options: Options) -> Result<Self, LoadError> {
+        plugin_metrics::begin();
         let Options { dir, cache_dir, records_dir, body_limits, clock, compile_within, kv } = options;
         let loader = Loader::new(cache_dir.as_deref(), body_limits, clock.clone())?.with_kv_store(kv);
         let loader = loader.with_compile_timeout(compile_within).with_records_dir(records_dir.as_deref());
@@ -127,7 +130,7 @@ impl PluginHost {
 
     fn log(&self, result: &Result<(), LoadError>) {
         match result {
-            Ok(()) => tracing::info!(plugins = self.chain().len(), "plugins reloaded"),
+            Ok(()) => tracing::info!(plugins = self.summary(), "plugins reloaded"),
             Err(error) => tracing::error!("plugins not reloaded, the old ones go on: {error}"),
         }
     }
@@ -148,6 +151,28 @@ impl PluginHost {
     /// The last reload, if it was refused: the files differ from what is running.
     pub fn refused(&self) -> Option<RefusedReload> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The chain in one line, in its order: each plugin's name, version and the beginning of its file's digest.
+    pub fn summary(&self) -> String {
+        let chain = self.chain();
+        let plugins = chain.plugins().iter().map(|plugin| {
+            let Provenance { plugin, sha256, version } = &**plugin.provenance();
+            let digest = sha256.get(..12).unwrap_or(sha256);
+            let version = version.as_deref().unwrap_or("without a version");
+            format!("{plugin} {version} ({digest})")
+        });
+        plugins.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether a plugin may keep values.
+    pub fn keeps_values(&self) -> bool {
+        self.chain().plugins().iter().any(|plugin| plugin.entry().grants.has(Capability::Kv))
+    }
+
+    /// What cannot be written to disk at the moment. Plugins run all the same.
+    pub(super) fn unwritable(&self) -> Option<String> {
+        self.loader.unwritable()
     }
 
     /// Drops versions that are kept no longer. To be called periodically.

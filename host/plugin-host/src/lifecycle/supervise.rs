@@ -16,12 +16,13 @@ use crate::runtime::crash_mark::QUARANTINE_HELP;
 
 /// Reloads the plugins when their files change or on `SIGHUP`, and keeps `part` up to date. It is down while a plugin
 /// is not called because it failed too often or is quarantined, while a plugin is rolled back, or while the last reload failed, so that
-/// the files differ from what is running. Returns after `shutdown`.
+/// the files differ from what is running. It warns while compiled code or records cannot be written. Returns after `shutdown`.
 pub async fn supervise(host: Arc<PluginHost>, part: Part, shutdown: CancellationToken) {
     let watch = host.watch(|_| ());
-    if let Err(error) = &watch {
-        tracing::warn!(%error, "the plugins directory is not watched: changes need a SIGHUP");
-    }
+    let unwatched = watch.as_ref().err().map(|error| {
+        tracing::warn!(%error, "the plugins directory cannot be watched: changes need a SIGHUP");
+        format!("the plugins directory cannot be watched, so that changes need a SIGHUP: {error}")
+    });
     let hang_ups = reload_on_sighup(host.clone());
     let hang_ups = tokio::spawn(shutdown.clone().run_until_cancelled_owned(hang_ups));
     let mut gauges = Gauges::default();
@@ -32,7 +33,12 @@ pub async fn supervise(host: Arc<PluginHost>, part: Part, shutdown: Cancellation
         let refused = host.refused().map(|refused| format!("the changed files are refused: {}", refused.reason));
         match refused.into_iter().chain(plugins.iter().filter_map(problem)).reduce(|all, next| format!("{all}; {next}"))
         {
-            None => part.up(),
+            None => {
+                match unwatched.iter().cloned().chain(host.unwritable()).reduce(|all, next| format!("{all}; {next}")) {
+                    None => part.up(),
+                    Some(warning) => part.up_but(warning),
+                }
+            }
             Some(reason) => part.down(reason),
         }
         if shutdown.run_until_cancelled(tokio::time::sleep(Duration::from_secs(1))).await.is_none() {
@@ -72,17 +78,30 @@ fn problem(status: &PluginStatus) -> Option<String> {
 
 /// Gauges that are set periodically, for each plugin that exists or existed.
 #[derive(Default)]
-struct Gauges(BTreeSet<String>);
+struct Gauges {
+    plugins: BTreeSet<String>,
+    versions: BTreeSet<Version>,
+}
+
+/// Plugin, version and digest.
+type Version = (String, String, String);
 
 impl Gauges {
     fn update(&mut self, plugins: &[PluginStatus]) {
-        for name in &self.0 {
+        self.plugins.extend(plugins.iter().map(|status| status.plugin.clone()));
+        for name in &self.plugins {
             set_gauges(name, plugins.iter().find(|status| status.plugin == *name));
         }
-        for status in plugins.iter().filter(|status| !self.0.contains(&status.plugin)) {
-            set_gauges(&status.plugin, Some(status));
+        let version = |status: &PluginStatus| {
+            (status.plugin.clone(), status.version.clone().unwrap_or_default(), status.sha256.clone())
+        };
+        let running: BTreeSet<Version> = plugins.iter().map(version).collect();
+        self.versions.extend(running.iter().cloned());
+        for version in &self.versions {
+            let (plugin, stated, sha256) = version.clone();
+            gauge!("arcyou_plugin_info", "plugin" => plugin, "version" => stated, "sha256" => sha256)
+                .set(if running.contains(version) { 1.0 } else { 0.0 });
         }
-        self.0.extend(plugins.iter().map(|status| status.plugin.clone()));
     }
 }
 

@@ -15,6 +15,7 @@ use super::cache::Cache;
 use super::complexity;
 use crate::digest::digest;
 use crate::runtime::crash_mark::Compiling;
+use crate::unwritable::Unwritable;
 
 /// The default time limit for one file. A plugin that contains a Python interpreter needs a tenth of it.
 pub(crate) const DEFAULT_COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -30,18 +31,29 @@ pub(crate) struct Compiler {
 struct Shared {
     engine: Engine,
     cache: Option<Cache>,
+    /// Why compiled code was last not kept.
+    unwritable: Unwritable,
     /// The digests of files whose compilation exceeded the limit and still runs.
     overdue: Mutex<HashSet<[u8; 32]>>,
 }
 
 impl Compiler {
     pub(crate) fn new(engine: Engine, cache: Option<Cache>) -> Self {
-        Self { shared: Arc::new(Shared { engine, cache, overdue: Mutex::default() }), timeout: DEFAULT_COMPILE_TIMEOUT }
+        let unwritable = Unwritable::default();
+        Self {
+            shared: Arc::new(Shared { engine, cache, unwritable, overdue: Mutex::default() }),
+            timeout: DEFAULT_COMPILE_TIMEOUT,
+        }
     }
 
     /// Compiled code from the cache.
     pub(crate) fn cached(&self, wasm: &[u8]) -> Option<Component> {
         self.shared.cache.as_ref().and_then(|cache| cache.get(&self.shared.engine, wasm))
+    }
+
+    /// Why compiled code cannot be kept, so that each start compiles anew.
+    pub(crate) fn unwritable(&self) -> &Unwritable {
+        &self.shared.unwritable
     }
 
     /// Compiles now. The error is for people.
@@ -89,10 +101,12 @@ impl Shared {
         };
         let bytes = wrapped.as_deref().unwrap_or(wasm);
         let component = Component::from_binary(&self.engine, bytes).map_err(|error| format!("{error:#}"))?;
-        if let Some(cache) = &self.cache
-            && let Err(error) = cache.put(&self.engine, wasm, &component)
-        {
-            tracing::warn!(%error, "a compiled plugin cannot be kept");
+        if let Some(cache) = &self.cache {
+            let put = cache.put(&self.engine, wasm, &component);
+            if let Err(error) = &put {
+                tracing::warn!(%error, "a compiled plugin cannot be kept");
+            }
+            self.unwritable.note(&put);
         }
         Ok(component)
     }

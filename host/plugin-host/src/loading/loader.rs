@@ -50,6 +50,8 @@ pub(crate) struct Loader {
     ticker: Ticker,
     linker: Linker<InstanceState>,
     recorder: Option<Recorder>,
+    /// Directories that cannot be used at all, and why.
+    unusable: Vec<String>,
     body_limits: BodyLimits,
     clock: Clock,
     services: Services,
@@ -77,10 +79,12 @@ impl Loader {
         clock: Clock,
     ) -> Result<Self, LoadError> {
         let failed = |error: wasmtime::Error| LoadError::Engine(format!("{error:#}"));
+        let mut unusable = Vec::new();
         let cache = cache_dir.and_then(|dir| match Cache::open(dir) {
             Ok(cache) => Some(cache),
             Err(error) => {
                 tracing::warn!(dir = %dir.display(), %error, "compiled plugins are not kept between runs");
+                unusable.push(format!("compiled plugins are not kept: {}: {error}", dir.display()));
                 None
             }
         });
@@ -98,6 +102,7 @@ impl Loader {
             ticker,
             linker,
             recorder: None,
+            unusable,
             body_limits,
             clock,
             services: Services::in_memory(),
@@ -106,14 +111,25 @@ impl Loader {
 
     /// The same loader, which records failed calls in this directory.
     pub(crate) fn with_records_dir(mut self, dir: Option<&Path>) -> Self {
-        self.recorder = dir.and_then(|dir| match Recorder::open(dir) {
-            Ok(recorder) => Some(recorder),
-            Err(error) => {
+        match dir.map(|dir| (dir, Recorder::open(dir))) {
+            Some((_, Ok(recorder))) => self.recorder = Some(recorder),
+            Some((dir, Err(error))) => {
                 tracing::warn!(dir = %dir.display(), %error, "what plugins fail on is not kept");
-                None
+                self.unusable.push(format!("what plugins fail on is not kept: {}: {error}", dir.display()));
             }
-        });
+            None => {}
+        }
         self
+    }
+
+    /// What cannot be written at the moment, and why.
+    pub(crate) fn unwritable(&self) -> Option<String> {
+        let compiled = self.compiler.unwritable().reason();
+        let compiled = compiled.map(|reason| format!("compiled plugins are not kept: {reason}"));
+        let records = self.recorder.as_ref().and_then(|recorder| recorder.unwritable().reason());
+        let records = records.map(|reason| format!("what plugins fail on is not kept: {reason}"));
+        let all = self.unusable.iter().cloned().chain(compiled).chain(records);
+        all.reduce(|all, next| format!("{all}; {next}"))
     }
 
     pub(crate) fn with_compile_timeout(mut self, time: Duration) -> Self {

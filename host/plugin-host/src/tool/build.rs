@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::place::{PlaceError, place, place_plugin};
+use super::sources::Sources;
 use crate::manifest;
 
 /// The script that builds a plugin that is not a crate. Its argument is the path of the file to write.
@@ -51,6 +52,11 @@ impl From<PlaceError> for BuildError {
     fn from(PlaceError { path, source }: PlaceError) -> Self {
         Self::Write { path, source }
     }
+}
+
+/// Whether there is something to build: the folder is a plugin, or has some.
+pub fn has_plugins(dir: &Path) -> bool {
+    is_plugin(dir) || !plugins_in(dir).is_empty()
 }
 
 /// The subfolders that are plugins, sorted by name.
@@ -107,14 +113,30 @@ pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<Built>, BuildError> {
     Ok(plugins)
 }
 
-/// Copies the `plugins.toml` of a folder of plugins to `out`, replacing the one there. Only for whoever owns `out`, such
-/// as the command `dev`.
-pub fn place_manifest(dir: &Path, out: &Path) -> Result<(), BuildError> {
-    let manifest = dir.join(manifest::FILE_NAME);
-    if manifest.is_file() {
-        place(&manifest, out, manifest::FILE_NAME)?;
+/// Makes `out` a mirror of the folders of plugins `dirs`, after `plugins` were built from them: their `plugins.toml` goes
+/// there too, and what earlier builds made of sources that are gone by now is removed. Only for whoever owns `out`.
+pub(super) fn mirror(dirs: &[PathBuf], plugins: &[Built], out: &Path) -> Result<(), BuildError> {
+    let mut sources = Sources::of(out);
+    for plugin in plugins {
+        note_plugin(&mut sources, &plugin.files, &plugin.dir);
+    }
+    for manifest in dirs.iter().map(|dir| dir.join(manifest::FILE_NAME)).filter(|manifest| manifest.is_file()) {
+        let placed = place(&manifest, out, manifest::FILE_NAME)?;
+        sources.note(&[placed], &manifest);
+    }
+    for removed in sources.prune().map_err(|source| BuildError::Write { path: out.to_owned(), source })? {
+        eprintln!("removed {}: its source is gone", removed.display());
     }
     Ok(())
+}
+
+/// Notes where the files of a plugin come from: its code from the folder, its cases from a file there.
+fn note_plugin(sources: &mut Sources, placed: &[PathBuf], dir: &Path) {
+    for file in placed {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let cases = ["cases.toml", "cases.jsonl"].into_iter().find(|kind| name.ends_with(&format!(".{kind}")));
+        sources.note(std::slice::from_ref(file), &cases.map_or_else(|| dir.to_owned(), |kind| dir.join(kind)));
+    }
 }
 
 /// Runs a plugin's own script. Its output goes to standard error, as compilers' output does.
@@ -290,7 +312,22 @@ mod tests {
         let nothing = built("true").unwrap_err().to_string();
         assert!(nothing.contains("of-my-own") && nothing.contains("argument"), "{nothing}");
         // No partial file is left, and existing files stay.
-        assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+        let files = || {
+            let names = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(files(), ["of-my-own.cases.toml", "of-my-own.wasm"]);
+        // A plugin does not outlive its source; what was put there by hand stays.
+        fs::write(out.join("by-hand.wasm"), "mine").unwrap();
+        fs::remove_dir_all(&plugin).unwrap();
+        let other = dir.path().join("plugins/other");
+        fs::create_dir_all(&other).unwrap();
+        fs::write(other.join(SCRIPT), "printf wasm > \"$1\"").unwrap();
+        let dirs = [dir.path().join("plugins")];
+        mirror(&dirs, &build(&dirs, &out).unwrap(), &out).unwrap();
+        assert_eq!(files(), ["by-hand.wasm", "other.wasm"]);
     }
 
     #[test]

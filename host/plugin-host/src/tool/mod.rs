@@ -20,6 +20,7 @@ mod plugin_log;
 mod replay;
 mod run;
 mod sdk;
+mod sources;
 mod status;
 mod suggest;
 mod test;
@@ -43,6 +44,10 @@ pub enum PluginCommand {
         /// Where the .wasm files go, each with its plugin's cases beside it; no other file there is touched
         #[arg(long, default_value = "target/plugins")]
         out: PathBuf,
+        /// For a folder that belongs to this command alone: with the folders' plugins.toml, and without what earlier
+        /// builds made of sources that are gone
+        #[arg(long, hide = true)]
+        mirror: bool,
     },
     /// Judge the messages of a case file, and report verdicts that differ
     Test(test::Options),
@@ -68,7 +73,7 @@ impl PluginCommand {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::New(options) => new::run(&options),
-            Self::Build { dirs, out } => {
+            Self::Build { dirs, out, mirror } => {
                 let plugins = build::build(&dirs, &out).context("the plugins could not be built")?;
                 anyhow::ensure!(
                     !plugins.is_empty(),
@@ -76,6 +81,9 @@ impl PluginCommand {
                     output::join_paths(&dirs)
                 );
                 plugins.iter().flat_map(|plugin| &plugin.files).for_each(|file| output::print_line(file.display()));
+                if mirror {
+                    build::mirror(&dirs, &plugins, &out)?;
+                }
                 for plugin in &plugins {
                     suggest::missing_entry(plugin, &out)?.iter().for_each(|text| output::print_note(text));
                 }

@@ -110,6 +110,26 @@ async fn a_lost_publication_is_found_by_the_sweep() {
 }
 
 #[tokio::test]
+async fn a_bus_that_is_well_and_brings_nothing_is_warned_of() {
+    let world = World::with(PubSubMode::Global, |config| config.sweep = Duration::from_millis(50));
+    let mut a = world.join(ROOM, A, 0).await;
+    world.until("the bus is up", || world.bus_state() == "up").await;
+    let warning = || world.health.report().parts["events"].warning.clone();
+    let mut stored = 0;
+    // Workers publish elsewhere: each sweep finds what was stored since the last one.
+    while warning().is_none() {
+        world.store.message(ROOM);
+        stored += 1;
+        assert_eq!(a.seq().await, stored);
+    }
+    assert!(warning().unwrap().contains("never came over the bus"));
+    world.say(ROOM);
+    assert_eq!(a.seq().await, stored + 1);
+    world.until("the warning is gone", || warning().is_none()).await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn the_database_may_be_away_too_and_nothing_is_lost() {
     let world = World::new(PubSubMode::Global);
     world.until("the bus is up", || world.bus_state() == "up").await;

@@ -134,6 +134,8 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    pub(super) const ALL: [Self; 4] = [Self::Host, Self::WebPage, Self::TokenNotSet, Self::Token];
+
     pub(super) fn status(self) -> StatusCode {
         match self {
             Self::Host => StatusCode::MISDIRECTED_REQUEST,

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
 
-use self::access::Guard;
 pub use self::access::{AdminAccess, AdminConfig, AdminHosts, AdminToken, NoHostName, WeakToken};
+use self::access::{Guard, Refusal};
 
 /// How often the metrics recorder merges recent values into its histograms, which otherwise grow until the next scrape.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -50,6 +50,9 @@ pub async fn serve_with(
 ) -> io::Result<()> {
     let guard = Guard::new(access, listener.local_addr()?);
     metrics::describe_counter!("arcyou_admin_refused_total", "Requests that the admin address refused, by reason");
+    for refusal in Refusal::ALL {
+        metrics::counter!("arcyou_admin_refused_total", "reason" => refusal.reason()).absolute(0);
+    }
     let routes = Router::new()
         .route("/ready", get(ready).with_state(health))
         .route("/metrics", get(render).with_state(metrics.clone()))

@@ -279,6 +279,29 @@ async fn until_state(health: &Health, part: &str, state: PartState) {
     tokio::time::timeout(PATIENCE, reached).await.expect("the state in time");
 }
 
+/// It answers all else, pings among it.
+#[tokio::test]
+async fn a_server_that_refuses_to_publish_is_down_until_it_publishes() {
+    let rig = Rig::redis_with(&[("rename-command PUBLISH", "NOTHING")]);
+    let bus = rig.bus();
+    until_state(rig.health(), "redis_publish", PartState::Up).await;
+    let refused = bus.publish(&[publication("a", "1")]).await;
+    assert!(refused.as_ref().is_err_and(|error| error.to_string().contains("unknown command")), "{refused:?}");
+    let pings = || {
+        let stats = rig.cli(&["INFO", "commandstats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_ping:calls="));
+        line.and_then(|line| line.split(',').next()).map_or(0, |calls| calls.parse::<u64>().unwrap())
+    };
+    let before = pings();
+    let answered = async {
+        while pings() < before + 4 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.expect("it is pinged");
+    assert_eq!(rig.health().part("redis_publish").state(), PartState::Down);
+}
+
 /// The outage outlasts the retries of client libraries that give up, and nothing is published meanwhile.
 async fn an_idle_subscriber_outlives_an_outage(rig: Rig) {
     let health = rig.health();

@@ -140,9 +140,10 @@ async fn claim(
                     bytes += i64::try_from(payload.len()).unwrap_or(i64::MAX);
                     Content::Event { kind, payload }
                 }
-                Ok(None) => {
-                    Content::Unpublishable(format!("the payload is larger than {} bytes", limits.payload_bytes))
-                }
+                Ok(None) => Content::Unpublishable(format!(
+                    "the payload has more than {} bytes as text (MAX_PAYLOAD_BYTES)",
+                    limits.payload_bytes
+                )),
                 Err(error) => Content::Unpublishable(format!("the payload cannot be read: {error}")),
             }
         };

@@ -38,9 +38,11 @@ pub struct RowDetail {
     pub row: ParkedRow,
     /// `parked`, `pending` or `processed`.
     pub state: String,
-    /// The stored size of the payload in bytes, possibly compressed.
+    /// Bytes of the payload's text, which `MAX_PAYLOAD_BYTES` limits; None if it is too large to be read.
+    pub payload_bytes: Option<i64>,
+    /// Bytes on disk, where it is compressed.
     pub stored_bytes: i64,
-    /// The first 4,096 characters of the payload's text; None if its stored size exceeds 1 MiB.
+    /// The first 4,096 characters of the payload's text; None if it is too large to be read.
     pub payload: Option<String>,
 }
 
@@ -61,13 +63,19 @@ pub async fn list(pool: &Pool, after: i64, limit: i64) -> Result<Vec<ParkedRow>,
 
 /// A row in detail, whatever its state; None if there is no such row.
 pub async fn show(pool: &Pool, id: i64) -> Result<Option<RowDetail>, OutboxError> {
-    let rows = Transaction::run(pool, sql::SHOW, &[(&id, Type::INT8)]).await?;
+    let read =
+        async |payload: bool| Transaction::run(pool, sql::SHOW, &[(&id, Type::INT8), (&payload, Type::BOOL)]).await;
+    let rows = match read(true).await {
+        Err(error) if error.may_be_caused_by_a_row() => read(false).await?,
+        rows => rows?,
+    };
     let Some(row) = rows.first() else { return Ok(None) };
     Ok(Some(RowDetail {
         row: parked_row(row)?,
         state: row.try_get(7)?,
         stored_bytes: row.try_get(8)?,
-        payload: row.try_get(9)?,
+        payload_bytes: row.try_get(9)?,
+        payload: row.try_get(10)?,
     }))
 }
 

@@ -63,14 +63,17 @@ pub(crate) const PARKED: &str = "\
 SELECT id, left(type, 200), conversation_id, retry_count::int8, coalesce(error, ''), parked_at::text, created_at::text
 FROM outbox WHERE parked_at IS NOT NULL AND id > $1 ORDER BY id LIMIT $2";
 
-/// $1 the row, whatever its state. The payload only if its stored form is small, and only its beginning.
+/// $1 the row, whatever its state; $2 whether to read its payload, of which only the beginning is shown. The size is the
+/// one that claims compare with their limit: the text's, and not that of the compressed form on disk.
 pub(crate) const SHOW: &str = "\
 SELECT id, left(type, 200), conversation_id, retry_count::int8, coalesce(error, ''), coalesce(parked_at::text, ''),
     created_at::text,
     CASE WHEN processed THEN 'processed' WHEN parked_at IS NOT NULL THEN 'parked' ELSE 'pending' END,
-    pg_column_size(payload)::int8,
-    CASE WHEN pg_column_size(payload) <= 1048576 THEN left(payload::text, 4096) END
-FROM outbox WHERE id = $1";
+    pg_column_size(payload)::int8, octet_length(text)::int8, left(text, 4096)
+FROM (
+    SELECT *, CASE WHEN $2 AND pg_column_size(payload) <= 16777216 THEN payload::text END AS text
+    FROM outbox WHERE id = $1 OFFSET 0
+) AS shown";
 
 /// $1 rows that get all their tries again. Answers the ids of those that were parked.
 pub(crate) const REQUEUE: &str = "\

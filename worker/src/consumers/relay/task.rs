@@ -6,7 +6,8 @@ use std::time::Duration;
 use arcyou_platform::backoff::{Backoff, jitter};
 use arcyou_platform::bus::{Bus, BusUnavailable, MessageRejected, Publication, PublishError};
 use arcyou_platform::contract::{EventKey, READ_EVENT_KEY, envelope_text};
-use arcyou_platform::health::Part;
+use arcyou_platform::health::{Health, Part};
+use arcyou_platform::outage_log::OutageLog;
 use bytes::Bytes;
 use deadpool_postgres::Pool;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -43,6 +44,7 @@ pub(crate) struct Relay {
     config: RelayConfig,
     pool: Pool,
     bus: Arc<dyn Bus>,
+    health: Health,
     /// Whether the database works, as the relay sees it.
     database: Part,
     hints: WakeHints,
@@ -51,6 +53,7 @@ pub(crate) struct Relay {
     event_key: Option<(EventKey, Instant)>,
     /// How many rows the next claim may take: 1 after an outage, then twice as many each time, up to the batch size.
     claim_rows: i64,
+    outage: OutageLog,
     /// The next claim reads payloads one by one, because the last one failed in a way that a row may have caused.
     separate_payloads: bool,
 }
@@ -65,18 +68,33 @@ enum Outage {
 }
 
 impl Relay {
-    pub(crate) fn new(config: RelayConfig, pool: Pool, bus: Arc<dyn Bus>, database: Part, hints: WakeHints) -> Self {
+    /// Reports on the parts `database`, and `outbox` once it runs.
+    pub(crate) fn new(config: RelayConfig, pool: Pool, bus: Arc<dyn Bus>, health: Health, hints: WakeHints) -> Self {
+        gauges::describe();
+        let database = health.part("database");
         let watermark = ClaimWatermark::new(config.poll_interval / 2, Instant::now());
-        let claim_rows = config.batch_size;
-        Self { config, pool, bus, database, hints, watermark, event_key: None, claim_rows, separate_payloads: false }
+        let (claim_rows, outage) = (config.batch_size, OutageLog::new());
+        Self {
+            config,
+            pool,
+            bus,
+            health,
+            database,
+            hints,
+            watermark,
+            event_key: None,
+            claim_rows,
+            outage,
+            separate_payloads: false,
+        }
     }
 
     /// Relays until `shutdown`, then finishes the batch in hand.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        let pool = self.pool.clone();
+        let (pool, outbox) = (self.pool.clone(), self.health.part("outbox"));
         tokio::select! {
             () = self.relay_batches(&shutdown) => {}
-            () = gauges::run(&pool) => {}
+            () = gauges::run(&pool, &outbox) => {}
         }
     }
 
@@ -88,13 +106,16 @@ impl Relay {
             match self.relay_batch().await {
                 Ok(more) => {
                     outages_in_a_row = 0;
+                    if let Some(line) = self.outage.worked(std::time::Instant::now()) {
+                        tracing::info!(seconds = line.lasted.as_secs(), "relaying goes on");
+                    }
                     if more {
                         continue;
                     }
                 }
                 Err(outage) => {
                     outages_in_a_row += 1;
-                    self.after_outage(&outage, outages_in_a_row);
+                    self.after_outage(&outage);
                     tokio::select! {
                         () = shutdown.cancelled() => return,
                         () = sleep(OUTAGE_BACKOFF.jittered(outages_in_a_row, jitter())) => continue,
@@ -111,7 +132,7 @@ impl Relay {
     }
 
     /// Reports an outage and makes the next claims careful: few rows, from the beginning of the outbox.
-    fn after_outage(&mut self, outage: &Outage, outages_in_a_row: u32) {
+    fn after_outage(&mut self, outage: &Outage) {
         let part = match outage {
             Outage::Database(error) if error.may_be_caused_by_a_row() && !self.separate_payloads => {
                 self.separate_payloads = true;
@@ -125,8 +146,9 @@ impl Relay {
             Outage::Bus(_) => "bus",
         };
         metrics::counter!("arcyou_outbox_outages_total", "part" => part).increment(1);
-        if outages_in_a_row == 1 {
-            tracing::warn!(%outage, "relaying is interrupted; no row is lost or counted as failed");
+        if let Some(line) = self.outage.failed(std::time::Instant::now()) {
+            let seconds = line.lasted.as_secs();
+            tracing::warn!(%outage, seconds, "relaying is interrupted; no row is lost or counted as failed");
         }
         self.claim_rows = 1;
         self.watermark.reset(Instant::now());
@@ -147,7 +169,6 @@ impl Relay {
         let claiming = started.elapsed();
         let kind = if after_id == 0 { "sweep" } else { "recent" };
         metrics::histogram!("arcyou_outbox_claim_seconds", "kind" => kind).record(claiming.as_secs_f64());
-        self.database.up();
         let rows = std::mem::take(&mut claim.rows);
         let (more, highest_id) = (claim.more, rows.last().map(|row| row.id));
         if rows.is_empty() {
@@ -155,6 +176,8 @@ impl Relay {
         } else {
             self.publish_and_mark(&event_key, claim, rows).await?;
         }
+        // Not before: a database may let rows be claimed and not be marked.
+        self.database.up();
         self.watermark.record(after_id, claiming, highest_id, Instant::now());
         // Kept until a claim finds rows: the first attempt may come while the failed one still holds them.
         self.separate_payloads &= highest_id.is_none();

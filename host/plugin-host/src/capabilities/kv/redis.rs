@@ -4,7 +4,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arcyou_platform::bus::{RedisClient, RedisCommandError, RedisUrl, RedisUrlError};
-use arcyou_platform::health::Health;
 use async_trait::async_trait;
 use redis::{FromRedisValue, Pipeline, RedisError, Value};
 
@@ -12,6 +11,9 @@ use super::store::{KvError, KvStore};
 
 /// How long a reply of Redis may take. A plugin waits for it, and a sender waits for the plugin.
 const REPLY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a probe's key may be left behind.
+const PROBE_TTL: Duration = Duration::from_secs(5);
 
 /// What the log says that the connection is for.
 const USED_FOR: &str = "plugins' values";
@@ -30,16 +32,6 @@ impl RedisKv {
         Ok(Self { client: RedisClient::new(url, USED_FOR, REPLY_TIMEOUT)?, installation })
     }
 
-    /// The same, which shows in `health` if this Redis does not allow what plugins need, as the part `plugin_values`.
-    pub fn reporting(
-        url: &RedisUrl,
-        installation: Arc<OnceLock<String>>,
-        health: &Health,
-    ) -> Result<Self, RedisUrlError> {
-        let client = RedisClient::reporting(url, USED_FOR, REPLY_TIMEOUT, health, "plugin_values")?;
-        Ok(Self { client, installation })
-    }
-
     fn key(&self, key: &str) -> Result<String, KvError> {
         match self.installation.get() {
             Some(installation) => Ok(format!("arcyou:kv:{installation}:{key}")),
@@ -47,11 +39,20 @@ impl RedisKv {
         }
     }
 
+    /// Does all that plugins may do, with a key that is none of theirs. A Redis that only answers is not enough.
+    pub async fn probe(&self) -> Result<(), KvError> {
+        let key = format!(":{}", uuid::Uuid::new_v4());
+        self.increment(&key, 1, PROBE_TTL).await?;
+        self.set(&key, b"1", PROBE_TTL).await?;
+        self.get(&key).await?;
+        self.delete(&key).await?;
+        Ok(())
+    }
+
     async fn query<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, KvError> {
         self.client.query(pipeline).await.map_err(|error| match error {
             RedisCommandError::Rejected(error) if is_number_error(&error) => KvError::NotANumber,
-            RedisCommandError::Rejected(error) => KvError::Unavailable(error.to_string()),
-            RedisCommandError::Unavailable(reason) => KvError::Unavailable(reason),
+            other => KvError::Unavailable(other.to_string()),
         })
     }
 }

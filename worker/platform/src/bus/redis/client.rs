@@ -11,7 +11,6 @@ use super::options::RedisOptions;
 use super::status::LogReporter;
 use super::url::{RedisUrl, RedisUrlError};
 use crate::bus::interface::BusUnavailable;
-use crate::health::Health;
 use crate::tls;
 
 /// Sends commands to one Redis, for callers that can do without an answer but cannot wait: within the time-out there is
@@ -25,7 +24,7 @@ pub struct RedisClient {
 #[derive(Debug, thiserror::Error)]
 pub enum RedisCommandError {
     /// Redis answered with an error.
-    #[error("{0}")]
+    #[error("{}", describe(.0))]
     Rejected(RedisError),
     /// Redis cannot be reached or did not answer in time. It is unknown whether the command was carried out.
     #[error("{0}")]
@@ -42,25 +41,11 @@ impl RedisClient {
     /// `used_for` says in the log what does not work while Redis is unavailable. `timeout` bounds each
     /// [`query`](Self::query), connecting included.
     pub fn new(url: &RedisUrl, used_for: &'static str, timeout: Duration) -> Result<Self, RedisUrlError> {
-        Self::connecting(url, LogReporter::new(used_for, None), timeout)
-    }
-
-    /// The same, with a part of `health` for rights that are missing.
-    pub fn reporting(
-        url: &RedisUrl,
-        used_for: &'static str,
-        timeout: Duration,
-        health: &Health,
-        part: &'static str,
-    ) -> Result<Self, RedisUrlError> {
-        Self::connecting(url, LogReporter::new(used_for, Some((health.clone(), part))), timeout)
-    }
-
-    fn connecting(url: &RedisUrl, status: LogReporter, timeout: Duration) -> Result<Self, RedisUrlError> {
         tls::install_crypto();
         let options =
             RedisOptions { connect_timeout: timeout / 2, response_timeout: timeout, ..RedisOptions::default() };
-        Ok(Self { connection: SharedConnection::new(url.server()?, options, Box::new(status)), timeout })
+        let status = Box::new(LogReporter::new(used_for));
+        Ok(Self { connection: SharedConnection::new(url.server()?, options, status), timeout })
     }
 
     /// Sends commands and waits for their answers.

@@ -16,8 +16,8 @@ use crate::bus::interface::BusUnavailable;
 
 /// How long a caller that must not be delayed waits while another one opens the connection.
 const CONNECT_GRACE: Duration = Duration::from_millis(250);
-/// How long a denial is reported while other commands are allowed.
-const DENIAL_STANDS: Duration = Duration::from_secs(60);
+/// How long a refusal is reported while other commands are carried out.
+const REFUSAL_STANDS: Duration = Duration::from_secs(60);
 
 /// The connection, and how to open another.
 pub(super) struct SharedConnection {
@@ -26,8 +26,16 @@ pub(super) struct SharedConnection {
     status: Box<dyn StatusReporter>,
     /// Locked while a caller connects; the others wait for the result.
     slot: Mutex<Slot>,
-    /// When the user's ACL last did not allow what was asked, if that still stands.
-    denied: watch::Sender<Option<Instant>>,
+    /// When what was asked was last refused, by the user's ACL or by Redis itself, if that still stands.
+    refused: watch::Sender<Option<Refused>>,
+}
+
+/// What was asked was refused, whatever else the connection is good for.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    since: Instant,
+    /// By the user's ACL, which somebody must change. Redis itself may have changed its mind without being asked again.
+    by_acl: bool,
 }
 
 struct Slot {
@@ -51,27 +59,28 @@ impl SharedConnection {
     pub(super) fn new(server: Server, options: RedisOptions, status: Box<dyn StatusReporter>) -> Self {
         let connection = Connection::Unavailable { retry_at: Instant::now(), reason: "not connected yet".to_owned() };
         let slot = Mutex::new(Slot { connection, generation: 0, failures: 0 });
-        Self { server, options, status, slot, denied: watch::Sender::default() }
+        Self { server, options, status, slot, refused: watch::Sender::default() }
     }
 
-    /// Reports that the connection works, unless it is of no use for as long as a denial stands.
+    /// Reports that the connection works, unless it is of no use for as long as a refusal stands.
     pub(super) fn mark_up(&self) {
-        if self.denied.borrow().is_none() {
-            self.status.up();
+        let stands = |refused: Refused| refused.by_acl || refused.since.elapsed() <= REFUSAL_STANDS;
+        if !self.refused.borrow().is_some_and(stands) {
+            self.mark_allowed();
         }
     }
 
     /// Reports that what the connection is for is allowed.
     pub(super) fn mark_allowed(&self) {
-        if self.denied.borrow().is_some() {
-            self.denied.send_replace(None);
+        if self.refused.borrow().is_some() {
+            self.refused.send_replace(None);
         }
         self.status.up();
     }
 
-    /// The same where other commands may still be denied: a denial is forgotten after a while.
+    /// The same where other commands may still be refused: a refusal is forgotten after a while.
     pub(super) fn mark_perhaps_allowed(&self) {
-        if self.denied.borrow().is_none_or(|since| since.elapsed() > DENIAL_STANDS) {
+        if self.refused.borrow().is_none_or(|refused| refused.since.elapsed() > REFUSAL_STANDS) {
             self.mark_allowed();
         }
     }
@@ -79,7 +88,7 @@ impl SharedConnection {
     /// Reports that the user's ACL does not allow what was asked. The connection stays: it is allowed as soon as the ACL
     /// is changed.
     pub(super) fn mark_denied(&self, reason: &str) {
-        self.denied.send_replace(Some(Instant::now()));
+        self.refused.send_replace(Some(Refused { since: Instant::now(), by_acl: true }));
         self.status.denied(reason);
     }
 
@@ -94,6 +103,12 @@ impl SharedConnection {
             _ => drop(slot),
         }
         self.get().await
+    }
+
+    /// Reports that Redis itself refuses what was asked, whatever else it answers.
+    pub(super) fn mark_refused(&self, reason: &str) {
+        self.refused.send_replace(Some(Refused { since: Instant::now(), by_acl: false }));
+        self.status.down(reason);
     }
 
     /// The connection and its generation. One caller connects; the others wait for it and share its result.

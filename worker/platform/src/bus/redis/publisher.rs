@@ -163,6 +163,7 @@ impl Publisher {
             Err(Refusal { reason, denied: false }) => {
                 // After a failover the address may lead to another server.
                 self.connection.discard(generation, &reason).await;
+                self.connection.mark_refused(&reason);
                 Err(PipelineError::Unavailable(reason))
             }
         }

@@ -1,9 +1,9 @@
 //! Where the state of a connection is reported.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
-use crate::health::{Health, Part};
+use crate::health::Part;
+use crate::outage_log::OutageLog;
 
 /// Receives the state of one connection. Both calls may repeat the current state.
 pub(super) trait StatusReporter: Send + Sync {
@@ -30,42 +30,29 @@ impl StatusReporter for Part {
     }
 }
 
-/// Reports to the log, once for each outage. A right that is missing also becomes a part of the health report, which it
-/// then stays: nothing else shows it.
+/// Reports to the log: once for each outage, and each minute while it lasts.
 pub(super) struct LogReporter {
     used_for: &'static str,
-    is_down: AtomicBool,
-    part_if_denied: Option<(Health, &'static str)>,
-    part: OnceLock<Part>,
+    outage: OutageLog,
 }
 
 impl LogReporter {
-    /// `used_for` says in the log what the connection is for; `part_if_denied` names the part.
-    pub(super) fn new(used_for: &'static str, part_if_denied: Option<(Health, &'static str)>) -> Self {
-        Self { used_for, is_down: AtomicBool::default(), part_if_denied, part: OnceLock::new() }
+    /// `used_for` says in the log what the connection is for.
+    pub(super) fn new(used_for: &'static str) -> Self {
+        Self { used_for, outage: OutageLog::new() }
     }
 }
 
 impl StatusReporter for LogReporter {
     fn up(&self) {
-        if self.is_down.load(Ordering::Relaxed) && self.is_down.swap(false, Ordering::Relaxed) {
-            tracing::info!(what = self.used_for, "Redis is available again");
-            if let Some(part) = self.part.get() {
-                part.up();
-            }
+        if let Some(line) = self.outage.worked(Instant::now()) {
+            tracing::info!(what = self.used_for, seconds = line.lasted.as_secs(), "Redis is available again");
         }
     }
 
     fn down(&self, reason: &str) {
-        if !self.is_down.swap(true, Ordering::Relaxed) {
-            tracing::warn!(what = self.used_for, reason, "Redis is unavailable");
-        }
-    }
-
-    fn denied(&self, reason: &str) {
-        self.down(reason);
-        if let Some((health, name)) = &self.part_if_denied {
-            self.part.get_or_init(|| health.part(name)).needs_mending(reason);
+        if let Some(line) = self.outage.failed(Instant::now()) {
+            tracing::warn!(what = self.used_for, reason, seconds = line.lasted.as_secs(), "Redis is unavailable");
         }
     }
 }
