@@ -14,26 +14,28 @@ use crate::support::{World, blocking};
 /// A link to the database that keeps what the gateway says, to count its questions.
 struct Wiretap {
     port: u16,
-    heard: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
+    /// What each connection has said.
+    heard: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Wiretap {
     async fn start(upstream: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let heard = Arc::<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>::default();
+        let heard = Arc::<Mutex<Vec<Vec<u8>>>>::default();
         let connections = heard.clone();
         tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
+            for number in 0.. {
+                let Ok((near, _)) = listener.accept().await else { return };
                 let far = TcpStream::connect(("127.0.0.1", upstream)).await.unwrap();
-                let said = Arc::<Mutex<Vec<u8>>>::default();
-                connections.lock().unwrap().push(said.clone());
+                connections.lock().unwrap().push(Vec::new());
                 let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (near.into_split(), far.into_split());
+                let heard = connections.clone();
                 tokio::spawn(async move { tokio::io::copy(&mut far_in, &mut near_out).await });
                 tokio::spawn(async move {
                     let mut buffer = vec![0; 64 * 1024];
                     while let Ok(count @ 1..) = near_in.read(&mut buffer).await {
-                        said.lock().unwrap().extend(&buffer[..count]);
+                        heard.lock().unwrap()[number].extend(&buffer[..count]);
                         far_out.write_all(&buffer[..count]).await.unwrap();
                     }
                 });
@@ -44,12 +46,9 @@ impl Wiretap {
 
     /// How many statements have this text in them. Each is sent in full each time.
     fn count(&self, text: &str) -> usize {
-        let connections = self.heard.lock().unwrap();
-        let count = |said: &Arc<Mutex<Vec<u8>>>| {
-            let said = said.lock().unwrap();
-            said.windows(text.len()).filter(|part| *part == text.as_bytes()).count()
-        };
-        connections.iter().map(count).sum()
+        let heard = self.heard.lock().unwrap();
+        let count = |said: &Vec<u8>| said.windows(text.len()).filter(|part| *part == text.as_bytes()).count();
+        heard.iter().map(count).sum()
     }
 }
 
