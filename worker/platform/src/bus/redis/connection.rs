@@ -47,7 +47,7 @@ struct Slot {
 }
 
 enum Connection {
-    Open(MultiplexedConnection, Place),
+    Open(MultiplexedConnection, Box<Place>),
     /// Until `retry_at`, callers fail at once, so that they do not queue for a time-out each.
     Unavailable {
         retry_at: Instant,
@@ -125,7 +125,7 @@ impl SharedConnection {
             Ok((connection, place)) => {
                 slot.generation += 1;
                 slot.failures = 0;
-                slot.connection = Connection::Open(connection.clone(), place);
+                slot.connection = Connection::Open(connection.clone(), Box::new(place));
                 Ok((connection, slot.generation))
             }
             Err(error) => {

@@ -6,6 +6,7 @@
 //! - `connection` is what publishers and [`RedisClient`] use: one connection that is replaced when it dies.
 //! - `server` says where it leads: to one Redis, or to the one that `sentinels` name.
 
+mod address;
 mod bus;
 mod client;
 mod connection;

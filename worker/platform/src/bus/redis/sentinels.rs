@@ -9,11 +9,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use percent_encoding::percent_decode_str;
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult,
-};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisError, RedisResult};
 
-use super::url::{RedisUrlError, without_name};
+use super::address::{RedisUrlError, read};
 
 /// Where sentinels listen if the URL does not say it.
 const SENTINEL_PORT: u16 = 26_379;
@@ -57,7 +55,7 @@ impl FromStr for Sentinels {
         }
         let parse = |login: &str, host: &str, db: &str| {
             let login = if login.is_empty() { String::new() } else { format!("{login}@") };
-            format!("{scheme}://{login}{host}/{db}").into_connection_info().map_err(RedisUrlError::of).map(without_name)
+            read(&format!("{scheme}://{login}{host}/{db}"))
         };
         let own_login = sentinel_login(query)?;
         let watcher = |host: &str| {
@@ -154,31 +152,33 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn read(text: &str) -> Sentinels {
+    fn parsed(text: &str) -> Sentinels {
         text.parse().unwrap()
     }
 
     #[test]
     fn a_url_names_sentinels_and_what_they_watch() {
-        let sentinels =
-            read("redis+sentinel://me:p%40ss@s1,s2:26380,[::1]/my%20chat/3?sentinel_user=w&sentinel_password=s");
-        let watchers: Vec<String> = sentinels.watchers.iter().map(|watcher| watcher.addr().to_string()).collect();
+        let read =
+            parsed("redis+sentinel://me:p%40ss@s1,s2:26380,[::1]/my%20chat/3?sentinel_user=w&sentinel_password=s");
+        let watchers: Vec<String> = read.watchers.iter().map(|watcher| watcher.addr().to_string()).collect();
         assert_eq!(watchers, ["s1:26379", "s2:26380", "::1:26379"]);
-        assert_eq!(sentinels.name, "my chat");
+        assert_eq!(read.name, "my chat");
         let address = Address { host: "10.0.0.7".to_owned(), port: 6380 };
-        let server = sentinels.connection_info(&address);
+        let server = read.connection_info(&address);
         assert_eq!(server.addr().to_string(), "10.0.0.7:6380");
         let login = |info: &ConnectionInfo| {
             let settings = info.redis_settings();
             (settings.username().map(str::to_owned), settings.password().map(str::to_owned), settings.db())
         };
         assert_eq!(login(&server), (Some("me".to_owned()), Some("p@ss".to_owned()), 3));
-        assert_eq!(login(&sentinels.watchers[0]), (Some("w".to_owned()), Some("s".to_owned()), 0));
+        assert_eq!(login(&read.watchers[0]), (Some("w".to_owned()), Some("s".to_owned()), 0));
         assert!(matches!(server.addr(), ConnectionAddr::Tcp(..)));
-        let tls = read("rediss+sentinel://s1/chat");
+        let tls = parsed("rediss+sentinel://s1/chat");
         assert!(matches!(tls.watchers[0].addr(), ConnectionAddr::TcpTls { insecure: false, .. }));
         assert!(matches!(tls.connection_info(&address).addr(), ConnectionAddr::TcpTls { insecure: false, .. }));
-        assert!(!format!("{:?}", read("redis+sentinel://:hunter2@s/c?sentinel_password=hunter2")).contains("hunter2"));
+        assert!(
+            !format!("{:?}", parsed("redis+sentinel://:hunter2@s/c?sentinel_password=hunter2")).contains("hunter2")
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::sentinels::{Address, Sentinels};
 #[derive(Clone)]
 pub(super) enum Server {
     /// This one.
-    Fixed(Client),
+    Fixed(Box<Client>),
     /// The one that leads. Sentinels are asked anew at each connect.
     Watched(Arc<Sentinels>),
 }
@@ -28,7 +28,7 @@ impl Server {
     /// The server as it is now. Asking for it takes at most `limit`.
     pub(super) async fn place(&self, limit: Duration) -> RedisResult<Place> {
         match self {
-            Self::Fixed(client) => Ok(Place { client: client.clone(), address: None }),
+            Self::Fixed(client) => Ok(Place { client: Client::clone(client), address: None }),
             Self::Watched(sentinels) => {
                 let asking = async {
                     let address = sentinels.leader(limit).await?;

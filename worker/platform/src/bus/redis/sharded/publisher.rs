@@ -83,7 +83,8 @@ impl ShardedPublisher {
         let client = redis::Client::open(self.topology.connection_info(node))
             .map_err(|error| BusUnavailable(format!("{node}: {error}")))?;
         let status = Box::new(self.status.node(node));
-        let publisher = Arc::new(Publisher::new(Server::Fixed(client), self.options, ChannelKind::Sharded, status));
+        let publisher =
+            Arc::new(Publisher::new(Server::Fixed(Box::new(client)), self.options, ChannelKind::Sharded, status));
         let keep_connected = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&publisher).keep_connected()));
         let entry = NodePublisher { publisher: Arc::clone(&publisher), _keep_connected: keep_connected };
         nodes.insert(node.clone(), entry);
