@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_that_of_the_numbers_written_out() {
-        let numbers = vec!["1e300"; 5].join(",");
+        let numbers = ["1e300"; 5].join(",");
         assert_eq!(parse(&format!("{{\"a\":[{numbers}]}}")), Err(BodyError::TooLarge(1000)));
     }
 
