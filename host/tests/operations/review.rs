@@ -54,7 +54,10 @@ async fn decisions_name_both_ids(world: &World, gateway: &Running, waiting: &[St
     let (listed, said) = command(world, &["decisions", "--json"]).await;
     assert!(listed, "{said}");
     let decisions: Vec<Value> = serde_json::from_str(&said).unwrap();
-    let of = |held: &String| decisions.iter().find(|decision| decision["held_id"].to_string() == *held).unwrap();
+    let of = |held: &String| {
+        let held: i64 = held.parse().unwrap();
+        decisions.iter().find(|decision| decision["held_id"] == held).unwrap()
+    };
     assert_eq!((decisions.len(), &of(&waiting[1])["verdict"]), (3, &json!("refused")));
     assert_eq!(of(&waiting[1])["message_id"], Value::Null);
     let first = of(&waiting[0]);
