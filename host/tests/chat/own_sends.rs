@@ -108,7 +108,8 @@ async fn what_waits_for_a_reply_when_the_token_ends_comes_once_after_its_renewal
     let _worker = world.worker().await;
     let [alice, bob] = [Uuid::new_v4(), Uuid::new_v4()];
     let (locked, free) = (world.conversation(&[alice, bob]).await, world.conversation(&[alice, bob]).await);
-    let token = |user: Uuid, seconds: f64| issuer.sign(&json!({"sub": user, "exp": now() + seconds}));
+    // Good for so long: a token's `exp` is ten seconds before that.
+    let token = |user: Uuid, seconds: f64| issuer.sign(&json!({"sub": user, "exp": now() + seconds - 10.0}));
     let [mut sender, mut listener] = [Client::connect(gateway.port).await, Client::connect(gateway.port).await];
     listener.ok(json!({"op": "auth", "token": token(bob, 3600.0)})).await;
     sender.ok(json!({"op": "auth", "token": token(alice, 5.0)})).await;
