@@ -157,7 +157,7 @@ async fn a_queue_that_is_full_says_so() {
         }
     }
     // The last ones find the queue full; they are answered while everything else still waits.
-    while !gateway.get("/metrics").await.contains(r#"arcyou_sends_total{outcome="overloaded"}"#) {
+    while gateway.metric(r#"arcyou_sends_total{outcome="overloaded"} "#).await == 0.0 {
         sleep(Duration::from_millis(20)).await;
     }
     blocking(move || bouncer.resume().unwrap()).await;
