@@ -78,5 +78,4 @@ sbom: ## what the gateway and the worker are made of, as CycloneDX in target/sbo
 	@host/local-services/sbom.sh
 
 plugins: ## the plugins of this repository that are in Rust, as .wasm files in target/plugins
-	cargo run -q -p arcyou-gateway -- plugin build plugins --out target/plugins
-	@install -C -m 0644 plugins/plugins.toml target/plugins/
+	cargo run -q -p arcyou-gateway -- plugin build plugins --out target/plugins --mirror
