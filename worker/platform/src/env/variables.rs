@@ -91,6 +91,10 @@ fn meant(set: &str, names: &[&'static str]) -> Option<&'static str> {
     let upper = set.to_ascii_uppercase();
     let alike = |name: &&'static str| (strsim::normalized_damerau_levenshtein(&upper, name), *name);
     let (likeness, nearest) = names.iter().map(alike).max_by(|one, other| one.0.total_cmp(&other.0))?;
+    // With a word in front it is another program's, such as NIX_SSL_CERT_FILE.
+    if upper.ends_with(&format!("_{nearest}")) {
+        return None;
+    }
     let is_near = upper == nearest || (set.len() >= SHORTEST && likeness >= ALIKE);
     // A name that was cut off, such as RATE_LIMIT.
     let cut_off = || names.iter().copied().find(|name| upper.contains('_') && name.starts_with(&format!("{upper}_")));
@@ -162,6 +166,7 @@ mod tests {
             "ARCYOU_GATEWAY_SERVICE_PORT",
             "ARCYOU_GATEWAY_PORT_8080_TCP_ADDR",
             "KUBERNETES_PORT",
+            "NIX_MAX_CONNECTIONS",
         ] {
             assert_eq!(said(name), Vec::<String>::new());
         }
