@@ -59,7 +59,7 @@ wire_enum! {
         NotJoined = "not_joined",
         /// The socket has already joined as many conversations as the limit allows.
         TooManyJoined = "too_many_joined",
-        /// The conversation has no such message.
+        /// The conversation never had such a message.
         UnknownMessage = "unknown_message",
         /// Too many requests. Retry after `retry_after_ms`.
         RateLimited = "rate_limited",

@@ -133,7 +133,7 @@ pub enum ReadMark {
         /// Whether this call moved it.
         moved: bool,
     },
-    /// The conversation has no such message.
+    /// The conversation never had such a message.
     UnknownMessage,
     /// The user does not participate.
     NotParticipant,
