@@ -215,7 +215,7 @@ fn start_of(resume: Option<ResumeFrom>, seq_of_id: Option<Seq>, last_seq: Seq) -
         Some(ResumeFrom::Seq(seq)) => Some(seq).filter(|seq| *seq <= last_seq),
     };
     let after = after.ok_or_else(|| {
-        Failure::new(ErrorCode::UnknownMessage, "this conversation has no such message to resume after")
+        Failure::new(ErrorCode::UnknownMessage, "this conversation has no such message or seq to resume after")
     })?;
     let is_resumed = last_seq.saturating_sub(after) <= LARGEST_BACKFILL;
     Ok(Start { cursor: if is_resumed { after } else { last_seq }, resumed: Some(is_resumed) })

@@ -184,9 +184,16 @@ mod tests {
         thread::spawn(move || {
             looker.run(Duration::from_millis(5), move |result| done.send(result.is_ok()).unwrap());
         });
-        fs::write(dir.path().join("plugins.toml"), "nonsense").unwrap();
+        // Moved there in one step: a look may come between a file's creation and its writing.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let configure = |text: &str| {
+            let written = elsewhere.path().join("plugins.toml");
+            fs::write(&written, text).unwrap();
+            fs::rename(written, dir.path().join("plugins.toml")).unwrap();
+        };
+        configure("nonsense");
         assert_eq!(reloads.recv(), Ok(false));
-        fs::write(dir.path().join("plugins.toml"), "# nothing").unwrap();
+        configure("# nothing");
         assert_eq!(reloads.recv(), Ok(true));
         drop(alive);
         assert!(reloads.recv().is_err(), "nothing changed, and the watch has ended");
