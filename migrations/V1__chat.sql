@@ -116,7 +116,7 @@ CREATE TABLE message_changes (
 );
 CREATE UNIQUE INDEX message_changes_idempotency ON message_changes (conversation_id, user_id, type, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX message_changes_of_message ON message_changes (conversation_id, message_id);
+CREATE INDEX message_changes_of_message ON message_changes (conversation_id, message_id, version DESC NULLS LAST);
 
 -- Who has given which reaction; `messages.reactions` counts them.
 CREATE TABLE message_reactions (
@@ -265,7 +265,7 @@ RETURN jsonb_build_object('seq', (m).seq, 'message', message_json(m));
 CREATE FUNCTION change_json(c message_changes, m messages) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN CASE
-    WHEN (c).reaction IS NOT NULL THEN jsonb_build_object('seq', (c).seq, 'message_id', (c).message_id,
+    WHEN (c).reaction IS NOT NULL AND (m).deleted_at IS NULL THEN jsonb_build_object('seq', (c).seq, 'message_id', (c).message_id,
         'user_id', (c).user_id, 'reaction', (c).reaction, 'count', (c).count)
     WHEN (c).version = (m).version THEN jsonb_build_object('seq', (c).seq, 'user_id', (c).user_id,
         'message', message_json(m))
@@ -299,7 +299,8 @@ END $$;
 -- Judging and storing is a statement of its own after the locks, because a statement's snapshot is older than a lock that
 -- it waits for. Its time grows with the batch and with nothing else: no two steps are joined row by row, places come from
 -- windows over the batch, ids are drawn before the insert, and each `LIMIT` keeps the planner from turning a look-up into
--- a join.
+-- a join. A plan is made while tables may be empty, where one index looks like another: where two begin with the same
+-- column, the order that is asked for is that of the right one, and with `enable_sort` off it is taken.
 CREATE FUNCTION place_messages(
     locked uuid[], time_now timestamptz, conversation_ids uuid[], sender_ids uuid[], bodies text[], reply_tos bigint[],
     keys text[], all_annotations text[], deciders text[], hold_reasons text[]
@@ -334,7 +335,7 @@ BEGIN
         LEFT JOIN LATERAL (SELECT id FROM held_messages WHERE i.key IS NOT NULL AND (edits IS NULL)
             AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) h ON true
         LEFT JOIN LATERAL (SELECT id, deleted_at FROM messages WHERE i.reply_to IS NOT NULL
-            AND conversation_id = i.conversation_id AND id = i.reply_to LIMIT 1) r ON true
+            AND conversation_id = i.conversation_id AND id BETWEEN i.reply_to AND i.reply_to ORDER BY id LIMIT 1) r ON true
     ), first_of_key AS (
         SELECT *, status = 'new' AND row_number() OVER (
             PARTITION BY conversation_id, sender_id, key, CASE WHEN key IS NULL THEN ord END ORDER BY ord) = 1 AS is_first
@@ -411,7 +412,7 @@ BEGIN
                 hold_reason, ord)
     ), judged AS MATERIALIZED (
         SELECT i.*, c.last_seq + 1 AS seq, greatest(time_now, c.last_message_at) AS created_at, m.version AS old_version,
-            m.reactions AS counts,
+            m.reactions AS counts, m.place AS message_at, m.part AS message_in,
             CASE WHEN c.id IS NULL THEN 'forbidden'
                  WHEN e.seq IS NOT NULL THEN 'stored before'
                  WHEN h.id IS NOT NULL THEN 'held before'
@@ -436,17 +437,18 @@ BEGIN
         FROM input i
         LEFT JOIN conversations c ON c.id = i.conversation_id
         LEFT JOIN participants p ON p.conversation_id = i.conversation_id AND p.user_id = i.user_id
-        LEFT JOIN LATERAL (SELECT * FROM messages WHERE conversation_id = i.conversation_id AND id = i.message_id LIMIT 1)
+        LEFT JOIN LATERAL (SELECT *, ctid AS place, tableoid AS part FROM messages
+            WHERE conversation_id = i.conversation_id AND id BETWEEN i.message_id AND i.message_id ORDER BY id LIMIT 1)
             m ON true
         LEFT JOIN LATERAL (SELECT seq, version, created_at FROM message_changes WHERE i.key IS NOT NULL
-            AND conversation_id = i.conversation_id AND user_id = i.user_id AND type = i.type AND idempotency_key = i.key
-            LIMIT 1) e ON true
+            AND conversation_id = i.conversation_id AND user_id = i.user_id AND type = i.type
+            AND idempotency_key BETWEEN i.key AND i.key ORDER BY idempotency_key LIMIT 1) e ON true
         LEFT JOIN LATERAL (SELECT id FROM held_messages WHERE i.key IS NOT NULL AND (edits IS NULL) = false
             AND conversation_id = i.conversation_id AND sender_id = i.user_id AND idempotency_key = i.key LIMIT 1) h ON true
         LEFT JOIN LATERAL (SELECT seq, version, created_at FROM message_changes
             WHERE i.type = 'message.deleted' AND m.deleted_at IS NOT NULL
-            AND conversation_id = i.conversation_id AND message_id = i.message_id AND type = 'message.deleted' LIMIT 1)
-            d ON true
+            AND conversation_id = i.conversation_id AND message_id = i.message_id AND type = 'message.deleted'
+            ORDER BY version DESC NULLS LAST LIMIT 1) d ON true
         LEFT JOIN LATERAL (SELECT seq FROM message_reactions WHERE i.reaction IS NOT NULL
             AND conversation_id = i.conversation_id AND message_id = i.message_id AND user_id = i.user_id
             AND reaction = i.reaction LIMIT 1) r ON true
@@ -476,7 +478,7 @@ BEGIN
                     THEN coalesce(m.reactions, '{}') || jsonb_build_object(n.reaction, n.count)
                 ELSE m.reactions END
         FROM numbered n
-        WHERE n.outbox_id IS NOT NULL AND m.conversation_id = n.conversation_id AND m.id = n.message_id
+        WHERE n.outbox_id IS NOT NULL AND m.ctid = n.message_at AND m.tableoid = n.message_in
         RETURNING m.conversation_id, m.id, m AS message
     ), noted AS (
         INSERT INTO message_changes (conversation_id, seq, type, message_id, user_id, idempotency_key, version, reaction,
@@ -517,10 +519,11 @@ BEGIN
 
     -- A reaction takes nothing away. What an edit or a deletion did is found by its `seq`, the newest there is.
     IF types && '{message.edited,message.deleted}' THEN
-        PERFORM erase_overtaken(array_agg(m.conversation_id), array_agg(m.id))
+        PERFORM erase_overtaken(array_agg(t.conversation_id), array_agg(t.message_id))
         FROM unnest(types, conversation_ids, message_ids) AS t(type, conversation_id, message_id)
-        JOIN messages m ON m.conversation_id = t.conversation_id AND m.id = t.message_id
-        JOIN conversations c ON c.id = m.conversation_id
+        JOIN conversations c ON c.id = t.conversation_id
+        CROSS JOIN LATERAL (SELECT changed_seq, version FROM messages WHERE conversation_id = t.conversation_id
+            AND id BETWEEN t.message_id AND t.message_id ORDER BY id LIMIT 1) m
         WHERE t.type IN ('message.edited', 'message.deleted') AND m.changed_seq = c.last_seq AND m.version > 1;
     END IF;
 END $$;
@@ -531,44 +534,59 @@ LANGUAGE plpgsql
 AS $$
 BEGIN
     UPDATE held_messages h SET refused_at = now()
-    FROM unnest(conversation_ids, message_ids) AS t(conversation_id, message_id), messages m
-    WHERE m.conversation_id = t.conversation_id AND m.id = t.message_id
-        AND h.conversation_id = m.conversation_id AND h.edits = m.id AND h.edits_version < m.version AND h.refused_at IS NULL;
-    WITH told AS MATERIALIZED (
-        SELECT m.outbox_id, creation_json(m) AS payload, m.deleted_at IS NOT NULL AS deleted
-        FROM unnest(conversation_ids, message_ids) AS t(conversation_id, message_id)
-        JOIN messages m ON m.conversation_id = t.conversation_id AND m.id = t.message_id
+    FROM unnest(conversation_ids, message_ids) AS t(conversation_id, message_id)
+    CROSS JOIN LATERAL (SELECT version FROM messages WHERE conversation_id = t.conversation_id
+        AND id BETWEEN t.message_id AND t.message_id ORDER BY id LIMIT 1) m
+    WHERE h.conversation_id = t.conversation_id AND h.edits = t.message_id AND h.edits_version < m.version
+        AND h.refused_at IS NULL;
+    WITH standing AS MATERIALIZED (
+        SELECT m.* FROM unnest(conversation_ids, message_ids) AS t(conversation_id, message_id)
+        CROSS JOIN LATERAL (SELECT messages AS message, deleted_at IS NOT NULL AS deleted, version, conversation_id, id, outbox_id
+            FROM messages WHERE conversation_id = t.conversation_id
+            AND id BETWEEN t.message_id AND t.message_id ORDER BY id LIMIT 1) m
+    ), told AS MATERIALIZED (
+        SELECT outbox_id, creation_json(message) AS payload, deleted FROM standing
         UNION ALL
-        -- Of a message that was edited: older edits were corrected when the one before was made.
-        SELECT c.outbox_id, change_json(c, m), m.deleted_at IS NOT NULL
-        FROM unnest(conversation_ids, message_ids) AS t(conversation_id, message_id)
-        JOIN messages m ON m.conversation_id = t.conversation_id AND m.id = t.message_id
-        JOIN message_changes c ON c.conversation_id = m.conversation_id AND c.message_id = m.id
-            AND (m.deleted_at IS NOT NULL OR c.version = m.version - 1)
-    ), standing AS MATERIALIZED (
+        -- Older edits were corrected when the one before was made.
+        SELECT c.outbox_id, change_json(c.change, s.message), false
+        FROM standing s CROSS JOIN LATERAL (SELECT message_changes AS change, outbox_id FROM message_changes
+            WHERE conversation_id = s.conversation_id AND message_id = s.id AND version BETWEEN s.version - 1 AND s.version - 1
+            ORDER BY version DESC NULLS LAST LIMIT 1) c
+        WHERE NOT s.deleted
+        UNION ALL
+        SELECT c.outbox_id, change_json(c.change, s.message), true
+        FROM standing s CROSS JOIN LATERAL (SELECT message_changes AS change, outbox_id FROM message_changes
+            WHERE conversation_id = s.conversation_id AND message_id = s.id ORDER BY version DESC NULLS LAST) c
+        WHERE s.deleted
+    ), wrong AS MATERIALIZED (
         SELECT o.id, t.payload, t.deleted FROM told t JOIN outbox o ON o.id = t.outbox_id
         WHERE (t.deleted OR NOT o.processed) AND o.payload <> t.payload
     ), free AS MATERIALIZED (
-        SELECT id FROM outbox WHERE id IN (SELECT id FROM standing) FOR UPDATE SKIP LOCKED
+        SELECT id FROM outbox WHERE id = ANY(ARRAY(SELECT id FROM wrong)) FOR UPDATE SKIP LOCKED
     ), corrected AS (
-        UPDATE outbox o SET payload = s.payload FROM standing s WHERE o.id = s.id AND s.id IN (SELECT id FROM free)
+        UPDATE outbox o SET payload = w.payload FROM wrong w WHERE o.id = w.id AND w.id = ANY(ARRAY(SELECT id FROM free))
     )
     INSERT INTO outbox_corrections (outbox_id, payload)
-    SELECT id, payload FROM standing WHERE deleted AND id NOT IN (SELECT id FROM free)
+    SELECT id, payload FROM wrong WHERE deleted AND id <> ALL(ARRAY(SELECT id FROM free))
     ON CONFLICT (outbox_id) DO UPDATE SET payload = excluded.payload;
-    -- The reactions to a deleted message are told no more, so they go after the rows above are written.
     WITH gone AS MATERIALIZED (
-        SELECT m.conversation_id, m.id FROM unnest(conversation_ids, message_ids) AS t(conversation_id, message_id)
-        JOIN messages m ON m.conversation_id = t.conversation_id AND m.id = t.message_id WHERE m.deleted_at IS NOT NULL
+        SELECT m.* FROM unnest(conversation_ids, message_ids) AS t(conversation_id, message_id)
+        CROSS JOIN LATERAL (SELECT conversation_id, id, deleted_at FROM messages WHERE conversation_id = t.conversation_id
+            AND id BETWEEN t.message_id AND t.message_id ORDER BY id LIMIT 1) m
+        WHERE m.deleted_at IS NOT NULL
     ), unheld AS (
         DELETE FROM held_messages h USING gone WHERE h.conversation_id = gone.conversation_id AND h.edits = gone.id
     ), unquoted AS (
         UPDATE plugin_audit a SET reason = NULL FROM gone WHERE a.message_id = gone.id
     ), given AS (
         DELETE FROM message_reactions r USING gone WHERE r.conversation_id = gone.conversation_id AND r.message_id = gone.id
+    ), reactions AS (
+        SELECT c.seq, gone.conversation_id FROM gone CROSS JOIN LATERAL (SELECT seq FROM message_changes
+            WHERE conversation_id = gone.conversation_id AND message_id = gone.id AND reaction IS NOT NULL
+            ORDER BY version DESC NULLS LAST) c
     )
-    UPDATE message_changes c SET reaction = NULL FROM gone
-    WHERE c.conversation_id = gone.conversation_id AND c.message_id = gone.id AND c.reaction IS NOT NULL;
+    UPDATE message_changes c SET reaction = NULL FROM reactions r
+    WHERE c.conversation_id = r.conversation_id AND c.seq = r.seq;
 END $$;
 
 -- One audit row for each message or edit of this batch that a plugin replaced or held: `xmin` tells which rows this
@@ -622,7 +640,7 @@ CREATE FUNCTION store_messages(
     deciders text[], hold_reasons text[], wait_for_locks boolean, versions text[], digests text[]
 ) RETURNS TABLE (status text, id bigint, seq bigint, created_at text)
 LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 SET lock_timeout = '100ms'
 AS $$
@@ -649,7 +667,7 @@ CREATE FUNCTION store_changes(
     place bigint, status text, id bigint, seq bigint, created_at text, version integer, count integer
 )
 LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 SET lock_timeout = '100ms'
 AS $$
@@ -710,7 +728,7 @@ CREATE FUNCTION release_edits(held_ids bigint[]) RETURNS TABLE (
     held_id bigint, id bigint, seq bigint, created_at text, conversation_id uuid, sender_id uuid, held_by text, reason text
 )
 LANGUAGE plpgsql
-SET enable_seqscan = off SET jit = off
+SET enable_seqscan = off SET enable_sort = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -750,13 +768,15 @@ BEGIN
     IF thread IS NOT NULL THEN
         IF after_seq IS NOT NULL THEN
             OPEN page FOR SELECT * FROM (
-                SELECT * FROM messages m WHERE m.conversation_id = conversation AND m.id = thread AND m.seq > after_seq
+                SELECT * FROM (SELECT * FROM messages m WHERE m.conversation_id = conversation
+                    AND m.id BETWEEN thread AND thread ORDER BY m.id LIMIT 1) AS root WHERE root.seq > after_seq
                 UNION ALL
                 SELECT * FROM messages m WHERE m.conversation_id = conversation AND m.reply_to = thread AND m.seq > after_seq
             ) AS found ORDER BY found.seq;
         ELSE
             OPEN page FOR SELECT * FROM (
-                SELECT * FROM messages m WHERE m.conversation_id = conversation AND m.id = thread AND m.seq < before_seq
+                SELECT * FROM (SELECT * FROM messages m WHERE m.conversation_id = conversation
+                    AND m.id BETWEEN thread AND thread ORDER BY m.id LIMIT 1) AS root WHERE root.seq < before_seq
                 UNION ALL
                 SELECT * FROM messages m WHERE m.conversation_id = conversation AND m.reply_to = thread AND m.seq < before_seq
             ) AS found ORDER BY found.seq DESC;
@@ -808,8 +828,9 @@ BEGIN
         SELECT m.seq, 'message.created', creation_json(m)::text FROM messages m
         WHERE m.conversation_id = conversation AND m.seq > after_seq
         UNION ALL
-        SELECT c.seq, c.type, change_json(c, m)::text
-        FROM message_changes c JOIN messages m ON m.conversation_id = conversation AND m.id = c.message_id
+        SELECT c.seq, c.type, change_json(c, m.message)::text
+        FROM message_changes c CROSS JOIN LATERAL (SELECT messages AS message FROM messages
+            WHERE conversation_id = conversation AND id BETWEEN c.message_id AND c.message_id ORDER BY id LIMIT 1) m
         WHERE c.conversation_id = conversation AND c.seq > after_seq
     ) AS change (seq, type, payload) ORDER BY change.seq;
     FOR place IN 1 .. most_rows + 1 LOOP

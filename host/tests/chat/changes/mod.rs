@@ -54,8 +54,8 @@ fn unreact(conversation: Uuid, message: &Value, reaction: &str) -> Value {
 /// A gateway, a worker, and a conversation that Alice and Bob have joined.
 struct Room {
     world: World,
-    gateway: crate::support::program::Program,
-    _worker: crate::support::program::Program,
+    gateway: crate::support::gateway::Running,
+    _worker: crate::support::gateway::Running,
     conversation: Uuid,
     users: [Uuid; 2],
     alice: Client,
