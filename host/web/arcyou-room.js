@@ -34,6 +34,9 @@ import { newKey } from './arcyou-client.js';
  */
 
 const NOTHING = Object.freeze([]);
+const isAlike = (pending, { body }) => JSON.stringify(pending.body) === JSON.stringify(body);
+/** A message that was there when it was sent is another one. What was sent before anything was read is known by its text. */
+const mayBe = (pending, message) => (pending.sentAfter === undefined ? isAlike(pending, message) : message.seq > pending.sentAfter);
 const byCount = (a, b) => b.count - a.count || (a.reaction < b.reaction ? -1 : 1);
 
 /** Messages of a conversation and the changes to them: pure, and right whatever comes twice. */
@@ -322,16 +325,14 @@ export class ArcYouRoom {
     const sent = this.#pending.find(({ key }) => key === tempId) ?? this.#released(message);
     if (sent) return this.#become(sent, message.id);
     // Without the id that a lost reply had: the next reply tells.
-    const waiting = this.#pending.find(({ state, sentAfter }) => state === 'sending' && message.seq > sentAfter);
+    const waiting = this.#pending.find((pending) => pending.state === 'sending' && mayBe(pending, message));
     if (waiting && !this.#keys.has(message.id)) this.#unsure.set(message.id, waiting);
     return false;
   }
 
   /** Of a message that was held, its text alone tells that it was released. */
-  #released({ body, seq }) {
-    const text = JSON.stringify(body);
-    const isOlder = ({ sentAfter }) => seq <= sentAfter;
-    return this.#pending.find((pending) => pending.state === 'held' && !isOlder(pending) && JSON.stringify(pending.body) === text);
+  #released(message) {
+    return this.#pending.find((pending) => pending.state === 'held' && isAlike(pending, message) && mayBe(pending, message));
   }
 
   #become(pending, messageId) {
