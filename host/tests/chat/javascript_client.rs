@@ -33,6 +33,11 @@ async fn the_client_does_what_it_promises() {
 }
 
 #[tokio::test]
+async fn the_room_of_the_client_shows_what_the_gateway_has() {
+    pass("room.test.mjs").await;
+}
+
+#[tokio::test]
 async fn the_types_of_the_client_are_true_and_of_use() {
     pass("types.test.mjs").await;
 }
