@@ -167,8 +167,9 @@ export class Pane {
   /** Each message in its place; what is in its place already is not moved. */
   #place(messages) {
     const keys = new Set(messages.map(({ key }) => key));
-    for (const [key, view] of this.#views) {
-      if (!keys.has(key)) view.element.remove(), this.#views.delete(key);
+    for (const [key, view] of [...this.#views].filter(([other]) => !keys.has(other))) {
+      view.element.remove();
+      this.#views.delete(key);
     }
     let next = this.#list.firstElementChild;
     for (const item of messages) {
