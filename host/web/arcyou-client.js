@@ -36,7 +36,7 @@
  * @typedef {{ op: 'event', type: string, conversation_id: string, conversationId: string, event_id: number,
  *   [field: string]: any }} OtherEvent Everything else that happens: what has an `event_id` is one.
  * @typedef {{ status: 'stored', message_id: number, seq: number, created_at: string } & Answer} Stored
- * @typedef {{ status: 'held' | 'discarded', message_id: null, seq: null, created_at: null } & Answer} NotStored
+ * @typedef {{ status: 'held' | 'discarded', message_id: null, seq: null, created_at: null, held_id?: number } & Answer} NotStored
  * @typedef {{ duplicate?: boolean, body?: Record<string, any>, temp_id?: string | number }} Answer `body` is there if a plugin replaced
  *   the message's: it is the one that everybody sees.
  * @typedef {Stored | NotStored} Sent
@@ -100,7 +100,7 @@ const MAX_EVENT_IDS = 4096;
 const TIMERS = { set: (run, ms) => setTimeout(run, ms), clear: (timer) => clearTimeout(timer) };
 // A clock that nobody sets: the pace goes by it.
 const CLOCK = { ...TIMERS, now: () => performance.now(), random: () => Math.random() };
-/** `crypto.randomUUID` is missing in pages that did not come over HTTPS. */
+/** A random key. `crypto.randomUUID` is missing in pages that did not come over HTTPS. @returns {string} */
 export const newKey = () => crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint8Array(16))].join('-');
 
 const isRead = ({ lane }) => lane.startsWith('history ') || lane.startsWith('fill ');

@@ -17,6 +17,8 @@ export class ModelGateway {
   messages = new Map();
   changes = [];
   sockets = [];
+  /** The requests that were served. */
+  heard = [];
   /** More changes than that are not repeated to who comes back. */
   mostReplayed = Infinity;
   /** Refusals to come, by the request. */
@@ -74,6 +76,7 @@ export class ModelGateway {
     }
     const frame = socket.inbox.shift();
     if (!frame) return false;
+    this.heard.push(frame);
     const { op, ref, temp_id } = frame;
     const reply = this.refusals[op]?.shift() ?? this[`_${op}`](frame, socket);
     const { then = [], ...fields } = reply;

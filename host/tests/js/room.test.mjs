@@ -185,6 +185,8 @@ test('what is refused can be sent again or dismissed; what is held goes when it 
   assert.equal(room.snapshot().messages[1].state, 'sending');
   await settle();
   assert.equal(await again, undefined);
+  const keys = gateway.heard.filter(({ body }) => body?.text === 'refuse it').map((frame) => frame.idempotency_key);
+  assert.ok(keys.length === 2 && keys[0] === keys[1], 'the same send');
   room.dismiss(failed.key);
   room.dismiss(discarded.key);
   gateway.create(ALICE, { text: 'hold it' });
@@ -241,6 +243,22 @@ test('events that come before the answer of the history, or after an older one, 
   await settle();
   await older;
   agrees(room, gateway);
+});
+
+test('what a page knew already changes nothing when its event comes late', async () => {
+  const gateway = new ModelGateway();
+  const [old] = ['old', 'young'].map((text) => gateway.create(BOB, { text }));
+  const { room, seen, settle } = scene({ gateway, pageSize: 1 });
+  await settle();
+  for (const remove of [false, true]) gateway.react(BOB, old.id, '👍', remove);
+  gateway.edit(BOB, old.id, { text: 'older' });
+  const older = room.loadOlder();
+  await settle({ relay: false });
+  await older;
+  const [before, draws] = [room.snapshot(), seen.length];
+  assert.deepEqual([texts(before), before.messages[0].reactions], [['older', 'young'], []]);
+  await settle();
+  assert.deepEqual([room.snapshot() === before, seen.length], [true, draws]);
 });
 
 test('who missed too much reads everything anew, and shows what there was until then', async () => {
@@ -306,13 +324,17 @@ test('a snapshot stays the same object while nothing changes, and so does each m
   gateway.socket.outbox.push({ ...gateway.changes[0].event }, { op: 'event', type: 'message.read', event_id: 1, conversation_id: ROOM });
   await settle();
   assert.equal(room.snapshot(), before, 'a repeated event, and one of something else');
+  gateway.react(BOB, one.id, '👍');
+  gateway.changes.at(-1).event = { ...gateway.changes.at(-1).event, overtaken: true, reaction: undefined };
+  await settle();
+  assert.equal(room.snapshot(), before, 'a change of which nothing is left');
   gateway.edit(BOB, one.id, { text: 'ONE' });
   await settle();
   assert.notEqual(room.snapshot(), before);
   assert.notEqual(room.snapshot().messages[0], before.messages[0]);
   assert.equal(room.snapshot().messages[1], before.messages[1]);
   assert.throws(() => (room.snapshot().messages[0].body = {}), TypeError);
-  assert.equal(chat.lastSeq(ROOM), 3);
+  assert.equal(chat.lastSeq(ROOM), 4);
 });
 
 test('a room that is closed hears no more, and leaves the conversation if it was the last', async () => {
