@@ -84,8 +84,8 @@ async function whatWasSaidChanges() {
   assert.equal(await alice.getByRole('textbox').inputValue(), 'Hello, Bob!');
   await write(alice, 'Hello, dear Bob!', 'Save');
   await said(bob, 'Hello, dear Bob!').locator('.edited').waitFor();
-  await act(bob, 'Hello, dear Bob!', 'React with 👍');
-  const reaction = (by, count) => said(by, 'Hello, dear Bob!').getByRole('button', { name: `👍 ${count}`, exact: true });
+  await act(bob, 'Hello, dear Bob!', 'React with ❤️');
+  const reaction = (by, count) => said(by, 'Hello, dear Bob!').getByRole('button', { name: `❤️ ${count}`, exact: true });
   await reaction(alice, 1).click();
   await Promise.all([alice, bob].map((by) => reaction(by, 2).waitFor()));
   await reaction(alice, 2).click();

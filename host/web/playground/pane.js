@@ -3,7 +3,7 @@ import { ArcYouClient } from './arcyou-client.js';
 import { ArcYouRoom } from './arcyou-room.js';
 
 const PAGE_SIZE = 50;
-const REACTIONS = ['👍', '🎉', '😄'];
+const REACTIONS = ['❤️', '😄', '😮'];
 /** Who is as near to the newest message as that wants to see the next one too. */
 const NEAR_END_PX = 40;
 
@@ -150,18 +150,26 @@ export class Pane {
 
   #draw({ status, error, messages, hasOlder, loadingOlder }) {
     if (status === 'lost') this.#showState('lost', error.message);
-    const { scrollHeight, scrollTop, clientHeight } = this.#list;
-    const isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
-    const first = messages.length > 0 && this.#views.get(messages[0].key);
-    this.#place(messages);
-    this.#older.hidden = !hasOlder;
-    this.#older.disabled = loadingOlder;
-    // Older messages come above what is read, and do not move it.
-    if (isAtEnd) this.#list.scrollTop = this.#list.scrollHeight;
-    else if (!first) this.#list.scrollTop = scrollTop + this.#list.scrollHeight - scrollHeight;
+    const { scrollHeight, scrollTop } = this.#list;
+    const isOlder = messages.length > 0 && !this.#views.has(messages[0].key);
+    this.#keepEnd(() => {
+      this.#place(messages);
+      this.#older.hidden = !hasOlder;
+      this.#older.disabled = loadingOlder;
+      // Older messages come above what is read, and do not move it.
+      if (isOlder) this.#list.scrollTop = scrollTop + this.#list.scrollHeight - scrollHeight;
+    });
     const held = messages.filter(({ state }) => state === 'held').length;
     if (held !== this.#held) this.#onHeld();
     this.#held = held;
+  }
+
+  /** Who sees the newest message sees it after this too. */
+  #keepEnd(change) {
+    const { scrollHeight, scrollTop, clientHeight } = this.#list;
+    const isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    change();
+    if (isAtEnd) this.#list.scrollTop = this.#list.scrollHeight;
   }
 
   /** Each message in its place; what is in its place already is not moved. */
@@ -257,7 +265,7 @@ export class Pane {
     const wasEdit = this.#aim?.text !== undefined;
     this.#aim = aim;
     const find = (selector) => this.element.querySelector(selector);
-    find('.aim').hidden = !aim;
+    this.#keepEnd(() => (find('.aim').hidden = !aim));
     find('.aim span').textContent = aim ? `${aim.verb} ${this.#nameOf(aim.item)}: ${textOf(aim.item.body)}` : '';
     find('[type=submit]').textContent = aim?.text === undefined ? 'Send' : 'Save';
     if (aim?.text !== undefined || wasEdit) this.#input.value = aim?.text ?? '';
