@@ -12,9 +12,11 @@ INSERT INTO installation DEFAULT VALUES;
 
 CREATE TABLE conversations (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    -- The `seq` of the newest message. Every transaction that adds a message locks this row, so that `seq` has no holes
-    -- and follows the order of commits.
+    -- The `seq` of the newest change: a message that was created, edited or deleted, a reaction that was added or removed.
+    -- Every transaction that makes one locks this row, so that `seq` has no holes and follows the order of commits.
     last_seq bigint NOT NULL DEFAULT 0,
+    -- The `n` of the newest message.
+    message_count bigint NOT NULL DEFAULT 0,
     -- The `id` and the time of the newest message, also after it was deleted: read marks and cursors are places, not
     -- references, and no message is older than the one before it.
     last_message_id bigint NOT NULL DEFAULT 0,
@@ -59,23 +61,77 @@ CREATE TABLE participant_changes_due ();
 CREATE TABLE messages (
     id bigserial PRIMARY KEY,
     conversation_id uuid NOT NULL,
+    -- The message's place: the `seq` of its creation.
     seq bigint NOT NULL,
+    -- Numbers the messages of the conversation, deleted ones included: 1, 2, 3 …
+    n bigint NOT NULL,
     sender_id uuid NOT NULL,
-    body jsonb NOT NULL,
+    -- The text that stands; null once the message is deleted.
+    body jsonb,
+    -- The message that it replies to, in the same conversation.
+    reply_to bigint,
     idempotency_key text,
-    -- The plugins' annotations, as an object; null if there are none.
+    -- The plugins' annotations on this body, as an object; null if there are none.
     annotations jsonb,
-    -- The plugin that replaced or held the message; null if every plugin accepted it.
+    -- The plugin that replaced or held this body; null if every plugin accepted it.
     decided_by text,
     created_at timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (conversation_id, seq)
+    -- 1, and one more with each edit and with the deletion.
+    version integer NOT NULL DEFAULT 1,
+    -- The `seq` of its newest change.
+    changed_seq bigint NOT NULL,
+    edited_at timestamptz,
+    deleted_at timestamptz,
+    -- How often each reaction was given, as an object; null if there is none.
+    reactions jsonb,
+    -- The outbox row that tells of its creation, for as long as that exists.
+    outbox_id bigint,
+    UNIQUE (conversation_id, seq),
+    CONSTRAINT messages_deleted_have_no_body CHECK ((body IS NULL) = (deleted_at IS NOT NULL))
 );
 CREATE UNIQUE INDEX messages_idempotency ON messages (conversation_id, sender_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
+CREATE INDEX messages_replies ON messages (conversation_id, reply_to, seq) WHERE reply_to IS NOT NULL;
+
+-- Every change but creations, which `messages` has itself: one row each, by the event that tells of it. No row holds a
+-- message's text: what stands is in `messages`, and nothing else is to be found anywhere.
+CREATE TABLE message_changes (
+    conversation_id uuid NOT NULL,
+    seq bigint NOT NULL,
+    -- The event's: 'message.edited', 'message.deleted', 'reaction.added' or 'reaction.removed'.
+    type text NOT NULL,
+    message_id bigint NOT NULL,
+    -- Who made it.
+    user_id uuid NOT NULL,
+    idempotency_key text,
+    -- The message's version after it; null if it changes no text.
+    version integer,
+    -- The reaction, null once the message is deleted, and how often it was given after this change.
+    reaction text,
+    count integer,
+    created_at timestamptz NOT NULL,
+    -- The outbox row that tells of it, for as long as that exists.
+    outbox_id bigint,
+    PRIMARY KEY (conversation_id, seq)
+);
+CREATE UNIQUE INDEX message_changes_idempotency ON message_changes (conversation_id, user_id, type, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+CREATE INDEX message_changes_of_message ON message_changes (conversation_id, message_id);
+
+-- Who has given which reaction; `messages.reactions` counts them.
+CREATE TABLE message_reactions (
+    conversation_id uuid NOT NULL,
+    message_id bigint NOT NULL,
+    user_id uuid NOT NULL,
+    reaction text NOT NULL,
+    -- Of the change that added it.
+    seq bigint NOT NULL,
+    PRIMARY KEY (conversation_id, message_id, user_id, reaction)
+);
 
 -- Messages that a plugin held for review. Their ids are separate from those of `messages`: a message gets its
 -- `messages.id` and its `seq` when it is released. An idempotency key is unique across both tables because both are
--- written under the conversation's lock.
+-- written under the conversation's lock. An edit is held in the same way, and the old text stands meanwhile.
 CREATE TABLE held_messages (
     id bigserial PRIMARY KEY,
     conversation_id uuid NOT NULL,
@@ -85,13 +141,19 @@ CREATE TABLE held_messages (
     annotations jsonb,
     held_by text NOT NULL,
     reason text NOT NULL,
+    reply_to bigint,
+    -- The message whose text it is to replace, and that one's version; null for a message of its own. A newer edit
+    -- refuses it, and a deletion removes it.
+    edits bigint,
+    edits_version integer,
     created_at timestamptz NOT NULL DEFAULT now(),
     -- Set when a reviewer refuses the message. Released messages move to `messages`; refused ones stay, so that their
     -- idempotency keys remain known and a repeated send is not held again, until they are as old as audit rows get.
     refused_at timestamptz
 );
-CREATE UNIQUE INDEX held_messages_idempotency ON held_messages (conversation_id, sender_id, idempotency_key)
-    WHERE idempotency_key IS NOT NULL;
+CREATE UNIQUE INDEX held_messages_idempotency
+    ON held_messages (conversation_id, sender_id, (edits IS NULL), idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX held_messages_edits ON held_messages (conversation_id, edits) WHERE edits IS NOT NULL;
 CREATE INDEX held_messages_by_conversation ON held_messages (conversation_id, id);
 CREATE INDEX held_messages_waiting ON held_messages (id) WHERE refused_at IS NULL;
 CREATE INDEX held_messages_refused ON held_messages (refused_at) WHERE refused_at IS NOT NULL;
@@ -116,17 +178,21 @@ CREATE TABLE plugin_audit (
     -- The code of a rejection, and the reason of a rejection, a hold or a failure.
     code text,
     reason text,
-    -- The message if it was stored (replaced, released) or held. A held message gets a new id when it is released.
+    -- The message if it was stored (replaced, released), or whose edit was held; and what was held. A held message gets a new
+    -- id when it is released.
     message_id bigint,
     held_id bigint,
     CHECK (reviewer IS NOT NULL OR sha256 IS NOT NULL)
 );
 CREATE INDEX plugin_audit_by_sender ON plugin_audit (sender_id, id);
+CREATE INDEX plugin_audit_by_message ON plugin_audit (message_id) WHERE message_id IS NOT NULL;
 
 CREATE TABLE outbox (
     id bigserial PRIMARY KEY,
     type text NOT NULL,
     conversation_id uuid NOT NULL,
+    -- Of the change that it tells of; null for any other event.
+    seq bigint,
     payload jsonb NOT NULL,
     processed boolean NOT NULL DEFAULT false,
     -- Whether a gateway or a trigger of this schema wrote the row. Other services have no right on this column, so what
@@ -141,14 +207,15 @@ CREATE TABLE outbox (
     -- Set when the row has used up its tries; it then waits for an operator.
     parked_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT outbox_type_is_reserved CHECK (internal OR type NOT IN ('message.created', 'message.read',
+    CONSTRAINT outbox_type_is_reserved CHECK (internal OR type NOT IN ('message.created', 'message.edited',
+        'message.deleted', 'message.read', 'reaction.added', 'reaction.removed',
         'participant.added', 'participant.removed', 'participant.role_changed', 'conversation.deleted'))
 );
 -- The index that a claim walks: rows leave it when they are published or parked.
 CREATE INDEX outbox_pending ON outbox (id) WHERE NOT processed AND parked_at IS NULL;
 CREATE INDEX outbox_parked ON outbox (id) WHERE parked_at IS NOT NULL;
--- What gateways read after Redis was away. Messages are caught up from `messages` by `seq`.
-CREATE INDEX outbox_other_events ON outbox (conversation_id, id) WHERE type <> 'message.created';
+-- What gateways read after Redis was away. Changes are caught up by `seq`, from where they are stored.
+CREATE INDEX outbox_other_events ON outbox (conversation_id, id) WHERE seq IS NULL;
 -- Every row is inserted once, updated once and deleted once: keep dead rows few and the claim's index short.
 ALTER TABLE outbox SET (
     autovacuum_vacuum_scale_factor = 0.02,
@@ -156,6 +223,13 @@ ALTER TABLE outbox SET (
     autovacuum_vacuum_insert_scale_factor = 0.05,
     autovacuum_analyze_scale_factor = 0.05,
     autovacuum_vacuum_cost_delay = 1
+);
+
+-- Outbox rows that tell what does not stand any more, and what they are to tell instead: those that a worker held when
+-- that was decided. Whoever marks rows next changes them.
+CREATE TABLE outbox_corrections (
+    outbox_id bigint PRIMARY KEY,
+    payload jsonb NOT NULL
 );
 
 -- How clients see times: UTC, RFC 3339, milliseconds.
@@ -168,59 +242,79 @@ CREATE FUNCTION message_json(m messages) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN jsonb_build_object(
     'id', (m).id,
+    'n', (m).n,
     'seq', (m).seq,
+    'changed_seq', (m).changed_seq,
+    'version', (m).version,
     'conversation_id', (m).conversation_id,
     'sender_id', (m).sender_id,
     'body', (m).body,
     'created_at', message_time((m).created_at)
-);
+) || CASE WHEN (m).reply_to IS NULL AND (m).version = 1 THEN '{}' ELSE jsonb_strip_nulls(jsonb_build_object(
+    'reply_to', (m).reply_to,
+    'edited_at', message_time((m).edited_at),
+    'deleted_at', message_time((m).deleted_at)
+)) END;
 
--- Stores a gateway's batch of messages, in one statement that is its own transaction; its plans are kept (README.md).
--- Answers one row for each message, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', or 'busy'
--- when somebody else holds the conversation's lock and `wait_for_locks` is false. The id of a held message is that in
--- `held_messages`. Without `digests` it writes no audit rows.
+-- What an event tells of a message's creation: the message as it stands.
+CREATE FUNCTION creation_json(m messages) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN jsonb_build_object('seq', (m).seq, 'message', message_json(m));
+
+-- What an event tells of any other change. Of one that a later one has overtaken it tells no more than its place.
+CREATE FUNCTION change_json(c message_changes, m messages) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE
+    WHEN (c).reaction IS NOT NULL THEN jsonb_build_object('seq', (c).seq, 'message_id', (c).message_id,
+        'user_id', (c).user_id, 'reaction', (c).reaction, 'count', (c).count)
+    WHEN (c).version = (m).version THEN jsonb_build_object('seq', (c).seq, 'user_id', (c).user_id,
+        'message', message_json(m))
+    ELSE jsonb_build_object('seq', (c).seq, 'message_id', (c).message_id, 'user_id', (c).user_id, 'overtaken', true)
+END;
+
+-- Locks the conversations of a batch, always in the order of ids, so that two gateways cannot deadlock. Answers those that
+-- it has: without `wait` not those that somebody else holds. `NO KEY` lets other services insert participants meanwhile.
 --
--- The function raises an error under any isolation level but READ COMMITTED, where a snapshot would be older than the
--- locks. Gateways then open a transaction with that level around it.
---
--- Locks come first, always in the order of ids, so that two gateways cannot deadlock. `NO KEY` lets other services
--- insert participants meanwhile. Judging and storing is a second statement, because a statement's snapshot is older
--- than a lock that it waits for. Its time grows with the batch and with nothing else: no two steps are joined row by
--- row, places come from windows over the batch, ids are drawn before the insert, and each `LIMIT` keeps the planner
--- from turning a look-up into a join.
-CREATE FUNCTION store_messages(
-    conversation_ids uuid[], sender_ids uuid[], bodies text[], keys text[], all_annotations text[], deciders text[],
-    hold_reasons text[], wait_for_locks boolean, versions text[], digests text[]
-) RETURNS TABLE (status text, id bigint, seq bigint, created_at text)
+-- Fails under any isolation level but READ COMMITTED, where a snapshot would be older than the locks. Gateways then open
+-- a transaction with that level around it.
+CREATE FUNCTION lock_conversations(conversation_ids uuid[], wait boolean) RETURNS uuid[]
 LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan
-SET lock_timeout = '100ms'
 AS $$
-#variable_conflict use_column
-DECLARE
-    locked uuid[];
-    time_now timestamptz;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'messages are stored under READ COMMITTED, and this is %', upper(current_setting('transaction_isolation'))
             USING ERRCODE = 'inappropriate_isolation_level_for_branch_transaction';
     END IF;
-    IF wait_for_locks THEN
-        SELECT array_agg(l.id) INTO locked FROM (
-            SELECT c.id FROM conversations c WHERE c.id = ANY(conversation_ids) ORDER BY c.id FOR NO KEY UPDATE) l;
-    ELSE
-        SELECT array_agg(l.id) INTO locked FROM (
-            SELECT c.id FROM conversations c WHERE c.id = ANY(conversation_ids) ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED) l;
+    IF wait THEN
+        RETURN ARRAY(SELECT id FROM conversations WHERE id = ANY(conversation_ids) ORDER BY id FOR NO KEY UPDATE);
     END IF;
-    -- Not the time at which the transaction began: another one may have had the locks meanwhile.
-    time_now := clock_timestamp();
+    RETURN ARRAY(SELECT id FROM conversations WHERE id = ANY(conversation_ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
+END $$;
+
+-- Stores messages of conversations that are locked, at this time or just after the message before. Answers one row for
+-- each, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', 'unknown message' or 'deleted message'
+-- (what it replies to), or 'busy' when its conversation is not among the locked ones. The id of a held message is that in
+-- `held_messages`.
+--
+-- Judging and storing is a statement of its own after the locks, because a statement's snapshot is older than a lock that
+-- it waits for. Its time grows with the batch and with nothing else: no two steps are joined row by row, places come from
+-- windows over the batch, ids are drawn before the insert, and each `LIMIT` keeps the planner from turning a look-up into
+-- a join.
+CREATE FUNCTION place_messages(
+    locked uuid[], time_now timestamptz, conversation_ids uuid[], sender_ids uuid[], bodies text[], reply_tos bigint[],
+    keys text[], all_annotations text[], deciders text[], hold_reasons text[]
+) RETURNS TABLE (status text, id bigint, seq bigint, created_at text)
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+BEGIN
     RETURN QUERY
     WITH input AS (
-        SELECT * FROM unnest(conversation_ids, sender_ids, bodies, keys, all_annotations, deciders, hold_reasons)
-            WITH ORDINALITY AS t(conversation_id, sender_id, body, key, annotations, decided_by, hold_reason, ord)
+        SELECT * FROM unnest(conversation_ids, sender_ids, bodies, reply_tos, keys, all_annotations, deciders, hold_reasons)
+            WITH ORDINALITY
+            AS t(conversation_id, sender_id, body, reply_to, key, annotations, decided_by, hold_reason, ord)
     ), judged AS MATERIALIZED (
-        SELECT i.*, c.last_seq, greatest(time_now, c.last_message_at) AS created_at,
+        SELECT i.*, c.last_seq, c.message_count, greatest(time_now, c.last_message_at) AS created_at,
             CASE WHEN c.id IS NULL THEN 'forbidden'
                  -- Before anything else: a stored message stays stored, whoever locks its conversation now, and even if
                  -- its sender has been removed since.
@@ -228,6 +322,8 @@ BEGIN
                  WHEN h.id IS NOT NULL THEN 'held before'
                  WHEN i.conversation_id NOT IN (SELECT unnest(locked)) THEN 'busy'
                  WHEN p.user_id IS NULL THEN 'forbidden'
+                 WHEN i.reply_to IS NOT NULL AND r.id IS NULL THEN 'unknown message'
+                 WHEN r.deleted_at IS NOT NULL THEN 'deleted message'
                  ELSE 'new' END AS status,
             coalesce(m.id, h.id) AS earlier_id, m.seq AS earlier_seq, m.created_at AS earlier_created_at
         FROM input i
@@ -235,38 +331,45 @@ BEGIN
         LEFT JOIN participants p ON p.conversation_id = i.conversation_id AND p.user_id = i.sender_id
         LEFT JOIN LATERAL (SELECT id, seq, created_at FROM messages WHERE i.key IS NOT NULL
             AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) m ON true
-        LEFT JOIN LATERAL (SELECT id FROM held_messages WHERE i.key IS NOT NULL
+        LEFT JOIN LATERAL (SELECT id FROM held_messages WHERE i.key IS NOT NULL AND (edits IS NULL)
             AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) h ON true
+        LEFT JOIN LATERAL (SELECT id, deleted_at FROM messages WHERE i.reply_to IS NOT NULL
+            AND conversation_id = i.conversation_id AND id = i.reply_to LIMIT 1) r ON true
     ), first_of_key AS (
         SELECT *, status = 'new' AND row_number() OVER (
             PARTITION BY conversation_id, sender_id, key, CASE WHEN key IS NULL THEN ord END ORDER BY ord) = 1 AS is_first
         FROM judged
     ), placed AS (
         SELECT *, is_first AND hold_reason IS NULL AS is_fresh,
-            last_seq + count(*) FILTER (WHERE is_first AND hold_reason IS NULL)
-                OVER (PARTITION BY conversation_id ORDER BY ord ROWS UNBOUNDED PRECEDING) AS seq
+            count(*) FILTER (WHERE is_first AND hold_reason IS NULL)
+                OVER (PARTITION BY conversation_id ORDER BY ord ROWS UNBOUNDED PRECEDING) AS place
         FROM first_of_key
     ), numbered AS MATERIALIZED (
-        SELECT *, CASE WHEN is_fresh THEN nextval('messages_id_seq')
-                       WHEN is_first THEN nextval('held_messages_id_seq') END AS id
+        SELECT *, last_seq + place AS seq, CASE WHEN is_fresh THEN nextval('messages_id_seq')
+                       WHEN is_first THEN nextval('held_messages_id_seq') END AS id,
+            CASE WHEN is_fresh THEN nextval('outbox_id_seq') END AS outbox_id
         FROM placed ORDER BY ord
     ), inserted AS (
-        INSERT INTO messages (id, conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by, created_at)
-        SELECT id, conversation_id, seq, sender_id, body::jsonb, key, annotations::jsonb, decided_by, created_at
+        INSERT INTO messages (id, conversation_id, seq, n, changed_seq, sender_id, body, reply_to, idempotency_key,
+            annotations, decided_by, created_at, outbox_id)
+        SELECT id, conversation_id, seq, message_count + place, seq, sender_id, body::jsonb, reply_to, key,
+            annotations::jsonb, decided_by, created_at, outbox_id
         FROM numbered WHERE is_fresh
-        RETURNING conversation_id, message_json(messages) AS json
+        RETURNING outbox_id, conversation_id, seq, creation_json(messages) AS payload
     ), held AS (
-        INSERT INTO held_messages (id, conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason)
-        SELECT id, conversation_id, sender_id, body::jsonb, key, annotations::jsonb, coalesce(decided_by, ''), hold_reason
+        INSERT INTO held_messages (id, conversation_id, sender_id, body, reply_to, idempotency_key, annotations, held_by, reason)
+        SELECT id, conversation_id, sender_id, body::jsonb, reply_to, key, annotations::jsonb, coalesce(decided_by, ''),
+            hold_reason
         FROM numbered WHERE is_first AND NOT is_fresh
     ), counted AS (
-        UPDATE conversations c SET last_seq = n.seq, last_message_id = n.id, last_message_at = n.created_at
-        FROM (SELECT conversation_id, max(seq) AS seq, max(id) AS id, max(created_at) AS created_at
+        UPDATE conversations c SET last_seq = n.seq, message_count = c.message_count + n.count, last_message_id = n.id,
+            last_message_at = n.created_at
+        FROM (SELECT conversation_id, max(seq) AS seq, count(*) AS count, max(id) AS id, max(created_at) AS created_at
             FROM numbered WHERE is_fresh GROUP BY conversation_id) n
         WHERE c.id = n.conversation_id
     ), relayed AS (
-        INSERT INTO outbox (type, conversation_id, payload, internal)
-        SELECT 'message.created', conversation_id, jsonb_build_object('message', json), true FROM inserted
+        INSERT INTO outbox (id, type, conversation_id, seq, payload, internal)
+        SELECT outbox_id, 'message.created', conversation_id, seq, payload, true FROM inserted
     )
     SELECT CASE WHEN n.status <> 'new' THEN n.status
                 WHEN n.is_fresh THEN 'stored'
@@ -281,63 +384,402 @@ BEGIN
         FROM numbered WHERE n.status = 'new' AND NOT n.is_first AND is_first
         AND conversation_id = n.conversation_id AND sender_id = n.sender_id AND key = n.key LIMIT 1) f ON true
     ORDER BY n.ord;
-    -- One audit row for each message of this batch that a plugin replaced or held: `xmin` tells which rows this
-    -- transaction inserted. If two versions of a plugin decided on one sender's messages in the same batch, the row
-    -- names the later one.
+END $$;
+
+-- Makes changes of messages in conversations that are locked, at most one in each, at this time or just after the newest
+-- message. `types` are the events' that tell of them. Answers one row for each, in order: 'stored', 'held',
+-- 'stored before', 'held before', 'forbidden', 'unknown message', 'deleted message', 'not author', 'too late',
+-- 'version conflict', 'too many reactions', or 'busy'. `id` is the held edit's, or the message's; `version` is the
+-- message's, and that which stands of a conflict; `count` is the reaction's.
+--
+-- Whoever has a role in `deleting_roles` deletes the messages of others; an edit is too late `edit_seconds` after the
+-- message (null: never). A reviewer's release is `decided`: nobody's right to it is looked at.
+CREATE FUNCTION change_messages(
+    locked uuid[], time_now timestamptz, types text[], conversation_ids uuid[], user_ids uuid[], message_ids bigint[],
+    bodies text[], known_versions integer[], reactions text[], keys text[], all_annotations text[], deciders text[],
+    hold_reasons text[], deleting_roles text[], edit_seconds float8, most_reactions integer, decided boolean
+) RETURNS TABLE (status text, id bigint, seq bigint, created_at text, version integer, count integer)
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH input AS (
+        SELECT * FROM unnest(types, conversation_ids, user_ids, message_ids, bodies, known_versions, reactions, keys,
+            all_annotations, deciders, hold_reasons) WITH ORDINALITY
+            AS t(type, conversation_id, user_id, message_id, body, known_version, reaction, key, annotations, decided_by,
+                hold_reason, ord)
+    ), judged AS MATERIALIZED (
+        SELECT i.*, c.last_seq + 1 AS seq, greatest(time_now, c.last_message_at) AS created_at, m.version AS old_version,
+            m.reactions AS counts,
+            CASE WHEN c.id IS NULL THEN 'forbidden'
+                 WHEN e.seq IS NOT NULL THEN 'stored before'
+                 WHEN h.id IS NOT NULL THEN 'held before'
+                 WHEN i.conversation_id NOT IN (SELECT unnest(locked)) THEN 'busy'
+                 WHEN p.user_id IS NULL AND NOT decided THEN 'forbidden'
+                 WHEN m.id IS NULL THEN 'unknown message'
+                 WHEN d.seq IS NOT NULL THEN 'stored before'
+                 WHEN m.deleted_at IS NOT NULL THEN 'deleted message'
+                 WHEN i.type = 'message.edited' AND m.sender_id <> i.user_id THEN 'not author'
+                 WHEN i.type = 'message.deleted' AND m.sender_id <> i.user_id AND p.role <> ALL(deleting_roles)
+                     THEN 'not author'
+                 WHEN i.type = 'message.edited' AND NOT decided
+                     AND m.created_at < time_now - make_interval(secs => edit_seconds) THEN 'too late'
+                 WHEN i.known_version <> m.version THEN 'version conflict'
+                 WHEN i.type = 'reaction.added' AND r.seq IS NOT NULL THEN 'stored before'
+                 WHEN i.type = 'reaction.removed' AND r.seq IS NULL THEN 'stored before'
+                 WHEN i.type = 'reaction.added' AND NOT coalesce(m.reactions ? i.reaction, false)
+                     AND (SELECT count(*) FROM jsonb_object_keys(m.reactions)) >= most_reactions THEN 'too many reactions'
+                 ELSE 'new' END AS status,
+            h.id AS held_id, coalesce(e.seq, d.seq, r.seq) AS earlier_seq, coalesce(e.version, d.version) AS earlier_version,
+            coalesce(e.created_at, d.created_at) AS earlier_created_at
+        FROM input i
+        LEFT JOIN conversations c ON c.id = i.conversation_id
+        LEFT JOIN participants p ON p.conversation_id = i.conversation_id AND p.user_id = i.user_id
+        LEFT JOIN LATERAL (SELECT * FROM messages WHERE conversation_id = i.conversation_id AND id = i.message_id LIMIT 1)
+            m ON true
+        LEFT JOIN LATERAL (SELECT seq, version, created_at FROM message_changes WHERE i.key IS NOT NULL
+            AND conversation_id = i.conversation_id AND user_id = i.user_id AND type = i.type AND idempotency_key = i.key
+            LIMIT 1) e ON true
+        LEFT JOIN LATERAL (SELECT id FROM held_messages WHERE i.key IS NOT NULL AND (edits IS NULL) = false
+            AND conversation_id = i.conversation_id AND sender_id = i.user_id AND idempotency_key = i.key LIMIT 1) h ON true
+        LEFT JOIN LATERAL (SELECT seq, version, created_at FROM message_changes
+            WHERE i.type = 'message.deleted' AND m.deleted_at IS NOT NULL
+            AND conversation_id = i.conversation_id AND message_id = i.message_id AND type = 'message.deleted' LIMIT 1)
+            d ON true
+        LEFT JOIN LATERAL (SELECT seq FROM message_reactions WHERE i.reaction IS NOT NULL
+            AND conversation_id = i.conversation_id AND message_id = i.message_id AND user_id = i.user_id
+            AND reaction = i.reaction LIMIT 1) r ON true
+    ), counted AS (
+        SELECT *, CASE type
+            WHEN 'reaction.added' THEN coalesce((counts ->> reaction)::integer, 0) + (status = 'new')::integer
+            WHEN 'reaction.removed' THEN coalesce((counts ->> reaction)::integer, 0) - (status = 'new')::integer
+            END AS count
+        FROM judged
+    ), numbered AS MATERIALIZED (
+        SELECT *, CASE WHEN status = 'new' AND hold_reason IS NOT NULL THEN nextval('held_messages_id_seq') END AS new_held_id,
+            CASE WHEN status = 'new' AND hold_reason IS NULL THEN nextval('outbox_id_seq') END AS outbox_id
+        FROM counted ORDER BY ord
+    ), changed AS (
+        UPDATE messages m SET
+            changed_seq = n.seq,
+            version = m.version + (n.reaction IS NULL)::integer,
+            body = CASE n.type WHEN 'message.edited' THEN n.body::jsonb WHEN 'message.deleted' THEN NULL ELSE m.body END,
+            annotations = CASE WHEN n.reaction IS NULL THEN n.annotations::jsonb ELSE m.annotations END,
+            decided_by = CASE WHEN n.reaction IS NULL THEN n.decided_by ELSE m.decided_by END,
+            edited_at = CASE n.type WHEN 'message.edited' THEN n.created_at ELSE m.edited_at END,
+            deleted_at = CASE n.type WHEN 'message.deleted' THEN n.created_at ELSE m.deleted_at END,
+            reactions = CASE
+                WHEN n.type = 'message.deleted' THEN NULL
+                WHEN n.count = 0 THEN nullif(m.reactions - n.reaction, '{}')
+                WHEN n.reaction IS NOT NULL
+                    THEN coalesce(m.reactions, '{}') || jsonb_build_object(n.reaction, n.count)
+                ELSE m.reactions END
+        FROM numbered n
+        WHERE n.outbox_id IS NOT NULL AND m.conversation_id = n.conversation_id AND m.id = n.message_id
+        RETURNING m.conversation_id, m.id, m AS message
+    ), noted AS (
+        INSERT INTO message_changes (conversation_id, seq, type, message_id, user_id, idempotency_key, version, reaction,
+            count, created_at, outbox_id)
+        SELECT conversation_id, seq, type, message_id, user_id, key, CASE WHEN reaction IS NULL THEN old_version + 1 END,
+            reaction, count, created_at, outbox_id
+        FROM numbered WHERE outbox_id IS NOT NULL
+        RETURNING outbox_id, conversation_id, message_id, seq, type, message_changes AS change
+    ), given AS (
+        INSERT INTO message_reactions (conversation_id, message_id, user_id, reaction, seq)
+        SELECT conversation_id, message_id, user_id, reaction, seq
+        FROM numbered WHERE outbox_id IS NOT NULL AND type = 'reaction.added'
+    ), taken AS (
+        DELETE FROM message_reactions g USING numbered n
+        WHERE n.outbox_id IS NOT NULL AND n.type = 'reaction.removed' AND g.conversation_id = n.conversation_id
+            AND g.message_id = n.message_id AND g.user_id = n.user_id AND g.reaction = n.reaction
+    ), held AS (
+        INSERT INTO held_messages (id, conversation_id, sender_id, body, edits, edits_version, idempotency_key, annotations,
+            held_by, reason)
+        SELECT new_held_id, conversation_id, user_id, body::jsonb, message_id, old_version, key, annotations::jsonb,
+            coalesce(decided_by, ''), hold_reason
+        FROM numbered WHERE new_held_id IS NOT NULL
+    ), advanced AS (
+        UPDATE conversations c SET last_seq = n.seq FROM numbered n
+        WHERE n.outbox_id IS NOT NULL AND c.id = n.conversation_id
+    ), relayed AS (
+        INSERT INTO outbox (id, type, conversation_id, seq, payload, internal)
+        SELECT n.outbox_id, n.type, n.conversation_id, n.seq, change_json(n.change, c.message), true
+        FROM noted n JOIN changed c ON c.conversation_id = n.conversation_id AND c.id = n.message_id
+    )
+    SELECT CASE WHEN n.status <> 'new' THEN n.status WHEN n.new_held_id IS NOT NULL THEN 'held' ELSE 'stored' END,
+        coalesce(n.new_held_id, n.held_id, n.message_id),
+        CASE WHEN n.outbox_id IS NULL THEN n.earlier_seq ELSE n.seq END,
+        message_time(coalesce(n.earlier_created_at, n.created_at)),
+        coalesce(n.earlier_version, n.old_version + (n.outbox_id IS NOT NULL AND n.reaction IS NULL)::integer),
+        n.count
+    FROM numbered n ORDER BY n.ord;
+
+    -- A reaction takes nothing away. What an edit or a deletion did is found by its `seq`, the newest there is.
+    IF types && '{message.edited,message.deleted}' THEN
+        PERFORM erase_overtaken(array_agg(m.conversation_id), array_agg(m.id))
+        FROM unnest(types, conversation_ids, message_ids) AS t(type, conversation_id, message_id)
+        JOIN messages m ON m.conversation_id = t.conversation_id AND m.id = t.message_id
+        JOIN conversations c ON c.id = m.conversation_id
+        WHERE t.type IN ('message.edited', 'message.deleted') AND m.changed_seq = c.last_seq AND m.version > 1;
+    END IF;
+END $$;
+-- Takes what these messages said before from wherever it still is: a text that was edited from what no worker has relayed,
+-- and what was deleted from everywhere. An outbox row that a worker holds is corrected by whoever marks rows next.
+CREATE FUNCTION erase_overtaken(conversation_ids uuid[], message_ids bigint[]) RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    UPDATE held_messages h SET refused_at = now()
+    FROM unnest(conversation_ids, message_ids) AS t(conversation_id, message_id), messages m
+    WHERE m.conversation_id = t.conversation_id AND m.id = t.message_id
+        AND h.conversation_id = m.conversation_id AND h.edits = m.id AND h.edits_version < m.version AND h.refused_at IS NULL;
+    WITH told AS MATERIALIZED (
+        SELECT m.outbox_id, creation_json(m) AS payload, m.deleted_at IS NOT NULL AS deleted
+        FROM unnest(conversation_ids, message_ids) AS t(conversation_id, message_id)
+        JOIN messages m ON m.conversation_id = t.conversation_id AND m.id = t.message_id
+        UNION ALL
+        -- Of a message that was edited: older edits were corrected when the one before was made.
+        SELECT c.outbox_id, change_json(c, m), m.deleted_at IS NOT NULL
+        FROM unnest(conversation_ids, message_ids) AS t(conversation_id, message_id)
+        JOIN messages m ON m.conversation_id = t.conversation_id AND m.id = t.message_id
+        JOIN message_changes c ON c.conversation_id = m.conversation_id AND c.message_id = m.id
+            AND (m.deleted_at IS NOT NULL OR c.version = m.version - 1)
+    ), standing AS MATERIALIZED (
+        SELECT o.id, t.payload, t.deleted FROM told t JOIN outbox o ON o.id = t.outbox_id
+        WHERE (t.deleted OR NOT o.processed) AND o.payload <> t.payload
+    ), free AS MATERIALIZED (
+        SELECT id FROM outbox WHERE id IN (SELECT id FROM standing) FOR UPDATE SKIP LOCKED
+    ), corrected AS (
+        UPDATE outbox o SET payload = s.payload FROM standing s WHERE o.id = s.id AND s.id IN (SELECT id FROM free)
+    )
+    INSERT INTO outbox_corrections (outbox_id, payload)
+    SELECT id, payload FROM standing WHERE deleted AND id NOT IN (SELECT id FROM free)
+    ON CONFLICT (outbox_id) DO UPDATE SET payload = excluded.payload;
+    -- The reactions to a deleted message are told no more, so they go after the rows above are written.
+    WITH gone AS MATERIALIZED (
+        SELECT m.conversation_id, m.id FROM unnest(conversation_ids, message_ids) AS t(conversation_id, message_id)
+        JOIN messages m ON m.conversation_id = t.conversation_id AND m.id = t.message_id WHERE m.deleted_at IS NOT NULL
+    ), unheld AS (
+        DELETE FROM held_messages h USING gone WHERE h.conversation_id = gone.conversation_id AND h.edits = gone.id
+    ), unquoted AS (
+        UPDATE plugin_audit a SET reason = NULL FROM gone WHERE a.message_id = gone.id
+    ), given AS (
+        DELETE FROM message_reactions r USING gone WHERE r.conversation_id = gone.conversation_id AND r.message_id = gone.id
+    )
+    UPDATE message_changes c SET reaction = NULL FROM gone
+    WHERE c.conversation_id = gone.conversation_id AND c.message_id = gone.id AND c.reaction IS NOT NULL;
+END $$;
+
+-- One audit row for each message or edit of this batch that a plugin replaced or held: `xmin` tells which rows this
+-- transaction wrote. If two versions of a plugin decided on one sender's texts in the same batch, the row names the later
+-- one.
+CREATE FUNCTION note_decisions(
+    conversation_ids uuid[], sender_ids uuid[], deciders text[], versions text[], digests text[]
+) RETURNS void
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+BEGIN
+    WITH decided AS (
+        SELECT DISTINCT ON (conversation_id, sender_id, plugin) conversation_id, sender_id, plugin, version, sha256
+        FROM unnest(conversation_ids, sender_ids, deciders, versions, digests)
+            WITH ORDINALITY AS t(conversation_id, sender_id, plugin, version, sha256, ord)
+        WHERE sha256 IS NOT NULL
+        ORDER BY conversation_id, sender_id, plugin, ord DESC
+    ), rooms AS (
+        SELECT DISTINCT conversation_id AS id FROM decided
+    ), fresh AS (
+        SELECT m.conversation_id, m.sender_id, m.decided_by, NULL AS reason, m.id AS message_id, NULL::bigint AS held_id, m.tx
+        FROM rooms CROSS JOIN LATERAL (
+            SELECT *, xmin AS tx FROM messages WHERE conversation_id = rooms.id ORDER BY seq DESC LIMIT cardinality(digests)) m
+        WHERE m.changed_seq = m.seq
+        UNION ALL
+        SELECT c.conversation_id, c.user_id, m.decided_by, NULL, m.id, NULL, c.tx
+        FROM rooms CROSS JOIN LATERAL (
+            SELECT *, xmin AS tx FROM message_changes WHERE conversation_id = rooms.id
+            ORDER BY seq DESC LIMIT cardinality(digests)) c
+        JOIN messages m ON m.conversation_id = c.conversation_id AND m.id = c.message_id AND m.version = c.version
+        WHERE c.type = 'message.edited'
+        UNION ALL
+        SELECT h.conversation_id, h.sender_id, h.held_by, h.reason, h.edits, h.id, h.tx
+        FROM rooms CROSS JOIN LATERAL (
+            SELECT *, xmin AS tx FROM held_messages WHERE conversation_id = rooms.id ORDER BY id DESC LIMIT cardinality(digests)) h
+    )
+    INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, version, sha256, reason, message_id, held_id)
+    SELECT f.conversation_id, f.sender_id, CASE WHEN f.held_id IS NULL THEN 'replaced' ELSE 'held' END,
+        d.plugin, d.version, d.sha256, f.reason, f.message_id, f.held_id
+    FROM fresh f JOIN decided d
+        ON d.conversation_id = f.conversation_id AND d.sender_id = f.sender_id AND d.plugin = f.decided_by
+    WHERE f.tx = pg_current_xact_id()::xid
+    ORDER BY coalesce(f.message_id, f.held_id);
+END $$;
+
+-- Stores a gateway's batch of messages, in one statement that is its own transaction; its plans are kept (README.md).
+-- Answers as `place_messages` does. Without `digests` it writes no audit rows.
+CREATE FUNCTION store_messages(
+    conversation_ids uuid[], sender_ids uuid[], bodies text[], reply_tos bigint[], keys text[], all_annotations text[],
+    deciders text[], hold_reasons text[], wait_for_locks boolean, versions text[], digests text[]
+) RETURNS TABLE (status text, id bigint, seq bigint, created_at text)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan
+SET lock_timeout = '100ms'
+AS $$
+DECLARE
+    locked uuid[] := lock_conversations(conversation_ids, wait_for_locks);
+BEGIN
+    -- Not the time at which the transaction began: another one may have had the locks meanwhile.
+    RETURN QUERY SELECT * FROM place_messages(locked, clock_timestamp(), conversation_ids, sender_ids, bodies, reply_tos,
+        keys, all_annotations, deciders, hold_reasons);
     IF digests IS NOT NULL THEN
-        WITH decided AS (
-            SELECT DISTINCT ON (conversation_id, sender_id, plugin) conversation_id, sender_id, plugin, version, sha256
-            FROM unnest(conversation_ids, sender_ids, deciders, versions, digests)
-                WITH ORDINALITY AS t(conversation_id, sender_id, plugin, version, sha256, ord)
-            WHERE sha256 IS NOT NULL
-            ORDER BY conversation_id, sender_id, plugin, ord DESC
-        ), rooms AS (
-            SELECT DISTINCT conversation_id AS id FROM decided
-        ), fresh AS (
-            SELECT m.conversation_id, m.sender_id, m.decided_by, NULL AS reason, m.id AS message_id, NULL::bigint AS held_id, m.tx
-            FROM rooms CROSS JOIN LATERAL (
-                SELECT *, xmin AS tx FROM messages WHERE conversation_id = rooms.id ORDER BY seq DESC LIMIT cardinality(digests)) m
-            UNION ALL
-            SELECT h.conversation_id, h.sender_id, h.held_by, h.reason, NULL, h.id, h.tx
-            FROM rooms CROSS JOIN LATERAL (
-                SELECT *, xmin AS tx FROM held_messages WHERE conversation_id = rooms.id ORDER BY id DESC LIMIT cardinality(digests)) h
-        )
-        INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, version, sha256, reason, message_id, held_id)
-        SELECT f.conversation_id, f.sender_id, CASE WHEN f.held_id IS NULL THEN 'replaced' ELSE 'held' END,
-            d.plugin, d.version, d.sha256, f.reason, f.message_id, f.held_id
-        FROM fresh f JOIN decided d
-            ON d.conversation_id = f.conversation_id AND d.sender_id = f.sender_id AND d.plugin = f.decided_by
-        WHERE f.tx = pg_current_xact_id()::xid
-        ORDER BY coalesce(f.message_id, f.held_id);
+        PERFORM note_decisions(conversation_ids, sender_ids, deciders, versions, digests);
     END IF;
 END $$;
 
--- A page of a conversation's messages: above `after_seq`, oldest first, or without it below `before_seq`, newest first.
--- It ends after `most_rows` rows, or before the row with which their text would be longer than `most_bytes`, but never
--- before its first row. A last row without `json` says that there are more.
+-- The same for a batch of messages and other changes, by the types of the events that tell of them. The changes of a
+-- conversation are made in their order, those of others beside them: a round takes from each conversation its next
+-- messages and the one change that follows. `place` is a row's place in the batch; answers come in any order.
+CREATE FUNCTION store_changes(
+    types text[], conversation_ids uuid[], user_ids uuid[], bodies text[], reply_tos bigint[], keys text[],
+    all_annotations text[], deciders text[], hold_reasons text[], wait_for_locks boolean, versions text[], digests text[],
+    message_ids bigint[], known_versions integer[], reactions text[], deleting_roles text[], edit_seconds float8,
+    most_reactions integer
+) RETURNS TABLE (
+    place bigint, status text, id bigint, seq bigint, created_at text, version integer, count integer
+)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+SET plan_cache_mode = force_generic_plan
+SET lock_timeout = '100ms'
+AS $$
+#variable_conflict use_column
+DECLARE
+    locked uuid[] := lock_conversations(conversation_ids, wait_for_locks);
+    time_now timestamptz := clock_timestamp();
+    rounds bigint[] := ARRAY(
+        SELECT count(*) FILTER (WHERE type <> 'message.created') OVER (
+            PARTITION BY conversation_id ORDER BY ord ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        FROM unnest(types, conversation_ids) WITH ORDINALITY AS t(type, conversation_id, ord) ORDER BY ord);
+BEGIN
+    FOR this_round IN 0 .. (SELECT max(r) FROM unnest(rounds) AS r) LOOP
+        RETURN QUERY
+        WITH these AS MATERIALIZED (
+            SELECT array_agg(ord ORDER BY ord) AS places, array_agg(conversation_id ORDER BY ord) AS conversation_ids,
+                array_agg(user_id ORDER BY ord) AS user_ids, array_agg(body ORDER BY ord) AS bodies,
+                array_agg(reply_to ORDER BY ord) AS reply_tos, array_agg(key ORDER BY ord) AS keys,
+                array_agg(annotations ORDER BY ord) AS annotations, array_agg(decider ORDER BY ord) AS deciders,
+                array_agg(hold_reason ORDER BY ord) AS hold_reasons
+            FROM unnest(types, rounds, conversation_ids, user_ids, bodies, reply_tos, keys, all_annotations, deciders,
+                hold_reasons) WITH ORDINALITY
+                AS t(type, round, conversation_id, user_id, body, reply_to, key, annotations, decider, hold_reason, ord)
+            WHERE round = this_round AND type = 'message.created'
+        )
+        SELECT these.places[stored.ord], stored.status, stored.id, stored.seq, stored.created_at, 1, NULL::integer
+        FROM these CROSS JOIN LATERAL place_messages(locked, time_now, these.conversation_ids, these.user_ids, these.bodies,
+            these.reply_tos, these.keys, these.annotations, these.deciders, these.hold_reasons) WITH ORDINALITY AS stored(status, id, seq, created_at, ord)
+        WHERE these.places IS NOT NULL;
+        RETURN QUERY
+        WITH these AS MATERIALIZED (
+            SELECT array_agg(ord ORDER BY ord) AS places, array_agg(type ORDER BY ord) AS types,
+                array_agg(conversation_id ORDER BY ord) AS conversation_ids, array_agg(user_id ORDER BY ord) AS user_ids,
+                array_agg(message_id ORDER BY ord) AS message_ids, array_agg(body ORDER BY ord) AS bodies,
+                array_agg(known_version ORDER BY ord) AS known_versions, array_agg(reaction ORDER BY ord) AS reactions,
+                array_agg(key ORDER BY ord) AS keys, array_agg(annotations ORDER BY ord) AS annotations,
+                array_agg(decider ORDER BY ord) AS deciders, array_agg(hold_reason ORDER BY ord) AS hold_reasons
+            FROM unnest(types, rounds, conversation_ids, user_ids, message_ids, bodies, known_versions, reactions, keys,
+                all_annotations, deciders, hold_reasons) WITH ORDINALITY
+                AS t(type, round, conversation_id, user_id, message_id, body, known_version, reaction, key, annotations,
+                    decider, hold_reason, ord)
+            WHERE round = this_round AND type <> 'message.created'
+        )
+        SELECT these.places[changed.ord], changed.status, changed.id, changed.seq, changed.created_at, changed.version,
+            changed.count
+        FROM these CROSS JOIN LATERAL change_messages(locked, time_now, these.types, these.conversation_ids, these.user_ids,
+            these.message_ids, these.bodies, these.known_versions, these.reactions, these.keys, these.annotations,
+            these.deciders, these.hold_reasons, deleting_roles, edit_seconds, most_reactions, false) WITH ORDINALITY AS changed(status, id, seq, created_at, version, count, ord)
+        WHERE these.places IS NOT NULL;
+    END LOOP;
+    IF digests IS NOT NULL THEN
+        PERFORM note_decisions(conversation_ids, user_ids, deciders, versions, digests);
+    END IF;
+END $$;
+
+-- Gives the edits among these held messages to their messages, as their authors would now; under the locks taken before.
+CREATE FUNCTION release_edits(held_ids bigint[]) RETURNS TABLE (
+    held_id bigint, id bigint, seq bigint, created_at text, conversation_id uuid, sender_id uuid, held_by text, reason text
+)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    edit held_messages;
+BEGIN
+    FOR edit IN
+        DELETE FROM held_messages WHERE id = ANY(held_ids) AND edits IS NOT NULL AND refused_at IS NULL RETURNING *
+    LOOP
+        RETURN QUERY SELECT edit.id, c.id, c.seq, c.created_at, edit.conversation_id, edit.sender_id, edit.held_by, edit.reason
+        FROM change_messages(ARRAY[edit.conversation_id], clock_timestamp(), '{message.edited}', ARRAY[edit.conversation_id],
+            ARRAY[edit.sender_id], ARRAY[edit.edits], ARRAY[edit.body::text], ARRAY[edit.edits_version], '{NULL}',
+            ARRAY[edit.idempotency_key], ARRAY[edit.annotations::text], ARRAY[edit.held_by], '{NULL}', '{}',
+            NULL, NULL, true) c
+        WHERE c.status = 'stored';
+    END LOOP;
+END $$;
+
+-- A page of a conversation's messages as `viewer` sees them: above `after_seq`, oldest first, or without it below
+-- `before_seq`, newest first; of all messages, or of `thread` and the replies to it. It ends after `most_rows` rows, or
+-- before the row with which their text would be longer than `most_bytes`, but never before its first row. A last row
+-- without `json` says that there are more.
 --
 -- Rows are fetched one by one, so at most one body is read that is not answered, whatever the sizes.
 CREATE FUNCTION read_messages(
-    conversation uuid, after_seq bigint, before_seq bigint, most_rows bigint, most_bytes bigint
+    conversation uuid, after_seq bigint, before_seq bigint, most_rows bigint, most_bytes bigint, viewer uuid, thread bigint
 ) RETURNS TABLE (seq bigint, json text)
 LANGUAGE plpgsql STABLE
-SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
     page refcursor;
+    message messages;
     bytes bigint := 0;
 BEGIN
-    IF after_seq IS NOT NULL THEN
-        OPEN page FOR SELECT m.seq, message_json(m)::text FROM messages m
+    IF thread IS NOT NULL THEN
+        IF after_seq IS NOT NULL THEN
+            OPEN page FOR SELECT * FROM (
+                SELECT * FROM messages m WHERE m.conversation_id = conversation AND m.id = thread AND m.seq > after_seq
+                UNION ALL
+                SELECT * FROM messages m WHERE m.conversation_id = conversation AND m.reply_to = thread AND m.seq > after_seq
+            ) AS found ORDER BY found.seq;
+        ELSE
+            OPEN page FOR SELECT * FROM (
+                SELECT * FROM messages m WHERE m.conversation_id = conversation AND m.id = thread AND m.seq < before_seq
+                UNION ALL
+                SELECT * FROM messages m WHERE m.conversation_id = conversation AND m.reply_to = thread AND m.seq < before_seq
+            ) AS found ORDER BY found.seq DESC;
+        END IF;
+    ELSIF after_seq IS NOT NULL THEN
+        OPEN page FOR SELECT m.* FROM messages m
             WHERE m.conversation_id = conversation AND m.seq > after_seq ORDER BY m.seq;
     ELSE
-        OPEN page FOR SELECT m.seq, message_json(m)::text FROM messages m
+        OPEN page FOR SELECT m.* FROM messages m
             WHERE m.conversation_id = conversation AND m.seq < before_seq ORDER BY m.seq DESC;
     END IF;
     FOR place IN 1 .. most_rows + 1 LOOP
-        FETCH page INTO seq, json;
+        FETCH page INTO message;
         EXIT WHEN NOT FOUND;
+        seq := message.seq;
+        json := message_json(message)::text;
+        IF message.reactions IS NOT NULL THEN
+            json := (message_json(message) || jsonb_build_object('reactions', (
+                SELECT jsonb_agg(jsonb_build_object('reaction', key, 'count', value, 'own', EXISTS (
+                    SELECT FROM message_reactions r WHERE r.conversation_id = conversation AND r.message_id = message.id
+                        AND r.user_id = viewer AND r.reaction = key)) ORDER BY value DESC, key)
+                FROM jsonb_each(message.reactions))))::text;
+        END IF;
         bytes := bytes + octet_length(json);
         IF place > 1 AND (place > most_rows OR bytes > most_bytes) THEN
             json := NULL;
@@ -349,9 +791,44 @@ BEGIN
     CLOSE page;
 END $$;
 
--- A page of events other than messages for these conversations, by outbox id, above `after_id`. It ends like a page of
+-- A page of a conversation's changes above `after_seq`, in their order, as they are told now. It ends like a page of
+-- `read_messages`; a last row without `payload` says that there are more.
+CREATE FUNCTION read_changes(conversation uuid, after_seq bigint, most_rows bigint, most_bytes bigint)
+RETURNS TABLE (seq bigint, type text, payload text)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_sort = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    page refcursor;
+    bytes bigint := 0;
+BEGIN
+    OPEN page FOR SELECT * FROM (
+        SELECT m.seq, 'message.created', creation_json(m)::text FROM messages m
+        WHERE m.conversation_id = conversation AND m.seq > after_seq
+        UNION ALL
+        SELECT c.seq, c.type, change_json(c, m)::text
+        FROM message_changes c JOIN messages m ON m.conversation_id = conversation AND m.id = c.message_id
+        WHERE c.conversation_id = conversation AND c.seq > after_seq
+    ) AS change (seq, type, payload) ORDER BY change.seq;
+    FOR place IN 1 .. most_rows + 1 LOOP
+        FETCH page INTO seq, type, payload;
+        EXIT WHEN NOT FOUND;
+        bytes := bytes + octet_length(payload);
+        IF place > 1 AND (place > most_rows OR bytes > most_bytes) THEN
+            payload := NULL;
+            RETURN NEXT;
+            EXIT;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+    CLOSE page;
+END $$;
+
+-- A page of events other than changes for these conversations, by outbox id, above `after_id`. It ends like a page of
 -- `read_messages`; a last row without `payload` says that there are more. Conversations are looked up one by one, since
--- the planner would rather read all that is newer, messages included.
+-- the planner would rather read all that is newer, changes included.
 CREATE FUNCTION read_events(
     conversation_ids uuid[], after_id bigint, most_rows bigint, most_bytes bigint
 ) RETURNS TABLE (id bigint, type text, conversation_id uuid, payload text)
@@ -366,7 +843,7 @@ BEGIN
     OPEN page FOR SELECT event.id, event.type, event.conversation_id, event.payload::text FROM (
         SELECT found.* FROM unnest(conversation_ids) AS room (id) CROSS JOIN LATERAL (
             SELECT o.id, o.type, o.conversation_id, o.payload FROM outbox o
-            WHERE o.conversation_id = room.id AND o.id > after_id AND o.type <> 'message.created'
+            WHERE o.conversation_id = room.id AND o.id > after_id AND o.seq IS NULL
             ORDER BY o.id LIMIT most_rows + 1
         ) AS found ORDER BY found.id LIMIT most_rows + 1
     ) AS event ORDER BY event.id;
@@ -430,13 +907,24 @@ BEGIN
     ORDER BY id;
 END $$;
 
--- Marks rows as published; its plans are kept (README.md).
+-- Marks rows as published, and corrects those that nobody holds any more; its plans are kept (README.md).
 CREATE FUNCTION mark_outbox(ids bigint[]) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
 AS $$
 BEGIN
     UPDATE outbox SET processed = true, processed_at = now() WHERE id = ANY(ids);
+    IF EXISTS (SELECT FROM outbox_corrections) THEN
+        WITH free AS MATERIALIZED (
+            SELECT o.id FROM outbox o WHERE o.id = ANY(ARRAY(SELECT outbox_id FROM outbox_corrections LIMIT 1000))
+            FOR UPDATE SKIP LOCKED
+        ), due AS (
+            DELETE FROM outbox_corrections c
+            WHERE c.outbox_id IN (SELECT id FROM free) OR NOT EXISTS (SELECT FROM outbox o WHERE o.id = c.outbox_id)
+            RETURNING *
+        )
+        UPDATE outbox o SET payload = due.payload FROM due WHERE o.id = due.outbox_id;
+    END IF;
 END $$;
 
 -- The triggers. Other services fire them with rights on `conversations` and `participants` alone, from whatever
@@ -518,6 +1006,8 @@ AS $$
 BEGIN
     EXECUTE format('DELETE FROM %I.messages WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
     EXECUTE format('DELETE FROM %I.held_messages WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
+    EXECUTE format('DELETE FROM %I.message_changes WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
+    EXECUTE format('DELETE FROM %I.message_reactions WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
     EXECUTE format('INSERT INTO %I.deleted_conversations (id, last_seq) VALUES ($1, $2)
         ON CONFLICT (id) DO UPDATE SET last_seq = excluded.last_seq', TG_TABLE_SCHEMA) USING OLD.id, OLD.last_seq;
     EXECUTE format('INSERT INTO %I.outbox (type, conversation_id, payload, internal) VALUES ($1, $2, $3, true)', TG_TABLE_SCHEMA)
@@ -534,6 +1024,8 @@ AS $$
 BEGIN
     EXECUTE format('DELETE FROM %I.messages', TG_TABLE_SCHEMA);
     EXECUTE format('DELETE FROM %I.held_messages', TG_TABLE_SCHEMA);
+    EXECUTE format('DELETE FROM %I.message_changes', TG_TABLE_SCHEMA);
+    EXECUTE format('DELETE FROM %I.message_reactions', TG_TABLE_SCHEMA);
     EXECUTE format('INSERT INTO %1$I.deleted_conversations (id, last_seq) SELECT id, last_seq FROM %1$I.conversations
         ON CONFLICT (id) DO UPDATE SET last_seq = excluded.last_seq', TG_TABLE_SCHEMA);
     EXECUTE format('INSERT INTO %1$I.outbox (type, conversation_id, payload, internal)

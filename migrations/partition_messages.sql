@@ -15,7 +15,11 @@ LOCK TABLE messages IN ACCESS EXCLUSIVE MODE;
 DO $$
 DECLARE
     partitions integer := coalesce(nullif(current_setting('arcyou.partitions', true), '')::integer, 16);
+    -- What shows a message, in the order in which one needs the other.
+    shows text[] := '{message_json, creation_json, change_json}';
+    definitions text[] := ARRAY(SELECT pg_get_functiondef(to_regproc(name)) FROM unnest(shows) AS name);
     granted record;
+    definition text;
 BEGIN
     IF partitions NOT BETWEEN 2 AND 1024 THEN
         RAISE EXCEPTION 'arcyou.partitions is %, and must be from 2 to 1024', partitions;
@@ -24,12 +28,12 @@ BEGIN
         RAISE EXCEPTION 'messages is partitioned already';
     END IF;
 
-    -- The names of the table, its sequence, its indexes and `message_json` are what statements use: they pass to the new table.
+    -- The names of the table, its sequence, its indexes and its functions are what statements use: they pass to the new table.
     ALTER TABLE messages RENAME TO messages_before;
-    DROP FUNCTION message_json(messages_before);
+    DROP FUNCTION change_json, creation_json, message_json;
     ALTER TABLE messages_before DROP CONSTRAINT messages_pkey;
     ALTER TABLE messages_before DROP CONSTRAINT messages_conversation_id_seq_key;
-    DROP INDEX messages_idempotency;
+    DROP INDEX messages_idempotency, messages_replies;
 
     CREATE TABLE messages (LIKE messages_before INCLUDING ALL) PARTITION BY HASH (conversation_id);
     ALTER SEQUENCE messages_id_seq OWNED BY messages.id;
@@ -44,6 +48,7 @@ BEGIN
     ALTER TABLE messages ADD CONSTRAINT messages_conversation_id_seq_key UNIQUE (conversation_id, seq);
     CREATE UNIQUE INDEX messages_idempotency ON messages (conversation_id, sender_id, idempotency_key)
         WHERE idempotency_key IS NOT NULL;
+    CREATE INDEX messages_replies ON messages (conversation_id, reply_to, seq) WHERE reply_to IS NOT NULL;
 
     -- Rights stay as they were, those on the table and those on single columns.
     FOR granted IN
@@ -58,17 +63,9 @@ BEGIN
             CASE WHEN granted.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
     END LOOP;
     DROP TABLE messages_before;
+    FOREACH definition IN ARRAY definitions LOOP
+        EXECUTE definition;
+    END LOOP;
 END $$;
-
-CREATE FUNCTION message_json(m messages) RETURNS jsonb
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN jsonb_build_object(
-    'id', (m).id,
-    'seq', (m).seq,
-    'conversation_id', (m).conversation_id,
-    'sender_id', (m).sender_id,
-    'body', (m).body,
-    'created_at', message_time((m).created_at)
-);
 
 COMMIT;

@@ -38,33 +38,41 @@ END $$;
 
 -- Rights of earlier releases go.
 REVOKE ALL ON conversations, deleted_conversations, participants, participant_changes, participant_changes_due,
-    messages, held_messages, plugin_audit, outbox, installation, arcyou_schema_history FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
+    messages, message_changes, message_reactions, held_messages, plugin_audit, outbox, outbox_corrections, installation, arcyou_schema_history FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 REVOKE ALL ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq
     FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 
--- A gateway stores messages, moves read marks, decides on held messages and notes what plugins did. It changes no
--- message, and nobody's participation. What it reads as whole rows is granted as a table.
-GRANT SELECT (id, last_seq, last_message_id, last_message_at), UPDATE (last_seq, last_message_id, last_message_at)
-    ON conversations TO arcyou_gateway;
+-- A gateway stores messages and their changes, moves read marks, decides on held messages and notes what plugins did. It
+-- changes nobody's participation. What it reads as whole rows is granted as a table.
+GRANT SELECT (id, last_seq, message_count, last_message_id, last_message_at),
+    UPDATE (last_seq, message_count, last_message_id, last_message_at) ON conversations TO arcyou_gateway;
 GRANT SELECT (conversation_id, user_id, role, last_read_id), UPDATE (last_read_id) ON participants TO arcyou_gateway;
-GRANT SELECT, INSERT (id, conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by,
-    created_at) ON messages TO arcyou_gateway;
-GRANT SELECT, INSERT (id, conversation_id, sender_id, body, idempotency_key, annotations, held_by, reason),
-    UPDATE (refused_at), DELETE ON held_messages TO arcyou_gateway;
+GRANT SELECT, INSERT (id, conversation_id, seq, n, changed_seq, sender_id, body, reply_to, idempotency_key, annotations,
+    decided_by, created_at, outbox_id),
+    UPDATE (body, annotations, decided_by, version, changed_seq, edited_at, deleted_at, reactions)
+    ON messages TO arcyou_gateway;
+GRANT SELECT, INSERT, UPDATE (reaction) ON message_changes TO arcyou_gateway;
+GRANT SELECT, INSERT, DELETE ON message_reactions TO arcyou_gateway;
+GRANT SELECT, INSERT (id, conversation_id, sender_id, body, reply_to, edits, edits_version, idempotency_key, annotations,
+    held_by, reason), UPDATE (refused_at), DELETE ON held_messages TO arcyou_gateway;
 GRANT SELECT (id, created_at, conversation_id, sender_id, verdict, plugin, reviewer, message_id, held_id),
     INSERT (conversation_id, sender_id, verdict, plugin, version, sha256, reviewer, code, reason, message_id, held_id),
-    DELETE ON plugin_audit TO arcyou_gateway;
-GRANT SELECT (id, type, conversation_id, payload, processed, next_attempt_at, parked_at, created_at),
-    INSERT (type, conversation_id, payload, internal) ON outbox TO arcyou_gateway;
+    UPDATE (reason), DELETE ON plugin_audit TO arcyou_gateway;
+GRANT SELECT (id, type, conversation_id, seq, payload, processed, next_attempt_at, parked_at, created_at),
+    INSERT (id, type, conversation_id, seq, payload, internal), UPDATE (payload) ON outbox TO arcyou_gateway;
+GRANT SELECT, INSERT, UPDATE (payload) ON outbox_corrections TO arcyou_gateway;
 GRANT SELECT (event_key) ON installation TO arcyou_gateway, arcyou_worker;
 GRANT SELECT ON arcyou_schema_history TO arcyou_gateway;
 GRANT USAGE ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq TO arcyou_gateway;
 -- Everybody may call these unless an administrator has changed that default. They run with their caller's rights.
-GRANT EXECUTE ON FUNCTION store_messages, read_messages, read_events, message_json, message_time TO arcyou_gateway;
+GRANT EXECUTE ON FUNCTION store_messages, store_changes, lock_conversations, place_messages, change_messages,
+    erase_overtaken, note_decisions, release_edits, read_messages, read_changes, read_events, message_json, creation_json,
+    change_json, message_time TO arcyou_gateway;
 
 -- A worker reads the outbox, records its progress there and removes what is done.
-GRANT SELECT, UPDATE (processed, processed_at, retry_count, error, next_attempt_at, parked_at), DELETE
+GRANT SELECT, UPDATE (payload, processed, processed_at, retry_count, error, next_attempt_at, parked_at), DELETE
     ON outbox TO arcyou_worker;
+GRANT SELECT, DELETE ON outbox_corrections TO arcyou_worker;
 GRANT EXECUTE ON FUNCTION claim_outbox, mark_outbox TO arcyou_worker;
 
 -- Another backend's service manages conversations and participants, and sends events, of types that are not reserved:
@@ -76,4 +84,5 @@ GRANT INSERT (type, conversation_id, payload) ON outbox TO arcyou_service;
 GRANT USAGE ON SEQUENCE outbox_id_seq TO arcyou_service;
 
 -- Reports read everything, message texts included.
-GRANT SELECT ON conversations, participants, messages, held_messages, plugin_audit, outbox TO arcyou_reader;
+GRANT SELECT ON conversations, participants, messages, message_changes, message_reactions, held_messages, plugin_audit,
+    outbox TO arcyou_reader;

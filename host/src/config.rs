@@ -19,6 +19,7 @@ use arcyou_protocol::FrameLimits;
 use arcyou_protocol::body::BodyLimits;
 
 use crate::audit::AuditConfig;
+use crate::store::ChangeRules;
 use crate::auth::{Authenticator, DEFAULT_MAX_SESSION, DEVELOPMENT_KEY};
 use crate::bounds::connections::ConnectionLimits;
 use crate::bounds::trusted_proxies::TrustedProxies;
@@ -69,6 +70,8 @@ pub struct Config {
     pub records_dir: Option<PathBuf>,
     /// `PLUGIN_AUDIT` and `AUDIT_RETENTION_DAYS`.
     pub audit: AuditConfig,
+    /// `DELETE_ROLES` and `EDIT_WINDOW_SECONDS`.
+    pub change_rules: ChangeRules,
     /// `RELAY_LAG_TARGET_MS`; none: sends are accepted however late they are delivered.
     pub relay_lag: Option<Duration>,
     /// What one socket may do and cost.
@@ -123,6 +126,7 @@ impl Config {
         let audit = audit(&mut reader);
         let frames = frame_rate(&mut reader);
         let (limits, users, accept) = (limits(&mut reader, frames), users(&mut reader, frames), accept(&mut reader));
+        let change_rules = change_rules(&mut reader);
         let relay_lag = match reader.within("RELAY_LAG_TARGET_MS", 200, 0..=60_000) {
             0 => None,
             ms => Some(Duration::from_millis(ms)),
@@ -148,6 +152,7 @@ impl Config {
                 plugins_dir,
                 records_dir,
                 audit,
+                change_rules,
                 relay_lag,
                 limits,
                 users,
@@ -274,6 +279,30 @@ fn audit(reader: &mut Reader<'_>) -> AuditConfig {
     let days: u64 = reader.within("AUDIT_RETENTION_DAYS", 30, 0..=36_500);
     let enabled = reader.or("PLUGIN_AUDIT", Switch::On) == Switch::On;
     AuditConfig { enabled, keep: (days > 0).then(|| Duration::from_secs(days * 24 * 3600)) }
+}
+
+fn change_rules(reader: &mut Reader<'_>) -> ChangeRules {
+    let RoleList(delete_roles) = reader.or("DELETE_ROLES", RoleList(ChangeRules::default().delete_roles));
+    let seconds: u64 = reader.within("EDIT_WINDOW_SECONDS", 0, 0..=3_153_600_000);
+    ChangeRules { delete_roles, edit_within: (seconds > 0).then(|| Duration::from_secs(seconds)) }
+}
+
+/// Roles, with commas between; `none`: no role.
+struct RoleList(Vec<String>);
+
+impl FromStr for RoleList {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim() == "none" {
+            return Ok(Self(Vec::new()));
+        }
+        let roles: Vec<String> = text.split(',').map(|role| role.trim().to_owned()).collect();
+        if roles.iter().any(String::is_empty) {
+            return Err("it is a list of roles with commas between, or none");
+        }
+        Ok(Self(roles))
+    }
 }
 
 /// `on` or `off`.

@@ -126,7 +126,7 @@ async fn list(store: &Store, page: HeldPage, json: bool) -> anyhow::Result<()> {
         print("no held messages")?;
     } else {
         print(&table(
-            ["ID", "HELD", "CONVERSATION", "SENDER", "BY", "REASON", "BODY"],
+            ["ID", "HELD", "CONVERSATION", "SENDER", "BY", "EDITS", "REASON", "BODY"],
             held.iter().map(line).collect(),
         ))?;
     }
@@ -167,8 +167,8 @@ fn decision_line(decision: &ReviewDecision) -> [String; 9] {
     ]
 }
 
-fn line(message: &HeldMessage) -> [String; 7] {
-    let HeldMessage { id, conversation_id, sender_id, sender_participates, body, held_by, reason, created_at } =
+fn line(message: &HeldMessage) -> [String; 8] {
+    let HeldMessage { id, conversation_id, sender_id, sender_participates, body, edits, held_by, reason, created_at } =
         message;
     let gone = if *sender_participates { "" } else { " (left)" };
     [
@@ -177,6 +177,7 @@ fn line(message: &HeldMessage) -> [String; 7] {
         conversation_id.to_string(),
         format!("{sender_id}{gone}"),
         printable(held_by),
+        edits.map_or_else(|| "-".to_owned(), |id| id.to_string()),
         clipped(reason, REASON_WIDTH),
         clipped(body, BODY_WIDTH),
     ]

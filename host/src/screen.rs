@@ -39,7 +39,8 @@ impl Screened {
     /// The body that is to be stored, if a plugin replaced the one that was sent.
     pub fn replaced_body(&self) -> Option<Body> {
         match &self.submitted.command.action {
-            Action::Send { body } => self.is_replaced.then(|| body.clone()),
+            Action::Send { body, .. } | Action::Edit { body, .. } => self.is_replaced.then(|| body.clone()),
+            Action::Delete { .. } | Action::React { .. } => None,
         }
     }
 
@@ -51,14 +52,25 @@ impl Screened {
     }
 }
 
-/// Asks the plugins about a command.
-pub async fn screen(chain: &Chain, permitted: Permitted) -> Screening {
+/// The message that an edit replaces, as it stands.
+#[derive(Debug)]
+pub struct Standing {
+    pub message_id: i64,
+    pub version: i32,
+    pub body: Body,
+}
+
+/// Asks the plugins about a command that has a text.
+///
+/// `standing` is the message that an edit replaces.
+pub async fn screen(chain: &Chain, permitted: Permitted, standing: Option<&Standing>) -> Screening {
     let command = permitted.command();
     let decision = match &command.action {
-        Action::Send { body } => {
+        Action::Send { body, .. } | Action::Edit { body, .. } => {
             let (conversation, sender, role) = (command.conversation, permitted.sender(), permitted.role());
             chain.judge(Candidate { conversation, sender, role, body }).await
         }
+        Action::Delete { .. } | Action::React { .. } => Decision::from(Disposition::Accepted),
     };
     conclude(permitted, decision)
 }
@@ -76,7 +88,8 @@ fn conclude(permitted: Permitted, decision: Decision) -> Screening {
     let is_replaced = decision.replacement.is_some();
     if let Some(Replacement { body: replaced, .. }) = decision.replacement {
         match &mut submitted.command.action {
-            Action::Send { body } => *body = replaced,
+            Action::Send { body, .. } | Action::Edit { body, .. } => *body = replaced,
+            Action::Delete { .. } | Action::React { .. } => {}
         }
     }
     Screening::Screened(Screened { submitted, annotations, decided_by, hold_reason, is_replaced })
@@ -98,7 +111,7 @@ mod tests {
 
     fn permitted() -> Permitted {
         let (conversation, sender) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let action = Action::Send { body: body("{}") };
+        let action = Action::Send { body: body("{}"), reply_to: None };
         let command = Command { conversation, idempotency_key: Some("k".into()), action };
         Permitted::new(Submitted { sender, command }, "member".into())
     }
@@ -115,7 +128,7 @@ mod tests {
 
     #[test]
     fn an_empty_chain_lets_everything_through_untouched() {
-        let screening = screen(&Chain::default(), permitted()).now_or_never().unwrap();
+        let screening = screen(&Chain::default(), permitted(), None).now_or_never().unwrap();
         let Screening::Screened(screened) = screening else { panic!("it must stand") };
         assert_eq!(screened.replaced_body(), None);
         let (submitted, annotations, decided_by, hold_reason) = screened.into_parts();
@@ -131,12 +144,12 @@ mod tests {
         };
         assert_eq!(screened.replaced_body().as_ref(), Some(&replaced));
         let (submitted, _, decided_by, hold_reason) = screened.into_parts();
-        assert_eq!(submitted.command.action, Action::Send { body: replaced });
+        assert_eq!(submitted.command.action, Action::Send { body: replaced, reply_to: None });
         assert_eq!((decided_by, hold_reason), (Some(by()), None));
         let held = Disposition::Held { by: by(), reason: "look".into() };
         let Screening::Screened(held) = conclude_with(held, None) else { panic!("it is kept") };
         let (submitted, _, decided_by, hold_reason) = held.into_parts();
-        assert_eq!(submitted.command.action, Action::Send { body: body("{}") });
+        assert_eq!(submitted.command.action, Action::Send { body: body("{}"), reply_to: None });
         assert_eq!((decided_by, hold_reason.as_deref()), (Some(by()), Some("look")));
     }
 

@@ -29,8 +29,8 @@ const MB: f64 = 1e6;
 async fn large_room(scene: &Scene<'_>, members: usize) -> Conversation {
     let room = scene.database.conversations(1, members).await.remove(0);
     let insert = "WITH counted AS (UPDATE conversations SET last_seq = $2 WHERE id = $1)
-        INSERT INTO messages (conversation_id, seq, sender_id, body)
-        SELECT $1, seq, gen_random_uuid(), jsonb_build_object('text', repeat('x', $3))
+        INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body)
+        SELECT $1, seq, seq, seq, gen_random_uuid(), jsonb_build_object('text', repeat('x', $3))
         FROM generate_series(1, $2::bigint) seq";
     let each = MEGABYTES * 1_000_000 / MESSAGES as i32;
     scene.database.sql.execute(insert, &[&room.id, &MESSAGES, &each]).await.unwrap();

@@ -36,8 +36,8 @@ pub fn figure(options: &Options) -> Figure {
 
 async fn backlog<'s>(servers: &'s Servers, rows: i64) -> Database<'s> {
     let database = servers.database().await;
-    let fill = "INSERT INTO outbox (type, conversation_id, payload, internal)
-        SELECT 'message.created', md5((n % 1000)::text)::uuid, jsonb_build_object('message', jsonb_build_object('id', n, 'seq',
+    let fill = "INSERT INTO outbox (type, conversation_id, seq, payload, internal)
+        SELECT 'message.created', md5((n % 1000)::text)::uuid, n, jsonb_build_object('seq', n / 1000, 'message', jsonb_build_object('id', n, 'seq',
             n / 1000, 'conversation_id', md5((n % 1000)::text)::uuid, 'sender_id', md5(n::text)::uuid, 'body',
             jsonb_build_object('text', lpad(n::text, 84)), 'created_at', '2026-01-02T03:04:05.678Z')), true
         FROM generate_series(1, $1::int8) AS n";

@@ -134,7 +134,7 @@ async fn write(socket: Socket, conversation: Uuid, mut numbers: UnboundedReceive
         while let Some(Ok(message)) = reader.next().await {
             let text = message.to_text().unwrap();
             if text.starts_with(r#"{"op":"send","success":true"#) {
-                let number = number(text, "\"temp_id\":") as usize;
+                let number = number(text, "\"temp_id\":").unwrap() as usize;
                 seen.acknowledged.borrow_mut()[number] = Some(Instant::now());
                 if seen.counts.get() {
                     seen.stored.set(seen.stored.get() + 1);
@@ -159,7 +159,8 @@ async fn write(socket: Socket, conversation: Uuid, mut numbers: UnboundedReceive
 async fn hear(socket: Socket, seen: Rc<Seen>) {
     let (_silent, mut reader) = socket.split();
     while let Some(Ok(Message::Text(text))) = reader.next().await {
-        let number = number(&text, "{\"text\": \"");
+        // Others may hear that somebody was added.
+        let Some(number) = number(&text, "{\"text\": \"") else { continue };
         if seen.counts.get() {
             // An event may come before its acknowledgement is read.
             let since = seen.acknowledged.borrow()[number as usize].unwrap_or_else(Instant::now);
@@ -168,8 +169,8 @@ async fn hear(socket: Socket, seen: Rc<Seen>) {
     }
 }
 
-/// The number that follows a mark.
-fn number(text: &str, mark: &str) -> u64 {
-    let rest = text.split_once(mark).unwrap_or_else(|| panic!("{text}")).1;
-    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+/// The number that follows a mark, if there is one.
+fn number(text: &str, mark: &str) -> Option<u64> {
+    let (_, rest) = text.split_once(mark)?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }

@@ -136,12 +136,12 @@ async fn one_by_one(servers: &Servers, time: Duration) -> f64 {
 BEGIN\\;
 UPDATE conversations SET last_seq = last_seq + 1 WHERE id = (SELECT c FROM numbered WHERE n = :n)\\;
 WITH inserted AS (
-    INSERT INTO messages (conversation_id, seq, sender_id, body)
-    SELECT c, last_seq, u, '{{\"text\":\"{:<84}\"}}' FROM numbered JOIN conversations ON id = c
+    INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body)
+    SELECT c, last_seq, last_seq, last_seq, u, '{{\"text\":\"{:<84}\"}}' FROM numbered JOIN conversations ON id = c
         JOIN participants ON conversation_id = c AND user_id = u WHERE n = :n
-    RETURNING conversation_id, message_json(messages) AS json
-) INSERT INTO outbox (type, conversation_id, payload, internal)
-    SELECT 'message.created', conversation_id, jsonb_build_object('message', json), true FROM inserted\\;
+    RETURNING conversation_id, seq, creation_json(messages) AS payload
+) INSERT INTO outbox (type, conversation_id, seq, payload, internal)
+    SELECT 'message.created', conversation_id, seq, payload, true FROM inserted\\;
 COMMIT;\n",
         "pgbench"
     );
@@ -211,11 +211,13 @@ pub async fn commit(client: &Client, messages: &[(Uuid, Uuid)]) {
     let body = format!(r#"{{"text":"{:<84}"}}"#, "bare");
     let bodies = vec![body.as_str(); messages.len()];
     let absent: Vec<Option<&str>> = vec![None; messages.len()];
+    let reply_tos: Vec<Option<i64>> = vec![None; messages.len()];
     let unaudited: Option<Vec<&str>> = None;
-    let parameters: [(&(dyn ToSql + Sync), Type); 10] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 11] = [
         (&conversations, Type::UUID_ARRAY),
         (&senders, Type::UUID_ARRAY),
         (&bodies, Type::TEXT_ARRAY),
+        (&reply_tos, Type::INT8_ARRAY),
         (&absent, Type::TEXT_ARRAY),
         (&absent, Type::TEXT_ARRAY),
         (&absent, Type::TEXT_ARRAY),

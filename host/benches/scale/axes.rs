@@ -147,14 +147,14 @@ async fn fill(servers: &Servers, database: &Database<'_>, from: i64, to: i64) {
             to / 100 - 1
         ),
         format!(
-            "INSERT INTO messages (conversation_id, seq, sender_id, body)
-            SELECT {conversation}, 1 + n % 100, md5('user' || n / 100 % 1000)::uuid,
+            "INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body)
+            SELECT {conversation}, 1 + n % 100, 1 + n % 100, 1 + n % 100, md5('user' || n / 100 % 1000)::uuid,
                 jsonb_build_object('text', rpad(n::text, 84)) FROM generate_series({from}, {}) AS n",
             to - 1
         ),
         format!(
-            "INSERT INTO outbox (type, conversation_id, payload, internal, processed, processed_at)
-            SELECT 'message.created', {conversation}, '{{\"message\": {{}}}}', true, true, now() FROM generate_series({from}, {}, 10) AS n",
+            "INSERT INTO outbox (type, conversation_id, seq, payload, internal, processed, processed_at)
+            SELECT 'message.created', {conversation}, n, '{{\"message\": {{}}}}', true, true, now() FROM generate_series({from}, {}, 10) AS n",
             to - 1
         ),
         "VACUUM ANALYZE".to_owned(),

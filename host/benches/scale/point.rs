@@ -202,9 +202,9 @@ pub fn drain(servers: &Servers, database: &Database<'_>, workers: usize, rows: i
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let values = runtime.block_on(async {
         let sql = crate::stack::connect(&servers.postgres.url(&database.name)).await;
-        let fill = "INSERT INTO outbox (type, conversation_id, payload, internal)
-            SELECT 'message.created', md5((n % 1000)::text)::uuid,
-                jsonb_build_object('message', jsonb_build_object('n', n, 'text', repeat('x', 84))), true
+        let fill = "INSERT INTO outbox (type, conversation_id, seq, payload, internal)
+            SELECT 'message.created', md5((n % 1000)::text)::uuid, n,
+                jsonb_build_object('seq', n, 'message', jsonb_build_object('n', n, 'text', repeat('x', 84))), true
             FROM generate_series(1, $1::bigint) AS n";
         sql.execute(fill, &[&rows]).await.unwrap();
         sql.batch_execute("VACUUM ANALYZE outbox").await.unwrap();

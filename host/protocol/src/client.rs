@@ -8,7 +8,7 @@ use crate::code::ErrorCode;
 /// Limits for a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameLimits {
-    /// Limits for the body of a `send`.
+    /// Limits for the body of a `send` or an `edit`.
     pub body: BodyLimits,
     /// Conversations in one `join`.
     pub max_join_list: usize,
@@ -44,6 +44,12 @@ wire_enum! {
         Leave = "leave",
         /// Stores a message.
         Send = "send",
+        /// Replaces the body of a message.
+        Edit = "edit",
+        /// Deletes a message.
+        Delete = "delete",
+        /// Adds a reaction to a message, or takes it away.
+        React = "react",
         /// Marks messages as read.
         Ack = "ack",
         /// Reads stored messages.
@@ -86,6 +92,8 @@ pub enum UserOperation {
     History {
         conversation: Uuid,
         from: HistoryFrom,
+        /// Only this message and the replies to it.
+        thread: Option<i64>,
         /// The maximum number of messages.
         limit: u32,
     },
@@ -112,7 +120,29 @@ pub struct Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Store a message and publish it to the conversation.
-    Send { body: Body },
+    Send {
+        body: Body,
+        /// The message that it replies to.
+        reply_to: Option<i64>,
+    },
+    /// Replace the body of a message of one's own.
+    Edit {
+        message_id: i64,
+        body: Body,
+        /// The version that is to be replaced; none: whichever stands.
+        if_version: Option<i32>,
+    },
+    /// Take a message away for good. It keeps its place.
+    Delete {
+        message_id: i64,
+    },
+    React {
+        message_id: i64,
+        /// 1 to 64 bytes without control characters.
+        reaction: Box<str>,
+        /// Whether it is taken away again.
+        remove: bool,
+    },
 }
 
 impl Operation {
@@ -143,6 +173,9 @@ impl Action {
     pub const fn op(&self) -> Op {
         match self {
             Self::Send { .. } => Op::Send,
+            Self::Edit { .. } => Op::Edit,
+            Self::Delete { .. } => Op::Delete,
+            Self::React { .. } => Op::React,
         }
     }
 }
@@ -165,6 +198,8 @@ pub enum HistoryFrom {
     Before(i64),
     /// Above this `seq`, oldest first.
     After(i64),
+    /// On both sides of this `seq`, oldest first.
+    Around(i64),
 }
 
 /// An invalid request.

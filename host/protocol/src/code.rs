@@ -61,6 +61,16 @@ wire_enum! {
         TooManyJoined = "too_many_joined",
         /// The conversation never had such a message.
         UnknownMessage = "unknown_message",
+        /// The message is deleted: it cannot be edited, replied to or given a reaction.
+        MessageDeleted = "message_deleted",
+        /// Only the message's author may edit it, and only they or a role in `DELETE_ROLES` may delete it.
+        NotAuthor = "not_author",
+        /// The message is older than `EDIT_WINDOW_SECONDS`.
+        EditTooLate = "edit_too_late",
+        /// Another version stands than `if_version`; it is in `version`.
+        VersionConflict = "version_conflict",
+        /// The message has as many different reactions as it can have.
+        TooManyReactions = "too_many_reactions",
         /// Too many requests. Retry after `retry_after_ms`.
         RateLimited = "rate_limited",
         /// A plugin refused the message or the join; see `plugin`, `reject_code` and, if present, `retry_after_ms`.

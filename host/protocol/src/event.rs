@@ -10,50 +10,54 @@ use uuid::Uuid;
 
 use crate::text::Text;
 
-/// The frame for a new message; `message` is the JSON text of its object.
-pub fn live_frame(conversation: Uuid, message: &str) -> String {
-    message_frame("live", conversation, message)
+/// The frame for a change as it happens: `kind` is its event's `type`, and `payload` the text of an object of the database's
+/// making, with the change's `seq`.
+pub fn live_frame(conversation: Uuid, kind: &str, payload: &str) -> String {
+    change_frame("live", conversation, kind, payload)
 }
 
-/// The frame for a stored message that a resuming client missed.
-pub fn backfill_frame(conversation: Uuid, message: &str) -> String {
-    message_frame("backfill", conversation, message)
+/// The frame for a change that a resuming client missed.
+pub fn backfill_frame(conversation: Uuid, kind: &str, payload: &str) -> String {
+    change_frame("backfill", conversation, kind, payload)
 }
 
-fn message_frame(source: &str, conversation: Uuid, message: &str) -> String {
+fn change_frame(source: &str, conversation: Uuid, kind: &str, payload: &str) -> String {
     let mut buffer = Uuid::encode_buffer();
     let id: &str = conversation.hyphenated().encode_lower(&mut buffer);
-    let mut frame = String::with_capacity(message.len() + 192);
+    let mut frame = String::with_capacity(payload.len() + 192);
     for part in [
-        r#"{"op":"event","type":"message.created","source":""#,
+        r#"{"op":"event","type":""#,
+        kind,
+        r#"","source":""#,
         source,
-        r#"","message":"#,
-        message,
-        r#","conversation_id":""#,
+        r#"","conversation_id":""#,
         id,
         r#"","conversationId":""#,
         id,
-        r#""}"#,
+        r#"","#,
+        payload.strip_prefix('{').unwrap_or(payload),
     ] {
         frame.push_str(part);
     }
     frame
 }
 
-/// The sender of the message that a [`live_frame`] or a [`backfill_frame`] shows.
-pub fn sender_of(frame: &str) -> Option<Uuid> {
+/// Who made the change that a [`live_frame`] or a [`backfill_frame`] tells of.
+pub fn author_of(frame: &str) -> Option<Uuid> {
     #[derive(Deserialize)]
     struct Event {
-        message: Message,
+        user_id: Option<Uuid>,
+        message: Option<Message>,
     }
     #[derive(Deserialize)]
     struct Message {
         sender_id: Uuid,
     }
-    serde_json::from_str::<Event>(frame).ok().map(|event| event.message.sender_id)
+    let event = serde_json::from_str::<Event>(frame).ok()?;
+    event.user_id.or(event.message.map(|message| message.sender_id))
 }
 
-/// A message's frame as the socket gets it that sent the message: with the `temp_id` of its `send`, which is raw JSON.
+/// A change's frame as the socket gets it that made the change: with the `temp_id` of its request, which is raw JSON.
 pub fn with_temp_id(frame: &str, temp_id: &str) -> String {
     let fields = frame.strip_suffix('}').unwrap_or(frame);
     [fields, r#","temp_id":"#, temp_id, "}"].concat()
@@ -138,25 +142,29 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_shown_as_documented() {
-        let frame = backfill_frame(CONVERSATION, r#"{"id":1,"body":{"text":"é\"\n"}}"#);
+    fn a_change_is_shown_as_documented() {
+        let payload = r#"{"seq": 3, "message": {"id":1,"body":{"text":"é\"\n"}}}"#;
+        let frame = backfill_frame(CONVERSATION, "message.edited", payload);
         assert_eq!(
             parsed(&frame),
-            json!({"op": "event", "type": "message.created", "source": "backfill",
+            json!({"op": "event", "type": "message.edited", "source": "backfill", "seq": 3,
                 "message": {"id": 1, "body": {"text": "é\"\n"}},
                 "conversation_id": CONVERSATION, "conversationId": CONVERSATION})
         );
     }
 
     #[test]
-    fn the_senders_socket_finds_its_own_message() {
-        let sender = Uuid::from_u128(9);
-        let body = format!(r#"{{"sender_id":"{}","message":{{"sender_id":"{}"}}}}"#, Uuid::nil(), Uuid::nil());
-        let frame = live_frame(CONVERSATION, &format!(r#"{{"id": 1, "body": {body}, "sender_id": "{sender}"}}"#));
-        assert_eq!(sender_of(&frame), Some(sender));
+    fn the_socket_of_who_made_a_change_finds_it() {
+        let (sender, other) = (Uuid::from_u128(9), Uuid::from_u128(10));
+        let body = format!(r#"{{"sender_id":"{}","user_id":"{}"}}"#, Uuid::nil(), Uuid::nil());
+        let message = format!(r#"{{"id": 1, "body": {body}, "sender_id": "{sender}"}}"#);
+        let frame = live_frame(CONVERSATION, "message.created", &format!(r#"{{"seq": 1, "message": {message}}}"#));
+        assert_eq!(author_of(&frame), Some(sender));
+        let deleted = format!(r#"{{"seq": 2, "user_id": "{other}", "message": {message}}}"#);
+        assert_eq!(author_of(&live_frame(CONVERSATION, "message.deleted", &deleted)), Some(other));
         let marked = parsed(&with_temp_id(&frame, r#""t\"}""#));
         assert_eq!((marked["temp_id"].as_str(), &marked["message"]), (Some("t\"}"), &parsed(&frame)["message"]));
-        assert_eq!(sender_of(r#"{"message":{"sender_id":"somebody"}}"#), None);
+        assert_eq!(author_of(r#"{"message":{"sender_id":"somebody"}}"#), None);
     }
 
     #[test]

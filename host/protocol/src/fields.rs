@@ -78,6 +78,15 @@ impl<'a> Fields<'a> {
         self.text(names)?.map_or_else(|| missing(names), Ok)
     }
 
+    pub(crate) fn flag(&self, names: Spellings) -> Result<Option<bool>, FieldError> {
+        match self.raw(names).map(RawValue::get) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => invalid(format!("{} must be true or false", names[0])),
+        }
+    }
+
     pub(crate) fn integer(&self, names: Spellings) -> Result<Option<i64>, FieldError> {
         let Some(raw) = self.raw(names) else { return Ok(None) };
         match whole_number(raw.get()) {

@@ -1,6 +1,7 @@
 //! The ids of stored messages.
 
-/// A message's position in its conversation: 1, 2, 3 … without gaps, in the order of commits. 0 is before the first.
+/// A change's position in its conversation: 1, 2, 3 … without gaps, in the order of commits. 0 is before the first. A
+/// message's own place is that of its creation.
 pub type Seq = i64;
 
 /// The ids of a stored message.
@@ -13,4 +14,15 @@ pub struct StoredIds {
     pub seq: Seq,
     /// The time in UTC, as RFC 3339 text.
     pub created_at: String,
+}
+
+/// What a stored change of a message made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredChange {
+    /// Of the change.
+    pub seq: Seq,
+    /// `messages.version` after it.
+    pub version: i32,
+    /// The time in UTC, as RFC 3339 text.
+    pub at: String,
 }

@@ -25,6 +25,6 @@ pub use client::{
 };
 pub use close::CloseCode;
 pub use code::ErrorCode;
-pub use ids::{Seq, StoredIds};
+pub use ids::{Seq, StoredChange, StoredIds};
 pub use parse::parse;
-pub use server::{Failure, Joined, Reply, SendStatus, SocketLimits};
+pub use server::{EditStatus, Failure, HistoryPage, Joined, Reply, SendStatus, SocketLimits};

@@ -13,12 +13,15 @@ use crate::code::ErrorCode;
 use crate::fields::{CONVERSATION_ID, FieldError, Fields, Spellings, invalid, missing};
 
 const MAX_KEY_BYTES: usize = 128;
+const MAX_REACTION_BYTES: usize = 64;
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 const DEFAULT_HISTORY: u32 = 50;
 const MAX_HISTORY: u32 = 200;
 
+const IDEMPOTENCY_KEY: Spellings = &["idempotency_key", "idempotencyKey"];
 const AFTER_SEQ: Spellings = &["after_seq", "afterSeq"];
 const AFTER_ID: Spellings = &["after_id", "afterId"];
+const MESSAGE_ID: Spellings = &["message_id", "messageId"];
 
 /// Parses one text frame.
 pub fn parse(text: &str, limits: &FrameLimits) -> Result<ClientFrame, FrameError> {
@@ -63,7 +66,10 @@ impl Fields<'_> {
             Op::Ping => return Ok(Operation::Ping),
             Op::Join => self.join(limits)?,
             Op::Leave => UserOperation::Leave { conversation: self.conversation()? },
-            Op::Send => UserOperation::Command(self.send(limits)?),
+            Op::Send => self.command(Some(IDEMPOTENCY_KEY), || self.send(limits))?,
+            Op::Edit => self.command(Some(IDEMPOTENCY_KEY), || self.edit(limits))?,
+            Op::Delete => self.command(Some(IDEMPOTENCY_KEY), || self.delete())?,
+            Op::React => self.command(None, || self.react())?,
             Op::Ack => self.ack()?,
             Op::History => self.history()?,
         }))
@@ -119,33 +125,74 @@ impl Fields<'_> {
         Ok(JoinTarget { conversation: self.conversation()?, resume: self.resume()? })
     }
 
-    fn send(&self, limits: &FrameLimits) -> Result<Command, FieldError> {
+    /// What a retry of it is known by stands in `key`; none: it needs no such thing.
+    fn command(
+        &self,
+        key: Option<Spellings>,
+        action: impl FnOnce() -> Result<Action, FieldError>,
+    ) -> Result<UserOperation, FieldError> {
         let conversation = self.conversation()?;
-        let idempotency_key = self.text(&["idempotency_key", "idempotencyKey"])?.map(String::into_boxed_str);
+        let idempotency_key = key.map_or(Ok(None), |key| self.text(key))?.map(String::into_boxed_str);
         let is_usable = |key: &str| !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains('\0');
         if idempotency_key.as_deref().is_some_and(|key| !is_usable(key)) {
             return invalid(format!("idempotency_key must be 1 to {MAX_KEY_BYTES} bytes of text without U+0000"));
         }
+        Ok(UserOperation::Command(Command { conversation, idempotency_key, action: action()? }))
+    }
+
+    fn send(&self, limits: &FrameLimits) -> Result<Action, FieldError> {
+        let reply_to = self.natural(&["reply_to", "replyTo"])?;
+        Ok(Action::Send { body: self.body(limits)?, reply_to })
+    }
+
+    fn edit(&self, limits: &FrameLimits) -> Result<Action, FieldError> {
+        let message_id = self.required_natural(MESSAGE_ID)?;
+        let if_version = match self.natural(&["if_version", "ifVersion"])?.map(i32::try_from).transpose() {
+            Ok(version) => version,
+            Err(_) => return invalid("if_version must be a version as the gateway has shown it"),
+        };
+        Ok(Action::Edit { message_id, body: self.body(limits)?, if_version })
+    }
+
+    fn delete(&self) -> Result<Action, FieldError> {
+        Ok(Action::Delete { message_id: self.required_natural(MESSAGE_ID)? })
+    }
+
+    fn react(&self) -> Result<Action, FieldError> {
+        let message_id = self.required_natural(MESSAGE_ID)?;
+        let reaction = self.required_text(&["reaction"])?.into_boxed_str();
+        if reaction.is_empty() || reaction.len() > MAX_REACTION_BYTES || reaction.contains(char::is_control) {
+            return invalid(format!(
+                "reaction must be 1 to {MAX_REACTION_BYTES} bytes of text without control characters"
+            ));
+        }
+        let remove = self.flag(&["remove"])?.unwrap_or(false);
+        Ok(Action::React { message_id, reaction, remove })
+    }
+
+    fn body(&self, limits: &FrameLimits) -> Result<Body, FieldError> {
         let Some(body) = self.raw(&["body"]) else { return missing(&["body"]) };
-        let body = Body::parse(body.get(), &limits.body)
-            .map_err(|error| FieldError { code: code_of(&error), text: error.to_string() })?;
-        Ok(Command { conversation, idempotency_key, action: Action::Send { body } })
+        Body::parse(body.get(), &limits.body)
+            .map_err(|error| FieldError { code: code_of(&error), text: error.to_string() })
     }
 
     fn history(&self) -> Result<UserOperation, FieldError> {
         let before = self.integer(&["before_seq", "beforeSeq"])?;
         let after = self.natural(AFTER_SEQ)?;
-        let from = match (before, after) {
-            (None, None) => HistoryFrom::Newest,
-            (Some(seq), None) => HistoryFrom::Before(seq),
-            (None, Some(seq)) => HistoryFrom::After(seq),
-            (Some(_), Some(_)) => return invalid("give before_seq or after_seq, not both"),
+        let around = self.natural(&["around_seq", "aroundSeq"])?;
+        let from = match (before, after, around) {
+            (None, None, None) => HistoryFrom::Newest,
+            (Some(seq), None, None) => HistoryFrom::Before(seq),
+            (None, Some(seq), None) => HistoryFrom::After(seq),
+            (None, None, Some(seq)) => HistoryFrom::Around(seq),
+            _ => return invalid("give one of before_seq, after_seq and around_seq"),
         };
         let limit = self.integer(&["limit"])?.map_or(Some(DEFAULT_HISTORY), |limit| u32::try_from(limit).ok());
         let Some(limit) = limit.filter(|limit| (1..=MAX_HISTORY).contains(limit)) else {
             return invalid(format!("limit must be from 1 to {MAX_HISTORY}"));
         };
-        Ok(UserOperation::History { conversation: self.conversation()?, from, limit })
+        let thread = self.natural(&["thread"])?;
+        Ok(UserOperation::History { conversation: self.conversation()?, from, thread, limit })
     }
 
     fn resume(&self) -> Result<Option<ResumeFrom>, FieldError> {

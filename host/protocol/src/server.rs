@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::body::Body;
 use crate::client::{Echo, Op};
 use crate::code::ErrorCode;
-use crate::ids::{Seq, StoredIds};
+use crate::ids::{Seq, StoredChange, StoredIds};
 
 /// The reply to a request that succeeded.
 #[derive(Debug)]
@@ -39,18 +39,56 @@ pub enum Reply {
         /// The body as it is stored, if a plugin replaced the one that was sent.
         body: Option<Body>,
     },
+    /// The edit was accepted.
+    Edit {
+        conversation: Uuid,
+        message_id: i64,
+        status: EditStatus,
+        /// Whether an earlier edit with the same key was accepted already.
+        duplicate: bool,
+        /// The body as it is stored, if a plugin replaced the one that was sent.
+        body: Option<Body>,
+    },
+    /// The message is deleted.
+    Delete {
+        conversation: Uuid,
+        message_id: i64,
+        change: StoredChange,
+        /// Whether it was deleted before.
+        duplicate: bool,
+    },
+    /// The reaction is there, or not any more.
+    React {
+        conversation: Uuid,
+        message_id: i64,
+        reaction: Box<str>,
+        /// How often the message has it now.
+        count: i32,
+        /// Of the change that made it so; none if it was never there.
+        seq: Option<Seq>,
+        /// Whether it was so before.
+        duplicate: bool,
+    },
     Ack {
         conversation: Uuid,
         last_read_id: i64,
     },
     /// A page of messages.
-    History {
-        conversation: Uuid,
-        /// The messages' JSON texts, in the requested order.
-        messages: Vec<String>,
-        /// Whether there are more messages in that direction.
-        has_more: bool,
-    },
+    History(HistoryPage),
+}
+
+/// A page of messages, as they stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryPage {
+    pub conversation: Uuid,
+    /// The messages' JSON texts, in the requested order.
+    pub messages: Vec<String>,
+    /// Every change up to this one is in them, and perhaps later ones.
+    pub as_of_seq: Seq,
+    /// Whether there are more messages in that direction; around a place: after these.
+    pub has_more: bool,
+    /// Around a place: whether there are more before these.
+    pub has_more_before: Option<bool>,
 }
 
 /// What a client may do, so that it need not find out by refusals.
@@ -94,6 +132,17 @@ pub enum SendStatus {
     Discarded,
 }
 
+/// What happened to an accepted edit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EditStatus {
+    /// It stands, and is about to be published.
+    Stored(StoredChange),
+    /// Held for review under this id. The old body stands.
+    Held(i64),
+    /// The old body stands.
+    Discarded,
+}
+
 /// The reply to a request that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -108,12 +157,22 @@ pub struct Failure {
     pub reject_code: Option<String>,
     /// The conversation, if the failure does not answer a request that names it.
     pub conversation: Option<Uuid>,
+    /// The version of the message that stands, if it is not the one that was meant.
+    pub version: Option<i32>,
 }
 
 impl Failure {
     /// A failure with only a code and a text.
     pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
-        Self { code, text: text.into(), retry_after_ms: None, plugin: None, reject_code: None, conversation: None }
+        Self {
+            code,
+            text: text.into(),
+            retry_after_ms: None,
+            plugin: None,
+            reject_code: None,
+            conversation: None,
+            version: None,
+        }
     }
 
     /// An internal failure of the gateway. The log has the cause.
@@ -139,6 +198,9 @@ impl Fields for Failure {
         if let Some(conversation) = &self.conversation {
             write_conversation_id(map, conversation)?;
         }
+        if let Some(version) = self.version {
+            map.serialize_entry("version", &version)?;
+        }
         if let Some(wait) = self.retry_after_ms {
             map.serialize_entry("retry_after_ms", &wait)?;
         }
@@ -159,8 +221,11 @@ impl Reply {
             Self::Join(_) | Self::JoinList(_) => Op::Join,
             Self::Leave { .. } => Op::Leave,
             Self::Send { .. } => Op::Send,
+            Self::Edit { .. } => Op::Edit,
+            Self::Delete { .. } => Op::Delete,
+            Self::React { .. } => Op::React,
             Self::Ack { .. } => Op::Ack,
-            Self::History { .. } => Op::History,
+            Self::History(_) => Op::History,
         }
     }
 }
@@ -189,19 +254,52 @@ impl Fields for Reply {
                 if let Some(id) = held {
                     map.serialize_entry("held_id", id)?;
                 }
-                if *duplicate {
-                    map.serialize_entry("duplicate", &true)?;
+                write_duplicate(map, *duplicate)?;
+                write_body(map, body.as_ref())
+            }
+            Self::Edit { conversation, message_id, status, duplicate, body } => {
+                let (status, change, held) = match status {
+                    EditStatus::Stored(change) => ("stored", Some(change), None),
+                    EditStatus::Held(id) => ("held", None, Some(id)),
+                    EditStatus::Discarded => ("discarded", None, None),
+                };
+                map.serialize_entry("status", status)?;
+                write_message_id(map, conversation, *message_id)?;
+                map.serialize_entry("seq", &change.map(|change| change.seq))?;
+                map.serialize_entry("version", &change.map(|change| change.version))?;
+                map.serialize_entry("edited_at", &change.map(|change| &change.at))?;
+                if let Some(id) = held {
+                    map.serialize_entry("held_id", id)?;
                 }
-                body.as_ref().map_or(Ok(()), |body| map.serialize_entry("body", &Raw(body.as_str())))
+                write_duplicate(map, *duplicate)?;
+                write_body(map, body.as_ref())
+            }
+            Self::Delete { conversation, message_id, change, duplicate } => {
+                write_message_id(map, conversation, *message_id)?;
+                map.serialize_entry("seq", &change.seq)?;
+                map.serialize_entry("version", &change.version)?;
+                map.serialize_entry("deleted_at", &change.at)?;
+                write_duplicate(map, *duplicate)
+            }
+            Self::React { conversation, message_id, reaction, count, seq, duplicate } => {
+                write_message_id(map, conversation, *message_id)?;
+                map.serialize_entry("reaction", reaction)?;
+                map.serialize_entry("count", count)?;
+                map.serialize_entry("seq", seq)?;
+                write_duplicate(map, *duplicate)
             }
             Self::Ack { conversation, last_read_id } => {
                 write_conversation_id(map, conversation)?;
                 map.serialize_entry("last_read_id", last_read_id)
             }
-            Self::History { conversation, messages, has_more } => {
-                write_conversation_id(map, conversation)?;
-                map.serialize_entry("messages", &RawList(messages))?;
-                map.serialize_entry("has_more", has_more)
+            Self::History(page) => {
+                write_conversation_id(map, &page.conversation)?;
+                map.serialize_entry("messages", &RawList(&page.messages))?;
+                map.serialize_entry("as_of_seq", &page.as_of_seq)?;
+                if let Some(before) = page.has_more_before {
+                    map.serialize_entry("has_more_before", &before)?;
+                }
+                map.serialize_entry("has_more", &page.has_more)
             }
         }
     }
@@ -245,6 +343,20 @@ impl Serialize for Entry<'_> {
 fn write_conversation_id<M: SerializeMap>(map: &mut M, conversation: &Uuid) -> Result<(), M::Error> {
     map.serialize_entry("conversation_id", conversation)?;
     map.serialize_entry("conversationId", conversation)
+}
+
+/// The conversation and a message of it.
+fn write_message_id<M: SerializeMap>(map: &mut M, conversation: &Uuid, message: i64) -> Result<(), M::Error> {
+    write_conversation_id(map, conversation)?;
+    map.serialize_entry("message_id", &message)
+}
+
+fn write_duplicate<M: SerializeMap>(map: &mut M, duplicate: bool) -> Result<(), M::Error> {
+    if duplicate { map.serialize_entry("duplicate", &true) } else { Ok(()) }
+}
+
+fn write_body<M: SerializeMap>(map: &mut M, body: Option<&Body>) -> Result<(), M::Error> {
+    body.map_or(Ok(()), |body| map.serialize_entry("body", &Raw(body.as_str())))
 }
 
 /// The fields of a frame beside `op`, `success` and the repeated values.
@@ -348,8 +460,50 @@ mod tests {
                 r#""max_joined":1000,"max_join_list":500,"joins_per_frame":20}}"#
             )
         );
-        let page = Reply::History { conversation: user, messages: vec![r#"{"id": 1}"#.into()], has_more: false };
-        assert!(page.encode(&Echo::default()).as_str().contains(r#""messages":[{"id": 1}],"has_more":false"#));
+        let messages = vec![r#"{"id": 1}"#.into()];
+        let page = HistoryPage { conversation: user, messages, as_of_seq: 3, has_more: false, has_more_before: None };
+        let page = Reply::History(page).encode(&Echo::default());
+        assert!(page.contains(r#""messages":[{"id": 1}],"as_of_seq":3,"has_more":false"#), "{page}");
+    }
+
+    #[test]
+    fn a_change_is_answered_with_what_it_made() {
+        let conversation = Uuid::nil();
+        let ids = format!(r#""conversation_id":"{conversation}","conversationId":"{conversation}","message_id":4"#);
+        let change = StoredChange { seq: 9, version: 2, at: "2026-01-02T03:04:05.006Z".into() };
+        let edit = |status| Reply::Edit { conversation, message_id: 4, status, duplicate: false, body: None };
+        let reaction = "+1".into();
+        for (reply, expected) in [
+            (
+                edit(EditStatus::Stored(change.clone())),
+                format!(
+                    r#"{{"op":"edit","success":true,"status":"stored",{ids},"seq":9,"version":2,"edited_at":"{}"}}"#,
+                    change.at
+                ),
+            ),
+            (
+                edit(EditStatus::Held(7)),
+                format!(
+                    r#"{{"op":"edit","success":true,"status":"held",{ids},"seq":null,"version":null,"edited_at":null,"held_id":7}}"#
+                ),
+            ),
+            (
+                Reply::Delete { conversation, message_id: 4, change: change.clone(), duplicate: true },
+                format!(
+                    r#"{{"op":"delete","success":true,{ids},"seq":9,"version":2,"deleted_at":"{}","duplicate":true}}"#,
+                    change.at
+                ),
+            ),
+            (
+                Reply::React { conversation, message_id: 4, reaction, count: 3, seq: Some(9), duplicate: false },
+                format!(r#"{{"op":"react","success":true,{ids},"reaction":"+1","count":3,"seq":9}}"#),
+            ),
+        ] {
+            assert_eq!(reply.encode(&Echo::default()), expected);
+        }
+        let conflict = Failure { version: Some(2), ..Failure::new(ErrorCode::VersionConflict, "no") };
+        let expected = r#"{"op":"edit","success":false,"code":"version_conflict","error":"no","version":2}"#;
+        assert_eq!(conflict.encode("edit", &Echo::default()), expected);
     }
 
     #[test]

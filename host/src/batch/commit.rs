@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::job::{Job, NotStored};
 use super::outage::CommitHealth;
-use crate::store::{Attempted, Locking, NewMessage, Store, StoreError};
+use crate::store::{Attempted, Locking, NewChange, Store, StoreError};
 use crate::wake::Wake;
 
 /// Between attempts while the database is away.
@@ -52,7 +52,7 @@ impl Committer {
         while let Some(chunk) = chunks.pop_front() {
             // What follows a message that was left out must not overtake it.
             let (behind, chunk): (Vec<_>, Vec<_>) =
-                chunk.into_iter().partition(|job| busy.contains(&job.message.conversation()));
+                chunk.into_iter().partition(|job| busy.contains(&job.change.conversation()));
             left_out.extend(behind);
             let chunk = without_expired(chunk);
             if chunk.is_empty() {
@@ -66,7 +66,7 @@ impl Committer {
                     answer(chunk, outcomes, &mut left_out, &mut busy);
                 }
                 Err(StoreError::Transient(_)) if chunk.len() == 1 && matches!(place, Place::Lane) => {
-                    busy.extend(chunk.iter().map(|job| job.message.conversation()));
+                    busy.extend(chunk.iter().map(|job| job.change.conversation()));
                     left_out.extend(chunk);
                 }
                 Err(error) => {
@@ -80,18 +80,18 @@ impl Committer {
 
     /// One transaction. Whoever waits for a connection waits no longer than the first of these messages may.
     async fn attempt(&self, chunk: &[Job], place: &Place) -> Result<Vec<Attempted>, StoreError> {
-        let messages: Vec<&NewMessage> = chunk.iter().map(|job| &job.message).collect();
+        let changes: Vec<&NewChange> = chunk.iter().map(|job| &job.change).collect();
         let started = Instant::now();
         let connected_by = chunk.iter().map(|job| job.deadline).min().unwrap_or(started);
         let result = match place {
-            Place::Lane => self.store.commit(&messages, Locking::SkipBusy, connected_by).await,
+            Place::Lane => self.store.commit(&changes, Locking::SkipBusy, connected_by).await,
             Place::Beside(permits) => match timeout_at(connected_by, permits.acquire()).await {
-                Ok(_permit) => self.store.commit(&messages, Locking::Wait, connected_by).await,
+                Ok(_permit) => self.store.commit(&changes, Locking::Wait, connected_by).await,
                 Err(_) => Err(StoreError::Unreachable("too many locked conversations before this one".to_owned())),
             },
         };
         histogram!("arcyou_commit_seconds").record(started.elapsed());
-        histogram!("arcyou_commit_size").record(messages.len() as f64);
+        histogram!("arcyou_commit_size").record(changes.len() as f64);
         result
     }
 }
@@ -101,7 +101,7 @@ fn answer(chunk: Vec<Job>, outcomes: Vec<Attempted>, left_out: &mut Vec<Job>, bu
         match outcome {
             Attempted::Committed(committed) => job.answer(Ok(committed)),
             Attempted::Busy => {
-                busy.insert(job.message.conversation());
+                busy.insert(job.change.conversation());
                 left_out.push(job);
             }
         }
@@ -123,7 +123,7 @@ async fn retry(mut chunk: Vec<Job>, error: &StoreError, chunks: &mut VecDeque<Ve
         StoreError::NotUnderstood(_) => chunk.into_iter().for_each(|job| job.answer(Err(NotStored::Unknown))),
         StoreError::Lost(_) => {
             // Only what carries a key can be tried again without storing it twice.
-            let (repeatable, unique): (Vec<_>, Vec<_>) = chunk.into_iter().partition(|job| job.message.is_repeatable());
+            let (repeatable, unique): (Vec<_>, Vec<_>) = chunk.into_iter().partition(|job| job.change.is_repeatable());
             unique.into_iter().for_each(|job| job.answer(Err(NotStored::Unknown)));
             chunks.push_front(repeatable.into_iter().map(|job| Job { in_doubt: true, ..job }).collect());
             wait(pause).await;

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::store::{Committed, NewMessage};
+use crate::store::{Committed, NewChange};
 
 /// Why a message was not stored, or is not known to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +31,7 @@ pub type Outcome = Result<Committed, NotStored>;
 /// A message on its way, and whoever waits for it.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) message: NewMessage,
+    pub(super) change: NewChange,
     pub(super) deadline: Instant,
     /// An attempt's answer was lost: nothing may claim any more that the message is not stored.
     pub(super) in_doubt: bool,

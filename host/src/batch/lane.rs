@@ -52,7 +52,7 @@ impl Lane {
             tokio::select! {
                 count = jobs.recv_many(&mut arrived, self.config.max_rows), if open => {
                     open = count > 0;
-                    self.shares.leave(arrived.iter().map(|job| job.message.sender()));
+                    self.shares.leave(arrived.iter().map(|job| job.change.sender()));
                     let batch = self.set_aside(&mut arrived);
                     let rows = batch.len();
                     for (conversation, late) in by_conversation(self.committer.commit_all(batch, &Place::Lane).await) {
@@ -74,7 +74,7 @@ impl Lane {
     fn set_aside(&mut self, arrived: &mut Vec<Job>) -> Vec<Job> {
         let mut batch = Vec::with_capacity(arrived.len());
         for job in arrived.drain(..) {
-            match self.busy.get_mut(&job.message.conversation()) {
+            match self.busy.get_mut(&job.change.conversation()) {
                 None => batch.push(job),
                 Some(_) if self.behind_busy >= self.config.queue => job.answer(Err(NotStored::Overloaded)),
                 Some(queue) => {
@@ -110,7 +110,7 @@ impl Lane {
 fn by_conversation(jobs: Vec<Job>) -> HashMap<Uuid, Vec<Job>> {
     let mut groups: HashMap<Uuid, Vec<Job>> = HashMap::new();
     for job in jobs {
-        groups.entry(job.message.conversation()).or_default().push(job);
+        groups.entry(job.change.conversation()).or_default().push(job);
     }
     groups
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::screen::Screened;
-use crate::store::NewMessage;
+use crate::store::NewChange;
 
 pub use commit::Committer;
 use job::Job;
@@ -55,16 +55,16 @@ impl Batcher {
 
     /// Hands a message over. Messages of one conversation are stored in the order of these calls. Never waits; dropping
     /// the receiver does not take the message back.
-    pub fn submit(&self, message: Screened) -> Result<oneshot::Receiver<Outcome>, NotStored> {
-        let message = NewMessage::from(message);
-        let sender = message.sender();
+    pub fn submit(&self, change: Screened) -> Result<oneshot::Receiver<Outcome>, NotStored> {
+        let change = NewChange::from(change);
+        let sender = change.sender();
         let most = self.config.queue * self.lanes.len();
         if !self.shares.enter(sender, self.pace.room(most)) {
             return Err(NotStored::Overloaded);
         }
-        let lane = (message.conversation().as_u128() % self.lanes.len() as u128) as usize;
+        let lane = (change.conversation().as_u128() % self.lanes.len() as u128) as usize;
         let (reply, outcome) = oneshot::channel();
-        let job = Job { message, deadline: Instant::now() + self.config.patience, in_doubt: false, reply };
+        let job = Job { change, deadline: Instant::now() + self.config.patience, in_doubt: false, reply };
         if self.lanes[lane].try_send(job).is_err() {
             self.shares.leave([sender]);
             return Err(NotStored::Overloaded);

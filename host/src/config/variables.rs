@@ -48,6 +48,8 @@ pub const VARIABLES: &[Variable] = &[
     ),
     Variable::or("PLUGIN_AUDIT", "on", "whether plugin verdicts leave rows in plugin_audit: on or off"),
     Variable::or("AUDIT_RETENTION_DAYS", "30", "how long these rows are kept; 0: for ever"),
+    Variable::or("DELETE_ROLES", "owner,admin,moderator", "roles that delete the messages of others"),
+    Variable::or("EDIT_WINDOW_SECONDS", "0", "how long a message can be edited; 0: for ever"),
     Variable::or("RELAY_LAG_TARGET_MS", "200", "messages are stored no faster than they are relayed; 0: no limit"),
     Variable::or("DRAIN_DELAY_SECONDS", "5", "how long sockets are still accepted after the signal to stop"),
     Variable::or("DRAIN_SECONDS", "20", "longest duration of a drain"),

@@ -8,7 +8,7 @@ use arcyou_protocol::Seq;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::store::{MemberRole, OutboxEvent, Page, PageLimits, RoleChange, Store, StoreError, StoredMessage};
+use crate::store::{ChangeEvent, MemberRole, OutboxEvent, Page, PageLimits, RoleChange, Store, StoreError};
 
 /// Answers that come later than this are not waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -20,18 +20,18 @@ pub trait History: Send + Sync + 'static {
     /// The key of the installation's events.
     async fn event_key(&self) -> Result<EventKey, HistoryError>;
 
-    /// A page of a conversation's messages after `after`, oldest first.
-    async fn messages_after(
+    /// A page of a conversation's changes after `after`, as they are told now, oldest first.
+    async fn changes_after(
         &self,
         conversation: Uuid,
         after: Seq,
         limits: PageLimits,
-    ) -> Result<Page<StoredMessage>, HistoryError>;
+    ) -> Result<Page<ChangeEvent>, HistoryError>;
 
     /// Of these rooms (conversation, last delivered `seq`) those whose conversation has gone further.
     async fn behind(&self, rooms: &[(Uuid, Seq)]) -> Result<Vec<Uuid>, HistoryError>;
 
-    /// A page of events other than messages for these conversations, with an outbox id above `after_id`, by id.
+    /// A page of events other than changes for these conversations, with an outbox id above `after_id`, by id.
     async fn other_events(
         &self,
         conversations: &[Uuid],
@@ -69,13 +69,13 @@ impl History for Store {
         in_time(self.event_key()).await
     }
 
-    async fn messages_after(
+    async fn changes_after(
         &self,
         conversation: Uuid,
         after: Seq,
         limits: PageLimits,
-    ) -> Result<Page<StoredMessage>, HistoryError> {
-        in_time(self.messages_after(conversation, after, limits)).await
+    ) -> Result<Page<ChangeEvent>, HistoryError> {
+        in_time(self.changes_after(conversation, after, limits)).await
     }
 
     async fn behind(&self, rooms: &[(Uuid, Seq)]) -> Result<Vec<Uuid>, HistoryError> {

@@ -2,54 +2,48 @@
 
 use std::borrow::Cow;
 
-use arcyou_platform::contract::{Envelope, MESSAGE_CREATED};
+use arcyou_platform::contract::{CHANGES, Envelope, MESSAGE_CREATED};
 use arcyou_protocol::Seq;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 /// What an envelope tells a room.
 #[derive(Debug)]
-pub(super) enum Incoming<'a> {
-    /// A message with its place in the conversation.
-    Message {
+pub(super) enum Incoming {
+    /// A change with its place in the conversation.
+    Change {
         seq: Seq,
-        /// The message object's text.
-        message: &'a str,
-        /// When it was stored, by the database's clock, in milliseconds since 1970.
+        /// When the message was stored that it creates, by the database's clock, in milliseconds since 1970.
         created_ms: Option<i64>,
     },
-    /// Anything else; also a `message.created` of somebody else's making that names no place.
+    /// Anything else; also what has a change's type and names no place.
     Other,
 }
 
-/// Sorts an envelope. What is not a message as the gateway writes it is passed on as it is, like any other event.
-pub(super) fn sort<'a>(envelope: &Envelope<'a>) -> Incoming<'a> {
-    #[derive(Deserialize)]
-    struct Created<'a> {
-        #[serde(borrow)]
-        message: &'a RawValue,
-    }
-    if envelope.kind != MESSAGE_CREATED {
+/// Sorts an envelope. What is not a change as the database writes it is passed on as it is, like any other event.
+pub(super) fn sort(envelope: &Envelope<'_>) -> Incoming {
+    if !CHANGES.contains(&&*envelope.kind) {
         return Incoming::Other;
     }
-    let Ok(Created { message }) = serde_json::from_str::<Created<'a>>(envelope.payload.get()) else {
-        return Incoming::Other;
-    };
-    match serde_json::from_str::<Head<'_>>(message.get()) {
-        Ok(Head { seq, created_at }) if seq > 0 => Incoming::Message {
-            seq,
-            message: message.get(),
-            created_ms: created_at.and_then(|Name(text)| unix_millis(&text)),
-        },
+    match serde_json::from_str::<Change<'_>>(envelope.payload.get()) {
+        Ok(Change { seq, message }) if seq > 0 => {
+            let created = message.filter(|_| envelope.kind == MESSAGE_CREATED).and_then(|message| message.created_at);
+            Incoming::Change { seq, created_ms: created.and_then(|Name(text)| unix_millis(&text)) }
+        }
         _ => Incoming::Other,
     }
 }
 
-/// What the fan-out reads of a message.
+/// What the fan-out reads of a change.
+#[derive(Deserialize)]
+struct Change<'a> {
+    seq: Seq,
+    #[serde(borrow)]
+    message: Option<Head<'a>>,
+}
+
 #[derive(Deserialize)]
 struct Head<'a> {
-    seq: Seq,
     #[serde(borrow)]
     created_at: Option<Name<'a>>,
 }
@@ -86,26 +80,29 @@ fn unix_millis(text: &str) -> Option<i64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     const CONVERSATION: Uuid = Uuid::from_u128(7);
 
     #[test]
-    fn only_a_message_with_a_place_is_sequenced() {
+    fn only_a_change_with_a_place_is_sequenced() {
         let sorted = |kind: &str, payload: &str| {
             let raw: &RawValue = serde_json::from_str(payload).unwrap();
             let envelope = Envelope { id: 1, kind: kind.into(), conversation_id: CONVERSATION, payload: raw };
             match sort(&envelope) {
-                Incoming::Message { seq, created_ms, .. } => Some((seq, created_ms)),
+                Incoming::Change { seq, created_ms } => Some((seq, created_ms)),
                 Incoming::Other => None,
             }
         };
-        let made = r#"{"message":{"id":4,"seq":3,"body":{"seq":9},"created_at":"2026-03-01T00:00:00.250Z"}}"#;
+        let made = r#"{"seq":3,"message":{"id":4,"seq":2,"body":{"seq":9},"created_at":"2026-03-01T00:00:00.250Z"}}"#;
         assert_eq!(sorted("message.created", made), Some((3, Some(1_772_323_200_250))));
-        assert_eq!(sorted("message.created", r#"{"message":{"seq":3,"created_at":"then"}}"#), Some((3, None)));
+        assert_eq!(sorted("message.edited", made), Some((3, None)), "its message is older than it");
+        assert_eq!(sorted("message.created", r#"{"seq":3,"message":{"created_at":"then"}}"#), Some((3, None)));
+        assert_eq!(sorted("reaction.added", r#"{"seq":3,"message_id":4}"#), Some((3, None)));
         assert_eq!(sorted("message.other", made), None);
-        for foreign in [r#"{"message":{"id":4}}"#, r#"{"message":{"seq":"3"}}"#, r#"{"message":{"seq":0}}"#, "[]", "7"]
-        {
+        for foreign in [r#"{"message":{"seq":4}}"#, r#"{"seq":"3"}"#, r#"{"seq":0}"#, "[]", "7"] {
             assert_eq!(sorted("message.created", foreign), None, "{foreign}");
         }
     }

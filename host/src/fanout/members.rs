@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::meter::Meter;
 use super::outbound::{Outbound, Overflowed};
-use super::own_sends::MessageFrame;
+use super::own_changes::ChangeFrame;
 
 /// Names a member within its room; never used again.
 pub(super) type MemberId = u64;
@@ -123,12 +123,12 @@ impl Members {
 
     /// A message as it arrives. A queue without space for it is the socket's end.
     pub(super) fn deliver(&mut self, seq: Seq, frame: &Utf8Bytes) {
-        let message = MessageFrame::new(self.conversation, seq, frame);
+        let message = ChangeFrame::new(self.conversation, seq, frame);
         self.retain(|member| {
             if member.paused || seq <= member.cursor {
                 return Ok(());
             }
-            member.outbound.push_message(&message, member.user)?;
+            member.outbound.push_change(&message, member.user)?;
             member.cursor = seq;
             Ok(())
         });
@@ -136,7 +136,7 @@ impl Members {
 
     /// A message that is caught up: a member whose queue should not take more is paused instead.
     pub(super) fn deliver_backfill(&mut self, seq: Seq, frame: &Utf8Bytes) {
-        let message = MessageFrame::new(self.conversation, seq, frame);
+        let message = ChangeFrame::new(self.conversation, seq, frame);
         let mut paused = std::mem::take(&mut self.newly_paused);
         self.retain(|member| {
             if member.paused || seq <= member.cursor {
@@ -177,7 +177,7 @@ impl Members {
             if *seq <= member.cursor {
                 continue;
             }
-            let message = MessageFrame::new(self.conversation, *seq, frame);
+            let message = ChangeFrame::new(self.conversation, *seq, frame);
             match member.outbound.try_push_backfill(&message, member.user) {
                 Ok(true) => member.cursor = *seq,
                 Ok(false) => return,

@@ -2,7 +2,7 @@
 //!
 //! [`subscriber`] hears the bus, drops what is not genuine ([`event_key`]), sorts what is [`incoming`] and finds the conversation's [`room`], where [`resequence`]
 //! puts messages in order and [`members`] have their places, each with a queue to its socket ([`outbound`]), where a
-//! message comes after the reply to its `send` ([`own_sends`]). The bus
+//! message comes after the reply to its `send` ([`own_changes`]). The bus
 //! forgets, so three tasks ask the store ([`history`]): [`repair`] when a room finds a hole, [`catch_up`] when the bus
 //! had a break, [`revocation`] when a participant was
 //! removed or has another role. A session holds a [`membership`].
@@ -26,7 +26,7 @@ mod members;
 mod membership;
 mod meter;
 pub mod outbound;
-pub mod own_sends;
+pub mod own_changes;
 mod pending_set;
 mod repair;
 mod replay;

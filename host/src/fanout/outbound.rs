@@ -10,7 +10,7 @@ use axum::extract::ws::Utf8Bytes;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::own_sends::{MessageFrame, OwnMessage, OwnSends, Released};
+use super::own_changes::{ChangeFrame, OwnChange, OwnChanges, Released};
 
 /// A queue bounded in bytes, not in frames: what it may hold is what a socket may cost. A frame counts until it is
 /// written, not only until it is taken. Pushing never waits, so that one slow reader never holds up a room; a queue
@@ -29,7 +29,7 @@ struct State {
     /// Of these frames, of those that wait for a reply, and of those that were taken and are not written.
     bytes: usize,
     /// None for all sockets but those that have just sent something.
-    own_sends: Option<Box<OwnSends>>,
+    own_changes: Option<Box<OwnChanges>>,
     overflowed: bool,
     notified: bool,
     /// The reader's, while it waits.
@@ -57,16 +57,16 @@ impl Outbound {
 
     /// Appends a message for a socket of `user`, after the reply to its `send` if this socket has sent it. Messages of
     /// one conversation come in the order of these calls.
-    pub fn push_message(&self, message: &MessageFrame<'_>, user: Uuid) -> Result<(), Overflowed> {
+    pub fn push_change(&self, message: &ChangeFrame<'_>, user: Uuid) -> Result<(), Overflowed> {
         let mut state = self.room_for(message.frame())?;
-        state.push_message(message, user);
+        state.push_change(message, user);
         wake(state);
         Ok(())
     }
 
     /// The same with a message that can wait, unless it would take the half of the bound that is kept for what cannot.
     /// Says whether it was appended.
-    pub fn try_push_backfill(&self, message: &MessageFrame<'_>, user: Uuid) -> Result<bool, Overflowed> {
+    pub fn try_push_backfill(&self, message: &ChangeFrame<'_>, user: Uuid) -> Result<bool, Overflowed> {
         let mut state = self.lock();
         if state.overflowed {
             return Err(Overflowed);
@@ -74,22 +74,22 @@ impl Outbound {
         if state.bytes + message.frame().len() > self.limit / 2 && state.bytes > 0 {
             return Ok(false);
         }
-        state.push_message(message, user);
+        state.push_change(message, user);
         wake(state);
         Ok(true)
     }
 
-    /// Notes that this socket begins to send a message: until [`Self::answer_send`] it may come, but waits.
-    pub fn begin_send(&self, conversation: Uuid) {
-        self.lock().own_sends.get_or_insert_default().begin(conversation);
+    /// Notes that this socket begins to send a message: until [`Self::answer_change`] it may come, but waits.
+    pub fn begin_change(&self, conversation: Uuid) {
+        self.lock().own_changes.get_or_insert_default().begin(conversation);
     }
 
     /// Appends the reply to the oldest send to this conversation that has none, and what waited for it.
-    pub fn answer_send(
+    pub fn answer_change(
         &self,
         conversation: Uuid,
         reply: Utf8Bytes,
-        message: Option<OwnMessage>,
+        message: Option<OwnChange>,
     ) -> Result<(), Overflowed> {
         let mut state = self.room_for(&reply)?;
         state.push(reply);
@@ -100,9 +100,9 @@ impl Outbound {
 
     /// Drops what waits for a reply in a conversation whose events have stopped; answers the `seq` of its first
     /// message.
-    pub fn forget_sends(&self, conversation: Uuid) -> Option<Seq> {
+    pub fn forget_changes(&self, conversation: Uuid) -> Option<Seq> {
         let mut state = self.lock();
-        let forgotten = state.own_sends.as_mut()?.forget(conversation);
+        let forgotten = state.own_changes.as_mut()?.forget(conversation);
         state.drop_idle();
         let (first, bytes) = forgotten?;
         state.bytes = state.bytes.saturating_sub(bytes);
@@ -236,21 +236,21 @@ impl State {
 
     /// Whether nothing is queued, and nothing waits for a reply.
     fn is_empty(&self) -> bool {
-        self.frames.is_empty() && !self.own_sends.as_ref().is_some_and(|own_sends| own_sends.is_holding())
+        self.frames.is_empty() && !self.own_changes.as_ref().is_some_and(|own_changes| own_changes.is_holding())
     }
 
-    fn push_message(&mut self, message: &MessageFrame<'_>, user: Uuid) {
-        let Some(own_sends) = &mut self.own_sends else { return self.push(message.frame().clone()) };
-        match own_sends.pass(message, user) {
+    fn push_change(&mut self, message: &ChangeFrame<'_>, user: Uuid) {
+        let Some(own_changes) = &mut self.own_changes else { return self.push(message.frame().clone()) };
+        match own_changes.pass(message, user) {
             Some(frame) => self.push(frame),
             None => self.bytes += message.frame().len(),
         }
         self.drop_idle();
     }
 
-    fn release(&mut self, conversation: Uuid, message: Option<OwnMessage>) {
-        let Some(own_sends) = &mut self.own_sends else { return };
-        for Released { frame, waited } in own_sends.answer(conversation, message) {
+    fn release(&mut self, conversation: Uuid, message: Option<OwnChange>) {
+        let Some(own_changes) = &mut self.own_changes else { return };
+        for Released { frame, waited } in own_changes.answer(conversation, message) {
             self.bytes = self.bytes.saturating_sub(waited);
             self.push(frame);
         }
@@ -258,7 +258,7 @@ impl State {
     }
 
     fn drop_idle(&mut self) {
-        self.own_sends.take_if(|own_sends| own_sends.is_empty());
+        self.own_changes.take_if(|own_changes| own_changes.is_empty());
     }
 }
 
@@ -283,33 +283,33 @@ mod tests {
     }
 
     fn try_push_backfill(queue: &Outbound, bytes: usize) -> Result<bool, Overflowed> {
-        queue.try_push_backfill(&MessageFrame::new(Uuid::nil(), 1, &frame(bytes)), Uuid::nil())
+        queue.try_push_backfill(&ChangeFrame::new(Uuid::nil(), 1, &frame(bytes)), Uuid::nil())
     }
 
     #[test]
     fn what_waits_for_a_reply_counts_and_comes_after_it() {
         let (room, me) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let message = |seq: Seq, bytes: usize| {
+        let message = |bytes: usize| {
             let text = "x".repeat(bytes);
-            live_frame(room, &format!(r#"{{"seq": {seq}, "sender_id": "{me}", "body": "{text}"}}"#)).into()
+            live_frame(room, "message.created", &format!(r#"{{"message": {{"sender_id": "{me}", "body": "{text}"}}}}"#)).into()
         };
         let queue = Outbound::new(1000);
-        queue.begin_send(room);
-        queue.push_message(&MessageFrame::new(room, 1, &message(1, 300)), me).unwrap();
+        queue.begin_change(room);
+        queue.push_change(&ChangeFrame::new(room, 1, &message(300)), me).unwrap();
         assert!(queue.drain().unwrap().is_empty() && queue.is_congested());
-        queue.answer_send(room, "reply".into(), None).unwrap();
+        queue.answer_change(room, "reply".into(), None).unwrap();
         let frames = queue.drain().unwrap();
         assert_eq!((frames.len(), frames[0].as_str()), (2, "reply"));
         queue.written(frames.iter().map(|frame| frame.len()).sum());
-        let is_idle = |state: &State| state.bytes == 0 && state.own_sends.is_none();
+        let is_idle = |state: &State| state.bytes == 0 && state.own_changes.is_none();
         assert!(is_idle(&queue.lock()));
         // What is forgotten counts no more; what waits overflows like anything else.
-        queue.begin_send(room);
-        queue.push_message(&MessageFrame::new(room, 2, &message(2, 300)), me).unwrap();
-        assert_eq!((queue.forget_sends(room), queue.lock().bytes), (Some(2), 0));
-        queue.push_message(&MessageFrame::new(room, 2, &message(2, 300)), me).unwrap();
-        assert_eq!(queue.push_message(&MessageFrame::new(room, 3, &message(3, 800)), me), Err(Overflowed));
-        assert_eq!(queue.answer_send(room, "reply".into(), None), Err(Overflowed));
+        queue.begin_change(room);
+        queue.push_change(&ChangeFrame::new(room, 2, &message(300)), me).unwrap();
+        assert_eq!((queue.forget_changes(room), queue.lock().bytes), (Some(2), 0));
+        queue.push_change(&ChangeFrame::new(room, 2, &message(300)), me).unwrap();
+        assert_eq!(queue.push_change(&ChangeFrame::new(room, 3, &message(800)), me), Err(Overflowed));
+        assert_eq!(queue.answer_change(room, "reply".into(), None), Err(Overflowed));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::history::HistoryError;
 use super::hub::Hub;
 use super::members::MemberId;
 use super::room::{FollowUps, Room};
-use crate::store::{PageLimits, StoredMessage};
+use crate::store::{ChangeEvent, PageLimits};
 
 /// What a page of messages may hold: small beside a socket's queue.
 const PAGE: PageLimits = PageLimits { rows: 500, bytes: 128 * 1024 };
@@ -43,10 +43,12 @@ struct Frames {
 async fn read(hub: &Hub, room: &Room, after: Seq, limits: PageLimits) -> Result<Frames, HistoryError> {
     // The semaphore is never closed.
     let permit = hub.readers.acquire().await.ok();
-    let page = hub.history.messages_after(room.conversation, after, limits).await?;
+    let page = hub.history.changes_after(room.conversation, after, limits).await?;
     drop(permit);
     hub.meter.repairs.increment(1);
-    let frame = |message: StoredMessage| (message.seq, live_frame(room.conversation, &message.json).into());
+    let frame = |change: ChangeEvent| {
+        (change.seq, live_frame(room.conversation, &change.kind, &change.payload).into())
+    };
     Ok(Frames { frames: page.items.into_iter().map(frame).collect(), complete: !page.more })
 }
 

@@ -175,8 +175,8 @@ impl Room {
         self.lock().members.cursor(id)
     }
 
-    /// A message as it came over the bus.
-    pub(super) fn message(&self, seq: Seq, frame: Utf8Bytes) -> (Offered, FollowUps) {
+    /// A change as it came over the bus.
+    pub(super) fn change(&self, seq: Seq, frame: Utf8Bytes) -> (Offered, FollowUps) {
         let weight = frame.len();
         let mut inner = self.lock();
         let Inner { sequence, members, replay, .. } = &mut *inner;

@@ -155,9 +155,9 @@ impl Listener {
         self.hub.note_newest(envelope.id);
         let Some(room) = self.hub.registry.get(envelope.conversation_id) else { return };
         match sort(&envelope) {
-            Incoming::Message { seq, message, created_ms } => {
-                let frame = live_frame(envelope.conversation_id, message).into();
-                let (offered, follow_ups) = room.message(seq, frame);
+            Incoming::Change { seq, created_ms } => {
+                let frame = live_frame(envelope.conversation_id, &envelope.kind, envelope.payload.get()).into();
+                let (offered, follow_ups) = room.change(seq, frame);
                 match offered {
                     Offered::Delivered => created_ms.into_iter().for_each(|ms| self.hub.meter.delay(ms)),
                     Offered::Duplicate => self.hub.meter.duplicates.increment(1),

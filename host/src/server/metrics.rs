@@ -7,7 +7,7 @@ use arcyou_protocol::{CloseCode, ErrorCode};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
 use crate::bounds::refusals::{AUTH_REFUSALS, Bound};
-use crate::ingress::{OUTCOMES, REFUSALS};
+use crate::ingress::{CHANGE_OPS, CHANGE_REFUSALS, OUTCOMES, REFUSALS};
 use crate::session::entering::JOIN_REFUSALS;
 use crate::store::{SchemaGate, Store, StoreError};
 
@@ -57,6 +57,12 @@ fn sends() {
     for outcome in OUTCOMES.iter().copied().chain(REFUSALS.iter().map(|code| code.value())) {
         counter!("arcyou_sends_total", "outcome" => outcome).absolute(0);
     }
+    for op in CHANGE_OPS {
+        let refusals = REFUSALS.iter().chain(CHANGE_REFUSALS).map(|code| code.value());
+        for outcome in OUTCOMES.iter().copied().chain(refusals) {
+            counter!("arcyou_changes_total", "op" => op.value(), "outcome" => outcome).absolute(0);
+        }
+    }
     for kind in StoreError::KINDS {
         counter!("arcyou_commit_failures_total", "kind" => *kind).absolute(0);
     }
@@ -77,6 +83,10 @@ fn describe() {
     describe_counter!(
         "arcyou_sends_total",
         "Sends by outcome: stored, held, discarded, duplicate, or the code of the refusal"
+    );
+    describe_counter!(
+        "arcyou_changes_total",
+        "Edits, deletions and reactions by op and outcome: stored, held, discarded, duplicate, or the code of the refusal"
     );
     describe_counter!(
         "arcyou_audit_lost_total",

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::fanout::{History, HistoryError};
 use crate::migrate::{self, MigrateError, migrate_at};
-use crate::store::{MemberRole, NEEDS, OutboxEvent, Page, PageLimits, RoleChange, SchemaGate, Store, StoredMessage};
+use crate::store::{ChangeEvent, MemberRole, NEEDS, OutboxEvent, Page, PageLimits, RoleChange, SchemaGate, Store};
 
 /// Between looks at a schema that is not complete.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -126,14 +126,14 @@ impl History for CompleteHistory {
         History::event_key(&self.store).await
     }
 
-    async fn messages_after(
+    async fn changes_after(
         &self,
         conversation: Uuid,
         after: Seq,
         limits: PageLimits,
-    ) -> Result<Page<StoredMessage>, HistoryError> {
+    ) -> Result<Page<ChangeEvent>, HistoryError> {
         self.gate.opened().await;
-        History::messages_after(&self.store, conversation, after, limits).await
+        History::changes_after(&self.store, conversation, after, limits).await
     }
 
     async fn behind(&self, rooms: &[(Uuid, Seq)]) -> Result<Vec<Uuid>, HistoryError> {

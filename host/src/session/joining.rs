@@ -12,9 +12,9 @@ use super::requests::Session;
 use super::wire::{End, Wire};
 use crate::authorize::not_participant;
 use crate::fanout::outbound::Outbound;
-use crate::fanout::own_sends::MessageFrame;
+use crate::fanout::own_changes::ChangeFrame;
 use crate::fanout::{Membership, NewMember, RoomRef};
-use crate::store::{PageLimits, Participation, StoreError, StoredMessage};
+use crate::store::{ChangeEvent, PageLimits, Participation, StoreError};
 
 /// Messages in one read while a client catches up.
 const PAGE_ROWS: u32 = 100;
@@ -77,10 +77,10 @@ impl Session {
         // Messages that were deleted since leave a hole that nothing will fill.
         let cursor = page.last().map_or(entered.target, |last| last.seq);
         wire.flush().await?;
-        for message in page {
-            let frame = backfill_frame(conversation, &message.json).into();
-            let message = MessageFrame::new(conversation, message.seq, &frame);
-            self.outbound.push_message(&message, user).map_err(|_| End::Close(CloseCode::SlowConsumer))?;
+        for ChangeEvent { seq, kind, payload } in page {
+            let frame = backfill_frame(conversation, &kind, &payload).into();
+            let change = ChangeFrame::new(conversation, seq, &frame);
+            self.outbound.push_change(&change, user).map_err(|_| End::Close(CloseCode::SlowConsumer))?;
         }
         let catch_up = CatchUp { cursor, entered: Some(Entered { is_checked: false, ..entered }) };
         let joined = match catch_up.go_live(user, &self.outbound) {
@@ -109,11 +109,11 @@ impl Session {
         }))
     }
 
-    async fn read_page(&self, conversation: Uuid, after: Seq) -> Result<Vec<StoredMessage>, End> {
+    async fn read_page(&self, conversation: Uuid, after: Seq) -> Result<Vec<ChangeEvent>, End> {
         let limits = PageLimits { rows: PAGE_ROWS, bytes: self.page_bytes() };
         let Some(_turn) = self.shared.page_turn().await else { return Err(End::Close(CloseCode::ResumeRequired)) };
-        let page = self.shared.store.messages_after(conversation, after, limits).await.map_err(broken)?;
-        self.note_read(&page.items);
+        let page = self.shared.store.changes_after(conversation, after, limits).await.map_err(broken)?;
+        self.note_read(page.items.iter().map(|change| change.payload.len()).sum());
         Ok(page.items)
     }
 
@@ -128,7 +128,7 @@ impl Session {
 
     pub(super) fn leave(&mut self, conversation: Uuid) -> Result<Reply, Failure> {
         let joined = self.remove(conversation);
-        self.outbound.forget_sends(conversation);
+        self.outbound.forget_changes(conversation);
         match joined {
             Some(joined) if !joined.is_evicted() => Ok(Reply::Leave { conversation }),
             _ => Err(Failure::new(ErrorCode::NotJoined, "this socket has not joined the conversation")),
@@ -142,7 +142,7 @@ impl Session {
         let stop = |(id, joined): (Uuid, Conversation)| {
             let cursor = joined.stop();
             // What waits for the reply to a send is read again.
-            let first_held = outbound.forget_sends(id);
+            let first_held = outbound.forget_changes(id);
             (id, Conversation::Stopped(first_held.map_or(cursor, |held| cursor.min(held - 1))))
         };
         self.conversations = self.conversations.drain().map(stop).collect();
@@ -177,7 +177,7 @@ impl Session {
         let evicted: Vec<Uuid> =
             self.conversations.extract_if(|_, joined| joined.is_evicted()).map(|(id, _)| id).collect();
         evicted.into_iter().try_for_each(|conversation| {
-            self.outbound.forget_sends(conversation);
+            self.outbound.forget_changes(conversation);
             self.tell_lost(conversation)
         })
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arcyou_protocol::{
-    ClientFrame, CloseCode, Echo, ErrorCode, Failure, HistoryFrom, Op, Operation, Reply, SendStatus, UserOperation,
+    ClientFrame, CloseCode, EditStatus, Echo, ErrorCode, Failure, HistoryFrom, HistoryPage, Op, Operation, Reply,
+    SendStatus, Seq, UserOperation,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -19,9 +20,9 @@ use crate::bounds::connections::Admission;
 use crate::bounds::refusals::count_auth;
 use crate::bounds::users::{Place, TooManySockets};
 use crate::fanout::outbound::Outbound;
-use crate::fanout::own_sends::OwnMessage;
+use crate::fanout::own_changes::OwnChange;
 use crate::ingress::Accepted;
-use crate::store::{PageLimits, Participation, ReadMark, StoredMessage, Window, logged};
+use crate::store::{PageLimits, Participation, ReadMark, Window, logged};
 
 /// A page of stored messages ends before it passes this many bytes, but never before its first message.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -111,7 +112,7 @@ impl Session {
                 let joined = joined_role(&self.conversations, conversation);
                 let submitted = Submitted { sender: user, command };
                 // From here on its message may come, but not before its reply.
-                self.outbound.begin_send(conversation);
+                self.outbound.begin_change(conversation);
                 let accepted = self.shared.ingress.accept(submitted, joined, &mut self.role_cache).await;
                 return Ok(Some(Pending { op, echo, conversation, accepted }));
             }
@@ -125,10 +126,10 @@ impl Session {
             UserOperation::Ack { conversation, last_read_id } => {
                 Box::pin(self.ack(user, conversation, last_read_id)).await
             }
-            UserOperation::History { conversation, from, limit } => {
+            UserOperation::History { conversation, from, thread, limit } => {
                 // A page of answers needs the room that it was measured for.
                 wire.flush().await?;
-                let result = Box::pin(self.history(user, conversation, from, limit)).await;
+                let result = Box::pin(self.history(user, conversation, from, thread, limit)).await;
                 wire.flush().await?;
                 result
             }
@@ -140,19 +141,20 @@ impl Session {
     /// Queues the answer to a command; what waited for it comes after it.
     pub(super) fn answer(&self, answered: Answered) -> Result<(), End> {
         let Answered { op, echo, conversation, result } = answered;
-        let own = match &result {
-            Ok(Reply::Send { status: SendStatus::Stored(ids), duplicate, .. }) => Some(OwnMessage {
-                seq: ids.seq,
-                is_to_come: self
-                    .conversations
-                    .get(&conversation)
-                    .is_some_and(|joined| joined.awaits(ids.seq, *duplicate)),
-                temp_id: echo.temp_id.clone(),
-            }),
+        let change = match &result {
+            Ok(Reply::Send { status: SendStatus::Stored(ids), duplicate, .. }) => Some((ids.seq, *duplicate)),
+            Ok(Reply::Edit { status: EditStatus::Stored(change), duplicate, .. }) => Some((change.seq, *duplicate)),
+            Ok(Reply::Delete { change, duplicate, .. }) => Some((change.seq, *duplicate)),
+            Ok(Reply::React { seq: Some(seq), duplicate, .. }) => Some((*seq, *duplicate)),
             _ => None,
         };
+        let own = change.map(|(seq, duplicate)| OwnChange {
+            seq,
+            is_to_come: self.conversations.get(&conversation).is_some_and(|joined| joined.awaits(seq, duplicate)),
+            temp_id: echo.temp_id.clone(),
+        });
         let frame = encode(op, result, &echo).into();
-        self.outbound.answer_send(conversation, frame, own).map_err(|_| End::Close(CloseCode::SlowConsumer))
+        self.outbound.answer_change(conversation, frame, own).map_err(|_| End::Close(CloseCode::SlowConsumer))
     }
 
     /// Queues the answer to a request.
@@ -236,26 +238,48 @@ impl Session {
         }
     }
 
-    async fn history(&self, user: Uuid, conversation: Uuid, from: HistoryFrom, limit: u32) -> Result<Reply, Failure> {
+    async fn history(
+        &self,
+        user: Uuid,
+        conversation: Uuid,
+        from: HistoryFrom,
+        thread: Option<i64>,
+        limit: u32,
+    ) -> Result<Reply, Failure> {
         if let Some(Err(wait)) = self.place.as_ref().map(|place| place.admit_history()) {
             return Err(too_fast("too much was read; wait before you read more", wait));
         }
         let store = &self.shared.store;
-        // Asked each time: history must not outlive the right to it.
-        store.participation(conversation, user).await.map_err(logged)?.ok_or_else(not_participant)?;
-        let window = match from {
-            HistoryFrom::Newest => Window::Before(i64::MAX),
-            HistoryFrom::Before(seq) => Window::Before(seq),
-            HistoryFrom::After(seq) => Window::After(seq),
-        };
+        // Asked each time: history must not outlive the right to it. And before the page, which may then have more than is
+        // said, but not less.
+        let participation = store.participation(conversation, user).await.map_err(logged)?;
+        let as_of_seq = participation.ok_or_else(not_participant)?.last_seq;
         let limits = PageLimits { rows: limit, bytes: self.page_bytes() };
         let _turn = self.shared.page_turn().await.ok_or_else(|| {
             Failure::new(ErrorCode::Unavailable, "the database is busy with other readers; try again in a moment")
         })?;
-        let page = store.messages(conversation, window, limits).await.map_err(logged)?;
-        self.note_read(&page.items);
+        let read = async |window, limits| store.messages(conversation, window, limits, user, thread).await.map_err(logged);
+        let (page, has_more_before) = match from {
+            HistoryFrom::Newest => (read(Window::Before(Seq::MAX), limits).await?, None),
+            HistoryFrom::Before(seq) => (read(Window::Before(seq), limits).await?, None),
+            HistoryFrom::After(seq) => (read(Window::After(seq), limits).await?, None),
+            HistoryFrom::Around(seq) => {
+                // The place itself counts among those after it.
+                let half = PageLimits { rows: limit.div_ceil(2), bytes: limits.bytes / 2 };
+                let mut page = read(Window::After(seq.saturating_sub(1)), half).await?;
+                let before = match limit / 2 {
+                    0 => None,
+                    rows => Some(read(Window::Before(seq), PageLimits { rows, ..half }).await?),
+                };
+                let more_before = before.as_ref().map_or(seq > 1, |before| before.more);
+                let before = before.map(|before| before.items).unwrap_or_default();
+                page.items.splice(..0, before.into_iter().rev());
+                (page, Some(more_before))
+            }
+        };
+        self.note_read(page.items.iter().map(|message| message.json.len()).sum());
         let messages = page.items.into_iter().map(|message| message.json).collect();
-        Ok(Reply::History { conversation, messages, has_more: page.more })
+        Ok(Reply::History(HistoryPage { conversation, messages, as_of_seq, has_more: page.more, has_more_before }))
     }
 
     /// What a page of stored messages may hold.
@@ -264,9 +288,9 @@ impl Session {
     }
 
     /// Counts what was read against the user's allowance.
-    pub(super) fn note_read(&self, page: &[StoredMessage]) {
+    pub(super) fn note_read(&self, bytes: usize) {
         if let Some(place) = &self.place {
-            place.note_read(page.iter().map(|message| message.json.len()).sum());
+            place.note_read(bytes);
         }
     }
 }

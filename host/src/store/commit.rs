@@ -1,28 +1,34 @@
-//! One transaction for many messages.
+//! One transaction for many changes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arcyou_platform::contract::{
+    MESSAGE_CREATED, MESSAGE_DELETED, MESSAGE_EDITED, REACTION_ADDED, REACTION_REMOVED,
+};
 use arcyou_plugin_host::Provenance;
 use arcyou_protocol::body::Body;
-use arcyou_protocol::{Action, Command, StoredIds};
+use arcyou_protocol::{Action, Command, Seq, StoredChange, StoredIds};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
-use super::rows::stored_ids;
+use super::rows::{stored_change, stored_ids};
 use super::{ANSWER_WITHIN, Param, Store, StoreError, conclude, in_transaction, sql};
 use crate::authorize::Submitted;
 use crate::screen::Screened;
 
-/// A message to be stored. Made from what the plugin chain let through.
+/// Different reactions that a message can have: more than a page shows, and little beside a body.
+const MAX_REACTIONS: i32 = 50;
+
+/// A change to be stored. Made from what the plugin chain let through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewMessage {
+pub struct NewChange {
     conversation: Uuid,
     sender: Uuid,
-    body: Body,
+    action: Action,
     idempotency_key: Option<Box<str>>,
     /// A JSON object's text.
     annotations: Option<String>,
@@ -31,13 +37,13 @@ pub struct NewMessage {
     hold_reason: Option<String>,
 }
 
-impl NewMessage {
+impl NewChange {
     /// The conversation it is for.
     pub fn conversation(&self) -> Uuid {
         self.conversation
     }
 
-    /// Who sends it.
+    /// Who makes it.
     pub fn sender(&self) -> Uuid {
         self.sender
     }
@@ -47,33 +53,117 @@ impl NewMessage {
         self.decided_by.as_deref()
     }
 
-    /// Whether storing it twice is impossible, so that it may be tried again after an answer was lost.
+    /// Whether making it twice is impossible, so that it may be tried again after an answer was lost.
     pub fn is_repeatable(&self) -> bool {
-        self.idempotency_key.is_some()
+        match self.action {
+            Action::Send { .. } | Action::Edit { .. } => self.idempotency_key.is_some(),
+            Action::Delete { .. } | Action::React { .. } => true,
+        }
+    }
+
+    fn is_message(&self) -> bool {
+        matches!(self.action, Action::Send { .. })
+    }
+
+    /// The type of the event that tells of it.
+    fn kind(&self) -> &'static str {
+        match self.action {
+            Action::Send { .. } => MESSAGE_CREATED,
+            Action::Edit { .. } => MESSAGE_EDITED,
+            Action::Delete { .. } => MESSAGE_DELETED,
+            Action::React { remove: false, .. } => REACTION_ADDED,
+            Action::React { remove: true, .. } => REACTION_REMOVED,
+        }
+    }
+
+    fn body(&self) -> Option<&str> {
+        match &self.action {
+            Action::Send { body, .. } | Action::Edit { body, .. } => Some(Body::as_str(body)),
+            Action::Delete { .. } | Action::React { .. } => None,
+        }
+    }
+
+    fn reply_to(&self) -> Option<i64> {
+        match self.action {
+            Action::Send { reply_to, .. } => reply_to,
+            _ => None,
+        }
+    }
+
+    fn message_id(&self) -> Option<i64> {
+        match self.action {
+            Action::Send { .. } => None,
+            Action::Edit { message_id, .. } | Action::Delete { message_id } | Action::React { message_id, .. } => {
+                Some(message_id)
+            }
+        }
+    }
+
+    fn known_version(&self) -> Option<i32> {
+        match self.action {
+            Action::Edit { if_version, .. } => if_version,
+            _ => None,
+        }
+    }
+
+    fn reaction(&self) -> Option<&str> {
+        match &self.action {
+            Action::React { reaction, .. } => Some(reaction),
+            _ => None,
+        }
     }
 }
 
-/// What a committed transaction did with one message.
+/// What a committed transaction did with one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
-    /// It is in `messages`; `repeated` if it was there before, under the same idempotency key.
+    /// The message is in `messages`; `repeated` if it was there before, under the same idempotency key.
     Stored {
         ids: StoredIds,
         /// Whether an earlier send stored it.
+        repeated: bool,
+    },
+    /// The message was edited or deleted.
+    Changed {
+        change: StoredChange,
+        /// Whether an earlier request did it.
+        repeated: bool,
+    },
+    /// The message has the reaction, or has it no more.
+    Reacted {
+        /// How often it has it now.
+        count: i32,
+        /// Of the change that made it so; none: it never had it.
+        seq: Option<Seq>,
+        /// Whether it was so before.
         repeated: bool,
     },
     /// It is in `held_messages`.
     Held {
         /// Its id there.
         id: i64,
-        /// Whether an earlier send put it there.
+        /// Whether an earlier request put it there.
         repeated: bool,
     },
     /// The sender does not participate, or there is no such conversation.
     Forbidden,
+    /// The message that it is about does not let it.
+    Refused(ChangeRefusal),
 }
 
-/// What an attempt did with one message.
+/// Why a message is not changed, or not replied to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeRefusal {
+    UnknownMessage,
+    Deleted,
+    NotAuthor,
+    TooLate,
+    /// This version stands.
+    VersionConflict(i32),
+    TooManyReactions,
+}
+
+/// What an attempt did with one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempted {
     Committed(Committed),
@@ -96,26 +186,28 @@ impl Store {
     /// [`StoreError::Lost`].
     pub async fn commit(
         &self,
-        batch: &[&NewMessage],
+        batch: &[&NewChange],
         locking: Locking,
         connected_by: Instant,
     ) -> Result<Vec<Attempted>, StoreError> {
         let client = self.client(connected_by).await?;
-        let conversations: Vec<Uuid> = batch.iter().map(|m| m.conversation).collect();
-        let senders: Vec<Uuid> = batch.iter().map(|m| m.sender).collect();
-        let bodies: Vec<&str> = batch.iter().map(|m| m.body.as_str()).collect();
-        let keys: Vec<Option<&str>> = batch.iter().map(|m| m.idempotency_key.as_deref()).collect();
-        let annotations: Vec<Option<&str>> = batch.iter().map(|m| m.annotations.as_deref()).collect();
-        let decided_by: Vec<Option<&str>> = batch.iter().map(|m| m.decided_by().map(|by| &*by.plugin)).collect();
-        let hold_reasons: Vec<Option<&str>> = batch.iter().map(|m| m.hold_reason.as_deref()).collect();
+        let conversations: Vec<Uuid> = batch.iter().map(|c| c.conversation).collect();
+        let senders: Vec<Uuid> = batch.iter().map(|c| c.sender).collect();
+        let bodies: Vec<Option<&str>> = batch.iter().map(|c| c.body()).collect();
+        let reply_tos: Vec<Option<i64>> = batch.iter().map(|c| c.reply_to()).collect();
+        let keys: Vec<Option<&str>> = batch.iter().map(|c| c.idempotency_key.as_deref()).collect();
+        let annotations: Vec<Option<&str>> = batch.iter().map(|c| c.annotations.as_deref()).collect();
+        let decided_by: Vec<Option<&str>> = batch.iter().map(|c| c.decided_by().map(|by| &*by.plugin)).collect();
+        let hold_reasons: Vec<Option<&str>> = batch.iter().map(|c| c.hold_reason.as_deref()).collect();
         let wait = locking == Locking::Wait;
-        let is_noted = self.audited && batch.iter().any(|m| m.decided_by.is_some());
+        let is_noted = self.audited && batch.iter().any(|c| c.decided_by.is_some());
         let versions = is_noted.then(|| column(batch, |by| by.version.as_deref()));
         let digests = is_noted.then(|| column(batch, |by| Some(&*by.sha256)));
-        let parameters: [Param<'_>; 10] = [
+        let mut parameters: Vec<Param<'_>> = vec![
             (&conversations, Type::UUID_ARRAY),
             (&senders, Type::UUID_ARRAY),
             (&bodies, Type::TEXT_ARRAY),
+            (&reply_tos, Type::INT8_ARRAY),
             (&keys, Type::TEXT_ARRAY),
             (&annotations, Type::TEXT_ARRAY),
             (&decided_by, Type::TEXT_ARRAY),
@@ -124,53 +216,98 @@ impl Store {
             (&versions, Type::TEXT_ARRAY),
             (&digests, Type::TEXT_ARRAY),
         ];
-        let rows = timeout(ANSWER_WITHIN, self.store_messages(&client, &parameters)).await;
-        conclude(client, rows)?.iter().map(attempted).collect()
+        // Messages alone, which most batches are, need less.
+        let rows = if batch.iter().all(|c| c.is_message()) {
+            timeout(ANSWER_WITHIN, self.store(&client, sql::STORE_MESSAGES, &parameters)).await
+        } else {
+            let kinds: Vec<&str> = batch.iter().map(|c| c.kind()).collect();
+            let messages: Vec<Option<i64>> = batch.iter().map(|c| c.message_id()).collect();
+            let known_versions: Vec<Option<i32>> = batch.iter().map(|c| c.known_version()).collect();
+            let reactions: Vec<Option<&str>> = batch.iter().map(|c| c.reaction()).collect();
+            let edit_seconds = self.rules.edit_within.map(|within| within.as_secs_f64());
+            let others: [Param<'_>; 7] = [
+                (&kinds, Type::TEXT_ARRAY),
+                (&messages, Type::INT8_ARRAY),
+                (&known_versions, Type::INT4_ARRAY),
+                (&reactions, Type::TEXT_ARRAY),
+                (&self.rules.delete_roles, Type::TEXT_ARRAY),
+                (&edit_seconds, Type::FLOAT8),
+                (&MAX_REACTIONS, Type::INT4),
+            ];
+            parameters.extend(others);
+            timeout(ANSWER_WITHIN, self.store(&client, sql::STORE_CHANGES, &parameters)).await
+        };
+        let rows = conclude(client, rows)?;
+        if rows.len() != batch.len() {
+            return Err(StoreError::NotUnderstood(format!("{} answers for {} changes", rows.len(), batch.len())));
+        }
+        rows.iter().zip(batch).map(|(row, change)| attempted(row, change)).collect()
     }
 
     /// The statement, alone as long as the database lets it.
-    async fn store_messages(&self, client: &Client, parameters: &[Param<'_>]) -> Result<Vec<Row>, Error> {
+    async fn store(&self, client: &Client, statement: &str, parameters: &[Param<'_>]) -> Result<Vec<Row>, Error> {
         if !self.begins.load(Ordering::Relaxed) {
-            let stored = client.query_typed(sql::STORE_MESSAGES, parameters).await;
+            let stored = client.query_typed(statement, parameters).await;
             let level = SqlState::INAPPROPRIATE_ISOLATION_LEVEL_FOR_BRANCH_TRANSACTION;
             if stored.as_ref().err().and_then(Error::code) != Some(&level) {
                 return stored;
             }
             self.begins.store(true, Ordering::Relaxed);
         }
-        in_transaction(client, sql::BEGIN_READ_COMMITTED, sql::STORE_MESSAGES, parameters).await
+        in_transaction(client, sql::BEGIN_READ_COMMITTED, statement, parameters).await
     }
 }
 
 /// Something about the plugins that decided, where one did.
-fn column<'a>(batch: &[&'a NewMessage], part: fn(&Provenance) -> Option<&str>) -> Vec<Option<&'a str>> {
-    batch.iter().map(|message| message.decided_by().and_then(part)).collect()
+fn column<'a>(batch: &[&'a NewChange], part: fn(&Provenance) -> Option<&str>) -> Vec<Option<&'a str>> {
+    batch.iter().map(|change| change.decided_by().and_then(part)).collect()
 }
 
-fn attempted(row: &Row) -> Result<Attempted, StoreError> {
+fn attempted(row: &Row, change: &NewChange) -> Result<Attempted, StoreError> {
     let status: &str = row.try_get("status")?;
-    outcome(status, row.try_get("id")?, stored_ids(row)?).ok_or_else(|| StoreError::unknown_status(status))
+    let done = match change.action {
+        Action::Send { .. } => Done::Message(stored_ids(row)?),
+        Action::Edit { .. } | Action::Delete { .. } => Done::Change(stored_change(row)?),
+        Action::React { .. } => {
+            Done::Reaction { count: row.try_get::<_, Option<i32>>("count")?.unwrap_or(0), seq: row.try_get("seq")? }
+        }
+    };
+    let version = if change.is_message() { None } else { row.try_get("version")? };
+    outcome(status, row.try_get("id")?, version, done).ok_or_else(|| StoreError::unknown_status(status))
 }
 
-/// What a status of `store_messages` means; none if it is unknown, or contradicts the ids beside it.
-fn outcome(status: &str, id: Option<i64>, ids: Option<StoredIds>) -> Option<Attempted> {
-    Some(Attempted::Committed(match (status, ids) {
-        ("stored", Some(ids)) => Committed::Stored { ids, repeated: false },
-        ("stored before", Some(ids)) => Committed::Stored { ids, repeated: true },
-        ("held", _) => Committed::Held { id: id?, repeated: false },
-        ("held before", _) => Committed::Held { id: id?, repeated: true },
+/// What a row says beside its status.
+enum Done {
+    Message(Option<StoredIds>),
+    Change(Option<StoredChange>),
+    Reaction { count: i32, seq: Option<Seq> },
+}
+
+/// What a status of `store_messages` or `store_changes` means; none if it is unknown, or contradicts what stands beside it.
+fn outcome(status: &str, id: Option<i64>, version: Option<i32>, done: Done) -> Option<Attempted> {
+    let repeated = status.ends_with(" before");
+    Some(Attempted::Committed(match (status, done) {
+        ("stored" | "stored before", Done::Message(ids)) => Committed::Stored { ids: ids?, repeated },
+        ("stored" | "stored before", Done::Change(change)) => Committed::Changed { change: change?, repeated },
+        ("stored" | "stored before", Done::Reaction { count, seq }) => Committed::Reacted { count, seq, repeated },
+        ("held" | "held before", _) => Committed::Held { id: id?, repeated },
         ("forbidden", _) => Committed::Forbidden,
+        ("unknown message", _) => Committed::Refused(ChangeRefusal::UnknownMessage),
+        ("deleted message", _) => Committed::Refused(ChangeRefusal::Deleted),
+        ("not author", _) => Committed::Refused(ChangeRefusal::NotAuthor),
+        ("too late", _) => Committed::Refused(ChangeRefusal::TooLate),
+        ("version conflict", _) => Committed::Refused(ChangeRefusal::VersionConflict(version?)),
+        ("too many reactions", _) => Committed::Refused(ChangeRefusal::TooManyReactions),
         ("busy", _) => return Some(Attempted::Busy),
         _ => return None,
     }))
 }
 
-impl From<Screened> for NewMessage {
+impl From<Screened> for NewChange {
     fn from(screened: Screened) -> Self {
         let (submitted, annotations, decided_by, hold_reason) = screened.into_parts();
         let Submitted { sender, command: Command { conversation, idempotency_key, action } } = submitted;
-        let Action::Send { body } = action;
-        Self { conversation, sender, body, idempotency_key, annotations, decided_by, hold_reason }
+        Self { conversation, sender, action, idempotency_key, annotations, decided_by, hold_reason }
     }
 }
 
@@ -181,14 +318,23 @@ mod tests {
     #[test]
     fn an_unknown_status_is_not_taken_for_another() {
         let ids = || Some(StoredIds { id: 1, seq: 1, created_at: String::new() });
-        assert_eq!(outcome("forbidden", None, None), Some(Attempted::Committed(Committed::Forbidden)));
-        assert_eq!(outcome("busy", None, None), Some(Attempted::Busy));
+        let message = |status, ids| outcome(status, None, None, Done::Message(ids));
+        assert_eq!(message("forbidden", None), Some(Attempted::Committed(Committed::Forbidden)));
+        assert_eq!(message("busy", None), Some(Attempted::Busy));
         for (status, ids) in
             [("edited", None), ("edited", ids()), ("", None), ("stored", None), ("stored before", None), ("held", None)]
         {
-            assert_eq!(outcome(status, None, ids), None, "{status}");
+            assert_eq!(message(status, ids), None, "{status}");
         }
         let held = Committed::Held { id: 7, repeated: true };
-        assert_eq!(outcome("held before", Some(7), None), Some(Attempted::Committed(held)));
+        assert_eq!(outcome("held before", Some(7), None, Done::Change(None)), Some(Attempted::Committed(held)));
+        let conflict = Committed::Refused(ChangeRefusal::VersionConflict(4));
+        let found = outcome("version conflict", Some(7), Some(4), Done::Change(None));
+        assert_eq!(found, Some(Attempted::Committed(conflict)));
+        assert_eq!(outcome("version conflict", Some(7), None, Done::Change(None)), None);
+        assert_eq!(outcome("stored", Some(7), Some(4), Done::Change(None)), None);
+        let never = Committed::Reacted { count: 0, seq: None, repeated: true };
+        let found = outcome("stored before", Some(7), Some(4), Done::Reaction { count: 0, seq: None });
+        assert_eq!(found, Some(Attempted::Committed(never)));
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use arcyou_platform::contract::{EventKey, READ_EVENT_KEY};
 use arcyou_platform::database::{Fault, Lease};
 use arcyou_platform::outage_log::OutageLog;
-use arcyou_protocol::{Failure, Seq, StoredIds};
+use arcyou_protocol::{Failure, Seq, StoredChange, StoredIds};
 use async_trait::async_trait;
 use deadpool_postgres::{Pool, Status};
 use futures_util::future::join3;
@@ -31,7 +31,7 @@ use uuid::Uuid;
 use crate::authorize::Participants;
 
 pub use audit::AuditEntry;
-pub use commit::{Attempted, Committed, Locking, NewMessage};
+pub use commit::{Attempted, ChangeRefusal, Committed, Locking, NewChange};
 pub use error::StoreError;
 pub use gate::SchemaGate;
 pub use needs::NEEDS;
@@ -50,7 +50,43 @@ pub struct StoredMessage {
     pub json: String,
 }
 
-/// An event other than a message, from the outbox.
+/// A change as it is told now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeEvent {
+    /// Its place in the conversation.
+    pub seq: Seq,
+    /// Its event's `type`.
+    pub kind: String,
+    /// The payload's JSON text.
+    pub payload: String,
+}
+
+/// A message that somebody wants to edit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingMessage {
+    /// Who wrote it.
+    pub sender: Uuid,
+    pub version: i32,
+    /// The body's text; none: it is deleted.
+    pub body: Option<String>,
+}
+
+/// Who may change what. Decided under the conversation's lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeRules {
+    /// Roles that delete the messages of others.
+    pub delete_roles: Vec<String>,
+    /// How long a message can be edited; none: for ever.
+    pub edit_within: Option<Duration>,
+}
+
+impl Default for ChangeRules {
+    fn default() -> Self {
+        Self { delete_roles: ["owner", "admin", "moderator"].map(str::to_owned).into(), edit_within: None }
+    }
+}
+
+/// An event other than a change, from the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutboxEvent {
     pub id: i64,
@@ -123,6 +159,18 @@ pub enum ExistingSend {
     Held(i64),
 }
 
+/// Where an edit's idempotency key was used before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExistingEdit {
+    /// The edit is stored.
+    Stored {
+        message_id: i64,
+        change: StoredChange,
+    },
+    /// The edit is held for review, under this id.
+    Held(i64),
+}
+
 /// What became of a reader's mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadMark {
@@ -158,6 +206,7 @@ pub struct Store {
     pool: Pool,
     /// Whether what plugins did to a message is noted in its transaction.
     audited: bool,
+    rules: Arc<ChangeRules>,
     /// Whether the database's isolation level is so strict that a batch must ask for its own.
     begins: Arc<AtomicBool>,
     schema: SchemaGate,
@@ -168,7 +217,7 @@ type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 impl Store {
     /// A store over a pool that may lead through PgBouncer.
     pub fn new(pool: Pool) -> Self {
-        Self { pool, audited: false, begins: Arc::default(), schema: SchemaGate::open() }
+        Self { pool, audited: false, rules: Arc::default(), begins: Arc::default(), schema: SchemaGate::open() }
     }
 
     /// The same, which waits for the gate to open as it waits for a connection.
@@ -179,6 +228,11 @@ impl Store {
     /// The same, noting in a message's transaction what plugins did to it, or not.
     pub fn audited(self, audited: bool) -> Self {
         Self { audited, ..self }
+    }
+
+    /// The same with these rules for changes.
+    pub fn ruled(self, rules: ChangeRules) -> Self {
+        Self { rules: Arc::new(rules), ..self }
     }
 
     /// How many connections there are, and who waits for one.
@@ -234,24 +288,61 @@ impl Store {
         }))
     }
 
-    /// A page of a conversation's messages.
+    /// The earlier edit of this user with this key, if there is one.
+    pub async fn find_edit_by_key(
+        &self,
+        conversation: Uuid,
+        user: Uuid,
+        key: &str,
+    ) -> Result<Option<ExistingEdit>, StoreError> {
+        let parameters: [Param<'_>; 3] = [(&conversation, Type::UUID), (&user, Type::UUID), (&key, Type::TEXT)];
+        let rows = self.query(sql::FIND_EDIT_BY_KEY, &parameters).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let id = row.try_get("id")?;
+        Ok(Some(match rows::stored_change(row)? {
+            Some(change) => ExistingEdit::Stored { message_id: id, change },
+            None => ExistingEdit::Held(id),
+        }))
+    }
+
+    /// A message as it stands; none if the conversation has no such message.
+    pub async fn standing_message(
+        &self,
+        conversation: Uuid,
+        message_id: i64,
+    ) -> Result<Option<StandingMessage>, StoreError> {
+        let parameters: [Param<'_>; 2] = [(&conversation, Type::UUID), (&message_id, Type::INT8)];
+        let rows = self.query(sql::STANDING_MESSAGE, &parameters).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some(StandingMessage {
+            sender: row.try_get("sender_id")?,
+            version: row.try_get("version")?,
+            body: row.try_get("body")?,
+        }))
+    }
+
+    /// A page of a conversation's messages as `viewer` sees them, or of one of them and the replies to it.
     pub async fn messages(
         &self,
         conversation: Uuid,
         window: Window,
         limits: PageLimits,
+        viewer: Uuid,
+        thread: Option<i64>,
     ) -> Result<Page<StoredMessage>, StoreError> {
         let (after, before) = match window {
             Window::After(seq) => (Some(seq), None),
             Window::Before(seq) => (None, Some(seq)),
         };
         let (most_rows, most_bytes) = limits.as_int8();
-        let parameters: [Param<'_>; 5] = [
+        let parameters: [Param<'_>; 7] = [
             (&conversation, Type::UUID),
             (&after, Type::INT8),
             (&before, Type::INT8),
             (&most_rows, Type::INT8),
             (&most_bytes, Type::INT8),
+            (&viewer, Type::UUID),
+            (&thread, Type::INT8),
         ];
         page::page(self.query(sql::READ_MESSAGES, &parameters).await?, |row| {
             let (seq, json) = (row.try_get(0)?, row.try_get::<_, Option<String>>(1)?);
@@ -259,14 +350,24 @@ impl Store {
         })
     }
 
-    /// A page of a conversation's messages after `after`, oldest first.
-    pub async fn messages_after(
+    /// A page of a conversation's changes after `after`, as they are told now, oldest first.
+    pub async fn changes_after(
         &self,
         conversation: Uuid,
         after: Seq,
         limits: PageLimits,
-    ) -> Result<Page<StoredMessage>, StoreError> {
-        self.messages(conversation, Window::After(after), limits).await
+    ) -> Result<Page<ChangeEvent>, StoreError> {
+        let (most_rows, most_bytes) = limits.as_int8();
+        let parameters: [Param<'_>; 4] = [
+            (&conversation, Type::UUID),
+            (&after, Type::INT8),
+            (&most_rows, Type::INT8),
+            (&most_bytes, Type::INT8),
+        ];
+        page::page(self.query(sql::READ_CHANGES, &parameters).await?, |row| {
+            let Some(payload) = row.try_get(2)? else { return Ok(None) };
+            Ok(Some(ChangeEvent { seq: row.try_get(0)?, kind: row.try_get(1)?, payload }))
+        })
     }
 
     /// Moves a reader's mark forward, never back.
@@ -303,7 +404,7 @@ impl Store {
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// A page of events other than messages for these conversations, with an outbox id above `after_id`, by id.
+    /// A page of events other than changes for these conversations, with an outbox id above `after_id`, by id.
     pub async fn other_events(
         &self,
         conversations: &[Uuid],

@@ -7,44 +7,93 @@ use arcyou_platform::database::{Needs, TableNeed};
 pub const NEEDS: Needs = Needs {
     group_role: "arcyou_gateway",
     tables: &[
-        TableNeed::columns("conversations", "SELECT", &["id", "last_seq", "last_message_id", "last_message_at"]),
-        TableNeed::columns("conversations", "UPDATE", &["last_seq", "last_message_id", "last_message_at"]),
+        TableNeed::columns("conversations", "SELECT", &["id"]),
+        TableNeed::columns("conversations", "SELECT", COUNTED),
+        TableNeed::columns("conversations", "UPDATE", COUNTED),
         TableNeed::columns("participants", "SELECT", &["conversation_id", "user_id", "role", "last_read_id"]),
         TableNeed::columns("participants", "UPDATE", &["last_read_id"]),
         TableNeed::table("messages", "SELECT", &["id", "created_at"]),
         TableNeed::columns("messages", "INSERT", MESSAGE),
+        TableNeed::columns("messages", "UPDATE", CHANGED),
+        TableNeed::table("message_changes", "SELECT", &[]),
+        TableNeed::table("message_changes", "INSERT", &[]),
+        TableNeed::columns("message_changes", "UPDATE", &["reaction"]),
+        TableNeed::table("message_reactions", "SELECT", &[]),
+        TableNeed::table("message_reactions", "INSERT", &[]),
+        TableNeed::table("message_reactions", "DELETE", &[]),
         TableNeed::table("held_messages", "SELECT", &["id", "created_at", "refused_at"]),
         TableNeed::columns("held_messages", "INSERT", HELD_MESSAGE),
         TableNeed::columns("held_messages", "UPDATE", &["refused_at"]),
         TableNeed::table("held_messages", "DELETE", &[]),
         TableNeed::columns("plugin_audit", "SELECT", DECISION),
         TableNeed::columns("plugin_audit", "INSERT", AUDIT),
+        TableNeed::columns("plugin_audit", "UPDATE", &["reason"]),
         TableNeed::table("plugin_audit", "DELETE", &[]),
         TableNeed::columns("installation", "SELECT", &["event_key"]),
         TableNeed::columns("outbox", "SELECT", OUTBOX),
-        TableNeed::columns("outbox", "INSERT", &["type", "conversation_id", "payload", "internal"]),
+        TableNeed::columns("outbox", "INSERT", &["id", "type", "conversation_id", "seq", "payload", "internal"]),
+        TableNeed::columns("outbox", "UPDATE", &["payload"]),
+        TableNeed::table("outbox_corrections", "SELECT", &[]),
+        TableNeed::table("outbox_corrections", "INSERT", &[]),
+        TableNeed::columns("outbox_corrections", "UPDATE", &["payload"]),
     ],
     sequences: &["messages_id_seq", "held_messages_id_seq", "plugin_audit_id_seq", "outbox_id_seq"],
-    functions: &["store_messages", "read_messages", "read_events", "message_json", "message_time"],
+    functions: &[
+        "store_messages",
+        "store_changes",
+        "lock_conversations",
+        "place_messages",
+        "change_messages",
+        "erase_overtaken",
+        "note_decisions",
+        "release_edits",
+        "read_messages",
+        "read_changes",
+        "read_events",
+        "message_json",
+        "creation_json",
+        "change_json",
+        "message_time",
+    ],
 };
+
+const COUNTED: &[&str] = &["last_seq", "message_count", "last_message_id", "last_message_at"];
 
 const MESSAGE: &[&str] = &[
     "id",
     "conversation_id",
     "seq",
+    "n",
+    "changed_seq",
     "sender_id",
     "body",
+    "reply_to",
     "idempotency_key",
     "annotations",
     "decided_by",
     "created_at",
+    "outbox_id",
 ];
 
-const OUTBOX: &[&str] =
-    &["id", "type", "conversation_id", "payload", "processed", "next_attempt_at", "parked_at", "created_at"];
+const CHANGED: &[&str] =
+    &["body", "annotations", "decided_by", "version", "changed_seq", "edited_at", "deleted_at", "reactions"];
 
-const HELD_MESSAGE: &[&str] =
-    &["id", "conversation_id", "sender_id", "body", "idempotency_key", "annotations", "held_by", "reason"];
+const OUTBOX: &[&str] =
+    &["id", "type", "conversation_id", "seq", "payload", "processed", "next_attempt_at", "parked_at", "created_at"];
+
+const HELD_MESSAGE: &[&str] = &[
+    "id",
+    "conversation_id",
+    "sender_id",
+    "body",
+    "reply_to",
+    "edits",
+    "edits_version",
+    "idempotency_key",
+    "annotations",
+    "held_by",
+    "reason",
+];
 
 /// Why a message was refused is not among them: only people ask.
 const DECISION: &[&str] =

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use arcyou_protocol::StoredIds;
-use futures_util::future::join4;
+use futures_util::future::join5;
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
@@ -27,6 +27,8 @@ pub struct HeldMessage {
     pub sender_participates: bool,
     /// The body's JSON text, as the plugins left it.
     pub body: String,
+    /// The message whose text it is to replace; none: it is a message of its own.
+    pub edits: Option<i64>,
     /// The plugin that held it.
     pub held_by: String,
     /// Why, in the plugin's words.
@@ -159,8 +161,8 @@ impl Store {
         self.query(sql::DECISIONS, &parameters).await?.iter().map(review_decision).collect()
     }
 
-    /// Gives held messages their place at the end of their conversations, under the same lock as any message, and has
-    /// them broadcast; also those whose sender left since. Ids that wait for no decision are left out of the answer. Log
+    /// Gives held messages their place at the end of their conversations, and held edits to their messages, under the same
+    /// lock as any message, and has them broadcast; also those whose sender left since. Ids that wait for no decision are left out of the answer. Log
     /// and audit rows say who decided, whatever `PLUGIN_AUDIT` says of plugins.
     pub async fn release(&self, ids: &[i64], by: &Reviewer) -> Result<Vec<Released>, StoreError> {
         let client = self.client(Instant::now() + ANSWER_WITHIN).await?;
@@ -193,17 +195,19 @@ impl Store {
 
 async fn release(client: &Client, ids: &[i64], by: &Reviewer) -> Result<Vec<Row>, Error> {
     let parameters: [Param<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&by.0, Type::TEXT)];
-    let (begun, locked, rows, ended) = join4(
+    let (begun, locked, rows, edits, ended) = join5(
         client.batch_execute(sql::BEGIN_RELEASE),
         client.query_typed(sql::LOCK_HELD, &parameters[..1]),
         client.query_typed(sql::RELEASE, &parameters),
+        client.query_typed(sql::RELEASE_EDITS, &parameters),
         client.batch_execute("COMMIT"),
     )
     .await;
     begun?;
     locked?;
-    let rows = rows?;
+    let (mut rows, edits) = (rows?, edits?);
     ended?;
+    rows.extend(edits);
     Ok(rows)
 }
 
@@ -214,6 +218,7 @@ fn held(row: &Row) -> Result<HeldMessage, StoreError> {
         sender_id: row.try_get("sender_id")?,
         sender_participates: row.try_get("sender_participates")?,
         body: row.try_get("body")?,
+        edits: row.try_get("edits")?,
         held_by: row.try_get("held_by")?,
         reason: row.try_get("reason")?,
         created_at: row.try_get("created_at")?,

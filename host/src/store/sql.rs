@@ -2,12 +2,19 @@
 //! types.
 
 /// Locks the conversations of a batch, judges its messages and stores them, in a transaction of its own: `$1`
-/// conversation, `$2` sender, `$3` body, `$4` idempotency key, `$5` annotations, `$6` deciding plugin, `$7` why it is
-/// held (null: it is not), `$8` whether to wait for conversations that somebody else holds, `$9` the plugin's version,
-/// `$10` its file's digest (null: what it did leaves no audit row). One row for each message, in order.
-/// `migrations/README.md` says why the statements themselves stand in the schema.
+/// conversation, `$2` sender, `$3` body, `$4` what it replies to, `$5` idempotency key, `$6` annotations, `$7` deciding
+/// plugin, `$8` why it is held (null: it is not), `$9` whether to wait for conversations that somebody else holds, `$10`
+/// the plugin's version, `$11` its file's digest (null: what it did leaves no audit row). One row for each message, in
+/// order. `migrations/README.md` says why the statements themselves stand in the schema.
 pub(super) const STORE_MESSAGES: &str =
-    "SELECT status, id, seq, created_at FROM store_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    "SELECT status, id, seq, created_at FROM store_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+/// The same for a batch that has other changes too: `$12` the events' types, `$13` the messages that are changed, `$14`
+/// the versions that are to be replaced, `$15` reactions, `$16` the roles that delete the messages of others, `$17` for
+/// how many seconds a message can be edited (null: for ever), `$18` how many different reactions a message can have.
+pub(super) const STORE_CHANGES: &str = "
+SELECT status, id, seq, created_at, version, count
+FROM store_changes($12, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $13, $14, $15, $16, $17, $18) ORDER BY place";
 
 /// Around what a stricter isolation level would fail, where that may be the default.
 pub(super) const BEGIN_READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
@@ -31,8 +38,22 @@ SELECT 'stored before' AS status, id, seq, message_time(created_at) AS created_a
 FROM messages WHERE conversation_id = $1 AND sender_id = $2 AND idempotency_key = $3
 UNION ALL
 SELECT 'held before', id, NULL, NULL, NULL
-FROM held_messages WHERE conversation_id = $1 AND sender_id = $2 AND idempotency_key = $3
+FROM held_messages WHERE conversation_id = $1 AND sender_id = $2 AND edits IS NULL AND idempotency_key = $3
 LIMIT 1";
+
+/// What became of an earlier edit with this key: `$1` conversation, `$2` user, `$3` key.
+pub(super) const FIND_EDIT_BY_KEY: &str = "
+SELECT 'stored before' AS status, message_id AS id, seq, message_time(created_at) AS created_at, version
+FROM message_changes
+WHERE conversation_id = $1 AND user_id = $2 AND type = 'message.edited' AND idempotency_key = $3
+UNION ALL
+SELECT 'held before', id, NULL, NULL, NULL
+FROM held_messages WHERE conversation_id = $1 AND sender_id = $2 AND edits IS NOT NULL AND idempotency_key = $3
+LIMIT 1";
+
+/// A message as it stands: `$1` conversation, `$2` its id.
+pub(super) const STANDING_MESSAGE: &str =
+    "SELECT sender_id, version, body::text AS body FROM messages WHERE conversation_id = $1 AND id = $2";
 
 /// A user's participation: `$1` conversation, `$2` user.
 pub(super) const STANDING: &str = "
@@ -57,8 +78,13 @@ FROM unnest($1::uuid[], $2::int8[]) AS r(conversation_id, id)
 JOIN conversations c ON c.id = r.conversation_id AND c.last_message_id >= r.id";
 
 /// A page of messages: `$1` conversation, `$2` after this `seq`, oldest first, or (if null) `$3` before this one, newest
-/// first, `$4` rows and `$5` bytes at most. A last row without `json`: there are more.
-pub(super) const READ_MESSAGES: &str = "SELECT seq, json FROM read_messages($1, $2, $3, $4, $5)";
+/// first, `$4` rows and `$5` bytes at most, `$6` who reads, `$7` of this message and its replies (null: of all). A last
+/// row without `json`: there are more.
+pub(super) const READ_MESSAGES: &str = "SELECT seq, json FROM read_messages($1, $2, $3, $4, $5, $6, $7)";
+
+/// A page of changes as they are told now, oldest first: `$1` conversation, `$2` after this `seq`, `$3` rows and `$4`
+/// bytes at most. A last row without `payload`: there are more.
+pub(super) const READ_CHANGES: &str = "SELECT seq, type, payload FROM read_changes($1, $2, $3, $4)";
 
 /// Moves a reader's mark forward: `$1` conversation, `$2` user, `$3` message id, `$4` whether to tell the conversation. A
 /// mark is a place: the message may have been deleted since.
@@ -95,7 +121,7 @@ JOIN conversations c ON c.id = r.id AND c.last_seq > r.delivered";
 pub(super) const BEGIN_READ_EVENTS: &str =
     "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '5s'";
 
-/// Events other than messages: `$1` conversations, `$2` after this outbox id, `$3` rows and `$4` bytes at most. A last
+/// Events other than changes: `$1` conversations, `$2` after this outbox id, `$3` rows and `$4` bytes at most. A last
 /// row without `payload`: there are more.
 pub(super) const READ_EVENTS: &str = "SELECT id, type, conversation_id, payload FROM read_events($1, $2, $3, $4)";
 
@@ -121,7 +147,8 @@ WHERE NOT EXISTS (SELECT FROM participants p WHERE p.conversation_id = r.convers
 /// Held messages that wait for a decision, oldest first: `$1` of this conversation (null: all), `$2` after this id,
 /// `$3` limit.
 pub(super) const HELD: &str = "
-SELECT h.id, h.conversation_id, h.sender_id, h.body::text AS body, h.held_by, h.reason, message_time(h.created_at) AS created_at,
+SELECT h.id, h.conversation_id, h.sender_id, h.body::text AS body, h.edits, h.held_by, h.reason,
+    message_time(h.created_at) AS created_at,
     EXISTS (SELECT FROM participants p WHERE p.conversation_id = h.conversation_id AND p.user_id = h.sender_id)
         AS sender_participates
 FROM held_messages h
@@ -150,35 +177,50 @@ pub(super) const LOCK_HELD: &str = "
 SELECT FROM conversations WHERE id IN (SELECT conversation_id FROM held_messages WHERE id = ANY($1))
 ORDER BY id FOR NO KEY UPDATE";
 
-/// Moves held messages to the ends of their conversations, under the locks taken before it, and notes who decided: `$1`
+/// Moves held messages, and not held edits, to the ends of their conversations, under the locks taken before it, and notes who decided: `$1`
 /// ids of held messages, `$2` the reviewer.
 pub(super) const RELEASE: &str = "
 WITH released AS (
     DELETE FROM held_messages h USING conversations c
-    WHERE h.id = ANY($1) AND h.refused_at IS NULL AND c.id = h.conversation_id
-    RETURNING h.*, c.last_seq, greatest((SELECT clock_timestamp()), c.last_message_at) AS released_at
+    WHERE h.id = ANY($1) AND h.edits IS NULL AND h.refused_at IS NULL AND c.id = h.conversation_id
+    RETURNING h.*, c.last_seq, c.message_count, greatest((SELECT clock_timestamp()), c.last_message_at) AS released_at
 ), fresh AS MATERIALIZED (
-    SELECT *, last_seq + row_number() OVER (PARTITION BY conversation_id ORDER BY id) AS seq FROM released
+    SELECT *, row_number() OVER (PARTITION BY conversation_id ORDER BY id) AS place, nextval('outbox_id_seq') AS outbox_id
+    FROM released ORDER BY id
 ), inserted AS (
-    INSERT INTO messages (conversation_id, seq, sender_id, body, idempotency_key, annotations, decided_by, created_at)
-    SELECT conversation_id, seq, sender_id, body, idempotency_key, annotations, held_by, released_at FROM fresh ORDER BY id
-    RETURNING id, conversation_id, seq, created_at, message_json(messages) AS json
+    INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body, reply_to, idempotency_key, annotations,
+        decided_by, created_at, outbox_id)
+    SELECT conversation_id, last_seq + place, message_count + place, last_seq + place, sender_id, body, reply_to,
+        idempotency_key, annotations, held_by, released_at, outbox_id
+    FROM fresh ORDER BY id
+    RETURNING id, conversation_id, seq, created_at, outbox_id, creation_json(messages) AS payload
 ), counted AS (
-    UPDATE conversations c SET last_seq = n.seq, last_message_id = n.id, last_message_at = n.created_at
-    FROM (SELECT conversation_id, max(seq) AS seq, max(id) AS id, max(created_at) AS created_at
+    UPDATE conversations c SET last_seq = n.seq, message_count = c.message_count + n.count, last_message_id = n.id,
+        last_message_at = n.created_at
+    FROM (SELECT conversation_id, max(seq) AS seq, count(*) AS count, max(id) AS id, max(created_at) AS created_at
         FROM inserted GROUP BY conversation_id) n
     WHERE c.id = n.conversation_id
 ), relayed AS (
-    INSERT INTO outbox (type, conversation_id, payload, internal)
-    SELECT 'message.created', conversation_id, jsonb_build_object('message', json), true FROM inserted ORDER BY id
+    INSERT INTO outbox (id, type, conversation_id, seq, payload, internal)
+    SELECT outbox_id, 'message.created', conversation_id, seq, payload, true FROM inserted ORDER BY id
 ), decided AS (
     SELECT f.id AS held_id, f.conversation_id, f.sender_id, f.held_by, f.reason, n.id, n.seq, n.created_at
-    FROM fresh f JOIN inserted n ON n.conversation_id = f.conversation_id AND n.seq = f.seq
+    FROM fresh f JOIN inserted n ON n.outbox_id = f.outbox_id
 ), noted AS (
     INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, reviewer, reason, message_id, held_id)
     SELECT conversation_id, sender_id, 'released', held_by, $2, reason, id, held_id FROM decided ORDER BY held_id
 )
 SELECT held_id, id, seq, message_time(created_at) AS created_at FROM decided ORDER BY held_id";
+
+/// The same for held edits, which their messages get.
+pub(super) const RELEASE_EDITS: &str = "
+WITH decided AS MATERIALIZED (
+    SELECT * FROM release_edits($1)
+), noted AS (
+    INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, reviewer, reason, message_id, held_id)
+    SELECT conversation_id, sender_id, 'released', held_by, $2, reason, id, held_id FROM decided ORDER BY held_id
+)
+SELECT held_id, id, seq, created_at FROM decided ORDER BY held_id";
 
 /// Decides that held messages are never shown, and notes who decided: `$1` their ids, `$2` the reviewer.
 pub(super) const REFUSE: &str = "

@@ -58,8 +58,8 @@ async fn conversations(world: &World, user: Uuid, count: i64, messages: i64) -> 
         WITH made AS (INSERT INTO conversations (last_seq) SELECT $3 FROM generate_series(1, $2::bigint) RETURNING id),
         joined AS (INSERT INTO participants (conversation_id, user_id) SELECT id, $1 FROM made),
         said AS (
-            INSERT INTO messages (conversation_id, seq, sender_id, body)
-            SELECT id, seq, $1, '{}' FROM made, generate_series(1, $3::bigint) seq ORDER BY id, seq)
+            INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body)
+            SELECT id, seq, seq, seq, $1, '{}' FROM made, generate_series(1, $3::bigint) seq ORDER BY id, seq)
         SELECT id FROM made";
     let sql = world.connect().await;
     // The user is in them for so long that nobody has to be told.

@@ -2,13 +2,14 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod addresses;
+mod changes;
 mod conversations;
 mod fanout;
 mod hostile;
 mod javascript_client;
 mod joining;
 mod other_services;
-mod own_sends;
+mod own_changes;
 mod partitions;
 mod refusals;
 mod sharded;

@@ -49,8 +49,8 @@ async fn a_participant_removed_in_the_middle_of_a_catch_up_is_told_and_reads_no_
         let [reader, neighbour] = [Uuid::new_v4(), Uuid::new_v4()];
         let conversation = world.conversation(&[reader, neighbour]).await;
         let insert = "WITH counted AS (UPDATE conversations SET last_seq = $2 WHERE id = $1)
-            INSERT INTO messages (conversation_id, seq, sender_id, body)
-            SELECT $1, seq, $3, jsonb_build_object('text', repeat('x', $4)) FROM generate_series(1, $2::bigint) seq";
+            INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body)
+            SELECT $1, seq, seq, seq, $3, jsonb_build_object('text', repeat('x', $4)) FROM generate_series(1, $2::bigint) seq";
         world.sql.execute(insert, &[&conversation, &stored, &neighbour, &bytes]).await.unwrap();
         let mut friend = Client::joined(gateway.port, neighbour, conversation).await;
         let mut slow = Client::connect_narrowly(gateway.port).await;

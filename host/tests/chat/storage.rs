@@ -186,8 +186,9 @@ async fn other_events_are_found_among_messages_without_reading_those() {
     let world = World::new().await;
     let rooms = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
     world.sql.batch_execute("ALTER TABLE outbox SET (autovacuum_enabled = false)").await.unwrap();
-    let insert = "INSERT INTO outbox (type, conversation_id, payload, processed, internal)
-        SELECT CASE WHEN n % 10000 = 0 THEN 'message.read' ELSE 'message.created' END, ($1::uuid[])[1 + n % 2], '{}', true, true
+    let insert = "INSERT INTO outbox (type, conversation_id, seq, payload, processed, internal)
+        SELECT CASE WHEN n % 10000 = 0 THEN 'message.read' ELSE 'message.created' END, ($1::uuid[])[1 + n % 2],
+            nullif(n, n / 10000 * 10000), '{}', true, true
         FROM generate_series(1, 50000) AS n";
     world.sql.execute(insert, &[&rooms.as_slice()]).await.unwrap();
     // Directly, so that the one session that reads is the one that is told to report.
@@ -231,7 +232,8 @@ async fn what_is_stored_stays_acknowledged_while_somebody_else_holds_its_convers
     client.send_text(keyed.to_string()).await;
     // An earlier try, whose answer was lost, is committed only now; and then the next message holds the conversation.
     let earlier =
-        "INSERT INTO messages (conversation_id, seq, sender_id, body, idempotency_key) VALUES ($1, 1, $2, '{}', 'k')";
+        "INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body, idempotency_key)
+         VALUES ($1, 1, 1, 1, $2, '{}', 'k')";
     world.sql.execute(earlier, &[&conversation, &alice]).await.unwrap();
     let holder = hold(&world, conversation).await;
     let reply = client.next().await;

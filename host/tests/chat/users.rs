@@ -17,8 +17,8 @@ const PAGE: usize = 256 * KIB;
 /// Gives a conversation messages 1 to `count` whose texts have these many bytes, in turn.
 async fn fill(world: &World, conversation: Uuid, count: i64, sizes: &[i32]) {
     let insert = "WITH counted AS (UPDATE conversations SET last_seq = $2 WHERE id = $1)
-        INSERT INTO messages (conversation_id, seq, sender_id, body)
-        SELECT $1, seq, gen_random_uuid(),
+        INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body)
+        SELECT $1, seq, seq, seq, gen_random_uuid(),
             jsonb_build_object('text', repeat('x', ($3::int[])[1 + seq % cardinality($3)]))
         FROM generate_series(1, $2::bigint) seq";
     world.sql.execute(insert, &[&conversation, &count, &sizes]).await.unwrap();

@@ -30,6 +30,9 @@ const FRAMES: &[&[&str]] = &[
         r#""idempotency_key":"3f1c""#,
     ],
     &[r#""op":"send""#, CONVERSATION, r#""body":{"":18446744073709551616,"\u00e9":0.1}"#, r#""temp_id":7"#],
+    &[r#""op":"edit""#, CONVERSATION, r#""message_id":12"#, r#""body":{"text":"x"}"#, r#""if_version":2"#],
+    &[r#""op":"delete""#, CONVERSATION, r#""messageId":12.0"#, r#""idempotency_key":"k""#],
+    &[r#""op":"react""#, CONVERSATION, r#""message_id":12"#, r#""reaction":"\u2764""#, r#""remove":true"#],
     &[r#""op":"ack""#, CONVERSATION, r#""last_read_id":1234"#],
     &[r#""op":"history""#, CONVERSATION, r#""before_seq":100"#, r#""limit":20"#, r#""unknown":{"a":[]}"#],
 ];
@@ -43,8 +46,10 @@ fn any_frame_is_understood_or_refused() {
 fn answer(text: &str) -> &'static str {
     match parse(text, &LIMITS) {
         Ok(frame) => {
-            if let Operation::User(UserOperation::Command(Command { action: Action::Send { body }, .. })) =
-                &frame.operation
+            if let Operation::User(UserOperation::Command(Command {
+                action: Action::Send { body, .. } | Action::Edit { body, .. },
+                ..
+            })) = &frame.operation
             {
                 assert_eq!(Body::parse(body.as_str(), &LIMITS.body).as_ref(), Ok(body), "what is canonical stays so");
             }

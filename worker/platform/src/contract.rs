@@ -17,8 +17,22 @@ pub const GLOBAL_CHANNEL: &str = "chat:message";
 /// Gateways publish here, with any payload, after a commit that wrote to the outbox. Only a hint: workers also poll.
 pub const WAKE_CHANNEL: &str = "outbox:wake";
 
-/// The type of a stored message's event; its payload is `{"message": {…}}`.
+/// The types of the events that tell of a conversation's changes. Their payloads have the change's `seq`, and are of the
+/// database's making alone: it lets nobody else write events of these types.
+pub const CHANGES: [&str; 5] =
+    [MESSAGE_CREATED, MESSAGE_EDITED, MESSAGE_DELETED, REACTION_ADDED, REACTION_REMOVED];
+/// A message was stored; the payload is `{"seq": …, "message": {…}}`.
 pub const MESSAGE_CREATED: &str = "message.created";
+/// A message has another body; the payload is `{"seq": …, "user_id": …, "message": {…}}`. Of an edit that a later change
+/// has overtaken it is `{"seq": …, "user_id": …, "message_id": …, "overtaken": true}`.
+pub const MESSAGE_EDITED: &str = "message.edited";
+/// A message was deleted; the payload is `{"seq": …, "user_id": …, "message": {…}}`.
+pub const MESSAGE_DELETED: &str = "message.deleted";
+/// A message was given a reaction; the payload is
+/// `{"seq": …, "user_id": …, "message_id": …, "reaction": …, "count": …}`, or that of an overtaken edit.
+pub const REACTION_ADDED: &str = "reaction.added";
+/// A reaction was taken away; the payload is like that of [`REACTION_ADDED`].
+pub const REACTION_REMOVED: &str = "reaction.removed";
 /// The type of the event that a user has become a participant; its payload is `{"user_id": …, "role": …}`.
 pub const PARTICIPANT_ADDED: &str = "participant.added";
 /// The type of the event that a user is no longer a participant; its payload is `{"user_id": …}`.

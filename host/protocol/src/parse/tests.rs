@@ -36,7 +36,7 @@ fn the_frames_of_the_walk_through() {
     )
     .unwrap();
     assert_eq!(frame.echo.temp_id.as_deref(), Some("\"temp-123\""));
-    let Operation::User(UserOperation::Command(Command { action: Action::Send { body }, .. })) = frame.operation else {
+    let Operation::User(UserOperation::Command(Command { action: Action::Send { body, .. }, .. })) = frame.operation else {
         panic!("not a send")
     };
     assert_eq!(body.as_str(), r#"{"text":"Hello!"}"#);
@@ -120,7 +120,7 @@ fn a_whole_number_is_one_however_it_is_spelled() {
     assert_eq!(ack, Operation::User(UserOperation::Ack { conversation, last_read_id: 7 }));
     let history = operation(&format!(r#"{{"op":"history","conversation_id":"{ID}","before_seq":9e0,"limit":1e1}}"#));
     let from = HistoryFrom::Before(9);
-    assert_eq!(history, Operation::User(UserOperation::History { conversation, from, limit: 10 }));
+    assert_eq!(history, Operation::User(UserOperation::History { conversation, from, thread: None, limit: 10 }));
     for (after, text) in [
         (r#""after_seq":1.5"#, "after_seq must be a whole number of at most 63 bits"),
         (r#""after_seq":1e300"#, "after_seq must be a whole number of at most 63 bits"),
@@ -177,6 +177,46 @@ fn a_join_takes_one_conversation_or_a_list() {
     }
 }
 
+#[test]
+fn a_change_names_its_message() {
+    let conversation = Uuid::parse_str(ID).unwrap();
+    let action = |op: &str, rest: &str| {
+        let frame = format!(r#"{{"op":"{op}","conversation_id":"{ID}","idempotency_key":"k",{rest}}}"#);
+        match parse(&frame, &LIMITS).map(|frame| frame.operation) {
+            Ok(Operation::User(UserOperation::Command(Command { conversation: named, idempotency_key, action }))) => {
+                assert_eq!((named, idempotency_key.is_some()), (conversation, op != "react"));
+                Ok(action)
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err((error.code, error.text)),
+        }
+    };
+    let body = Body::parse("{}", &LIMITS.body).unwrap();
+    let send = Action::Send { body: body.clone(), reply_to: Some(4) };
+    assert_eq!(action("send", r#""body":{},"replyTo":4"#), Ok(send));
+    let edit = |if_version| Action::Edit { message_id: 4, body: body.clone(), if_version };
+    assert_eq!(action("edit", r#""message_id":4,"body":{}"#), Ok(edit(None)));
+    assert_eq!(action("edit", r#""messageId":4,"body":{},"if_version":2.0"#), Ok(edit(Some(2))));
+    assert_eq!(action("delete", r#""message_id":4"#), Ok(Action::Delete { message_id: 4 }));
+    let react = |remove| Action::React { message_id: 4, reaction: "+1".into(), remove };
+    assert_eq!(action("react", r#""message_id":4,"reaction":"+1""#), Ok(react(false)));
+    assert_eq!(action("react", r#""message_id":4,"reaction":"+1","remove":true"#), Ok(react(true)));
+    for (op, rest, text) in [
+        ("send", r#""body":{},"reply_to":"4""#, "reply_to must be a whole number"),
+        ("edit", r#""body":{}"#, "message_id is missing"),
+        ("edit", r#""message_id":4"#, "body is missing"),
+        ("edit", r#""message_id":4,"body":{},"if_version":3000000000"#, "if_version must be a version"),
+        ("delete", r#""message_id":-4"#, "message_id must not be negative"),
+        ("react", r#""message_id":4"#, "reaction is missing"),
+        ("react", r#""message_id":4,"reaction":"""#, "reaction must be 1 to 64 bytes"),
+        ("react", r#""message_id":4,"reaction":"a\u0000""#, "reaction must be 1 to 64 bytes"),
+        ("react", r#""message_id":4,"reaction":"+1","remove":1"#, "remove must be true or false"),
+    ] {
+        let (_, found) = action(op, rest).unwrap_err();
+        assert!(found.contains(text), "{op} {rest}: {found}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_is_answered(text in any::<String>()) {
@@ -195,7 +235,9 @@ proptest! {
                 let Operation::User(UserOperation::Command(command)) = parsed.operation else {
                     panic!("not a send")
                 };
-                let Command { idempotency_key, action: Action::Send { body }, .. } = command;
+                let Command { idempotency_key, action: Action::Send { body, .. }, .. } = command else {
+                    panic!("not a send")
+                };
                 let body: serde_json::Value = serde_json::from_str(body.as_str()).unwrap();
                 prop_assert_eq!(body, serde_json::json!({"text": text}));
                 prop_assert_eq!(idempotency_key.as_deref(), Some(&*key));

@@ -13,8 +13,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{History, HistoryError, MEMBER};
-use crate::store::{MemberRole, RoleChange};
-use crate::store::{OutboxEvent, Page, PageLimits, StoredMessage};
+use crate::store::{ChangeEvent, MemberRole, OutboxEvent, Page, PageLimits, RoleChange};
 
 pub(super) struct FakeBus {
     mode: PubSubMode,
@@ -157,7 +156,7 @@ pub(super) struct FakeStore {
 #[derive(Default)]
 struct Tables {
     last_seq: HashMap<Uuid, Seq>,
-    messages: HashMap<Uuid, Vec<StoredMessage>>,
+    changes: HashMap<Uuid, Vec<ChangeEvent>>,
     participants: HashMap<(Uuid, Uuid), String>,
     events: Vec<OutboxEvent>,
     outbox_id: i64,
@@ -176,10 +175,9 @@ impl FakeStore {
         let last = tables.last_seq.entry(conversation).or_default();
         *last += 1;
         let seq = *last;
-        let message = json!({"id": id, "seq": seq, "body": body});
-        let stored = StoredMessage { seq, json: message.to_string() };
-        tables.messages.entry(conversation).or_default().push(stored);
-        let payload = json!({"message": message}).to_string();
+        let payload = json!({"seq": seq, "message": {"id": id, "seq": seq, "body": body}}).to_string();
+        let stored = ChangeEvent { seq, kind: MESSAGE_CREATED.to_owned(), payload: payload.clone() };
+        tables.changes.entry(conversation).or_default().push(stored);
         (seq, envelope_text(&self.key(), id, MESSAGE_CREATED, conversation, &payload))
     }
 
@@ -214,18 +212,18 @@ impl FakeStore {
     }
 
     pub(super) fn message_count(&self, conversation: Uuid) -> usize {
-        self.tables().messages.get(&conversation).map_or(0, Vec::len)
+        self.tables().changes.get(&conversation).map_or(0, Vec::len)
     }
 
     /// Deletes a message, as an operator might.
     pub(super) fn delete(&self, conversation: Uuid, seq: Seq) {
-        self.tables().messages.entry(conversation).or_default().retain(|message| message.seq != seq);
+        self.tables().changes.entry(conversation).or_default().retain(|message| message.seq != seq);
     }
 
     /// Deletes a conversation and makes it again.
     pub(super) fn forget(&self, conversation: Uuid) {
         let mut tables = self.tables();
-        tables.messages.remove(&conversation);
+        tables.changes.remove(&conversation);
         tables.last_seq.remove(&conversation);
     }
 
@@ -246,15 +244,15 @@ impl History for FakeStore {
         self.answer(|_| key)
     }
 
-    async fn messages_after(
+    async fn changes_after(
         &self,
         conversation: Uuid,
         after: Seq,
         limits: PageLimits,
-    ) -> Result<Page<StoredMessage>, HistoryError> {
+    ) -> Result<Page<ChangeEvent>, HistoryError> {
         let page = self.answer(|tables| {
-            let messages = tables.messages.get(&conversation).into_iter().flatten();
-            page(messages.filter(|message| message.seq > after), limits, |message| message.json.len())
+            let changes = tables.changes.get(&conversation).into_iter().flatten();
+            page(changes.filter(|change| change.seq > after), limits, |change| change.payload.len())
         })?;
         // The answer takes time; meanwhile things happen.
         tokio::task::yield_now().await;

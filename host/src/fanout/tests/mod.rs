@@ -78,9 +78,10 @@ impl World {
         let (mut room, mut cursor, mut frames) = (self.fanout.enter(conversation), after, VecDeque::new());
         let membership = loop {
             let limits = PageLimits { rows: 1000, bytes: 1 << 20 };
-            for message in self.store.messages_after(conversation, cursor, limits).await.unwrap().items {
-                cursor = message.seq;
-                frames.push_back(serde_json::from_str(&backfill_frame(conversation, &message.json)).unwrap());
+            for change in self.store.changes_after(conversation, cursor, limits).await.unwrap().items {
+                cursor = change.seq;
+                let frame = backfill_frame(conversation, &change.kind, &change.payload);
+                frames.push_back(serde_json::from_str(&frame).unwrap());
             }
             // Things happen between reading and attaching.
             tokio::time::sleep(Duration::from_millis(cursor.unsigned_abs() % 7)).await;

@@ -77,11 +77,11 @@ impl World {
     pub(crate) async fn commit_message(&self, conversation: Uuid) -> Publication {
         let statement = "
             WITH counted AS (UPDATE conversations SET last_seq = last_seq + 1 WHERE id = $1 RETURNING last_seq),
-            stored AS (INSERT INTO messages (conversation_id, seq, sender_id, body)
-                SELECT $1, last_seq, gen_random_uuid(), '{\"text\": \"hello\"}' FROM counted
-                RETURNING message_json(messages) AS json)
-            INSERT INTO outbox (type, conversation_id, payload, processed, internal)
-            SELECT 'message.created', $1, jsonb_build_object('message', json), true, true FROM stored
+            stored AS (INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body)
+                SELECT $1, last_seq, last_seq, last_seq, gen_random_uuid(), '{\"text\": \"hello\"}' FROM counted
+                RETURNING seq, creation_json(messages) AS payload)
+            INSERT INTO outbox (type, conversation_id, seq, payload, processed, internal)
+            SELECT 'message.created', $1, seq, payload, true, true FROM stored
             RETURNING id, payload::text";
         let row = self.database.query_one(statement, &[&conversation]).await.unwrap();
         self.publication(row.get(0), "message.created", conversation, row.get(1))
@@ -122,9 +122,9 @@ impl World {
         let membership = loop {
             if cursor < target {
                 let limits = PageLimits { rows: 1000, bytes: 1 << 20 };
-                for message in self.store.messages_after(conversation, cursor, limits).await.unwrap().items {
+                for message in self.store.changes_after(conversation, cursor, limits).await.unwrap().items {
                     cursor = message.seq;
-                    frames.push_back(parse(backfill_frame(conversation, &message.json).as_str()));
+                    frames.push_back(parse(backfill_frame(conversation, &message.kind, &message.payload).as_str()));
                 }
             }
             // Things happen between reading and attaching.

@@ -59,7 +59,8 @@ const REFUSED: &[(&str, &[&str])] = &[
         &[
             "CREATE TABLE mine ()",
             "SELECT FROM messages",
-            "INSERT INTO messages (conversation_id, seq, sender_id, body) SELECT id, 1, id, '{}' FROM conversations",
+            "INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body)
+             SELECT id, 1, 1, 1, id, '{}' FROM conversations",
             "DELETE FROM messages",
             "SELECT FROM held_messages",
             "SELECT FROM plugin_audit",
@@ -74,7 +75,9 @@ const REFUSED: &[(&str, &[&str])] = &[
             "UPDATE participants SET last_read_id = 0",
             "UPDATE participants SET user_id = gen_random_uuid()",
             "TRUNCATE participants",
-            "SELECT * FROM store_messages('{}', '{}', '{}', '{}', '{}', '{}', '{}', true, NULL, NULL)",
+            "SELECT * FROM store_messages('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', true, NULL, NULL)",
+            "SELECT FROM message_changes",
+            "SELECT FROM message_reactions",
         ],
     ),
     (

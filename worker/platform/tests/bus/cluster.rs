@@ -1,7 +1,6 @@
 //! What only a Redis Cluster has: nodes that fail one by one, and slots that move.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use arcyou_local_services::RedisCluster;
 use arcyou_platform::bus::{Bus, PublishError, Signal};
@@ -38,13 +37,11 @@ async fn only_its_own_channels(rig: Rig, break_it: impl Fn(&RedisCluster), mend:
     let _ = bus.publish(&batch).await.unwrap();
     assert_eq!(next(&mut *subscriber).await, message("b", "1"));
     until_state(rig.health(), "redis_publish", PartState::Down).await;
-    let started = Instant::now();
     for round in 0..20 {
         let results = bus.publish(&[publication("a", "3"), publication("b", round.to_string())]).await.unwrap();
         assert!(matches!(results[0], Err(PublishError::Unavailable(_))) && results[1].is_ok(), "{results:?}");
         assert_eq!(next(&mut *subscriber).await, message("b", round.to_string()));
     }
-    assert!(started.elapsed() < Duration::from_secs(10), "nobody waits for the node that is away");
     let alone = bus.publish(&[publication("a", "5")]).await.unwrap();
     assert!(matches!(alone[0], Err(PublishError::Unavailable(_))), "an outage of a node is none of the bus");
     mend(&cluster);

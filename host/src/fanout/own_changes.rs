@@ -10,7 +10,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use arcyou_protocol::Seq;
-use arcyou_protocol::event::{sender_of, with_temp_id};
+use arcyou_protocol::event::{author_of, with_temp_id};
 use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ const MAX_AWAITED: usize = 1024;
 
 /// A message's frame, the same bytes for every socket.
 #[derive(Debug)]
-pub struct MessageFrame<'a> {
+pub struct ChangeFrame<'a> {
     conversation: Uuid,
     seq: Seq,
     frame: &'a Utf8Bytes,
@@ -28,7 +28,7 @@ pub struct MessageFrame<'a> {
     sender: OnceCell<Option<Uuid>>,
 }
 
-impl<'a> MessageFrame<'a> {
+impl<'a> ChangeFrame<'a> {
     /// The frame of the message with this place.
     pub fn new(conversation: Uuid, seq: Seq, frame: &'a Utf8Bytes) -> Self {
         Self { conversation, seq, frame, sender: OnceCell::new() }
@@ -39,13 +39,13 @@ impl<'a> MessageFrame<'a> {
     }
 
     fn is_by(&self, user: Uuid) -> bool {
-        *self.sender.get_or_init(|| sender_of(self.frame)) == Some(user)
+        *self.sender.get_or_init(|| author_of(self.frame)) == Some(user)
     }
 }
 
 /// A message that the socket itself has sent, as the answer tells it.
 #[derive(Debug)]
-pub struct OwnMessage {
+pub struct OwnChange {
     pub seq: Seq,
     /// Whether the socket has joined the conversation, and the message has not come yet.
     pub is_to_come: bool,
@@ -55,7 +55,7 @@ pub struct OwnMessage {
 
 /// The sends of one socket, as far as their messages may be on their way.
 #[derive(Debug, Default)]
-pub(super) struct OwnSends {
+pub(super) struct OwnChanges {
     conversations: BTreeMap<Uuid, OwnIn>,
     /// Of all conversations.
     awaited: usize,
@@ -88,14 +88,14 @@ pub(super) struct Released {
     pub(super) waited: usize,
 }
 
-impl OwnSends {
+impl OwnChanges {
     /// A send begins: from now on its message may come.
     pub(super) fn begin(&mut self, conversation: Uuid) {
         self.conversations.entry(conversation).or_default().begun += 1;
     }
 
     /// A message comes. Answers what to queue now; none: it waits.
-    pub(super) fn pass(&mut self, message: &MessageFrame<'_>, user: Uuid) -> Option<Utf8Bytes> {
+    pub(super) fn pass(&mut self, message: &ChangeFrame<'_>, user: Uuid) -> Option<Utf8Bytes> {
         let Some(own) = self.conversations.get_mut(&message.conversation) else { return Some(message.frame.clone()) };
         let is_answered = own.awaited.contains_key(&message.seq);
         let may_be_unanswered = !is_answered && own.answered < own.begun && message.is_by(user);
@@ -110,10 +110,10 @@ impl OwnSends {
     }
 
     /// The oldest send of the conversation is answered. Answers what waited for that, in its order.
-    pub(super) fn answer(&mut self, conversation: Uuid, message: Option<OwnMessage>) -> Vec<Released> {
+    pub(super) fn answer(&mut self, conversation: Uuid, message: Option<OwnChange>) -> Vec<Released> {
         let Some(own) = self.conversations.get_mut(&conversation) else { return Vec::new() };
         own.answered += 1;
-        if let Some(OwnMessage { seq, is_to_come, temp_id }) = message
+        if let Some(OwnChange { seq, is_to_come, temp_id }) = message
             && (is_to_come || own.held.contains_key(&seq))
             && self.awaited < MAX_AWAITED
             && own.awaited.insert(seq, temp_id).is_none()
@@ -190,21 +190,22 @@ mod tests {
     const SOMEBODY: Uuid = Uuid::from_u128(4);
 
     /// A message comes; answers the `seq` and `temp_id` of what is queued.
-    fn come(sends: &mut OwnSends, conversation: Uuid, seq: Seq, sender: Uuid) -> Option<(Seq, String)> {
-        let frame = live_frame(conversation, &format!(r#"{{"seq": {seq}, "sender_id": "{sender}"}}"#)).into();
-        sends.pass(&MessageFrame::new(conversation, seq, &frame), ME).map(|frame| shown(&frame))
+    fn come(sends: &mut OwnChanges, conversation: Uuid, seq: Seq, sender: Uuid) -> Option<(Seq, String)> {
+        let payload = format!(r#"{{"seq": {seq}, "message": {{"sender_id": "{sender}"}}}}"#);
+        let frame = live_frame(conversation, "message.created", &payload).into();
+        sends.pass(&ChangeFrame::new(conversation, seq, &frame), ME).map(|frame| shown(&frame))
     }
 
-    fn answer(sends: &mut OwnSends, seq: Seq, temp_id: &str) -> Vec<(Seq, String)> {
+    fn answer(sends: &mut OwnChanges, seq: Seq, temp_id: &str) -> Vec<(Seq, String)> {
         let temp_id = Some(format!("\"{temp_id}\"").into());
-        let released = sends.answer(ROOM, Some(OwnMessage { seq, is_to_come: true, temp_id }));
+        let released = sends.answer(ROOM, Some(OwnChange { seq, is_to_come: true, temp_id }));
         released.iter().map(|released| shown(&released.frame)).collect()
     }
 
     fn shown(frame: &Utf8Bytes) -> (Seq, String) {
         let frame: Value = serde_json::from_str(frame).unwrap();
         let temp_id = frame["temp_id"].as_str().unwrap_or("none").to_owned();
-        (frame["message"]["seq"].as_i64().unwrap(), temp_id)
+        (frame["seq"].as_i64().unwrap(), temp_id)
     }
 
     fn plain(seq: Seq) -> Option<(Seq, String)> {
@@ -217,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_message_waits_for_the_reply_to_its_send_and_nothing_else_waits() {
-        let mut sends = OwnSends::default();
+        let mut sends = OwnChanges::default();
         sends.begin(ROOM);
         assert_eq!(come(&mut sends, ROOM, 1, SOMEBODY), plain(1));
         assert_eq!(come(&mut sends, ROOM, 2, ME), None);
@@ -229,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_usual_order_needs_no_waiting() {
-        let mut sends = OwnSends::default();
+        let mut sends = OwnChanges::default();
         sends.begin(ROOM);
         assert!(answer(&mut sends, 5, "a").is_empty());
         sends.begin(ROOM);
@@ -242,7 +243,7 @@ mod tests {
 
     #[test]
     fn several_sends_are_told_apart_by_their_answers() {
-        let mut sends = OwnSends::default();
+        let mut sends = OwnChanges::default();
         (0..3).for_each(|_| sends.begin(ROOM));
         assert_eq!(come(&mut sends, ROOM, 1, ME), None, "of another device, but who knows");
         for seq in [2, 3, 4] {
@@ -260,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_never_comes_is_not_awaited_for_ever() {
-        let mut sends = OwnSends::default();
+        let mut sends = OwnChanges::default();
         for seq in 1..=2 * MAX_AWAITED as Seq {
             sends.begin(ROOM);
             answer(&mut sends, seq, "x");
@@ -270,13 +271,13 @@ mod tests {
         assert!(sends.is_empty() && sends.awaited == 0);
         // One that came before, under the same key.
         sends.begin(ROOM);
-        assert!(sends.answer(ROOM, Some(OwnMessage { seq: 7, is_to_come: false, temp_id: None })).is_empty());
+        assert!(sends.answer(ROOM, Some(OwnChange { seq: 7, is_to_come: false, temp_id: None })).is_empty());
         assert!(sends.is_empty());
     }
 
     #[test]
     fn a_conversation_that_is_left_is_forgotten_but_not_its_sends() {
-        let mut sends = OwnSends::default();
+        let mut sends = OwnChanges::default();
         sends.begin(ROOM);
         sends.begin(ROOM);
         answer(&mut sends, 9, "a");
