@@ -24,6 +24,8 @@ const REACTIONS = ['👍', '🎉', '😄'];
 /** What somebody else did meanwhile may refuse. */
 const EXPECTED = ['message_deleted'];
 const CUT_EVERY = 40;
+/** Texts differ from those of another run in the same conversation. */
+const RUN = Date.now();
 let cutting = true;
 
 const mended = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -74,7 +76,7 @@ class User {
     const { room } = this;
     const shown = room.snapshot().messages.filter(({ state, deleted_at: at }) => state === 'stored' && !at);
     const own = shown.filter((message) => message.own);
-    const text = () => ({ text: `${this.id} ${(this.#said += 1)}` });
+    const text = () => ({ text: `${RUN} ${this.id} ${(this.#said += 1)}` });
     const done = [room.send(text())];
     const dice = Math.random();
     if (own.length > 0 && dice < 0.35) done.push(room.edit(pick(own.slice(-10)).id, text()));
