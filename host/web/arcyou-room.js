@@ -237,7 +237,8 @@ export class ArcYouRoom {
   #listen() {
     const lost = (_, error) => this.#lost(error);
     const reload = () => this.#load();
-    this.#unlisten ??= this.#chat.listen(this.#id, { onEvent: (event) => this.#hear(event), onLost: lost, onReset: reload, onMissed: reload });
+    const listener = { onEvent: (event) => this.#hear(event), onLost: lost, onReset: reload, onMissed: reload };
+    this.#unlisten ??= this.#chat.listen(this.#id, listener);
   }
 
   /** The newest page, and the events after it. What is shown stays until it is there. */

@@ -91,6 +91,7 @@ export class Pane {
   /** The message that is edited or answered. */
   #aim;
   #isOffline = false;
+  #isAtEnd = true;
   #held = 0;
   #user; #config; #onHeld; #chat; #room;
 
@@ -111,6 +112,11 @@ export class Pane {
     });
     find('.link').addEventListener('click', () => this.#toggleNetwork());
     this.#list.addEventListener('click', ({ target }) => this.#click(target.closest('button')));
+    this.#list.addEventListener('scroll', () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.#list;
+      this.#isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    });
+    new ResizeObserver(() => this.#keepEnd()).observe(this.#list);
     this.#older.addEventListener('click', () => this.#room.loadOlder().catch(() => {}));
     this.#connect();
   }
@@ -152,24 +158,20 @@ export class Pane {
     if (status === 'lost') this.#showState('lost', error.message);
     const { scrollHeight, scrollTop } = this.#list;
     const isOlder = messages.length > 0 && !this.#views.has(messages[0].key);
-    this.#keepEnd(() => {
-      this.#place(messages);
-      this.#older.hidden = !hasOlder;
-      this.#older.disabled = loadingOlder;
-      // Older messages come above what is read, and do not move it.
-      if (isOlder) this.#list.scrollTop = scrollTop + this.#list.scrollHeight - scrollHeight;
-    });
+    this.#place(messages);
+    this.#older.hidden = !hasOlder;
+    this.#older.disabled = loadingOlder;
+    // Older messages come above what is read, and do not move it.
+    if (isOlder) this.#list.scrollTop = scrollTop + this.#list.scrollHeight - scrollHeight;
+    this.#keepEnd();
     const held = messages.filter(({ state }) => state === 'held').length;
     if (held !== this.#held) this.#onHeld();
     this.#held = held;
   }
 
-  /** Who sees the newest message sees it after this too. */
-  #keepEnd(change) {
-    const { scrollHeight, scrollTop, clientHeight } = this.#list;
-    const isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
-    change();
-    if (isAtEnd) this.#list.scrollTop = this.#list.scrollHeight;
+  /** Who saw the newest message sees it now. */
+  #keepEnd() {
+    if (this.#isAtEnd) this.#list.scrollTop = this.#list.scrollHeight;
   }
 
   /** Each message in its place; what is in its place already is not moved. */
@@ -265,7 +267,7 @@ export class Pane {
     const wasEdit = this.#aim?.text !== undefined;
     this.#aim = aim;
     const find = (selector) => this.element.querySelector(selector);
-    this.#keepEnd(() => (find('.aim').hidden = !aim));
+    find('.aim').hidden = !aim;
     find('.aim span').textContent = aim ? `${aim.verb} ${this.#nameOf(aim.item)}: ${textOf(aim.item.body)}` : '';
     find('[type=submit]').textContent = aim?.text === undefined ? 'Send' : 'Save';
     if (aim?.text !== undefined || wasEdit) this.#input.value = aim?.text ?? '';
@@ -283,7 +285,8 @@ export class Pane {
   /** A message is a draft until the gateway has answered: a plugin may change it, hold it or refuse it. */
   async say(text, options) {
     const sending = this.#room.send({ text }, options);
-    this.#list.scrollTop = this.#list.scrollHeight;
+    this.#isAtEnd = true;
+    this.#keepEnd();
     const reply = await sending;
     const { key } = this.#viewOf(reply?.message_id)?.item ?? {};
     if (key && reply.body) this.#note(key, 'A plugin changed this before it was stored.');

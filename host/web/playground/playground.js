@@ -31,7 +31,8 @@ async function showHeld(config) {
   const items = held.map((message) => {
     const item = part('held-message');
     const command = `curl -X POST http://${config.admin}/held/${message.id}/release`;
-    item.querySelector('b').textContent = config.users.find(({ id }) => id === message.sender_id)?.name ?? message.sender_id;
+    const name = config.users.find(({ id }) => id === message.sender_id)?.name ?? message.sender_id;
+    item.querySelector('b').textContent = message.edits ? `${name}, an edit` : name;
     item.querySelector('q').textContent = textOf(JSON.parse(message.body));
     item.querySelector('.reason').textContent = `${message.held_by}: ${message.reason}`;
     item.querySelector('code').textContent = command;
