@@ -4,34 +4,64 @@
 //   await chat.join(conversation, { afterSeq: lastSeqThatIHave });
 //   await chat.send(conversation, { text: 'Hello!' });
 //
-// A send that resolves is dealt with once, in the order of the calls; every message of a joined conversation is told once, in the
-// order of `seq`, whatever happens to the connection.
+// A send, edit, delete or react that resolves is dealt with once, in the order of the calls; every change of a joined conversation
+// is told once, in the order of `seq`, whatever happens to the connection. `arcyou-room.js` makes of them what a screen shows.
 
 /**
  * @typedef {Record<string, any>} Frame A frame as the protocol has it.
- * @typedef {{ id: number, seq: number, conversation_id: string, sender_id: string, body: Record<string, any>, created_at: string }} Message
- * @typedef {{ op: 'event', type: 'message.created', source: 'live' | 'backfill' | 'history', message: Message, conversation_id: string,
- *   conversationId: string, temp_id?: string | number, event_id?: undefined }} MessageCreated A message, each once and in order.
+ * @typedef {{ reaction: string, count: number, own: boolean }} Reaction
+ * @typedef {object} Message As it stood when it was read.
+ * @property {number} id
+ * @property {number} n Numbers the messages of a conversation, 1, 2, 3 …
+ * @property {number} seq Its place: the number of the change that created it.
+ * @property {number} changed_seq The number of its last change.
+ * @property {number} version 1, and one more with each edit and the deletion.
+ * @property {string} conversation_id
+ * @property {string} sender_id
+ * @property {Record<string, any> | null} body `null` once it is deleted.
+ * @property {string} created_at
+ * @property {string} [edited_at]
+ * @property {string} [deleted_at]
+ * @property {number} [reply_to] The id of the message that it answers.
+ * @property {Reaction[]} [reactions] Of pages alone, the most frequent first.
+ * @typedef {{ op: 'event', source: 'live' | 'backfill' | 'history', seq: number, conversation_id: string, conversationId: string,
+ *   temp_id?: string | number, event_id?: undefined }} OfChange What all changes have. `seq` numbers the changes of a conversation.
+ * @typedef {OfChange & { type: 'message.created', message: Message, as_of_seq?: number, overtaken?: undefined }} MessageCreated
+ * @typedef {OfChange & { type: 'message.edited' | 'message.deleted', message: Message, user_id: string, overtaken?: undefined }} MessageChanged
+ * @typedef {OfChange & { type: 'reaction.added' | 'reaction.removed', message_id: number, user_id: string, reaction: string, count: number,
+ *   message?: undefined, overtaken?: undefined }} ReactionChanged `count` is how many there are of this reaction now.
+ * @typedef {OfChange & { type: 'message.edited' | 'message.deleted' | 'reaction.added' | 'reaction.removed', message_id: number,
+ *   overtaken: true, message?: undefined }} Overtaken A change of which nothing is left to show: a later one says what stands.
+ * @typedef {MessageCreated | MessageChanged | ReactionChanged | Overtaken} Change Each once and in order.
  * @typedef {{ op: 'event', type: string, conversation_id: string, conversationId: string, event_id: number,
  *   [field: string]: any }} OtherEvent Everything else that happens: what has an `event_id` is one.
  * @typedef {{ status: 'stored', message_id: number, seq: number, created_at: string } & Answer} Stored
- * @typedef {{ status: 'held' | 'discarded', message_id: null, seq: null, created_at: null } & Answer} NotStored
+ * @typedef {{ status: 'held' | 'discarded', message_id: null, seq: null, created_at: null, held_id?: number } & Answer} NotStored
  * @typedef {{ duplicate?: boolean, body?: Record<string, any>, temp_id?: string | number }} Answer `body` is there if a plugin replaced
  *   the message's: it is the one that everybody sees.
  * @typedef {Stored | NotStored} Sent
+ * @typedef {{ message_id: number, duplicate?: boolean, temp_id?: string | number }} OfMessage
+ * @typedef {OfMessage & { status: 'stored', seq: number, version: number, edited_at: string, body?: Record<string, any> }} EditStored
+ * @typedef {OfMessage & { status: 'held' | 'discarded', seq: null, version: null, edited_at: null, held_id?: number }} EditNotStored
+ * @typedef {EditStored | EditNotStored} Edited
+ * @typedef {OfMessage & { seq: number, version: number, deleted_at: string }} Deleted
+ * @typedef {OfMessage & { reaction: string, count: number, seq: number | null }} Reacted `seq` is `null` if there was nothing to remove.
  * @typedef {{ conversation_id: string, last_seq: number, last_read_id: number | null, role: string | null, resumed?: boolean }} Joined
- * @typedef {{ messages: Message[], has_more: boolean }} Page
+ * @typedef {{ messages: Message[], has_more: boolean, as_of_seq: number, has_more_before?: boolean, has_more_after?: boolean }} Page
+ *   What stood when the change `as_of_seq` was the last one.
  * @typedef {'connecting' | 'online' | 'waiting' | 'stopped'} State
  * @typedef {{ code: number | string, reason: string, retryInMs?: number }} Why A close code, or a code of the protocol, or one of the
  *   client: `timeout`, `token`, `auth`, `not_connected`, `reconnect`, and `handshake_failed` if no attempt has got through yet.
  * @typedef {object} Options
  * @property {() => string | Promise<string>} token Asked for a fresh token at each connect, and when one has expired.
  * @property {any} [WebSocket] The constructor, where there is no global one (Node before 22).
- * @property {(event: MessageCreated | OtherEvent) => void} [onEvent] Messages, each once and in order, and all other events.
+ * @property {(event: Change | OtherEvent) => void} [onEvent] Changes, each once and in order, and all other events.
  * @property {(state: State, why?: Why) => void} [onState] `stopped` is for good: `why` says what to put right.
  * @property {(conversationId: string, error: ArcYouError) => void} [onLost] A joined conversation was taken away, or could not be joined again.
- * @property {(conversationId: string) => void} [onReset] The gateway knows fewer messages than were told, as after a database was
+ * @property {(conversationId: string) => void} [onReset] The gateway knows fewer changes than were told, as after a database was
  *   restored from a backup: what the application keeps of the conversation is void, and to be read anew with `history`.
+ * @property {(conversationId: string) => void} [onMissed] More changes were missed than the gateway repeats. New messages are told all
+ *   the same, from the history; how older ones were changed is not, so what is shown of them is to be read anew with `history`.
  * @property {{ baseMs?: number, maxMs?: number }} [backoff] Delays are random, at most `baseMs`, doubled each time up to `maxMs`.
  * @property {number} [tokenTimeoutMs] How long the token callback may take before it is asked again.
  * @property {number} [requestTimeoutMs] Silence after which an unanswered request means that the connection is dead: twice and four
@@ -40,6 +70,7 @@
  * @property {number} [pingTimeoutMs] Silence after such a `ping` which means that the connection is dead.
  * @property {number} [maxQueued] Requests that may wait for an answer; more are refused with `queue_full`.
  * @property {{ set?: Function, clear?: Function, now?: () => number, random?: () => number }} [clock] For tests. `now` must never go back.
+ * @typedef {Pick<Options, 'onEvent' | 'onLost' | 'onReset' | 'onMissed'>} Listener
  */
 
 const ASK_AGAIN = new Set(['unavailable', 'overloaded', 'outcome_unknown', 'rate_limited']);
@@ -52,8 +83,8 @@ const MOST_PATIENCE = 2;
 const HANDSHAKES = 3;
 /** Unanswered frames at once: what waits here can still change its order, what the gateway has cannot. */
 const WINDOW = 8;
-/** Sends go before everything else, but not more than so many in a row while something else waits. */
-const SENDS_IN_ROW = 8;
+/** Sends and other changes go before everything else, but not more than so many in a row while something else waits. */
+const CHANGES_IN_ROW = 8;
 /** The part of the gateway's frame rate that is used: pongs count as well, and other devices of the user. */
 const PART_OF_RATE = 0.9;
 /** What the rate is divided by at most, when the user's other devices use up what there is. */
@@ -69,8 +100,8 @@ const MAX_EVENT_IDS = 4096;
 const TIMERS = { set: (run, ms) => setTimeout(run, ms), clear: (timer) => clearTimeout(timer) };
 // A clock that nobody sets: the pace goes by it.
 const CLOCK = { ...TIMERS, now: () => performance.now(), random: () => Math.random() };
-/** `crypto.randomUUID` is missing in pages that did not come over HTTPS. */
-const newKey = () => crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint8Array(16))].join('-');
+/** A random key. `crypto.randomUUID` is missing in pages that did not come over HTTPS. @returns {string} */
+export const newKey = () => crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint8Array(16))].join('-');
 
 const isRead = ({ lane }) => lane.startsWith('history ') || lane.startsWith('fill ');
 const bytesOf = (text) => new TextEncoder().encode(text).length;
@@ -84,7 +115,7 @@ export class ArcYouError extends Error {
     this.code = code;
     /** @type {Frame | undefined} */
     this.reply = reply;
-    /** Of a send: with it the message can be sent again later, and is stored once. @type {string | undefined} */
+    /** Of a send or an edit: with it the message can be sent again later, and is stored once. @type {string | undefined} */
     this.idempotencyKey = undefined;
   }
 }
@@ -201,8 +232,8 @@ export class ArcYouClient {
   #nextRef = 1;
   #limits = UNTOLD;
   /** @type {Pace} */ #pace;
-  #sendsInRow = 0;
-  /** Whether a join is unanswered: the next list of them waits, so that sends come between. */
+  #changesInRow = 0;
+  /** Whether a join is unanswered: the next list of them waits, so that changes come between. */
   #joining = false;
   /** Until then the gateway has no stored messages for this user. */
   #readsFrom = -Infinity;
@@ -210,8 +241,10 @@ export class ArcYouClient {
   #pumpTimer;
   #pumping = false;
   #toPump = false;
-  /** Joined conversations; `seq` is the last message that was told. */
+  /** Joined conversations; `seq` is the last change that was told. */
   #rooms = new Map();
+  /** Of each conversation those who listen to it alone. */
+  #listeners = new Map();
   #eventIds = new Set();
   #timers = new Set();
   #watchdog;
@@ -232,13 +265,14 @@ export class ArcYouClient {
   }
 
   /**
-   * Events come from now on, across reconnects; with `afterSeq` every message after that one comes first.
-   * @param {string} conversationId @param {{ afterSeq?: number }} [from] @returns {Promise<Joined>}
+   * Events come from now on, across reconnects; with `afterSeq` every change after that one comes first. `fill: false`: what is missed
+   * for good (see `onMissed`) is not filled with messages of the history.
+   * @param {string} conversationId @param {{ afterSeq?: number, fill?: boolean }} [from] @returns {Promise<Joined>}
    */
-  join(conversationId, { afterSeq } = {}) {
+  join(conversationId, { afterSeq, fill = true } = {}) {
     const id = conversationId.toLowerCase();
     const known = this.#rooms.get(id);
-    const room = known ?? { id, seq: afterSeq, target: 0, filling: false, resets: 0 };
+    const room = known ?? { id, seq: afterSeq, fills: fill, fill: undefined, isVoid: false };
     this.#rooms.set(id, room);
     return this.#join(room, true).catch((error) => {
       if ((error.reply || !known) && this.#rooms.get(id) === room) this.#rooms.delete(id);
@@ -246,9 +280,24 @@ export class ArcYouClient {
     });
   }
 
-  /** The `seq` of the last message that was told; a later client's `afterSeq`. @param {string} conversationId @returns {number | undefined} */
+  /** The `seq` of the last change that was told; a later client's `afterSeq`. @param {string} conversationId @returns {number | undefined} */
   lastSeq(conversationId) {
     return this.#rooms.get(conversationId.toLowerCase())?.seq;
+  }
+
+  /**
+   * Callbacks for one conversation, called after those of the options. Joins nothing.
+   * @param {string} conversationId @param {Listener} listener @returns {() => boolean} Ends it, and says whether it was the last.
+   */
+  listen(conversationId, listener) {
+    const id = conversationId.toLowerCase();
+    this.#listeners.set(id, [...(this.#listeners.get(id) ?? []), listener]);
+    return () => {
+      const left = (this.#listeners.get(id) ?? []).filter((other) => other !== listener);
+      if (left.length > 0) this.#listeners.set(id, left);
+      else this.#listeners.delete(id);
+      return left.length === 0;
+    };
   }
 
   /** @param {string} conversationId @returns {Promise<Frame | undefined>} */
@@ -263,17 +312,37 @@ export class ArcYouClient {
 
   /**
    * Resolves with the reply. The event of the message has the `tempId` too, unless the connection broke meanwhile.
-   * @param {string} conversationId @param {object} body @param {{ idempotencyKey?: string, tempId?: string | number }} [options]
-   * @returns {Promise<Sent>}
+   * @param {string} conversationId @param {object} body
+   * @param {{ replyTo?: number, idempotencyKey?: string, tempId?: string | number }} [options] @returns {Promise<Sent>}
    */
-  async send(conversationId, body, { idempotencyKey = newKey(), tempId } = {}) {
-    const id = conversationId.toLowerCase();
-    // A copy: what the caller changes later must not change what is sent again under the same key.
-    const whole = { op: 'send', conversation_id: id, body, idempotency_key: idempotencyKey, temp_id: tempId };
-    const frame = JSON.parse(JSON.stringify(whole));
-    return this.#request(`send ${id}`, () => frame).catch((error) => {
-      throw Object.assign(error, { idempotencyKey });
-    });
+  async send(conversationId, body, { replyTo, idempotencyKey = newKey(), tempId } = {}) {
+    return this.#change(conversationId, { op: 'send', body, reply_to: replyTo, idempotency_key: idempotencyKey, temp_id: tempId });
+  }
+
+  /**
+   * With `ifVersion` it is refused as `version_conflict` if the message has another one by then.
+   * @param {string} conversationId @param {number} messageId @param {object} body
+   * @param {{ ifVersion?: number, idempotencyKey?: string, tempId?: string | number }} [options] @returns {Promise<Edited>}
+   */
+  async edit(conversationId, messageId, body, { ifVersion, idempotencyKey = newKey(), tempId } = {}) {
+    const what = { op: 'edit', message_id: messageId, body, if_version: ifVersion };
+    return this.#change(conversationId, { ...what, idempotency_key: idempotencyKey, temp_id: tempId });
+  }
+
+  /**
+   * @param {string} conversationId @param {number} messageId @param {{ tempId?: string | number }} [options] @returns {Promise<Deleted>}
+   */
+  async delete(conversationId, messageId, { tempId } = {}) {
+    // Needs no key, as little as `react`: what is done already is answered with success.
+    return this.#change(conversationId, { op: 'delete', message_id: messageId, temp_id: tempId });
+  }
+
+  /**
+   * @param {string} conversationId @param {number} messageId @param {string} reaction An emoji, or another text of at most 64 bytes.
+   * @param {{ remove?: boolean, tempId?: string | number }} [options] @returns {Promise<Reacted>}
+   */
+  async react(conversationId, messageId, reaction, { remove, tempId } = {}) {
+    return this.#change(conversationId, { op: 'react', message_id: messageId, reaction, remove, temp_id: tempId });
   }
 
   /** @param {string} conversationId @param {number} lastReadId A message's id. @returns {Promise<Frame>} */
@@ -281,10 +350,14 @@ export class ArcYouClient {
     return this.#request(`ack ${conversationId}`, () => ({ op: 'ack', conversation_id: conversationId, last_read_id: lastReadId }));
   }
 
-  /** @param {string} conversationId @param {{ beforeSeq?: number, afterSeq?: number, limit?: number }} [page] @returns {Promise<Page>} */
-  history(conversationId, { beforeSeq, afterSeq, limit } = {}) {
-    const frame = { op: 'history', conversation_id: conversationId, before_seq: beforeSeq, after_seq: afterSeq, limit };
-    return this.#request(`history ${this.#nextRef++}`, () => frame);
+  /**
+   * A page of messages: the newest, or those before or after a place, or around it; with `thread` the answers to that message alone.
+   * @param {string} conversationId
+   * @param {{ beforeSeq?: number, afterSeq?: number, aroundSeq?: number, thread?: number, limit?: number }} [page] @returns {Promise<Page>}
+   */
+  history(conversationId, { beforeSeq, afterSeq, aroundSeq, thread, limit } = {}) {
+    const place = { before_seq: beforeSeq, after_seq: afterSeq, around_seq: aroundSeq };
+    return this.#request(`history ${this.#nextRef++}`, () => ({ op: 'history', conversation_id: conversationId, ...place, thread, limit }));
   }
 
   /** Connects anew at once, without waiting for the next attempt: for an application that knows that the network has changed. */
@@ -299,6 +372,16 @@ export class ArcYouClient {
     this.#lost(1000, 'closed by the application', true);
   }
 
+  /** Changes of a conversation are asked one at a time: so they stay in order, also if they have to be repeated. */
+  #change(conversationId, whole) {
+    const id = conversationId.toLowerCase();
+    // A copy: what the caller changes later must not change what is sent again under the same key.
+    const frame = JSON.parse(JSON.stringify({ ...whole, conversation_id: id }));
+    return this.#request(`change ${id}`, () => frame).catch((error) => {
+      throw Object.assign(error, { idempotencyKey: frame.idempotency_key });
+    });
+  }
+
   // The connection.
 
   async #connect() {
@@ -306,7 +389,7 @@ export class ArcYouClient {
     this.#opened = false;
     this.#failure = '';
     const attempt = (this.#connecting = Symbol());
-    this.#change('connecting');
+    this.#enter('connecting');
     let socket;
     try {
       const token = await this.#freshToken();
@@ -369,7 +452,7 @@ export class ArcYouClient {
         this.#rejoin();
       }
       this.#ready = true;
-      if (first) this.#change('online');
+      if (first) this.#enter('online');
       this.#pump();
     });
   }
@@ -437,13 +520,13 @@ export class ArcYouClient {
     if (!final) {
       const retryInMs = delay ?? this.#clock.random() * Math.min(maxMs, baseMs * 2 ** this.#attempt++);
       this.#retry = this.#later(retryInMs, () => this.#connect());
-      return this.#change('waiting', { ...why, retryInMs });
+      return this.#enter('waiting', { ...why, retryInMs });
     }
     this.#listening.abort();
     for (const timer of this.#timers) this.#cancel(timer);
     const items = [...this.#lanes.values()].flat();
     this.#lanes.clear();
-    this.#change('stopped', why);
+    this.#enter('stopped', why);
     for (const item of items) item.reject(new ArcYouError('closed', why.reason));
   }
 
@@ -482,29 +565,29 @@ export class ArcYouClient {
     }
   }
 
-  /** Sends go first; a timer is set for what may be asked later. */
+  /** Changes go first; a timer is set for what may be asked later. */
   #pumpOnce() {
     this.#toPump = false;
     this.#cancel(this.#pumpTimer);
     if (!this.#ready) return;
     const now = this.#clock.now();
-    const [sends, others] = [[], []];
+    const [changes, others] = [[], []];
     let next = Infinity;
     for (const [item] of this.#lanes.values()) {
       const due = isRead(item) ? Math.max(item.notBefore, this.#readsFrom) : item.notBefore;
       if (item.busy || (item.room && this.#joining)) continue;
       if (due > now) next = Math.min(next, due);
-      else (item.lane.startsWith('send ') ? sends : others).push(item);
+      else (item.lane.startsWith('change ') ? changes : others).push(item);
     }
-    while (sends.length + others.length > 0 && this.#ready && this.#unanswered.size < WINDOW) {
+    while (changes.length + others.length > 0 && this.#ready && this.#unanswered.size < WINDOW) {
       if (this.#pace.frames < 1) {
         next = Math.min(next, now + this.#pace.waitMs);
         break;
       }
-      const from = others.length === 0 || (sends.length > 0 && this.#sendsInRow < SENDS_IN_ROW) ? sends : others;
+      const from = others.length === 0 || (changes.length > 0 && this.#changesInRow < CHANGES_IN_ROW) ? changes : others;
       const item = from.shift();
       if (item.busy) continue;
-      this.#sendsInRow = from === sends ? this.#sendsInRow + 1 : 0;
+      this.#changesInRow = from === changes ? this.#changesInRow + 1 : 0;
       if (!item.room) this.#ask(item.frame(), (reply) => this.#answered([item], reply), [item]);
       else if (!this.#joining) this.#askToJoin([item, ...others.filter(({ room, busy }) => room && !busy)]);
     }
@@ -624,64 +707,72 @@ export class ArcYouClient {
   #event(event) {
     const room = this.#rooms.get(event.conversation_id);
     if (!room) return;
-    if (event.type === 'message.created' && event.event_id === undefined) {
-      const { seq } = event.message;
-      if (room.seq === undefined || seq <= room.seq) return;
-      if (room.filling || seq > room.seq + 1) return this.#fill(room, seq);
-      return this.#tell(room, event);
+    if (event.event_id === undefined && event.seq !== undefined) {
+      if (room.seq === undefined || event.seq <= room.seq) return;
+      if (room.fill) room.fill.held.push(event);
+      else this.#tell(room, event);
+      return;
     }
     if (this.#eventIds.has(event.event_id)) return;
     if (event.event_id !== undefined) this.#eventIds.add(event.event_id);
     if (this.#eventIds.size > MAX_EVENT_IDS) this.#eventIds.delete(this.#eventIds.values().next().value);
-    this.#call(this.#options.onEvent, event);
+    this.#notify(room.id, 'onEvent', event);
   }
 
-  /** Tells everything up to `target` from the history. What comes live meanwhile is stored: it only moves the target. */
+  /** Tells the messages up to `target` from the history, as they stand. What comes live meanwhile is told after them. */
   async #fill(room, target) {
-    room.target = Math.max(room.target, target);
-    if (room.filling) return;
-    room.filling = true;
-    const { resets } = room;
-    const current = () => this.#rooms.get(room.id) === room && room.resets === resets;
+    const fill = (room.fill = { held: [] });
+    // A later join begins anew where this one has come to.
+    const current = () => this.#rooms.get(room.id) === room && room.fill === fill;
     const both = { conversation_id: room.id, conversationId: room.id };
     const ask = () => ({ op: 'history', ...both, after_seq: room.seq, limit: 200 });
     try {
-      while (current() && room.seq < room.target) {
-        const known = room.target;
+      for (let more = true; more && current() && room.seq < target; ) {
         const page = await this.#request(`fill ${room.id}`, ask, { counted: false });
-        for (const message of page.messages) {
-          const event = { op: 'event', type: 'message.created', source: 'history', message, ...both };
+        const { as_of_seq } = page;
+        for (const message of page.messages.filter(({ seq }) => seq <= target)) {
+          const event = { op: 'event', type: 'message.created', source: 'history', seq: message.seq, message, as_of_seq, ...both };
           if (current() && message.seq > room.seq) this.#tell(room, event);
         }
-        // What is missing up to here has been deleted.
-        if (current() && !page.has_more) room.seq = Math.max(room.seq, known);
+        more = page.has_more && page.messages.at(-1)?.seq < target;
       }
     } catch (error) {
       if (current()) this.#drop(room, error);
     }
-    if (room.resets === resets) room.filling = false;
+    if (!current()) return;
+    room.fill = undefined;
+    room.seq = Math.max(room.seq, target);
+    for (const event of fill.held) {
+      if (this.#rooms.get(room.id) === room && event.seq > room.seq) this.#tell(room, event);
+    }
   }
 
   #join(room, counted) {
     const frame = () => ({ conversation_id: room.id, after_seq: room.seq });
     const took = (reply) => {
       room.seq ??= reply.last_seq;
-      if (reply.resumed === false) this.#fill(room, reply.last_seq);
+      // The gateway begins anew after what was told: what was held back comes again.
+      room.fill = undefined;
+      if (reply.resumed === false) this.#miss(room, reply.last_seq);
+      if (room.isVoid) this.#notify(room.id, 'onReset', room.id);
+      room.isVoid = false;
     };
     const ask = () => this.#request(`room ${room.id}`, frame, { took, counted, room });
     return ask().catch((error) => {
       const beyond = error.code === 'unknown_message' && room.seq !== undefined;
       if (!beyond || this.#rooms.get(room.id) !== room) throw error;
-      this.#reset(room);
+      // The position is one of a past that never was. Ids of events may come again as well.
+      Object.assign(room, { seq: undefined, fill: undefined, isVoid: true });
+      this.#eventIds.clear();
       return ask();
     });
   }
 
-  /** The position is one of a past that never was. Ids of events may come again as well. */
-  #reset(room) {
-    Object.assign(room, { seq: undefined, target: 0, filling: false, resets: room.resets + 1 });
-    this.#eventIds.clear();
-    this.#call(this.#options.onReset, room.id);
+  /** The changes up to `last` do not come any more. */
+  #miss(room, last) {
+    if (room.fills) this.#fill(room, last);
+    else room.seq = last;
+    this.#notify(room.id, 'onMissed', room.id);
   }
 
   #rejoin(rooms = this.#rooms.values()) {
@@ -695,17 +786,22 @@ export class ArcYouClient {
   #drop(room, error) {
     if (this.state === 'stopped' || this.#rooms.get(room.id) !== room) return;
     this.#rooms.delete(room.id);
-    this.#call(this.#options.onLost, room.id, error);
+    this.#notify(room.id, 'onLost', room.id, error);
   }
 
   #tell(room, event) {
-    room.seq = event.message.seq;
-    this.#call(this.#options.onEvent, event);
+    room.seq = event.seq;
+    this.#notify(room.id, 'onEvent', event);
   }
 
-  #change(state, why) {
+  #enter(state, why) {
     this.state = state;
     this.#call(this.#options.onState, state, why);
+  }
+
+  /** Tells those who listen to everything, and then those who listen to this conversation. */
+  #notify(id, name, ...args) {
+    for (const listener of [this.#options, ...(this.#listeners.get(id) ?? [])]) this.#call(listener[name], ...args);
   }
 
   /** What a callback throws is the application's, and must not break the connection. */

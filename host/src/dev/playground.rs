@@ -21,10 +21,13 @@ use crate::store::{HeldPage, Store};
 
 const PAGE: &str = include_str!("../../web/playground/index.html");
 /// What the page loads, by name, with its type.
-const ASSETS: [(&str, &str, &str); 4] = [
+const ASSETS: [(&str, &str, &str); 7] = [
     ("playground.css", "text/css", include_str!("../../web/playground/playground.css")),
+    ("pane.css", "text/css", include_str!("../../web/playground/pane.css")),
     ("playground.js", "text/javascript", include_str!("../../web/playground/playground.js")),
+    ("pane.js", "text/javascript", include_str!("../../web/playground/pane.js")),
     ("arcyou-client.js", "text/javascript", include_str!("../../web/arcyou-client.js")),
+    ("arcyou-room.js", "text/javascript", include_str!("../../web/arcyou-room.js")),
     ("icon.svg", "image/svg+xml", include_str!("../../web/playground/icon.svg")),
 ];
 

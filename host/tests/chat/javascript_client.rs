@@ -33,6 +33,11 @@ async fn the_client_does_what_it_promises() {
 }
 
 #[tokio::test]
+async fn the_room_of_the_client_shows_what_the_gateway_has() {
+    pass("room.test.mjs").await;
+}
+
+#[tokio::test]
 async fn the_types_of_the_client_are_true_and_of_use() {
     pass("types.test.mjs").await;
 }
@@ -40,33 +45,8 @@ async fn the_types_of_the_client_are_true_and_of_use() {
 #[tokio::test]
 async fn two_clients_chat_through_faults() {
     let world = World::breakable().await;
-    let mut gateways = [world.gateway().await, world.gateway().await];
-    let _worker = world.worker().await;
-    let [a, b] = [Uuid::new_v4(), Uuid::new_v4()];
-    let conversation = world.conversation(&[a, b]).await;
-    let mut chat = Command::new("node")
-        .arg(script("chat-through-faults.mjs"))
-        .args(gateways.each_ref().map(|gateway| format!("ws://127.0.0.1:{}/ws", gateway.port)))
-        .args([conversation, a, b].map(|id| id.to_string()))
-        .args(["gateway-a", "pgbouncer", "gateway-b", "redis", "everything"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut say = chat.stdin.take().unwrap();
-    let mut said = BufReader::new(chat.stdout.take().unwrap()).lines();
-    let mut report = Value::Null;
-    while let Some(line) = timeout(PATIENCE, said.next_line()).await.expect("the chat is stuck").unwrap() {
-        if let Some(fault) = line.strip_prefix("break ") {
-            gateways = go_through(fault, &world, gateways).await;
-            say.write_all(b"mended\n").await.unwrap();
-        } else {
-            report = serde_json::from_str(&line).unwrap();
-        }
-    }
-    assert!(chat.wait().await.unwrap().success());
-    println!("{report}");
+    let faults = ["gateway-a", "pgbouncer", "gateway-b", "redis", "everything"];
+    let report = through_faults(&world, "chat-through-faults.mjs", &faults).await;
     let messages = report["messages"].as_i64().unwrap();
     assert!(messages >= 600, "{report}");
     assert_eq!(world.count("SELECT count(*) FROM messages").await, messages);
@@ -77,6 +57,51 @@ async fn two_clients_chat_through_faults() {
     for losses in report["losses"].as_array().unwrap() {
         assert!(losses.as_array().unwrap().contains(&json!(1012)), "{report}");
     }
+}
+
+#[tokio::test]
+async fn two_rooms_show_the_same_after_faults() {
+    let world = World::breakable().await;
+    let report = through_faults(&world, "room-through-faults.mjs", &["gateway-a", "redis", "everything"]).await;
+    let messages = report["messages"].as_i64().unwrap();
+    assert!(messages >= 150 && report["edited"].as_i64().unwrap() >= 20, "{report}");
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, messages);
+    assert!(world.count("SELECT last_seq FROM conversations").await > messages, "{report}");
+    for losses in report["losses"].as_array().unwrap() {
+        assert!(losses.as_array().unwrap().contains(&json!(1012)), "{report}");
+    }
+}
+
+/// Two users, each at a gateway of their own, in a script that says when something is to break. Its last line.
+async fn through_faults(world: &World, name: &str, faults: &[&str]) -> Value {
+    let mut gateways = [world.gateway().await, world.gateway().await];
+    let _worker = world.worker().await;
+    let [a, b] = [Uuid::new_v4(), Uuid::new_v4()];
+    let conversation = world.conversation(&[a, b]).await;
+    let mut chat = Command::new("node")
+        .arg(script(name))
+        .args(gateways.each_ref().map(|gateway| format!("ws://127.0.0.1:{}/ws", gateway.port)))
+        .args([conversation, a, b].map(|id| id.to_string()))
+        .args(faults)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut say = chat.stdin.take().unwrap();
+    let mut said = BufReader::new(chat.stdout.take().unwrap()).lines();
+    let mut report = Value::Null;
+    while let Some(line) = timeout(PATIENCE, said.next_line()).await.expect("the chat is stuck").unwrap() {
+        if let Some(fault) = line.strip_prefix("break ") {
+            gateways = go_through(fault, world, gateways).await;
+            say.write_all(b"mended\n").await.unwrap();
+        } else {
+            report = serde_json::from_str(&line).unwrap();
+        }
+    }
+    assert!(chat.wait().await.unwrap().success());
+    println!("{report}");
+    report
 }
 
 #[tokio::test]

@@ -83,17 +83,22 @@ const standard = {
   ack: ({ last_read_id }) => ({ last_read_id }),
   history: () => ({ messages: [], has_more: false }),
   send: () => ({ status: 'stored', message_id: 1, seq: 1 }),
+  edit: () => ({ status: 'stored', message_id: 1, seq: 2, version: 2 }),
+  delete: () => ({ message_id: 1, seq: 3, version: 3 }),
+  react: () => ({ message_id: 1, seq: 4, count: 1 }),
 };
 
 const refusal = (code, more) => ({ code, error: `no: ${code}`, ...more });
 const message = (seq) => ({ id: seq + 100, seq, conversation_id: ROOM, body: { text: `m${seq}` } });
-const created = (seq) => ({ op: 'event', type: 'message.created', source: 'live', message: message(seq), conversation_id: ROOM });
+const change = (seq, type, more) => ({ op: 'event', type, source: 'live', seq, conversation_id: ROOM, ...more });
+const created = (seq) => change(seq, 'message.created', { message: message(seq) });
 
 function client(url, options = {}) {
   const events = new Log();
   const states = new Log();
   const lost = new Log();
   const resets = new Log();
+  const missed = new Log();
   const chat = new ArcYouClient(url, {
     token: () => USER,
     WebSocket,
@@ -102,10 +107,11 @@ function client(url, options = {}) {
     onState: (state, why) => states.push({ state, ...why }),
     onLost: (id, error) => lost.push({ id, code: error.code }),
     onReset: (id) => resets.push(id),
+    onMissed: (id) => missed.push(id),
     ...options,
   });
   ends.push(() => chat.close());
-  return { chat, events, states, lost, resets, seqs: () => events.items.map((event) => event.message?.seq) };
+  return { chat, events, states, lost, resets, missed, seqs: () => events.items.map((event) => event.message?.seq) };
 }
 
 const reachedSeq = (events, seq) => events.find((event) => event.message?.seq === seq);
@@ -223,6 +229,96 @@ test('what waits is bounded, is sent once there is a gateway, and ends with clos
   await assert.rejects(sends[2], refused('closed'));
 });
 
+test('edits, deletions and reactions go in the order of the calls, and are repeated as sends are', async () => {
+  const answers = { edit: [refusal('outcome_unknown'), 'drop'], delete: [refusal('unavailable')], react: [refusal('overloaded', { retry_after_ms: 1 })] };
+  const answer = (op) => (frame, { socket }) => {
+    const next = answers[op].shift();
+    return next === 'drop' ? void socket.terminate() : (next ?? standard[op](frame));
+  };
+  const { url, heard } = await gateway({ edit: answer('edit'), delete: answer('delete'), react: answer('react') });
+  const { chat } = client(url);
+  const body = { text: 'edited' };
+  const asked = [
+    chat.send(ROOM, {}, { replyTo: 7 }),
+    chat.edit(ROOM, 1, body, { ifVersion: 1, tempId: 't' }),
+    chat.react(ROOM, 1, '👍'),
+    chat.react(ROOM, 1, '👍', { remove: true }),
+    chat.delete(ROOM, 1),
+  ];
+  body.text = 'changed';
+  const replies = await Promise.all(asked);
+  assert.deepEqual(replies.map(({ seq }) => seq), [1, 2, 4, 4, 3]);
+  const changes = heard.items.filter(({ op }) => op !== 'auth');
+  assert.deepEqual(changes.map(({ op }) => op).join(' '), 'send edit edit edit react react react delete delete');
+  const { idempotency_key: key, ref, connection, ...edit } = changes[1];
+  assert.deepEqual(edit, { op: 'edit', conversation_id: ROOM, message_id: 1, body: { text: 'edited' }, if_version: 1, temp_id: 't' });
+  assert.ok(key.length > 20 && changes.slice(1, 4).every((frame) => frame.idempotency_key === key), 'one key for one edit');
+  assert.deepEqual([changes[0].reply_to, changes[4].reaction, changes[6].remove, changes[8].message_id], [7, '👍', true, 1]);
+});
+
+test('an edit that is refused says why, and keeps its key', async () => {
+  const { url } = await gateway({ edit: () => refusal('version_conflict', { version: 4 }), delete: () => refusal('not_author') });
+  const { chat } = client(url);
+  const conflict = (error) => refused('version_conflict')(error) && error.reply.version === 4 && error.idempotencyKey === 'k';
+  await assert.rejects(chat.edit(ROOM, 1, {}, { ifVersion: 2, idempotencyKey: 'k' }), conflict);
+  await assert.rejects(chat.delete(ROOM, 1), refused('not_author'));
+});
+
+test('the history is asked for around a place, or of a thread', async () => {
+  const { url, heard } = await gateway();
+  const { chat } = client(url);
+  await chat.history(ROOM, { aroundSeq: 40, limit: 10 });
+  await chat.history(ROOM, { thread: 7 });
+  const asked = heard.items.slice(1).map(({ around_seq, thread, limit }) => [around_seq, thread, limit]);
+  assert.deepEqual(asked, [[40, undefined, 10], [undefined, 7, undefined]]);
+});
+
+test('changes of all kinds are told once, in order, and the last of any kind is where it resumes', async () => {
+  const { url, heard, sockets } = await gateway();
+  const { chat, events } = client(url);
+  await chat.join(ROOM);
+  const { say, socket } = await sockets.find(() => true);
+  const reaction = (seq) => change(seq, 'reaction.added', { message_id: 101, user_id: USER, reaction: '👍', count: 1 });
+  const overtaken = (seq) => change(seq, 'message.edited', { message_id: 101, overtaken: true });
+  const edited = (seq) => change(seq, 'message.edited', { message: message(1), user_id: USER });
+  const deleted = (seq) => change(seq, 'message.deleted', { message: { ...message(1), body: null }, user_id: USER });
+  [created(1), reaction(2), created(1), overtaken(3), edited(4), reaction(2), edited(4)].forEach(say);
+  await events.find(({ seq }) => seq === 4);
+  socket.close(1012);
+  const again = await heard.find(({ op, connection }) => op === 'join' && connection === 1);
+  assert.equal(again.after_seq, 4);
+  const next = await sockets.find(({ number }) => number === 1);
+  [edited(4), deleted(5), created(6)].forEach(next.say);
+  await reachedSeq(events, 6);
+  const kinds = events.items.map(({ seq, type }) => `${seq} ${type}`);
+  assert.deepEqual(kinds, [
+    '1 message.created',
+    '2 reaction.added',
+    '3 message.edited',
+    '4 message.edited',
+    '5 message.deleted',
+    '6 message.created',
+  ]);
+  assert.equal(chat.lastSeq(ROOM), 6);
+});
+
+test('who listens to one conversation hears of that one, until it is enough', async () => {
+  const other = ROOM.replace('1', '5');
+  const { url, sockets } = await gateway();
+  const { chat, events } = client(url);
+  const heard = [];
+  const [stop, stopToo] = ['a', 'b'].map((name) => chat.listen(ROOM.toUpperCase(), { onEvent: ({ seq }) => heard.push(`${name}${seq}`) }));
+  await Promise.all([chat.join(ROOM), chat.join(other)]);
+  const { say } = await sockets.find(() => true);
+  [created(1), { ...created(1), conversation_id: other }, created(2)].forEach(say);
+  await reachedSeq(events, 2);
+  assert.deepEqual(heard, ['a1', 'b1', 'a2', 'b2']);
+  assert.equal(stop(), false);
+  say(created(3));
+  await reachedSeq(events, 3);
+  assert.deepEqual([heard.at(-1), stopToo()], ['b3', true]);
+});
+
 test('each message is told once, in order, and other events once', async () => {
   const other = (event_id, more) => ({ op: 'event', type: 'message.read', event_id, conversation_id: ROOM, ...more });
   const { url, sockets } = await gateway();
@@ -266,26 +362,45 @@ test('resumed: false is filled from the history before anything live is told', a
       return { messages: all.slice(0, limit), has_more: all.length > limit };
     },
   });
-  const { chat, events, seqs } = client(url);
+  const { chat, events, missed, seqs } = client(url);
   await chat.join(ROOM, { afterSeq: 3 });
   await reachedSeq(events, 453);
   assert.deepEqual(seqs(), [4, 5, 6, ...Array.from({ length: 446 }, (_, at) => at + 8)]);
+  assert.deepEqual([missed.items, events.items.map(({ source }) => source).lastIndexOf('history')], [[ROOM], 445], 'the live ones are told as such');
 });
 
-test('a fill goes on after a reconnect', async () => {
-  const { url } = await gateway({
-    join: ({ after_seq }) => ({ last_seq: 250, resumed: after_seq > 100 }),
-    history: ({ after_seq, limit }, { number, socket }) => {
-      if (after_seq > 0 && number === 0) return socket.terminate();
-      const all = Array.from({ length: 250 }, (_, at) => message(at + 1)).filter(({ seq }) => seq > after_seq);
-      return { messages: all.slice(0, limit), has_more: all.length > limit };
-    },
-  });
-  const { chat, events, seqs } = client(url);
-  await chat.join(ROOM, { afterSeq: 0 });
-  await reachedSeq(events, 250);
-  assert.deepEqual(seqs(), Array.from({ length: 250 }, (_, at) => at + 1));
+test('without a fill what was missed is told to be missed, and the rest goes on', async () => {
+  const { url, heard, sockets } = await gateway({ join: () => ({ last_seq: 450, resumed: false }) });
+  const { chat, events, missed, seqs } = client(url);
+  await chat.join(ROOM, { afterSeq: 3, fill: false });
+  assert.deepEqual([missed.items, chat.lastSeq(ROOM)], [[ROOM], 450]);
+  const { say } = await sockets.find(() => true);
+  [created(450), created(451)].forEach(say);
+  await reachedSeq(events, 451);
+  assert.deepEqual([seqs(), heard.items.filter(({ op }) => op === 'history').length], [[451], 0]);
 });
+
+for (const resumed of [true, false]) {
+  test(`a fill goes on after a reconnect, where it was, resumed: ${resumed}`, async () => {
+    const all = Array.from({ length: 250 }, (_, at) => message(at + 1));
+    const { url } = await gateway({
+      join: ({ after_seq }, { number }) => {
+        const comes = number === 1 && resumed;
+        return { last_seq: 250, resumed: comes, then: comes ? all.slice(after_seq).map(({ seq }) => created(seq)) : [] };
+      },
+      history: ({ after_seq, limit }, { number, socket, say }) => {
+        if (after_seq > 0 && number === 0) return socket.terminate();
+        if (number === 0) say(created(251));
+        return { messages: all.slice(after_seq, after_seq + limit), has_more: after_seq + limit < 250 };
+      },
+    });
+    const { chat, events, seqs } = client(url);
+    await chat.join(ROOM, { afterSeq: 0 });
+    await reachedSeq(events, 250);
+    assert.deepEqual(seqs(), all.map(({ seq }) => seq));
+    assert.equal(events.items.at(-1).source, resumed ? 'live' : 'history');
+  });
+}
 
 test('a token that expires is renewed on the same socket, and what was refused meanwhile is asked again', async () => {
   let expired = false;

@@ -52,6 +52,7 @@ const chat = new ArcYouClient(url, {
   WebSocket: Watched,
   backoff: { baseMs: 20, maxMs: 200 },
   onEvent: ({ conversation_id: id, message }) => {
+    if (!message) return;
     seen.set(id, [...(seen.get(id) ?? []), `${message.seq} ${message.body.text}`]);
     waiting();
   },

@@ -33,7 +33,7 @@ const args = ['--disable-gpu', '--no-first-run', '--disable-background-networkin
 // Chromium's sandbox needs an account that is not root.
 if (process.getuid?.() === 0) args.push('--no-sandbox');
 const browser = await chromium.launch({ executablePath: installed(), args });
-const page = await browser.newPage({ viewport: { width: 1180, height: 1000 } });
+const page = await browser.newPage({ viewport: { width: 1200, height: 1000 } });
 page.setDefaultTimeout(60_000);
 const troubles = [];
 page.on('console', (message) => message.type() === 'error' && troubles.push(message.text()));
@@ -43,6 +43,16 @@ const pane = (name) => page.locator('.pane', { has: page.getByRole('heading', { 
 const [alice, bob] = [pane('Alice'), pane('Bob')];
 /** Messages with this text, drafts left out. */
 const said = (by, text) => by.locator('.message:not(.draft)', { has: page.locator('.text', { hasText: text }) });
+/** Does with a message what one of its buttons says. */
+async function act(by, text, name) {
+  const message = said(by, text);
+  await message.getByRole('button', { name: 'Actions' }).click();
+  await message.getByRole('button', { name, exact: true }).click();
+}
+async function write(by, text, button = 'Send') {
+  await by.getByRole('textbox').fill(text);
+  await by.getByRole('button', { name: button }).click();
+}
 const attempt = (text) => page.locator('#tries').getByRole('button', { name: text }).click();
 const shot = (name) => screenshots && page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
 const online = () => page.waitForFunction(() => document.querySelectorAll('.pane[data-state=online]').length === 2);
@@ -69,10 +79,34 @@ async function whatPluginsDo() {
   assert.equal(await bob.locator('.message').count(), 3, 'and Bob saw no other');
 }
 
+async function whatWasSaidChanges() {
+  await act(alice, 'Hello, Bob!', 'Edit');
+  assert.equal(await alice.getByRole('textbox').inputValue(), 'Hello, Bob!');
+  await write(alice, 'Hello, dear Bob!', 'Save');
+  await said(bob, 'Hello, dear Bob!').locator('.edited').waitFor();
+  await act(bob, 'Hello, dear Bob!', 'React with ❤️');
+  const reaction = (by, count) => said(by, 'Hello, dear Bob!').getByRole('button', { name: `❤️ ${count}`, exact: true });
+  await reaction(alice, 1).click();
+  await Promise.all([alice, bob].map((by) => reaction(by, 2).waitFor()));
+  await reaction(alice, 2).click();
+  await reaction(alice, 1).waitFor();
+  const pressed = await Promise.all([alice, bob].map((by) => reaction(by, 1).getAttribute('aria-pressed')));
+  assert.deepEqual(pressed, ['false', 'true']);
+  await act(bob, 'Hello, dear Bob!', 'Reply');
+  await write(bob, 'Hello, Alice!');
+  await said(alice, 'Hello, Alice!').locator('.quote', { hasText: 'Alice: Hello, dear Bob!' }).waitFor();
+  await act(alice, 'What a *******.', 'Delete');
+  await Promise.all([alice, bob].map((by) => said(by, 'This message was deleted.').waitFor()));
+  assert.equal(await said(bob, 'What a *******.').count(), 0);
+  await said(bob, 'I plan a surprise.').getByRole('button', { name: 'Actions' }).click();
+  await shot('changes');
+  assert.equal(await said(bob, 'I plan a surprise.').getByRole('button', { name: 'Edit' }).count(), 0, 'what is not his own');
+  await said(bob, 'I plan a surprise.').getByRole('button', { name: 'Actions' }).click();
+}
+
 async function textIsText() {
   const markup = '<img src=x onerror="document.title = 1"><b>bold</b>';
-  await bob.getByRole('textbox').fill(markup);
-  await bob.getByRole('button', { name: 'Send' }).click();
+  await write(bob, markup);
   await said(alice, markup).waitFor();
   assert.equal(await page.locator('.text *').count(), 0);
   assert.equal(await page.title(), 'ArcYou playground');
@@ -86,14 +120,21 @@ async function nothingIsLost() {
   assert.equal(await said(bob, 'Are you there?').count(), 0);
   await bob.getByRole('button', { name: 'Connect' }).click();
   await said(bob, 'Are you there?').waitFor();
-  const seen = (by) => by.locator('.text').allTextContents();
+  const seen = (by) => by.locator('.text, .reactions button, .quote:not([hidden])').allTextContents();
   assert.deepEqual(await seen(bob), await seen(alice));
+  await bob.getByRole('button', { name: 'Disconnect' }).click();
+  await write(bob, 'I say it all the same.');
+  await bob.locator('.draft', { hasText: 'I say it all the same.' }).waitFor();
+  await bob.getByRole('button', { name: 'Connect' }).click();
+  await said(alice, 'I say it all the same.').waitFor();
+  await said(bob, 'I say it all the same.').waitFor();
+  assert.equal(await bob.locator('.draft').count(), 0, 'what waited has become the message');
   await page.reload();
   await online();
-  await said(bob, 'Are you there?').waitFor();
-  await said(alice, 'Are you there?').waitFor();
+  await said(bob, 'I say it all the same.').waitFor();
+  await said(alice, 'I say it all the same.').waitFor();
   assert.deepEqual(await seen(bob), await seen(alice));
-  assert.equal((await seen(bob)).length, 5);
+  assert.deepEqual([await bob.locator('.text').count(), await bob.locator('.deleted').count()], [7, 1]);
 }
 
 async function fitsAndIsConfined() {
@@ -104,10 +145,12 @@ async function fitsAndIsConfined() {
   await page.emulateMedia({ colorScheme: 'dark' });
   assert.notEqual(await paper(), light);
   await shot('dark');
-  await page.setViewportSize({ width: 360, height: 740 });
-  assert.ok((await width()) <= 360, `${await width()} pixels on a phone of 360`);
-  await shot('phone');
-  for (const path of ['/', '/playground/playground.js', '/playground/held.json']) {
+  for (const narrow of [390, 360]) {
+    await page.setViewportSize({ width: narrow, height: 740 });
+    assert.ok((await width()) <= narrow, `${await width()} pixels on a phone of ${narrow}`);
+    await shot(`phone-${narrow}`);
+  }
+  for (const path of ['/', '/playground/playground.js', '/playground/arcyou-room.js', '/playground/held.json']) {
     const { headers, status } = await fetch(new URL(path, url));
     assert.equal(status, 200);
     assert.match(headers.get('content-security-policy'), /default-src 'none'; script-src 'self'; .*frame-ancestors 'none'/);
@@ -118,7 +161,7 @@ async function fitsAndIsConfined() {
 try {
   await page.goto(url);
   await online();
-  for (const step of [whatPluginsDo, textIsText, nothingIsLost, fitsAndIsConfined]) await step();
+  for (const step of [whatPluginsDo, whatWasSaidChanges, textIsText, nothingIsLost, fitsAndIsConfined]) await step();
   assert.deepEqual(troubles, []);
 } catch (error) {
   await shot('failed');

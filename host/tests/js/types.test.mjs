@@ -20,8 +20,10 @@ test('the declarations are those of the source: npm run types, in this folder, m
   const folder = await mkdtemp(join(tmpdir(), 'arcyou-types-'));
   t.after(() => rm(folder, { recursive: true }));
   await tsc('-p', here('types/declaration.json'), '--outDir', folder);
-  const [made, kept] = await Promise.all([join(folder, 'arcyou-client.d.ts'), here('../../web/arcyou-client.d.ts')].map((path) => readFile(path, 'utf8')));
-  assert.equal(kept, made);
+  for (const name of ['arcyou-client.d.ts', 'arcyou-room.d.ts']) {
+    const [made, kept] = await Promise.all([join(folder, name), here(`../../web/${name}`)].map((path) => readFile(path, 'utf8')));
+    assert.equal(kept, made);
+  }
 });
 
 test('an application in strict TypeScript compiles, and its mistakes do not', () => tsc('-p', here('types/usage.json')));
