@@ -57,7 +57,7 @@ pub async fn screen(chain: &Chain, permitted: Permitted) -> Screening {
     let decision = match &command.action {
         Action::Send { body } => {
             let (conversation, sender, role) = (command.conversation, permitted.sender(), permitted.role());
-            chain.judge(Candidate { conversation, sender, role, body }).await
+            chain.judge(Candidate { conversation, sender, role, body, edits: None }).await
         }
     };
     conclude(permitted, decision)
