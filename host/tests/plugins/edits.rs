@@ -36,9 +36,13 @@ fn each_verdict_is_given_about_edits_too() {
     let dir = Dir::guest("");
     let host = dir.host();
     for hook in ["validate", "filter"] {
-        for (deed, outcome) in
-            [("accept", "stored"), ("reject", "rejected"), ("discard", "discarded"), ("hold", "held"), ("panic", "failed")]
-        {
+        for (deed, outcome) in [
+            ("accept", "stored"),
+            ("reject", "rejected"),
+            ("discard", "discarded"),
+            ("hold", "held"),
+            ("panic", "failed"),
+        ] {
             assert_eq!(edit(&host, &json!({"text": "old"}), &json!({hook: deed})).outcome, outcome, "{hook}: {deed}");
         }
     }

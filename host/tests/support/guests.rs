@@ -7,9 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use arcyou_plugin_host::tool::build;
-use arcyou_plugin_host::{
-    Candidate, Edited, LoadError, Options, PluginHost, PluginStatus, Preview, default_cache_dir,
-};
+use arcyou_plugin_host::{Candidate, Edited, LoadError, Options, PluginHost, PluginStatus, Preview, default_cache_dir};
 use arcyou_protocol::body::{Body, BodyLimits};
 use serde_json::Value;
 use tempfile::TempDir;

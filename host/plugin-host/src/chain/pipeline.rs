@@ -150,11 +150,8 @@ impl Chain {
 
     fn message_input<'a>(&self, ids: [&'a str; 2], message: Candidate<'a>) -> HookInput<'a> {
         let Candidate { conversation: _, sender: _, role, body, edits } = message;
-        let edits = edits.map(|Edited { message_id, version, body }| EditedInput {
-            message_id,
-            version,
-            body: body.as_str(),
-        });
+        let edits =
+            edits.map(|Edited { message_id, version, body }| EditedInput { message_id, version, body: body.as_str() });
         HookInput { edits, ..self.input(ids, role, body.as_str()) }
     }
 
