@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::bindings::validate::types;
-use crate::message::text_in;
+use crate::field;
 
 /// What an edit is about: a stored message, as it stands now. [`Message::edits`](crate::Message::edits) has it.
 ///
@@ -81,7 +81,7 @@ impl Edited {
     /// assert_eq!((edited.text("text").as_deref(), edited.text("n")), (Some("hi"), None));
     /// ```
     pub fn text(&self, field: &str) -> Option<String> {
-        text_in(&self.body, field)
+        field::text(&self.body, field)
     }
 
     pub(crate) fn from_wire(edited: types::Edited) -> Self {

@@ -64,6 +64,7 @@ pub mod clock;
 mod edited;
 #[macro_use]
 mod export;
+mod field;
 pub mod http;
 mod join;
 pub mod kv;

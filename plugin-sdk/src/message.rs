@@ -1,17 +1,14 @@
 //! A message as a hook sees it.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 
 use crate::annotation::Annotation;
 use crate::bindings::validate::types;
 use crate::edited::Edited;
+use crate::field;
 use crate::rewrite;
 use crate::verdict::Verdict;
 
@@ -78,7 +75,7 @@ impl Message {
     /// assert_eq!(message.text("n"), None);
     /// ```
     pub fn text(&self, field: &str) -> Option<String> {
-        text_in(&self.body, field)
+        field::text(&self.body, field)
     }
 
     /// The verdict that replaces one top-level field of the body, and leaves every other field's text as it is.
@@ -175,39 +172,5 @@ impl Message {
             annotations.into_iter().map(|types::Annotation { key, value }| Annotation { key, value }).collect();
         let edits = edits.map(Edited::from_wire);
         Self { conversation_id, sender_id, sender_role, body, annotations, edits }
-    }
-}
-
-/// The string in one top-level field of a body.
-pub(crate) fn text_in(body: &str, field: &str) -> Option<String> {
-    match serde_json::Deserializer::from_str(body).deserialize_map(Field(field)) {
-        Ok(Some(Value::String(text))) => Some(text),
-        _ => None,
-    }
-}
-
-/// Finds one field of an object: the last of that name, as everywhere.
-struct Field<'a>(&'a str);
-
-impl<'de> Visitor<'de> for Field<'_> {
-    type Value = Option<Value>;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
-        #[derive(Deserialize)]
-        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-        let mut found = None;
-        while let Some(Name(name)) = fields.next_key()? {
-            if name == self.0 {
-                found = Some(fields.next_value()?);
-            } else {
-                fields.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
     }
 }
