@@ -68,7 +68,7 @@ pub async fn screen(chain: &Chain, permitted: Permitted, standing: Option<&Stand
     let decision = match &command.action {
         Action::Send { body, .. } | Action::Edit { body, .. } => {
             let (conversation, sender, role) = (command.conversation, permitted.sender(), permitted.role());
-            chain.judge(Candidate { conversation, sender, role, body }).await
+            chain.judge(Candidate { conversation, sender, role, body, edits: None }).await
         }
         Action::Delete { .. } | Action::React { .. } => Decision::from(Disposition::Accepted),
     };

@@ -16,8 +16,11 @@
 // The hooks are `validate`, `filter` and `onJoin`; what is exported is called. Beside this file are clock.js, random.js,
 // kv.js and http.js: a plugin that imports one of them needs it granted.
 //
-// A message is { conversationId, senderId, senderRole, body, annotations }, its body parsed. Integers above 2^53 lose their
-// last digits when JavaScript reads them: a filter should replace no body in which they matter.
+// A message is { conversationId, senderId, senderRole, body, annotations, edits }, its body parsed. Integers above 2^53 lose
+// their last digits when JavaScript reads them: a filter should replace no body in which they matter.
+//
+// The hooks are asked about edits as about messages that are sent: `body` is the whole new body. `edits` tells what is
+// edited, { messageId, version, body } as it stands now, and is null for a message that is sent.
 
 import { log } from "arcyou:gateway/log@1.0.0";
 
@@ -39,6 +42,22 @@ class Verdict {
     }
 }
 
+/** What an edit is about. Few plugins read its body, so it is parsed when it is asked for. */
+class Edited {
+    #text;
+    #body;
+
+    constructor({ messageId, version, body }) {
+        this.messageId = Number(messageId);
+        this.version = version;
+        this.#text = body;
+    }
+
+    get body() {
+        return (this.#body ??= JSON.parse(this.#text));
+    }
+}
+
 class Admission {
     constructor(decision) {
         this.decision = decision;
@@ -54,10 +73,10 @@ export const reject = (code, reason, { retryAfterMs = null } = {}) => new Verdic
 /** The message goes on with this body. For filters alone. */
 export const replace = (body) => new Verdict("replace", JSON.stringify(body));
 
-/** The sender is acknowledged, nothing is stored, nobody is told. */
+/** The sender is acknowledged, nothing is stored, nobody is told. If it is an edit, what stood before goes on standing. */
 export const discard = () => new Verdict("discard");
 
-/** The message waits for a review. */
+/** The message waits for a review. If it is an edit, what stood before goes on standing until then. */
 export const hold = (reason) => new Verdict("hold", reason);
 
 /** The join goes on. */
@@ -97,7 +116,8 @@ export function plugin(Rule) {
     };
     const ask = (hook, message) =>
         told(() => {
-            const verdict = rule[hook]({ ...message, body: JSON.parse(message.body) });
+            const edits = message.edits ? new Edited(message.edits) : null;
+            const verdict = rule[hook]({ ...message, body: JSON.parse(message.body), edits });
             if (!(verdict instanceof Verdict)) {
                 throw new TypeError(`${hook} must return a verdict, such as accept()`);
             }

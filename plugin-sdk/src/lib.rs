@@ -61,8 +61,10 @@
 mod annotation;
 mod bindings;
 pub mod clock;
+mod edited;
 #[macro_use]
 mod export;
+mod field;
 pub mod http;
 mod join;
 pub mod kv;
@@ -79,6 +81,7 @@ mod verdict;
 use serde::de::DeserializeOwned;
 
 pub use annotation::Annotation;
+pub use edited::Edited;
 pub use join::{Admission, Join};
 pub use log::{Level, log};
 pub use message::Message;
@@ -104,17 +107,19 @@ pub trait Plugin: Sized {
 
 /// The hook `validate`: may this message stand as it is?
 ///
-/// Called on the message as it came, before any filter, and once more on the result if a filter replaced the body.
+/// Called on the message as it came, before any filter, and once more on the result if a filter replaced the body. An
+/// edit is asked about in the same way; [`Message::edits`] tells what it edits.
 pub trait Validate: Plugin {
-    /// Judges one message. [`Verdict::replace`] is not a validator's to give: the gateway counts it as a failure.
+    /// Judges one message or edit. [`Verdict::replace`] is not a validator's to give: the gateway counts it as a failure.
     fn validate(&self, message: &Message) -> Verdict;
 }
 
 /// The hook `filter`: what does this message become?
 ///
-/// Filters are called in the configured order, each on what the one before left.
+/// Filters are called in the configured order, each on what the one before left. They are asked about edits too;
+/// [`Message::edits`] tells what is edited.
 pub trait Filter: Plugin {
-    /// Judges one message, and may replace its body.
+    /// Judges one message or edit, and may replace its body.
     fn filter(&self, message: &Message) -> Verdict;
 }
 

@@ -1,20 +1,18 @@
 //! A message as a hook sees it.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 
 use crate::annotation::Annotation;
 use crate::bindings::validate::types;
+use crate::edited::Edited;
+use crate::field;
 use crate::rewrite;
 use crate::verdict::Verdict;
 
-/// A message on its way to the store.
+/// A message on its way to the store, or an edit of one that is stored: [`Message::edits`] tells.
 #[derive(Debug, Clone)]
 pub struct Message {
     pub(crate) conversation_id: String,
@@ -22,6 +20,7 @@ pub struct Message {
     pub(crate) sender_role: String,
     pub(crate) body: String,
     pub(crate) annotations: Vec<Annotation>,
+    pub(crate) edits: Option<Edited>,
 }
 
 impl Message {
@@ -30,7 +29,7 @@ impl Message {
         &self.conversation_id
     }
 
-    /// The user who sends it, as a lower-case hyphenated UUID.
+    /// The user who sends or edits it, as a lower-case hyphenated UUID.
     pub fn sender_id(&self) -> &str {
         &self.sender_id
     }
@@ -40,7 +39,7 @@ impl Message {
         &self.sender_role
     }
 
-    /// The body's JSON text, as the plugin before this one left it.
+    /// The body's JSON text, as the plugin before this one left it. Of an edit, the whole new body.
     pub fn body_text(&self) -> &str {
         &self.body
     }
@@ -76,10 +75,7 @@ impl Message {
     /// assert_eq!(message.text("n"), None);
     /// ```
     pub fn text(&self, field: &str) -> Option<String> {
-        match serde_json::Deserializer::from_str(&self.body).deserialize_map(Field(field)) {
-            Ok(Some(Value::String(text))) => Some(text),
-            _ => None,
-        }
+        field::text(&self.body, field)
     }
 
     /// The verdict that replaces one top-level field of the body, and leaves every other field's text as it is.
@@ -126,6 +122,36 @@ impl Message {
         }
     }
 
+    /// If this is an edit: what it edits, as that stands now. `None` for a message that is sent.
+    ///
+    /// A rule about what may be said needs no look at it: the new body is judged as that of a message that is sent. It is
+    /// for rules about what changes, and for plugins that remember what was said.
+    ///
+    /// ```
+    /// use arcyou_plugin_sdk::{Message, Verdict, testing};
+    /// use serde_json::json;
+    ///
+    /// /// What a message attaches may not be exchanged for something else.
+    /// fn validate(message: &Message) -> Verdict {
+    ///     match message.edits() {
+    ///         Some(edited) if edited.text("attachment") != message.text("attachment") => {
+    ///             Verdict::reject("attachment", "write another message for another attachment")
+    ///         }
+    ///         _ => Verdict::accept(),
+    ///     }
+    /// }
+    ///
+    /// let stands = testing::edited(json!({"text": "Look!", "attachment": "cat.png"}));
+    /// let same = testing::message(json!({"text": "Look here!", "attachment": "cat.png"})).with_edits(stands.clone());
+    /// let other = testing::message(json!({"text": "Look!", "attachment": "cat.exe"}));
+    /// assert!(validate(&same).is_accept());
+    /// assert!(validate(&other).is_accept(), "it is sent");
+    /// assert_eq!(validate(&other.with_edits(stands)).code(), Some("attachment"));
+    /// ```
+    pub fn edits(&self) -> Option<&Edited> {
+        self.edits.as_ref()
+    }
+
     /// What the plugins before this one noted, in their order.
     pub fn annotations(&self) -> &[Annotation] {
         &self.annotations
@@ -141,35 +167,10 @@ impl Message {
     }
 
     pub(crate) fn from_wire(message: types::Message) -> Self {
-        let types::Message { conversation_id, sender_id, sender_role, body, annotations } = message;
+        let types::Message { conversation_id, sender_id, sender_role, body, annotations, edits } = message;
         let annotations =
             annotations.into_iter().map(|types::Annotation { key, value }| Annotation { key, value }).collect();
-        Self { conversation_id, sender_id, sender_role, body, annotations }
-    }
-}
-
-/// Finds one field of an object: the last of that name, as everywhere.
-struct Field<'a>(&'a str);
-
-impl<'de> Visitor<'de> for Field<'_> {
-    type Value = Option<Value>;
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
-        #[derive(Deserialize)]
-        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-        let mut found = None;
-        while let Some(Name(name)) = fields.next_key()? {
-            if name == self.0 {
-                found = Some(fields.next_value()?);
-            } else {
-                fields.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
+        let edits = edits.map(Edited::from_wire);
+        Self { conversation_id, sender_id, sender_role, body, annotations, edits }
     }
 }

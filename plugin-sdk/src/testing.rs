@@ -38,7 +38,7 @@ pub use cases::check_cases;
 #[cfg(not(target_arch = "wasm32"))]
 pub use doubles::{answer_http, fail_kv, set_clock};
 
-use crate::{Annotation, Join, Message, Outcome, Plugin, Verdict, export};
+use crate::{Annotation, Edited, Join, Message, Outcome, Plugin, Verdict, export};
 
 /// A plugin made from this configuration.
 ///
@@ -67,6 +67,40 @@ pub fn message(body: Value) -> Message {
         sender_role: "member".to_owned(),
         body: body.to_string(),
         annotations: Vec::new(),
+        edits: None,
+    }
+}
+
+/// What an edit is about: a message with this body, which was never edited before. [`Message::with_edits`] takes it.
+///
+/// ```
+/// use arcyou_plugin_sdk::testing::{edited, message};
+/// use serde_json::json;
+///
+/// let edit = message(json!({"text": "new"})).with_edits(edited(json!({"text": "old"})).with_version(2));
+/// assert_eq!(edit.edits().map(|edited| edited.version()), Some(2));
+/// ```
+///
+/// # Panics
+///
+/// When the body is no JSON object.
+pub fn edited(body: Value) -> Edited {
+    assert!(body.is_object(), "a message's body is a JSON object, not {body}");
+    Edited { message_id: 1, version: 1, body: body.to_string() }
+}
+
+/// For tests alone: what the gateway would have filled in.
+impl Edited {
+    /// The same of the message with this id.
+    pub fn with_message_id(mut self, id: i64) -> Self {
+        self.message_id = id;
+        self
+    }
+
+    /// The same with this version standing.
+    pub fn with_version(mut self, version: u32) -> Self {
+        self.version = version;
+        self
     }
 }
 
@@ -191,6 +225,12 @@ impl Message {
     /// The same message from a sender with this role.
     pub fn with_role(mut self, role: impl Into<String>) -> Self {
         self.sender_role = role.into();
+        self
+    }
+
+    /// The same message as an edit of what stands.
+    pub fn with_edits(mut self, edited: Edited) -> Self {
+        self.edits = Some(edited);
         self
     }
 

@@ -58,7 +58,7 @@ impl Verdict {
         Outcome::Reject { code: code.into(), reason: reason.into(), retry_after: None }.into()
     }
 
-    /// The message stands with this body, which must be a JSON object. For filters alone.
+    /// The message stands with this body, which must be a JSON object, and an edit makes it that. For filters alone.
     ///
     /// [`Message::replace_field`](crate::Message::replace_field) changes one field and leaves the others alone.
     ///
@@ -75,12 +75,14 @@ impl Verdict {
         Outcome::Replace(body.into()).into()
     }
 
-    /// The sender is acknowledged; nothing is stored and nobody is told.
+    /// The sender is acknowledged; nothing is stored and nobody is told. If it is an edit, what stood before goes on
+    /// standing.
     pub fn discard() -> Self {
         Outcome::Discard.into()
     }
 
-    /// The message is kept for review with this reason, and not broadcast until somebody releases it.
+    /// The message is kept for review with this reason, and not broadcast until somebody releases it. If it is an edit,
+    /// what stood before goes on standing until then.
     pub fn hold(reason: impl Into<String>) -> Self {
         Outcome::Hold(reason.into()).into()
     }

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use arcyou_plugin_host::{Options as HostOptions, PluginHost};
+use arcyou_plugin_host::{Candidate, Options as HostOptions, PluginHost};
 use arcyou_plugin_sdk::{Filter as _, testing};
 use arcyou_protocol::body::{Body, BodyLimits};
 use serde_json::json;
@@ -95,7 +95,8 @@ impl Hosted {
         let body = Body::parse(body, &BodyLimits::default()).unwrap();
         let chain = self.0.chain();
         move || {
-            let preview = chain.preview(Uuid::from_u128(1), Uuid::from_u128(2), "member", black_box(&body));
+            let (conversation, sender, body) = (Uuid::from_u128(1), Uuid::from_u128(2), black_box(&body));
+            let preview = chain.preview(Candidate { conversation, sender, role: "member", body, edits: None });
             assert_eq!(preview.outcome, "stored");
         }
     }
@@ -141,6 +142,7 @@ impl Bare {
             sender_role: "member",
             body: black_box(body),
             annotations: &[],
+            edits: None,
         };
         let judgement = self.plugin.call_validate(&mut self.store, message).unwrap();
         assert!(matches!(judgement.verdict, Verdict::Accept));

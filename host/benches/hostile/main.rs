@@ -14,7 +14,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use arcyou_plugin_host::{Options, PluginHost};
+use arcyou_plugin_host::{Candidate, Options, PluginHost};
 use arcyou_protocol::body::{Body, BodyLimits};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -136,7 +136,8 @@ fn leak(dir: &Path) {
     let body = Body::parse("{}", &BodyLimits::default()).unwrap();
     let started = Instant::now();
     for _ in 0..LEAKS {
-        let preview = host.chain().preview(Uuid::nil(), Uuid::nil(), "member", &body);
+        let (conversation, sender, body) = (Uuid::nil(), Uuid::nil(), &body);
+        let preview = host.chain().preview(Candidate { conversation, sender, role: "member", body, edits: None });
         assert_eq!(preview.outcome, "stored");
     }
     let status = host.status().remove(0);

@@ -41,7 +41,7 @@ pub(crate) mod host {
 }
 
 pub(crate) use direct::arcyou::gateway::types::{
-    AnnotationParam, AnnotationResult, Judgement, Message, Rejection, Verdict,
+    AnnotationParam, AnnotationResult, Edited, Judgement, Message, Rejection, Verdict,
 };
 
 /// The version of the WIT package that this gateway supports.

@@ -1,5 +1,5 @@
-//! Sandboxed plugins of the chat gateway. Before the gateway stores a message or lets a user join a conversation, a
-//! chain of WebAssembly components may accept, change, hold, discard or reject it.
+//! Sandboxed plugins of the chat gateway. Before the gateway stores a message or an edit, or lets a user join a
+//! conversation, a chain of WebAssembly components may accept, change, hold, discard or reject it.
 //!
 //! A [`PluginHost`] loads a directory of plugins and gives the gateway its current [`Chain`]. The chain returns a
 //! [`Decision`] about a message or an [`Admission`] for a join.
@@ -35,7 +35,7 @@ mod unwritable;
 pub use capabilities::{KvError, KvStore, MemoryKv, RedisKv};
 pub use chain::breaker::BreakerState;
 pub use chain::evaluation::{Decision, Disposition, Rejection, Replacement};
-pub use chain::pipeline::{Admission, Candidate, Chain};
+pub use chain::pipeline::{Admission, Candidate, Chain, Edited};
 pub use chain::plugin::Clock;
 pub use chain::preview::Preview;
 pub use chain::provenance::Provenance;

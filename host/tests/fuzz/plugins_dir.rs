@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use arcyou_plugin_host::{LoadError, Options, PluginHost};
+use arcyou_plugin_host::{Candidate, Edited, LoadError, Options, PluginHost};
 use arcyou_protocol::body::{Body, BodyLimits};
 use uuid::Uuid;
 use wit_component::ComponentEncoder;
@@ -55,11 +55,17 @@ a.\"b c\".d = [1, -1.5e3, true, 1979-05-27T07:32:00Z, { e = [[]] }]
 ",
 ];
 
-/// Loads what is there, asks it about a message, and tells how that went.
+/// Loads what is there, asks it about a message and an edit of it, and tells how that went.
 pub fn load(dir: &Path, cache: Option<&Path>) -> &'static str {
     let body = Body::parse(r#"{"text":"hello"}"#, &LIMITS).unwrap();
     match PluginHost::new(Options::new(Some(dir), cache, LIMITS)) {
-        Ok(host) => host.chain().preview(Uuid::nil(), Uuid::nil(), "member", &body).outcome,
+        Ok(host) => {
+            let (conversation, sender, role) = (Uuid::nil(), Uuid::nil(), "member");
+            let sent = Candidate { conversation, sender, role, body: &body, edits: None };
+            let edited = Edited { message_id: i64::MAX, version: u32::MAX, body: &body };
+            host.chain().preview(Candidate { edits: Some(edited), ..sent });
+            host.chain().preview(sent).outcome
+        }
         Err(LoadError::Read { .. }) => "no such file",
         Err(LoadError::Manifest(_)) => "plugins.toml makes no sense",
         Err(LoadError::Invalid { .. }) => "damaged",

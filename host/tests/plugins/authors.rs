@@ -33,7 +33,7 @@ fn from_an_empty_folder_to_a_verdict() {
     assert!(!plugin(folder.path(), &["new", "No Name"]).0);
 
     let project = folder.path().join("my-rule");
-    assert!(done(&project, &["test", "."]).contains("3 passed, 0 failed"));
+    assert!(done(&project, &["test", "."]).contains("4 passed, 0 failed"));
     std::fs::write(project.join("m.json"), r#"{"text": "HELLO THERE"}"#).unwrap();
     let said = done(&project, &["run", ".", "--message", "m.json"]);
     assert!(said.contains("stored") && said.contains("hello there"), "{said}");
@@ -82,7 +82,7 @@ fn from_an_empty_folder_in_other_languages() {
         let said = done(folder.path(), &["new", language, "--language", language, "--sdk", "sdk"]);
         assert!(said.contains(rule), "{said}");
         let project = folder.path().join(language);
-        assert!(done(&project, &["test"]).contains("3 passed, 0 failed"));
+        assert!(done(&project, &["test"]).contains("4 passed, 0 failed"));
         let dir = Dir::empty();
         std::fs::copy(project.join(format!("target/plugins/{language}.wasm")), dir.path().join("rule.wasm")).unwrap();
         let patience = "[plugin.limits]\nstartup_ms = 60000\ndeadline_ms = 10000\n";

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 
-use arcyou_plugin_host::{BreakerState, LoadError, Options, PluginHost, Preview};
+use arcyou_plugin_host::{BreakerState, Candidate, LoadError, Options, PluginHost, Preview};
 use arcyou_protocol::body::Body;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -309,7 +309,8 @@ fn a_reload_takes_effect_at_once_or_not_at_all() {
     host.reload().unwrap();
     assert_eq!(send(&host, json!({})).outcome, "discarded");
     let body = Body::parse("{}", &LIMITS).unwrap();
-    let old = before.preview(Uuid::nil(), Uuid::nil(), "member", &body);
+    let (conversation, sender, body) = (Uuid::nil(), Uuid::nil(), &body);
+    let old = before.preview(Candidate { conversation, sender, role: "member", body, edits: None });
     assert_eq!(old.outcome, "stored", "a message stays in the chain that it began in");
 
     dir.write("broken.wasm", b"\0asm\x01\0\0\0garbage");

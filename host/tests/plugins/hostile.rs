@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use arcyou_plugin_host::{Options, PluginHost};
+use arcyou_plugin_host::{Candidate, Options, PluginHost};
 use arcyou_protocol::body::{Body, BodyLimits};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,8 @@ fn manifest(deed: &Deed, conversations: &str) -> String {
 
 fn outcome(host: &PluginHost, text: &str) -> &'static str {
     let body = Body::parse(text, &BodyLimits::default()).unwrap();
-    host.chain().preview(Uuid::nil(), Uuid::nil(), "member", &body).outcome
+    let (conversation, sender, body) = (Uuid::nil(), Uuid::nil(), &body);
+    host.chain().preview(Candidate { conversation, sender, role: "member", body, edits: None }).outcome
 }
 
 fn host(dir: &Path) -> PluginHost {

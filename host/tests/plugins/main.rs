@@ -7,6 +7,7 @@ mod bodies;
 mod capabilities;
 mod check;
 mod crashed;
+mod edits;
 mod gateway;
 mod host;
 mod hostile;

@@ -1,6 +1,6 @@
 //! Which messages a plugin is asked about, whether its verdict counts, and how it is rolled out.
 
-use arcyou_plugin_host::{PluginHost, Preview};
+use arcyou_plugin_host::{Candidate, PluginHost, Preview};
 use arcyou_protocol::body::Body;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -10,7 +10,8 @@ use crate::support::guests::{Dir, LIMITS, annotations, logged, send, status};
 /// What becomes of a message of some conversation and of a sender with some role.
 fn send_as(host: &PluginHost, conversation: u128, role: &str, body: &Value) -> Preview {
     let body = Body::parse(&body.to_string(), &LIMITS).unwrap();
-    host.chain().preview(Uuid::from_u128(conversation), Uuid::from_u128(2), role, &body)
+    let (conversation, sender, body) = (Uuid::from_u128(conversation), Uuid::from_u128(2), &body);
+    host.chain().preview(Candidate { conversation, sender, role, body, edits: None })
 }
 
 #[test]

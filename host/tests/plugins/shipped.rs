@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::support::World;
 use crate::support::client::Client;
-use crate::support::guests::{Dir, compile_for_gateways, logged, send};
+use crate::support::guests::{Dir, compile_for_gateways, edit, edit_from, logged, send, send_from};
 use crate::support::plugins::built;
 
 fn root() -> &'static Path {
@@ -115,6 +115,44 @@ fn each_plugin_has_an_entry_and_cases_that_hold() {
         (&vec!["validate"], &vec!["filter"]),
         "what they implement"
     );
+}
+
+/// What a message may not say, no edit makes it say. What stands is no excuse, and no reason to refuse what is better.
+#[test]
+fn nobody_smuggles_anything_in_by_an_edit() {
+    // The service that it asks is not there.
+    let host = directory(|name| name != "toxicity-hook").host();
+    let fine = json!({"text": "fine"});
+    let long = "a".repeat(4001);
+    for (text, plugin, code) in [
+        (long.as_str(), "body-shape", "text_too_long"),
+        ("look: http://www.evil.example", "link-guard", "link_denied"),
+        ("that is FORBIDDEN", "word-filter", "forbidden_word"),
+        ("@everyone, look!", "mention-limit", "mentions_everybody"),
+        ("log in at pаypal", "script-guard", "imitation"),
+    ] {
+        let body = json!({"text": text});
+        for stands in [&fine, &body] {
+            let edited = edit(&host, stands, &body);
+            let told = (edited.outcome, edited.plugin.as_deref(), edited.code.as_deref());
+            assert_eq!(told, ("rejected", Some(plugin), Some(code)), "{stands} becomes {body}");
+        }
+        assert_eq!(edit(&host, &body, &fine).outcome, "stored", "{body} becomes {fine}");
+    }
+    let masked = edit(&host, &fine, &json!({"text": "What a badword, call 010-1234-5678"}));
+    assert_eq!(masked.body.as_deref(), Some(r#"{"text":"What a *******, call ***-****-****"}"#));
+    let held = edit(&host, &fine, &json!({"text": "what a surprise"}));
+    assert_eq!((held.outcome, held.plugin.as_deref()), ("held", Some("word-filter")));
+
+    let (sender, same) = (2_000_000, json!({"text": "the same again"}));
+    for _ in 0..3 {
+        assert_eq!(send_from(&host, sender, same.clone()).outcome, "stored");
+    }
+    assert_eq!(edit_from(&host, sender, &fine, &same).code.as_deref(), Some("repeated"));
+    for (stands, body) in [(&same, json!({"text": "The same, again!"})), (&same, fine.clone()), (&fine, same.clone())] {
+        let edited = edit_from(&host, sender, stands, &body);
+        assert_eq!(edited.outcome, "stored", "{stands} becomes {body}: {edited:?}");
+    }
 }
 
 /// An exception is no verdict: the call fails, and its author finds where in the gateway's log.

@@ -207,14 +207,14 @@ fn with_section(wasm: &[u8], name: &str, text: &str) -> Vec<u8> {
 }
 
 /// Runs `plugin replay` on a record; its report, and whether it says that the failure is the same.
-fn replay(record: &Path, more: &[&str]) -> (String, bool) {
+pub(crate) fn replay(record: &Path, more: &[&str]) -> (String, bool) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcyou-gateway"));
     let output =
         command.env("XDG_CACHE_HOME", CACHE_HOME).args(["plugin", "replay"]).arg(record).args(more).output().unwrap();
     (String::from_utf8([output.stdout, output.stderr].concat()).unwrap(), output.status.success())
 }
 
-fn records(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn records(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.to_string_lossy().ends_with(".record.json"));
     files.sort();

@@ -7,7 +7,7 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use arcyou_plugin_host::tool::build;
-use arcyou_plugin_host::{LoadError, Options, PluginHost, PluginStatus, Preview, default_cache_dir};
+use arcyou_plugin_host::{Candidate, Edited, LoadError, Options, PluginHost, PluginStatus, Preview, default_cache_dir};
 use arcyou_protocol::body::{Body, BodyLimits};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -103,14 +103,35 @@ pub(crate) fn compile_for_gateways(dir: &Path) {
 
 /// A message of somebody who has sent none before.
 pub(crate) fn send(host: &PluginHost, body: Value) -> Preview {
-    static SENDERS: AtomicU64 = AtomicU64::new(0);
-    send_from(host, SENDERS.fetch_add(1, Ordering::Relaxed), body)
+    send_from(host, new_sender(), body)
 }
 
 /// A message of this sender.
 pub(crate) fn send_from(host: &PluginHost, sender: u64, body: Value) -> Preview {
-    let body = Body::parse(&body.to_string(), &LIMITS).unwrap();
-    host.chain().preview(Uuid::from_u128(1), Uuid::from_u128(sender.into()), "member", &body)
+    judge(host, sender, &body, None)
+}
+
+/// An edit of the message 7, whose version 3 stands with the body `stands`, by somebody who has sent nothing before.
+pub(crate) fn edit(host: &PluginHost, stands: &Value, body: &Value) -> Preview {
+    edit_from(host, new_sender(), stands, body)
+}
+
+/// An edit of the same message by this sender.
+pub(crate) fn edit_from(host: &PluginHost, sender: u64, stands: &Value, body: &Value) -> Preview {
+    judge(host, sender, body, Some(stands))
+}
+
+fn new_sender() -> u64 {
+    static SENDERS: AtomicU64 = AtomicU64::new(0);
+    SENDERS.fetch_add(1, Ordering::Relaxed)
+}
+
+fn judge(host: &PluginHost, sender: u64, body: &Value, stands: Option<&Value>) -> Preview {
+    let parse = |body: &Value| Body::parse(&body.to_string(), &LIMITS).unwrap();
+    let (conversation, sender) = (Uuid::from_u128(1), Uuid::from_u128(sender.into()));
+    let (body, stands) = (&parse(body), stands.map(parse));
+    let edits = stands.as_ref().map(|body| Edited { message_id: 7, version: 3, body });
+    host.chain().preview(Candidate { conversation, sender, role: "member", body, edits })
 }
 
 pub(crate) fn status(host: &PluginHost) -> PluginStatus {

@@ -26,8 +26,15 @@
 //! name = "the rest of the body is left alone"
 //! body = { text = "What a badword.", n = 1 }
 //! expect = { verdict = "replace", body = { text = "What a *******.", n = 1 }, annotations = { masked_characters = "7" } }
+//!
+//! [[case]]
+//! name = "nobody edits a forbidden word in"
+//! config = { reject = ["forbidden"] }
+//! edits = { body = { text = "This is fine." } }   # what stands; message_id and version are 1 if they are absent
+//! body = { text = "This is forbidden." }
+//! expect = { verdict = "reject", code = "forbidden_word" }
 //! "#)?;
-//! assert_eq!(file.cases().len(), 3);
+//! assert_eq!(file.cases().len(), 4);
 //! assert_eq!(file.cases()[1].line(), 10);
 //! assert!(file.cases()[0].compare(&Got::new(VerdictKind::Accept)).is_ok());
 //! # Ok::<(), arcyou_plugin_cases::CaseError>(())
@@ -42,6 +49,7 @@ mod parse;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -116,8 +124,45 @@ struct Listed {
     sender_id: Option<String>,
     conversation_id: Option<String>,
     config: Option<Map<String, Value>>,
+    edits: Option<CaseEdited>,
     #[serde(deserialize_with = "parse::expect")]
     expect: Expect,
+}
+
+/// What the edit of a case is about: a message, as it stands.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaseEdited {
+    body: Map<String, Value>,
+    #[serde(default = "CaseEdited::default_message_id")]
+    message_id: i64,
+    #[serde(default = "CaseEdited::default_version")]
+    version: NonZeroU32,
+}
+
+impl CaseEdited {
+    const fn default_message_id() -> i64 {
+        1
+    }
+
+    const fn default_version() -> NonZeroU32 {
+        NonZeroU32::MIN
+    }
+
+    /// The body that stands.
+    pub fn body(&self) -> Value {
+        Value::Object(self.body.clone())
+    }
+
+    /// The message's id.
+    pub fn message_id(&self) -> i64 {
+        self.message_id
+    }
+
+    /// The version that stands.
+    pub fn version(&self) -> u32 {
+        self.version.get()
+    }
 }
 
 /// What must come out. What is absent may be anything.
@@ -165,6 +210,20 @@ impl Case {
     /// The message's body.
     pub fn body(&self) -> Value {
         Value::Object(self.listed.body.clone())
+    }
+
+    /// What is edited, if the case is an edit and no message that is sent.
+    ///
+    /// ```
+    /// use arcyou_plugin_cases::CaseFile;
+    ///
+    /// let file = CaseFile::parse(r#"{"body": {"n": 2}, "edits": {"body": {"n": 1}, "version": 3}, "expect": "accept"}"#)?;
+    /// let edited = file.cases()[0].edits().unwrap();
+    /// assert_eq!((edited.message_id(), edited.version(), edited.body()), (1, 3, serde_json::json!({"n": 1})));
+    /// # Ok::<(), arcyou_plugin_cases::CaseError>(())
+    /// ```
+    pub fn edits(&self) -> Option<&CaseEdited> {
+        self.listed.edits.as_ref()
     }
 
     /// The sender's role in the conversation, if the case says one.

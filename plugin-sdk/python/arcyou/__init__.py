@@ -12,13 +12,17 @@
 
     Configure, Validate = plugin(NoBots, "validate")
 
-A message has conversation_id, sender_id, sender_role, body (parsed) and annotations; a join has conversation_id, user_id
-and role. The modules arcyou.clock, arcyou.random, arcyou.kv and arcyou.http are what a plugin may be granted: one that
+A message has conversation_id, sender_id, sender_role, body (parsed), annotations and edits; a join has conversation_id,
+user_id and role. The hooks are asked about edits as about messages that are sent: body is the whole new body. edits tells
+what is edited, with message_id, version and body (parsed) as they stand now, and is None for a message that is sent.
+
+The modules arcyou.clock, arcyou.random, arcyou.kv and arcyou.http are what a plugin may be granted: one that
 imports them needs the grants.
 """
 
 import json
 import sys
+from functools import cached_property
 
 from componentize_py_types import Err
 from wit_world.imports import log as _log
@@ -68,13 +72,24 @@ def replace(body):
 
 
 def discard():
-    """The sender is acknowledged, nothing is stored, nobody is told."""
+    """The sender is acknowledged, nothing is stored, nobody is told. If it is an edit, what stood before goes on standing."""
     return Verdict(_types.Verdict_Discard())
 
 
 def hold(reason):
-    """The message waits for a review."""
+    """The message waits for a review. If it is an edit, what stood before goes on standing until then."""
     return Verdict(_types.Verdict_Hold(reason))
+
+
+class Edited:
+    """What an edit is about. Few plugins read its body, so it is parsed when it is asked for."""
+
+    def __init__(self, wire):
+        self.message_id, self.version, self._text = wire.message_id, wire.version, wire.body
+
+    @cached_property
+    def body(self):
+        return json.loads(self._text)
 
 
 class Admission:
@@ -163,6 +178,7 @@ def plugin(rule, *hooks):
 
     def judge(hook, message):
         message.body = json.loads(message.body)
+        message.edits = None if message.edits is None else Edited(message.edits)
         verdict = getattr(made, hook)(message)
         if not isinstance(verdict, Verdict):
             raise TypeError(f"{hook} must return a verdict, such as accept()")

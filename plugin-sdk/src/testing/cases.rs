@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use arcyou_plugin_cases::{Case, CaseFile, Got, Mismatch, VerdictKind};
 use serde_json::{Value, json};
 
-use super::{Exported, judge, message, try_plugin};
+use super::{Exported, edited, judge, message, try_plugin};
 use crate::{Message, Outcome, Verdict};
 
 /// Holds a plugin to the cases of a file, natively; `arcyou-gateway plugin test` does the same in the sandbox. The
@@ -68,6 +68,9 @@ fn sample(case: &Case) -> Message {
     for (text, field) in given {
         text.into_iter().for_each(|text| text.clone_into(field));
     }
+    sample.edits = case
+        .edits()
+        .map(|stands| edited(stands.body()).with_message_id(stands.message_id()).with_version(stands.version()));
     sample
 }
 

@@ -1,7 +1,7 @@
 // Refuses messages that call too many people at once, and those that call everybody unless the sender may.
 //
 // A mention is @ and a name, in any alphabet and any width; bob@example.com mentions nobody. Of a name the first 40
-// characters count. How many people a message mentions is noted with it.
+// characters count. How many people a message mentions is noted with it. An edit may mention whom a message may.
 
 import { accept, plugin, reject, settings } from "../../../plugin-sdk/javascript/arcyou.js";
 

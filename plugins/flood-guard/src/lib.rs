@@ -1,23 +1,25 @@
-//! Rejects messages and joins of a user who writes or joins too often, or repeats the same text. It counts across all
-//! gateways.
+//! Rejects messages, edits and joins of a user who writes or joins too often, or repeats the same text. It counts across
+//! all gateways.
 //!
 //! Needs `grants = ["kv"]`. Counts are kept in windows. A user may write `messages` times in each `seconds`, in all
-//! conversations together, and the same text `repeats` times in each `repeat_seconds` in one conversation.
+//! conversations together, and the same text `repeats` times in each `repeat_seconds` in one conversation. An edit is
+//! written like a message. A text is repeated by every other message that says it, and never by edits of the message that
+//! said it already.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-use arcyou_plugin_sdk::{Admission, Filter, Join, Message, OnJoin, Plugin, Verdict, kv, warn};
+use arcyou_plugin_sdk::{Admission, Edited, Filter, Join, Message, OnJoin, Plugin, Verdict, kv, warn};
 
 /// The table `[plugin.config]`.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Messages of one user in each window of `seconds`.
+    /// Messages and edits of one user in each window of `seconds`.
     messages: u32,
     /// The window for messages and joins.
     seconds: u32,
-    /// Repetitions of the same text by one user in one conversation, in each window of `repeat_seconds`.
+    /// Messages with the same text by one user in one conversation, in each window of `repeat_seconds`.
     repeats: u32,
     /// The window for repetitions.
     repeat_seconds: u32,
@@ -105,18 +107,38 @@ impl FloodGuard {
         let Config { messages, seconds, repeats, repeat_seconds, .. } = &self.0;
         let window = Duration::from_secs(u64::from(*seconds));
         if kv::increment(&format!("rate:{}", message.sender_id()), 1, window)? > i64::from(*messages) {
-            let reason = format!("no more than {messages} messages in {seconds} seconds, please");
+            let reason = format!("no more than {messages} messages and edits in {seconds} seconds, please");
             return Ok(Verdict::reject("too_fast", reason).retry_after(window));
         }
         let Some(text) = message.text("text") else { return Ok(Verdict::accept()) };
         let window = Duration::from_secs(u64::from(*repeat_seconds));
-        let key = format!("said:{}:{}:{:016x}", message.conversation_id(), message.sender_id(), fingerprint(&text));
-        if kv::increment(&key, 1, window)? > i64::from(*repeats) {
+        let key = |text: &str| {
+            format!("said:{}:{}:{:016x}", message.conversation_id(), message.sender_id(), fingerprint(text))
+        };
+        let (said, edits) = (key(&text), message.edits());
+        let stood = edits.and_then(|edited| edited.text("text")).map(|text| key(&text));
+        if let Some(edited) = edits
+            && (stood.as_ref() == Some(&said) || kv::get(&said_by(edited, &said))?.is_some())
+        {
+            return Ok(Verdict::accept());
+        }
+        if kv::increment(&said, 1, window)? > i64::from(*repeats) {
             let reason = "you have said this often enough";
             return Ok(Verdict::reject("repeated", reason).retry_after(window));
         }
+        // Noted only now: what was refused is no more allowed when it is tried again.
+        if let Some(edited) = edits {
+            for said in stood.iter().chain([&said]) {
+                kv::set(&said_by(edited, said), b"", window)?;
+            }
+        }
         Ok(Verdict::accept())
     }
+}
+
+/// The key under which it is noted that a message said a text, or says it, so that its author may go back to it.
+fn said_by(edited: &Edited, said: &str) -> String {
+    format!("{said}:{}", edited.message_id())
 }
 
 /// The characters of a text in which case, spaces and punctuation do not count. To find out what each is costs a hundred
@@ -141,7 +163,7 @@ arcyou_plugin_sdk::export!(FloodGuard: filter, on_join);
 
 #[cfg(test)]
 mod tests {
-    use arcyou_plugin_sdk::testing::{check_cases, fail_kv, join, message, plugin, set_clock, try_plugin};
+    use arcyou_plugin_sdk::testing::{check_cases, edited, fail_kv, join, message, plugin, set_clock, try_plugin};
     use serde_json::{Value, json};
 
     use super::*;
@@ -182,6 +204,46 @@ mod tests {
         let elsewhere = message(json!({"text": "buy this"})).with_conversation("00000000-0000-4000-8000-00000000beef");
         assert!(plugin.filter(&elsewhere).is_accept());
         assert_eq!([say(&plugin, ":)"), say(&plugin, ":("), say(&plugin, "!")], [None, None, None]);
+    }
+
+    /// Edits the message with this id from one text to another.
+    fn edit(plugin: &FloodGuard, id: i64, from: &str, to: &str) -> Option<String> {
+        let edit = message(json!({"text": to})).with_edits(edited(json!({"text": from})).with_message_id(id));
+        plugin.filter(&edit).code().map(str::to_owned)
+    }
+
+    #[test]
+    fn an_edit_counts_like_a_message() {
+        let plugin = guard(json!({"messages": 2}));
+        assert_eq!([say(&plugin, "a"), edit(&plugin, 1, "a", "a!")], [None, None]);
+        assert_eq!(edit(&plugin, 1, "a!", "a").as_deref(), Some("too_fast"));
+        assert_eq!(say(&plugin, "b").as_deref(), Some("too_fast"));
+    }
+
+    #[test]
+    fn no_message_repeats_itself_when_it_is_edited() {
+        let plugin = guard(json!({"repeats": 1}));
+        assert_eq!(say(&plugin, "Hello, all"), None);
+        for (from, to) in [("Hello, all", "hello all!"), ("hello all!", "Hello, you"), ("Hello, you", "Hello, all")] {
+            assert_eq!(edit(&plugin, 1, from, to), None, "{from} becomes {to}");
+        }
+        assert_eq!(say(&plugin, "hello you").as_deref(), Some("repeated"), "the edit has said it");
+        // With nothing else changed, too: what stood may have had no text.
+        let image = message(json!({"text": "Look"})).with_edits(edited(json!({"image": "x"})).with_message_id(2));
+        assert!(plugin.filter(&image).is_accept() && plugin.filter(&image).is_accept());
+    }
+
+    #[test]
+    fn other_messages_are_not_edited_into_repetitions() {
+        let plugin = guard(json!({"repeats": 2}));
+        assert_eq!([say(&plugin, "one"), say(&plugin, "two"), say(&plugin, "three")], [None, None, None]);
+        assert_eq!([edit(&plugin, 1, "one", "buy this"), edit(&plugin, 2, "two", "Buy this!")], [None, None]);
+        for _ in 0..2 {
+            assert_eq!(edit(&plugin, 3, "three", "buy this").as_deref(), Some("repeated"), "however often it is tried");
+        }
+        assert_eq!(edit(&plugin, 3, "three", "something else"), None);
+        set_clock(Duration::from_secs(1_060));
+        assert_eq!(edit(&plugin, 3, "something else", "buy this"), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Sends each message to a moderation service over HTTP.
+//! Sends the text of each message, and of each edit, to a moderation service over HTTP.
 //!
 //! Needs `grants = ["http"]` and the service's host under `[plugin.http]`. The service gets `POST {"text": …}` and
 //! responds with `{"score": 0.93}`, from 0 (harmless) to 1. For another service, `score_at` says where the number is in
@@ -131,7 +131,7 @@ arcyou_plugin_sdk::export!(ToxicityHook: filter);
 #[cfg(test)]
 mod tests {
     use arcyou_plugin_sdk::Outcome;
-    use arcyou_plugin_sdk::testing::{answer_http, check_cases, message, plugin, try_plugin};
+    use arcyou_plugin_sdk::testing::{answer_http, check_cases, edited, message, plugin, try_plugin};
     use serde_json::{Value, json};
 
     use super::*;
@@ -167,6 +167,19 @@ mod tests {
         let nested =
             judge(json!({"score_at": "result.toxicity", "reject_from": 0.5}), 200, r#"{"result": {"toxicity": 0.6}}"#);
         assert_eq!(nested.code(), Some("toxic"));
+    }
+
+    #[test]
+    fn an_edit_is_scored_by_what_it_says() {
+        answer_http(|request| {
+            let asked: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+            let score = if asked == json!({"text": "new"}) { "0.95" } else { "0.1" };
+            Ok(http::Response { status: 200, headers: Vec::new(), body: format!("{{\"score\": {score}}}").into() })
+        });
+        let plugin: ToxicityHook = plugin(json!({"url": "https://moderation.example.com/score"}));
+        let edit = |from: &str, to: &str| message(json!({"text": to})).with_edits(edited(json!({"text": from})));
+        assert_eq!(plugin.filter(&edit("old", "new")).code(), Some("toxic"));
+        assert!(plugin.filter(&edit("new", "old")).is_accept());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Masks, rejects or holds listed words, in any case and in any Unicode spelling. The rest of the text stays unchanged. A
 //! text with thousands of ligatures, each of which stands for several letters, is rejected too.
+//!
+//! An edit is judged by its whole text, so that no word comes in by parts; one that keeps a word to hold is held again,
+//! since another sentence around it is another message.
 
 mod folded;
 

@@ -7,7 +7,7 @@ use arcyou_protocol::body::Body;
 use uuid::Uuid;
 
 use super::evaluation::Judge as _;
-use super::pipeline::{Chain, block_on_new_thread};
+use super::pipeline::{Candidate, Chain, Edited, block_on_new_thread};
 use super::plugin::Plugin;
 use super::preview::Preview;
 use crate::bindings::Hook;
@@ -16,12 +16,21 @@ use crate::runtime::fault::Fault;
 use crate::runtime::input::HookInput;
 use crate::runtime::instance::{ResourceUsage, StartError};
 
-/// A message that nobody sent.
+/// A message that nobody sent, or an edit that nobody made.
 #[derive(Debug, Clone)]
 pub(crate) struct SampleMessage {
     pub(crate) conversation: Uuid,
     pub(crate) sender: Uuid,
     pub(crate) role: String,
+    pub(crate) body: Body,
+    pub(crate) edits: Option<SampleEdited>,
+}
+
+/// What such an edit is about.
+#[derive(Debug, Clone)]
+pub(crate) struct SampleEdited {
+    pub(crate) message_id: i64,
+    pub(crate) version: u32,
     pub(crate) body: Body,
 }
 
@@ -62,7 +71,13 @@ impl DryRun {
 
     /// The outcome that a message would have.
     pub(crate) fn preview(&self, sample: &SampleMessage) -> Preview {
-        self.chain.preview(sample.conversation, sample.sender, &sample.role, &sample.body)
+        let SampleMessage { conversation, sender, role, body, edits } = sample;
+        let edits = edits.as_ref().map(|SampleEdited { message_id, version, body }| Edited {
+            message_id: *message_id,
+            version: *version,
+            body,
+        });
+        self.chain.preview(Candidate { conversation: *conversation, sender: *sender, role, body, edits })
     }
 
     /// The same, with the fault, the time and the resources.

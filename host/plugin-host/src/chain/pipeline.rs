@@ -14,7 +14,7 @@ use super::provenance::Provenance;
 use super::status::PluginStatus;
 use crate::bindings::Hook;
 use crate::manifest::ChainLimits;
-use crate::runtime::input::HookInput;
+use crate::runtime::input::{EditedInput, HookInput};
 
 /// Plugins in their order. A chain may be empty.
 #[derive(Default)]
@@ -27,14 +27,27 @@ pub struct Chain {
     on_join: bool,
 }
 
-/// A message for the plugins to judge.
+/// A message or an edit for the plugins to judge.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     pub conversation: Uuid,
+    /// Who sends the message, or edits it.
     pub sender: Uuid,
     /// The sender's role in the conversation.
     pub role: &'a str,
     /// The body as the sender sent it.
+    pub body: &'a Body,
+    /// What it edits. None: it is a new message.
+    pub edits: Option<Edited<'a>>,
+}
+
+/// What an edit is about: a stored message, as it stands now.
+#[derive(Debug, Clone, Copy)]
+pub struct Edited<'a> {
+    pub message_id: i64,
+    /// The version that stands.
+    pub version: u32,
+    /// The body that stands. Limits that are younger than it do not apply to it.
     pub body: &'a Body,
 }
 
@@ -99,13 +112,13 @@ impl Chain {
     fn judge_sync(&self, message: Candidate<'_>) -> Decision {
         let mut buffers = EMPTY_ID_BUFFERS;
         let ids = encode_ids(&mut buffers, message.conversation, message.sender);
-        Evaluation::of_message(&self.plugins, &self.input(ids, message.role, message.body.as_str())).run()
+        Evaluation::of_message(&self.plugins, &self.message_input(ids, message)).run()
     }
 
     async fn judge_async(&self, message: Candidate<'_>) -> Decision {
         let mut buffers = EMPTY_ID_BUFFERS;
         let ids = encode_ids(&mut buffers, message.conversation, message.sender);
-        let input = self.input(ids, message.role, message.body.as_str());
+        let input = self.message_input(ids, message);
         self.evaluate_async(Evaluation::of_message(&self.plugins, &input)).await
     }
 
@@ -126,8 +139,7 @@ impl Chain {
 
     /// The outcome that a message would have, for authors of plugins. A preview cannot be stored. Blocks while a plugin
     /// waits.
-    pub fn preview(&self, conversation: Uuid, sender: Uuid, role: &str, body: &Body) -> Preview {
-        let message = Candidate { conversation, sender, role, body };
+    pub fn preview(&self, message: Candidate<'_>) -> Preview {
         if !self.may_wait {
             return self.judge_sync(message).into();
         }
@@ -136,10 +148,17 @@ impl Chain {
         decision.map_or_else(|| Preview { outcome: "failed", ..Preview::default() }, Preview::from)
     }
 
+    fn message_input<'a>(&self, ids: [&'a str; 2], message: Candidate<'a>) -> HookInput<'a> {
+        let Candidate { conversation: _, sender: _, role, body, edits } = message;
+        let edits =
+            edits.map(|Edited { message_id, version, body }| EditedInput { message_id, version, body: body.as_str() });
+        HookInput { edits, ..self.input(ids, role, body.as_str()) }
+    }
+
     fn input<'a>(&self, [conversation, sender]: [&'a str; 2], role: &'a str, body: &'a str) -> HookInput<'a> {
         let now = self.plugins.first().map(|plugin| plugin.now());
         let deadline = now.map(|now| now + self.limits.deadline());
-        HookInput { conversation, sender, role, body, annotations: &[], deadline, now }
+        HookInput { conversation, sender, role, body, annotations: &[], edits: None, deadline, now }
     }
 
     /// Calls all judges, one after the other, waiting for those that wait.

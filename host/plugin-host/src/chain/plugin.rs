@@ -19,12 +19,12 @@ use super::plugin_metrics::{PluginMetrics, VERDICT_NAMES, verdict_index};
 use super::provenance::Provenance;
 use super::record::{PluginRecorder, RecordedPlugin, Recorder};
 use super::status::PluginStatus;
-use crate::bindings::{AnnotationParam, Hook, Judgement, Message};
+use crate::bindings::{AnnotationParam, Edited, Hook, Judgement, Message};
 use crate::capabilities::{GrantedResources, Services};
 use crate::digest::hex;
 use crate::manifest::{BreakerConfig, Entry, Mode, OnError, Share};
 use crate::runtime::fault::{Fault, FaultKind};
-use crate::runtime::input::{Annotation, HookInput};
+use crate::runtime::input::{Annotation, EditedInput, HookInput};
 use crate::runtime::instance::{HookCall, Pool, StartError, Template};
 use crate::text::sanitize;
 
@@ -444,6 +444,7 @@ fn call<'a>(
         sender_role: input.role,
         body: input.body,
         annotations,
+        edits: input.edits.map(|EditedInput { message_id, version, body }| Edited { message_id, version, body }),
     };
     HookCall { hook, message, deadline_ms: within.ms, wall_ms: within.wall_ms }
 }

@@ -21,7 +21,7 @@ use crate::capabilities::{Capability, Grants, HttpLimits, KvLimits};
 use crate::manifest::Entry;
 use crate::private_dir::create_private_dir;
 use crate::runtime::fault::Fault;
-use crate::runtime::input::{Annotation, HookInput};
+use crate::runtime::input::{Annotation, EditedInput, HookInput};
 use crate::runtime::limits::{Isolation, Limits};
 use crate::unwritable::Unwritable;
 
@@ -87,6 +87,16 @@ pub(crate) struct RecordedMessage {
     body: String,
     /// Plugin, key and value.
     annotations: Vec<(String, String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    edits: Option<RecordedEdited>,
+}
+
+/// What the edit was about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct RecordedEdited {
+    message_id: i64,
+    version: u32,
+    body: String,
 }
 
 impl Record {
@@ -109,6 +119,11 @@ impl Record {
                 sender_role: input.role.to_owned(),
                 body: input.body.to_owned(),
                 annotations: input.annotations.iter().map(annotation).collect(),
+                edits: input.edits.map(|EditedInput { message_id, version, body }| RecordedEdited {
+                    message_id,
+                    version,
+                    body: body.to_owned(),
+                }),
             },
             config: config.clone(),
             limits: *limits,
@@ -154,13 +169,18 @@ impl RecordedMessage {
 
     /// The input of the hook. `annotations` are [`RecordedMessage::annotations`].
     pub(crate) fn input<'a>(&'a self, annotations: &'a [Annotation]) -> HookInput<'a> {
-        let Self { conversation_id, sender_id, sender_role, body, annotations: _ } = self;
+        let Self { conversation_id, sender_id, sender_role, body, annotations: _, edits } = self;
         HookInput {
             conversation: conversation_id,
             sender: sender_id,
             role: sender_role,
             body,
             annotations,
+            edits: edits.as_ref().map(|edited| EditedInput {
+                message_id: edited.message_id,
+                version: edited.version,
+                body: &edited.body,
+            }),
             deadline: None,
             now: None,
         }

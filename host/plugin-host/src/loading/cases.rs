@@ -6,14 +6,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use arcyou_plugin_cases::{Case, CaseFile, Got, Mismatch, VerdictKind};
+use arcyou_plugin_cases::{Case, CaseEdited, CaseFile, Got, Mismatch, VerdictKind};
 use arcyou_protocol::body::Body;
 use serde_json::Value;
 use tracing::subscriber::NoSubscriber;
 use uuid::Uuid;
 
 use crate::bounded::Bounded;
-use crate::chain::dry_run::{DryRun, DryRunResult, SampleMessage};
+use crate::chain::dry_run::{DryRun, DryRunResult, SampleEdited, SampleMessage};
 use crate::chain::plugin::Plugin;
 use crate::chain::preview::Preview;
 use crate::manifest::Entry;
@@ -86,11 +86,17 @@ fn sample(plugin: &Plugin, case: &Case) -> Result<SampleMessage, String> {
     let id = |what: &str, text: Option<&str>, otherwise: Uuid| {
         text.map_or(Ok(otherwise), |text| text.parse().map_err(|_| format!("its {what} {text:?} is not a UUID")))
     };
+    let edited = |edited: &CaseEdited| {
+        let body = Body::parse(&edited.body().to_string(), plugin.body_limits());
+        let body = body.map_err(|error| format!("what it edits: {error}"))?;
+        Ok::<_, String>(SampleEdited { message_id: edited.message_id(), version: edited.version(), body })
+    };
     Ok(SampleMessage {
         conversation: id("conversation_id", case.conversation_id(), SampleMessage::CONVERSATION)?,
         sender: id("sender_id", case.sender_id(), SampleMessage::SENDER)?,
         role: case.sender_role().unwrap_or(SampleMessage::ROLE).to_owned(),
         body: Body::parse(&case.body().to_string(), plugin.body_limits()).map_err(|error| error.to_string())?,
+        edits: case.edits().map(edited).transpose()?,
     })
 }
 

@@ -115,6 +115,7 @@ mod tests {
         role: "member",
         body: r#"{"text":"Hello"}"#,
         annotations: &[],
+        edits: None,
         deadline: None,
         now: None,
     };

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::author::author_file;
 use super::build::{self, Built};
-use crate::chain::dry_run::SampleMessage;
+use crate::chain::dry_run::{SampleEdited, SampleMessage};
 use crate::chain::plugin::Plugin;
 use crate::loading::cache::default_cache_dir;
 use crate::loading::error::LoadError;
@@ -50,6 +50,15 @@ pub(super) struct SampleArgs {
     /// The conversation
     #[arg(long, value_name = "UUID", default_value_t = SampleMessage::CONVERSATION)]
     conversation: Uuid,
+    /// The message is an edit, and this is the body that stands now: a file with a JSON object, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    edits: Option<PathBuf>,
+    /// The id of the message that it edits
+    #[arg(long, value_name = "ID", default_value_t = 1, requires = "edits")]
+    edits_id: i64,
+    /// The version of it that stands
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "edits", value_parser = clap::value_parser!(u32).range(1..))]
+    edits_version: u32,
 }
 
 /// A file and its entry.
@@ -138,17 +147,28 @@ impl PluginFile {
 
 impl SampleArgs {
     pub(super) fn read(&self) -> anyhow::Result<SampleMessage> {
-        let Self { message, role, sender, conversation } = self;
-        let shown = message.display();
-        let text = if message.as_os_str() == "-" {
-            std::io::read_to_string(std::io::stdin())
-        } else {
-            fs::read_to_string(message)
+        let Self { message, role, sender, conversation, edits, edits_id: message_id, edits_version: version } = self;
+        let is_stdin = |file: &Path| file.as_os_str() == "-";
+        ensure!(
+            !(is_stdin(message) && edits.as_deref().is_some_and(is_stdin)),
+            "--message and --edits cannot both be read from standard input"
+        );
+        let body = read_body(message)?;
+        let edited = |file: &PathBuf| {
+            Ok::<_, anyhow::Error>(SampleEdited { message_id: *message_id, version: *version, body: read_body(file)? })
         };
-        let text = text.with_context(|| format!("{shown} cannot be read"))?;
-        let body = Body::parse(&text, &BodyLimits::default()).with_context(|| format!("{shown} is not a message"))?;
-        Ok(SampleMessage { conversation: *conversation, sender: *sender, role: role.clone(), body })
+        let edits = edits.as_ref().map(edited).transpose()?;
+        Ok(SampleMessage { conversation: *conversation, sender: *sender, role: role.clone(), body, edits })
     }
+}
+
+/// A message's body from a file, or from standard input if it is named `-`.
+fn read_body(file: &Path) -> anyhow::Result<Body> {
+    let shown = file.display();
+    let text =
+        if file.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { fs::read_to_string(file) };
+    let text = text.with_context(|| format!("{shown} cannot be read"))?;
+    Body::parse(&text, &BodyLimits::default()).with_context(|| format!("{shown} is not a message"))
 }
 
 /// How long the compiler may take. Whoever runs a command on a busy machine can wait, and can interrupt it.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, bail};
 use arcyou_protocol::body::{Body, BodyLimits};
 
 use super::args::{COMPILE_TIMEOUT, PluginFile, entry_for};
-use crate::chain::dry_run::{DryRun, SampleMessage};
+use crate::chain::dry_run::{DryRun, SampleEdited, SampleMessage};
 use crate::loading::loader::Loader;
 
 /// A plugin that counts its instructions.
@@ -39,8 +39,12 @@ impl Meter {
 
     /// The instructions for a message with this body, from nobody in particular.
     pub fn count(&self, body: Body) -> anyhow::Result<u64> {
-        let (conversation, sender) = (SampleMessage::CONVERSATION, SampleMessage::SENDER);
-        self.count_sample(&SampleMessage { conversation, sender, role: SampleMessage::ROLE.to_owned(), body })
+        self.count_sample(&sample(body, None))
+    }
+
+    /// The same for an edit of a message with the body `stands`.
+    pub fn count_edit(&self, body: Body, stands: Body) -> anyhow::Result<u64> {
+        self.count_sample(&sample(body, Some(SampleEdited { message_id: 1, version: 1, body: stands })))
     }
 
     pub(super) fn count_sample(&self, sample: &SampleMessage) -> anyhow::Result<u64> {
@@ -52,4 +56,9 @@ impl Meter {
         let after = counted().context("the plugin's instance was replaced, since its memory grew: raise memory_mib")?;
         Ok(after - before)
     }
+}
+
+fn sample(body: Body, edits: Option<SampleEdited>) -> SampleMessage {
+    let (conversation, sender) = (SampleMessage::CONVERSATION, SampleMessage::SENDER);
+    SampleMessage { conversation, sender, role: SampleMessage::ROLE.to_owned(), body, edits }
 }

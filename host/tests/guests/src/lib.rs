@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 use std::time::Duration;
 
-use arcyou_plugin_sdk::{Filter, Message, Plugin, Validate, Verdict, info};
+use arcyou_plugin_sdk::{Edited, Filter, Message, Plugin, Validate, Verdict, info};
 use serde_json::{Value, json};
 
 #[derive(serde::Deserialize)]
@@ -87,7 +87,10 @@ impl Misbehaving {
             "echo" => {
                 Verdict::accept().annotate("ids", format!("{} {}", message.conversation_id(), message.sender_id()))
             }
+            "edits" => Verdict::accept().annotate("edits", seen_edits(message)),
             "panic" => panic!("this is what I panic about"),
+            "panic-of-edits" if message.edits().is_some() => panic!("I edit {}", seen_edits(message)),
+            "panic-of-edits" => Verdict::accept(),
             "loop" => endless(),
             "memory" => {
                 let mut hoard: Vec<Vec<u8>> = Vec::new();
@@ -128,6 +131,12 @@ impl Misbehaving {
             other => panic!("nobody told me how to {other:?}"),
         }
     }
+}
+
+/// The id, the version and the body of what is edited.
+fn seen_edits(message: &Message) -> String {
+    let seen = |edited: &Edited| format!("{} {} {}", edited.message_id(), edited.version(), edited.body_text());
+    message.edits().map_or_else(|| "nothing".to_owned(), seen)
 }
 
 fn endless() -> ! {

@@ -155,6 +155,7 @@ fn judge(chain: &[Scripted]) -> Decision {
             role: "member",
             body: "{}",
             annotations: &[],
+            edits: None,
             deadline: None,
             now: None,
         },

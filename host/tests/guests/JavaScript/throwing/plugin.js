@@ -1,4 +1,4 @@
-// Throws where it is told to.
+// Throws where it is told to, and tells what is edited.
 
 import { accept, plugin } from "../../../../../plugin-sdk/javascript/arcyou.js";
 
@@ -9,7 +9,11 @@ class Throwing {
         }
     }
 
-    validate({ body }) {
+    validate({ body, edits }) {
+        if (body.text === "edits") {
+            const seen = edits && [edits.messageId, edits.version, JSON.stringify(edits.body), edits.body === edits.body];
+            return accept().annotate("edits", seen === null ? "nothing" : seen.join(" "));
+        }
         return body.text === "nothing" ? undefined : body.text === "throw" ? lookUp(body.absent) : accept();
     }
 }

@@ -1,9 +1,9 @@
-//! A plugin that notes the time, how often it was asked under the message's `key`, and as many random bytes as its
-//! `bytes` says.
+//! A plugin that notes the time, how often it was asked under the message's `key`, as many random bytes as its `bytes`
+//! says, and the id of what is edited.
 
 use std::time::Duration;
 
-use arcyou_plugin_sdk::{Message, NoConfig, Plugin, Validate, Verdict, clock, kv, random};
+use arcyou_plugin_sdk::{Edited, Message, NoConfig, Plugin, Validate, Verdict, clock, kv, random};
 
 struct Dice;
 
@@ -25,6 +25,7 @@ impl Validate for Dice {
             .annotate("clock_ms", clock::now().as_millis().to_string())
             .annotate("length", bytes.len().to_string())
             .annotate("begins", format!("{:?}", &bytes[..8]))
+            .annotate("edits", message.edits().map_or(0, Edited::message_id).to_string())
     }
 }
 

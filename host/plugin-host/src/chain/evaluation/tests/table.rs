@@ -104,6 +104,7 @@ fn the_guides_table_is_what_happens_in_every_combination() {
                     role: "member",
                     body: CAME,
                     annotations: &[],
+                    edits: None,
                     deadline: None,
                     now: None,
                 };

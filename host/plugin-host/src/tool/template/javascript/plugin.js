@@ -13,7 +13,7 @@ class {{type}} {
 
     /**
      * A filter may change the message. A plugin that only accepts or rejects messages has `validate` instead, and exports
-     * that.
+     * that. Both are asked about edits too: `edits` tells what is edited.
      */
     filter({ body, senderRole }) {
         const { text } = body;

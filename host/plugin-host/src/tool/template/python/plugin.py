@@ -15,7 +15,9 @@ class {{type}}:
         )
 
     def filter(self, message):
-        """A filter may change the message. A plugin that only accepts or rejects messages has `validate`."""
+        """A filter may change the message. A plugin that only accepts or rejects messages has `validate`. Both are asked
+        about edits too: message.edits tells what is edited.
+        """
         text = message.body.get("text")
         shouts = isinstance(text, str) and text.isupper() and len(text) >= self.config["min_chars"]
         if not shouts or message.sender_role in self.config["allowed_roles"]:
