@@ -19,13 +19,13 @@ use arcyou_protocol::FrameLimits;
 use arcyou_protocol::body::BodyLimits;
 
 use crate::audit::AuditConfig;
-use crate::store::ChangeRules;
 use crate::auth::{Authenticator, DEFAULT_MAX_SESSION, DEVELOPMENT_KEY};
 use crate::bounds::connections::ConnectionLimits;
 use crate::bounds::trusted_proxies::TrustedProxies;
 use crate::bounds::users::{Rate, UserLimits};
 use crate::origins::Origins;
 use crate::session::shared::{SessionLimits, max_join_list};
+use crate::store::ChangeRules;
 
 pub use self::variables::VARIABLES;
 

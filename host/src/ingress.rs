@@ -53,12 +53,8 @@ pub(crate) const REFUSALS: &[ErrorCode] = &[
 ];
 
 /// Why one of another kind is refused as well.
-pub(crate) const CHANGE_REFUSALS: &[ErrorCode] = &[
-    ErrorCode::NotAuthor,
-    ErrorCode::EditTooLate,
-    ErrorCode::VersionConflict,
-    ErrorCode::TooManyReactions,
-];
+pub(crate) const CHANGE_REFUSALS: &[ErrorCode] =
+    &[ErrorCode::NotAuthor, ErrorCode::EditTooLate, ErrorCode::VersionConflict, ErrorCode::TooManyReactions];
 
 /// The commands beside a send.
 pub(crate) const CHANGE_OPS: &[Op] = &[Op::Edit, Op::Delete, Op::React];
@@ -84,9 +80,9 @@ impl SendMeter {
             Ok(Reply::Send { status: SendStatus::Held(_), .. } | Reply::Edit { status: EditStatus::Held(_), .. }) => {
                 "held"
             }
-            Ok(Reply::Send { status: SendStatus::Discarded, .. } | Reply::Edit { status: EditStatus::Discarded, .. }) => {
-                "discarded"
-            }
+            Ok(
+                Reply::Send { status: SendStatus::Discarded, .. } | Reply::Edit { status: EditStatus::Discarded, .. },
+            ) => "discarded",
             Ok(
                 Reply::Send { duplicate: true, .. }
                 | Reply::Edit { duplicate: true, .. }
@@ -250,7 +246,7 @@ impl Ingress {
         let Some(body) = standing.body.and_then(as_stored) else {
             return Err(refused_change(ChangeRefusal::Deleted));
         };
-        let standing = Standing { message_id, version: standing.version, body };
+        let standing = Standing { message_id, version: standing.version.unsigned_abs(), body };
         Ok(screen(&chain, permitted, Some(&standing)).await)
     }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arcyou_plugin_host::{Candidate, Chain, Decision, Disposition, Provenance, Rejection, Replacement};
+use arcyou_plugin_host::{Candidate, Chain, Decision, Disposition, Edited, Provenance, Rejection, Replacement};
 use arcyou_protocol::Action;
 use arcyou_protocol::body::Body;
 
@@ -56,7 +56,7 @@ impl Screened {
 #[derive(Debug)]
 pub struct Standing {
     pub message_id: i64,
-    pub version: i32,
+    pub version: u32,
     pub body: Body,
 }
 
@@ -68,7 +68,12 @@ pub async fn screen(chain: &Chain, permitted: Permitted, standing: Option<&Stand
     let decision = match &command.action {
         Action::Send { body, .. } | Action::Edit { body, .. } => {
             let (conversation, sender, role) = (command.conversation, permitted.sender(), permitted.role());
-            chain.judge(Candidate { conversation, sender, role, body, edits: None }).await
+            let edits = standing.map(|Standing { message_id, version, body }| Edited {
+                message_id: *message_id,
+                version: *version,
+                body,
+            });
+            chain.judge(Candidate { conversation, sender, role, body, edits }).await
         }
         Action::Delete { .. } | Action::React { .. } => Decision::from(Disposition::Accepted),
     };

@@ -133,9 +133,7 @@ pub enum Action {
         if_version: Option<i32>,
     },
     /// Take a message away for good. It keeps its place.
-    Delete {
-        message_id: i64,
-    },
+    Delete { message_id: i64 },
     React {
         message_id: i64,
         /// 1 to 64 bytes without control characters.

@@ -291,7 +291,8 @@ mod tests {
         let (room, me) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let message = |bytes: usize| {
             let text = "x".repeat(bytes);
-            live_frame(room, "message.created", &format!(r#"{{"message": {{"sender_id": "{me}", "body": "{text}"}}}}"#)).into()
+            live_frame(room, "message.created", &format!(r#"{{"message": {{"sender_id": "{me}", "body": "{text}"}}}}"#))
+                .into()
         };
         let queue = Outbound::new(1000);
         queue.begin_change(room);

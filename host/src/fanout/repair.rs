@@ -46,9 +46,7 @@ async fn read(hub: &Hub, room: &Room, after: Seq, limits: PageLimits) -> Result<
     let page = hub.history.changes_after(room.conversation, after, limits).await?;
     drop(permit);
     hub.meter.repairs.increment(1);
-    let frame = |change: ChangeEvent| {
-        (change.seq, live_frame(room.conversation, &change.kind, &change.payload).into())
-    };
+    let frame = |change: ChangeEvent| (change.seq, live_frame(room.conversation, &change.kind, &change.payload).into());
     Ok(Frames { frames: page.items.into_iter().map(frame).collect(), complete: !page.more })
 }
 

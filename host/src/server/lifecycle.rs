@@ -60,7 +60,8 @@ impl Services {
         let background = Background::default();
         let schema = SchemaGate::closed();
         background.schema(pool.clone(), config.migrate_database, schema.clone(), health.part("schema"));
-        let store = Store::new(pool).audited(config.audit.enabled).ruled(config.change_rules).behind_gate(schema.clone());
+        let store =
+            Store::new(pool).audited(config.audit.enabled).ruled(config.change_rules).behind_gate(schema.clone());
         background.installation(store.clone(), schema.clone(), installation);
         let wake = background.wake(bus.clone());
         let routes = admin::router(store.clone(), wake.clone(), plugins.clone());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arcyou_protocol::{
-    ClientFrame, CloseCode, EditStatus, Echo, ErrorCode, Failure, HistoryFrom, HistoryPage, Op, Operation, Reply,
+    ClientFrame, CloseCode, Echo, EditStatus, ErrorCode, Failure, HistoryFrom, HistoryPage, Op, Operation, Reply,
     SendStatus, Seq, UserOperation,
 };
 use tokio::time::Instant;
@@ -258,7 +258,8 @@ impl Session {
         let _turn = self.shared.page_turn().await.ok_or_else(|| {
             Failure::new(ErrorCode::Unavailable, "the database is busy with other readers; try again in a moment")
         })?;
-        let read = async |window, limits| store.messages(conversation, window, limits, user, thread).await.map_err(logged);
+        let read =
+            async |window, limits| store.messages(conversation, window, limits, user, thread).await.map_err(logged);
         let (page, has_more_before) = match from {
             HistoryFrom::Newest => (read(Window::Before(Seq::MAX), limits).await?, None),
             HistoryFrom::Before(seq) => (read(Window::Before(seq), limits).await?, None),

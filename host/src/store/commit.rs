@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arcyou_platform::contract::{
-    MESSAGE_CREATED, MESSAGE_DELETED, MESSAGE_EDITED, REACTION_ADDED, REACTION_REMOVED,
-};
+use arcyou_platform::contract::{MESSAGE_CREATED, MESSAGE_DELETED, MESSAGE_EDITED, REACTION_ADDED, REACTION_REMOVED};
 use arcyou_plugin_host::Provenance;
 use arcyou_protocol::body::Body;
 use arcyou_protocol::{Action, Command, Seq, StoredChange, StoredIds};

@@ -163,10 +163,7 @@ pub enum ExistingSend {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExistingEdit {
     /// The edit is stored.
-    Stored {
-        message_id: i64,
-        change: StoredChange,
-    },
+    Stored { message_id: i64, change: StoredChange },
     /// The edit is held for review, under this id.
     Held(i64),
 }
@@ -358,12 +355,8 @@ impl Store {
         limits: PageLimits,
     ) -> Result<Page<ChangeEvent>, StoreError> {
         let (most_rows, most_bytes) = limits.as_int8();
-        let parameters: [Param<'_>; 4] = [
-            (&conversation, Type::UUID),
-            (&after, Type::INT8),
-            (&most_rows, Type::INT8),
-            (&most_bytes, Type::INT8),
-        ];
+        let parameters: [Param<'_>; 4] =
+            [(&conversation, Type::UUID), (&after, Type::INT8), (&most_rows, Type::INT8), (&most_bytes, Type::INT8)];
         page::page(self.query(sql::READ_CHANGES, &parameters).await?, |row| {
             let Some(payload) = row.try_get(2)? else { return Ok(None) };
             Ok(Some(ChangeEvent { seq: row.try_get(0)?, kind: row.try_get(1)?, payload }))

@@ -231,8 +231,7 @@ async fn what_is_stored_stays_acknowledged_while_somebody_else_holds_its_convers
     let keyed = json!({"op": "send", "conversation_id": conversation, "body": {"text": "k"}, "idempotency_key": "k"});
     client.send_text(keyed.to_string()).await;
     // An earlier try, whose answer was lost, is committed only now; and then the next message holds the conversation.
-    let earlier =
-        "INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body, idempotency_key)
+    let earlier = "INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body, idempotency_key)
          VALUES ($1, 1, 1, 1, $2, '{}', 'k')";
     world.sql.execute(earlier, &[&conversation, &alice]).await.unwrap();
     let holder = hold(&world, conversation).await;

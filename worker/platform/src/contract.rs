@@ -19,8 +19,7 @@ pub const WAKE_CHANNEL: &str = "outbox:wake";
 
 /// The types of the events that tell of a conversation's changes. Their payloads have the change's `seq`, and are of the
 /// database's making alone: it lets nobody else write events of these types.
-pub const CHANGES: [&str; 5] =
-    [MESSAGE_CREATED, MESSAGE_EDITED, MESSAGE_DELETED, REACTION_ADDED, REACTION_REMOVED];
+pub const CHANGES: [&str; 5] = [MESSAGE_CREATED, MESSAGE_EDITED, MESSAGE_DELETED, REACTION_ADDED, REACTION_REMOVED];
 /// A message was stored; the payload is `{"seq": …, "message": {…}}`.
 pub const MESSAGE_CREATED: &str = "message.created";
 /// A message has another body; the payload is `{"seq": …, "user_id": …, "message": {…}}`. Of an edit that a later change

@@ -36,7 +36,8 @@ fn the_frames_of_the_walk_through() {
     )
     .unwrap();
     assert_eq!(frame.echo.temp_id.as_deref(), Some("\"temp-123\""));
-    let Operation::User(UserOperation::Command(Command { action: Action::Send { body, .. }, .. })) = frame.operation else {
+    let Operation::User(UserOperation::Command(Command { action: Action::Send { body, .. }, .. })) = frame.operation
+    else {
         panic!("not a send")
     };
     assert_eq!(body.as_str(), r#"{"text":"Hello!"}"#);

@@ -62,6 +62,10 @@ async fn what_no_worker_has_relayed_yet_is_told_without_its_text() {
 #[tokio::test]
 async fn corrections_that_find_no_row_are_forgotten() {
     let world = World::new().await;
-    world.sql.batch_execute("INSERT INTO outbox_corrections VALUES (77, '{}'); SELECT mark_outbox('{}')").await.unwrap();
+    world
+        .sql
+        .batch_execute("INSERT INTO outbox_corrections VALUES (77, '{}'); SELECT mark_outbox('{}')")
+        .await
+        .unwrap();
     assert_eq!(world.count("SELECT count(*) FROM outbox_corrections").await, 0);
 }

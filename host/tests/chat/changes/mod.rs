@@ -165,8 +165,7 @@ async fn a_change_answers_its_repeats_with_what_it_made() {
     );
     // The key is the sender's: Bob may not edit it, whatever key he names. And a send's keys are others.
     assert_eq!(bob.code(keyed).await, "not_author");
-    let sent =
-        json!({"op": "send", "conversation_id": conversation, "body": {"text": "x"}, "idempotency_key": "k"});
+    let sent = json!({"op": "send", "conversation_id": conversation, "body": {"text": "x"}, "idempotency_key": "k"});
     assert_eq!(alice.ok(sent).await["duplicate"], Value::Null);
     let added = bob.ok(react(conversation, &id, "+1")).await;
     let again = bob.ok(react(conversation, &id, "+1")).await;
@@ -187,9 +186,10 @@ async fn a_socket_gets_its_own_change_after_the_reply_with_its_temp_id() {
     let conversation = room.conversation;
     let id = room.alice.say(conversation, "one").await["message_id"].clone();
     room.alice.event().await;
-    for (number, mut request) in [edit(conversation, &id, "two"), react(conversation, &id, "+1"), delete(conversation, &id)]
-        .into_iter()
-        .enumerate()
+    for (number, mut request) in
+        [edit(conversation, &id, "two"), react(conversation, &id, "+1"), delete(conversation, &id)]
+            .into_iter()
+            .enumerate()
     {
         request["temp_id"] = json!(format!("t{number}"));
         room.alice.send_text(request.to_string()).await;
