@@ -19,6 +19,8 @@ pub const NEEDS: Needs = Needs {
         TableNeed::table("outbox", "SELECT", COLUMNS),
         TableNeed::columns("outbox", "UPDATE", PROGRESS),
         TableNeed::table("outbox", "DELETE", &[]),
+        TableNeed::table("outbox_corrections", "SELECT", &[]),
+        TableNeed::table("outbox_corrections", "DELETE", &[]),
     ],
     sequences: &[],
     functions: &["claim_outbox", "mark_outbox"],
@@ -26,7 +28,8 @@ pub const NEEDS: Needs = Needs {
 
 const COLUMNS: &[&str] = &["id", "type", "conversation_id", "payload", "created_at"];
 
-const PROGRESS: &[&str] = &["processed", "processed_at", "retry_count", "error", "next_attempt_at", "parked_at"];
+/// Its progress, and the payload where something does not stand any more.
+const PROGRESS: &[&str] = &["processed", "processed_at", "retry_count", "error", "next_attempt_at", "parked_at", "payload"];
 
 /// Waits until the schema is complete and the worker has its rights, however long the database is away.
 pub(crate) async fn until_complete(pool: &Pool, database: &Part, schema: &Part) {

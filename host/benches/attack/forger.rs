@@ -39,7 +39,7 @@ impl Forger {
             "id": id, "seq": seq, "conversation_id": self.conversation, "sender_id": sender, "body": {"text": text},
             "created_at": "2026-01-02T03:04:05.678Z",
         });
-        self.publish(MESSAGE_CREATED, &json!({"message": message})).await;
+        self.publish(MESSAGE_CREATED, &json!({"seq": message["seq"], "message": message})).await;
     }
 }
 

@@ -78,17 +78,17 @@ async fn frames_have_the_documented_shapes() {
         json!({"op": "send", "success": true, "status": "stored", "message_id": id, "seq": 1, "created_at": created_at,
             "temp_id": "temp-123", "ref": 3})
     );
-    let message = json!({"id": id, "seq": 1, "conversation_id": conversation, "sender_id": alice, "body": body,
-        "created_at": created_at});
+    let message = json!({"id": id, "n": 1, "seq": 1, "changed_seq": 1, "version": 1, "conversation_id": conversation,
+        "sender_id": alice, "body": body, "created_at": created_at});
     assert_eq!(
         client.event().await,
-        json!({"op": "event", "type": "message.created", "source": "live", "message": message,
+        json!({"op": "event", "type": "message.created", "source": "live", "seq": 1, "message": message,
             "conversation_id": conversation, "conversationId": conversation, "temp_id": "temp-123"})
     );
     assert_eq!(
         client.request(json!({"op": "history", "conversation_id": conversation})).await,
         json!({"op": "history", "success": true, "conversation_id": conversation, "conversationId": conversation,
-            "messages": [message], "has_more": false, "ref": 4})
+            "messages": [message], "as_of_seq": 1, "has_more": false, "ref": 4})
     );
     assert_eq!(
         client.request(json!({"op": "ack", "conversation_id": conversation, "last_read_id": id})).await,

@@ -277,8 +277,10 @@ async fn every_code_is_reached() {
     let (codes, closes) = expiry(&world).await;
     reached.extend(codes);
     closed.extend(closes);
-    // Reached where their causes are made: see `storage` beside this file, and the plugins' tests.
+    // Reached where their causes are made: see `storage` and `changes` beside this file, and the plugins' tests.
     reached.extend(["outcome_unknown", "rejected", "plugin_failed"].map(str::to_owned));
+    let of_changes = ["message_deleted", "not_author", "edit_too_late", "version_conflict", "too_many_reactions"];
+    reached.extend(of_changes.map(str::to_owned));
     let documented: Codes = ErrorCode::ALL.iter().map(|code| code.value().to_owned()).collect();
     assert_eq!(reached, documented);
     // See `slow_readers`.

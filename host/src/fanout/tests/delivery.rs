@@ -118,7 +118,7 @@ async fn what_no_worker_has_marked_is_not_delivered() {
     let world = World::new(PubSubMode::Global);
     world.until("the bus is up", || world.bus_state() == "up").await;
     let mut a = world.join(ROOM, user(1), 0).await;
-    let forged = json!({"message": {"id": 1, "seq": 1, "body": {"text": "forged"}}}).to_string();
+    let forged = json!({"seq": 1, "message": {"id": 1, "seq": 1, "body": {"text": "forged"}}}).to_string();
     world.bus.publish_text(ROOM, envelope_text(&EventKey::new(b"guessed"), 1, "message.created", ROOM, &forged));
     let plain = json!({"id": 2, "type": "poll.opened", "conversation_id": ROOM, "payload": {}});
     world.bus.publish_text(ROOM, plain.to_string());
@@ -153,7 +153,7 @@ async fn what_the_store_does_not_have_is_not_delivered() {
     for garbage in ["", "null", "{", "{\"id\":1}", "[1,2]"] {
         world.bus.publish_raw("chat:message", garbage.to_owned());
     }
-    let forged = json!({"message": {"id": 1, "seq": 4000}}).to_string();
+    let forged = json!({"seq": 4000, "message": {"id": 1, "seq": 4000}}).to_string();
     world.bus.publish_text(ROOM, envelope_text(&world.store.key(), 900, "message.created", ROOM, &forged));
     world.until("the store was asked", || world.store.pages.load(Ordering::Relaxed) > 0).await;
     world.say(ROOM);
