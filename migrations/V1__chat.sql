@@ -186,6 +186,7 @@ CREATE TABLE plugin_audit (
 );
 CREATE INDEX plugin_audit_by_sender ON plugin_audit (sender_id, id);
 CREATE INDEX plugin_audit_by_message ON plugin_audit (message_id) WHERE message_id IS NOT NULL;
+CREATE INDEX plugin_audit_by_held ON plugin_audit (held_id) WHERE held_id IS NOT NULL;
 
 CREATE TABLE outbox (
     id bigserial PRIMARY KEY,
@@ -577,7 +578,10 @@ BEGIN
     ), unheld AS (
         DELETE FROM held_messages h USING gone WHERE h.conversation_id = gone.conversation_id AND h.edits = gone.id
     ), unquoted AS (
-        UPDATE plugin_audit a SET reason = NULL FROM gone WHERE a.message_id = gone.id
+        UPDATE plugin_audit a SET reason = NULL FROM gone WHERE a.message_id = gone.id RETURNING a.held_id
+    ), unquoted_when_held AS (
+        UPDATE plugin_audit SET reason = NULL
+        WHERE message_id IS NULL AND held_id = ANY(ARRAY(SELECT held_id FROM unquoted WHERE held_id IS NOT NULL))
     ), given AS (
         DELETE FROM message_reactions r USING gone WHERE r.conversation_id = gone.conversation_id AND r.message_id = gone.id
     ), reactions AS (

@@ -29,7 +29,8 @@ pub const NEEDS: Needs = Needs {
 const COLUMNS: &[&str] = &["id", "type", "conversation_id", "payload", "created_at"];
 
 /// Its progress, and the payload where something does not stand any more.
-const PROGRESS: &[&str] = &["processed", "processed_at", "retry_count", "error", "next_attempt_at", "parked_at", "payload"];
+const PROGRESS: &[&str] =
+    &["processed", "processed_at", "retry_count", "error", "next_attempt_at", "parked_at", "payload"];
 
 /// Waits until the schema is complete and the worker has its rights, however long the database is away.
 pub(crate) async fn until_complete(pool: &Pool, database: &Part, schema: &Part) {

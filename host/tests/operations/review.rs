@@ -260,3 +260,58 @@ async fn releases_and_sends_at_once_leave_no_hole() {
     assert_eq!(world.count("SELECT last_seq FROM conversations").await, 140);
     assert_eq!(world.count("SELECT count(*) FROM outbox").await, 140);
 }
+
+/// While an edit is held the old text stands; it is made, refused by a newer one, or gone with its message.
+#[tokio::test]
+async fn a_held_edit_is_made_when_it_is_released() {
+    let world = World::new().await;
+    let dir = directory(&["misbehaving"], "[[plugin]]\nname = \"misbehaving\"\n");
+    let (gateway, _worker) = (world.gateway_with(&[dir.variable()]).await, world.worker().await);
+    let [alice, bob] = [Uuid::new_v4(), Uuid::new_v4()];
+    let conversation = world.conversation(&[alice, bob]).await;
+    let mut a = Client::authenticated(gateway.port, alice).await;
+    let mut b = Client::joined(gateway.port, bob, conversation).await;
+    let id = a.say(conversation, "one").await["message_id"].clone();
+    let edit = |text: &str, key: &str, hold: bool| {
+        let mut request = held(conversation, text, key);
+        request["op"] = json!("edit");
+        request["message_id"] = id.clone();
+        if !hold {
+            request["body"] = json!({"text": text});
+        }
+        request
+    };
+    let reply = a.ok(edit("two", "k1", true)).await;
+    assert_eq!((&reply["status"], &reply["seq"], &reply["message_id"]), (&json!("held"), &Value::Null, &id), "{reply}");
+    let again = a.ok(edit("two", "k1", true)).await;
+    assert_eq!((&again["held_id"], &again["duplicate"]), (&reply["held_id"], &json!(true)), "{again}");
+    let (_, listed) = command(&world, &["list", "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()[0]["edits"], id);
+    let standing = "SELECT count(*) FROM messages WHERE body->>'text' = 'one' AND version = 1";
+    assert_eq!(world.count(standing).await, 1);
+    let (released, said) = command(&world, &["release", &reply["held_id"].to_string()]).await;
+    assert!(released && said.contains(&format!("as message {id}, seq 2")), "{said}");
+    assert_eq!(b.message().await, ("one".to_owned(), 1));
+    let event = b.event().await;
+    assert_eq!(
+        (&event["type"], &event["seq"], &event["message"]["body"]["text"], &event["message"]["version"]),
+        (&json!("message.edited"), &json!(2), &json!("two"), &json!(2))
+    );
+    // A repeat of what was released is one of what is stored.
+    let again = a.ok(edit("two", "k1", true)).await;
+    assert_eq!((&again["status"], &again["seq"], &again["duplicate"]), (&json!("stored"), &json!(2), &json!(true)));
+    // A newer edit refuses what waits, and a deletion leaves nothing of it.
+    a.ok(edit("three", "k2", true)).await;
+    a.ok(edit("four", "k3", false)).await;
+    assert_eq!(ids(&world).await, Vec::<String>::new());
+    a.ok(edit("five", "k4", true)).await;
+    a.ok(json!({"op": "delete", "conversation_id": conversation, "message_id": id})).await;
+    assert_eq!(world.count("SELECT count(*) FROM held_messages").await, 0);
+    assert_eq!(a.code(edit("six", "k5", true)).await, "message_deleted");
+    // A message that was held itself leaves no reason either.
+    let reply = a.ok(held(conversation, "seven", "k6")).await;
+    command(&world, &["release", &reply["held_id"].to_string()]).await;
+    let id = world.count("SELECT max(id) FROM messages").await;
+    a.ok(json!({"op": "delete", "conversation_id": conversation, "message_id": id})).await;
+    assert_eq!(world.count("SELECT count(*) FROM plugin_audit WHERE reason IS NOT NULL").await, 0);
+}
