@@ -131,7 +131,7 @@ async fn a_role_without_rights_is_told_what_it_lacks_and_whom_to_ask() {
     let reason = says(&gateway, "lacks rights").await;
     for part in [
         "INSERT on table messages (id, conversation_id, seq",
-        "UPDATE on table conversations (last_seq, last_message_id, last_message_at)",
+        "UPDATE on table conversations (last_seq, message_count, last_message_id, last_message_at)",
         "USAGE on sequence outbox_id_seq",
         &format!("GRANT arcyou_gateway TO {}", nobody.name),
     ] {
@@ -153,8 +153,8 @@ async fn a_role_with_row_rights_alone_starts() {
     let login = world.login(None).await;
     let grant = format!(
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC;
-         GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, participants, messages, held_messages, plugin_audit, outbox
-             TO {0};
+         GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, participants, messages, message_changes, message_reactions,
+             held_messages, plugin_audit, outbox, outbox_corrections TO {0};
          GRANT SELECT ON installation TO {0};
          GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {0}",
         login.name
