@@ -30,7 +30,7 @@ const REFUSED: &[(&str, &[&str])] = &[
             "SELECT reason FROM plugin_audit",
             "UPDATE outbox SET processed = true",
             "DELETE FROM outbox",
-            "INSERT INTO outbox (id, type, conversation_id, payload) SELECT 1, 'x', id, '{}' FROM conversations",
+            "INSERT INTO outbox (processed, type, conversation_id, payload) SELECT true, 'x', id, '{}' FROM conversations",
             "SELECT setval('messages_id_seq', 1)",
             "DELETE FROM arcyou_schema_history",
             "UPDATE installation SET event_key = DEFAULT",
