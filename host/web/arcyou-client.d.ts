@@ -265,7 +265,6 @@ export type Page = {
     has_more: boolean;
     as_of_seq: number;
     has_more_before?: boolean;
-    has_more_after?: boolean;
 };
 export type State = "connecting" | "online" | "waiting" | "stopped";
 /**

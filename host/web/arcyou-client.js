@@ -47,7 +47,7 @@
  * @typedef {OfMessage & { seq: number, version: number, deleted_at: string }} Deleted
  * @typedef {OfMessage & { reaction: string, count: number, seq: number | null }} Reacted `seq` is `null` if there was nothing to remove.
  * @typedef {{ conversation_id: string, last_seq: number, last_read_id: number | null, role: string | null, resumed?: boolean }} Joined
- * @typedef {{ messages: Message[], has_more: boolean, as_of_seq: number, has_more_before?: boolean, has_more_after?: boolean }} Page
+ * @typedef {{ messages: Message[], has_more: boolean, as_of_seq: number, has_more_before?: boolean }} Page
  *   What stood when the change `as_of_seq` was the last one.
  * @typedef {'connecting' | 'online' | 'waiting' | 'stopped'} State
  * @typedef {{ code: number | string, reason: string, retryInMs?: number }} Why A close code, or a code of the protocol, or one of the

@@ -42,7 +42,7 @@ struct CatchUp {
     /// Rooms whose comparison failed; they wait for the next tick.
     again: HashSet<Due>,
     swept: Instant,
-    /// Whether this sweep has found messages that the bus did not bring.
+    /// Whether this sweep has found changes that the bus did not bring.
     found: bool,
     /// How many events had come when a sweep last found something.
     silent_at: Option<u64>,
@@ -187,7 +187,7 @@ impl CatchUp {
         Ok(())
     }
 
-    /// Events other than messages that these rooms may have missed.
+    /// Events other than changes that these rooms may have missed.
     async fn events(&self, present: &Present, overlap: Duration) -> Result<(), HistoryError> {
         let base = self.base.ok_or(HistoryError::Late)?;
         let from = |presence: &Presence| {

@@ -19,7 +19,7 @@ pub struct FanoutConfig {
     pub stall: Duration,
     /// What one conversation may hold back while it waits for a hole to close.
     pub hold: HoldLimits,
-    /// Pages of messages that are read from the store at the same time.
+    /// Pages of changes that are read from the store at the same time.
     pub readers: usize,
 }
 

@@ -55,7 +55,7 @@ impl Standing {
 struct Member {
     id: MemberId,
     user: Uuid,
-    /// The last message that was queued for it, or that it had before.
+    /// The last change that was queued for it, or that it had before.
     cursor: Seq,
     /// Its queue was half full during a catch-up: it is served from the store until it is level with the room.
     paused: bool,
@@ -70,7 +70,7 @@ pub struct NewMember {
     pub user: Uuid,
     /// The user's role, checked after the room was entered.
     pub role: Arc<str>,
-    /// Everything up to here the client has. Not beyond the conversation's newest message.
+    /// Everything up to here the client has. Not beyond the conversation's newest change.
     pub cursor: Seq,
     /// Where events go.
     pub outbound: Arc<Outbound>,
@@ -121,7 +121,7 @@ impl Members {
         (id, standing)
     }
 
-    /// A message as it arrives. A queue without space for it is the socket's end.
+    /// A change as it arrives. A queue without space for it is the socket's end.
     pub(super) fn deliver(&mut self, seq: Seq, frame: &Utf8Bytes) {
         let message = ChangeFrame::new(self.conversation, seq, frame);
         self.retain(|member| {
@@ -134,7 +134,7 @@ impl Members {
         });
     }
 
-    /// A message that is caught up: a member whose queue should not take more is paused instead.
+    /// A change that is caught up: a member whose queue should not take more is paused instead.
     pub(super) fn deliver_backfill(&mut self, seq: Seq, frame: &Utf8Bytes) {
         let message = ChangeFrame::new(self.conversation, seq, frame);
         let mut paused = std::mem::take(&mut self.newly_paused);
@@ -168,7 +168,7 @@ impl Members {
         Some(Paused { cursor: member.cursor, outbound: member.outbound.clone() })
     }
 
-    /// Serves a paused member from the store. It is level with the room, and hears live messages again, once it stands
+    /// Serves a paused member from the store. It is level with the room, and hears live changes again, once it stands
     /// at `delivered`; `covered` is how far the store has been listed.
     pub(super) fn serve(&mut self, id: MemberId, frames: &[(Seq, Utf8Bytes)], covered: Option<Seq>, delivered: Seq) {
         let Some(place) = self.list.iter().position(|member| member.id == id && member.paused) else { return };

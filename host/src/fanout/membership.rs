@@ -24,7 +24,7 @@ pub struct RoomRef {
 /// The room has delivered more than the joiner has, and cannot repeat all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Behind {
-    /// Read the store up to this message at least, then attach again with the new cursor. Where the store has nothing
+    /// Read the store up to this change at least, then attach again with the new cursor. Where the store has nothing
     /// up to here any more, because messages were deleted, this is the new cursor.
     pub delivered: Seq,
 }
@@ -92,7 +92,7 @@ impl Membership {
         self.room.conversation()
     }
 
-    /// The last message that was queued, or that the member had when it attached. The next one may come at any moment.
+    /// The last change that was queued, or that the member had when it attached. The next one may come at any moment.
     pub fn cursor(&self) -> Seq {
         self.room.room.cursor(self.id).unwrap_or_else(|| self.standing.cursor())
     }

@@ -1,8 +1,8 @@
 //! The outbound line: what was committed, on its way to every socket that has joined its conversation.
 //!
 //! [`subscriber`] hears the bus, drops what is not genuine ([`event_key`]), sorts what is [`incoming`] and finds the conversation's [`room`], where [`resequence`]
-//! puts messages in order and [`members`] have their places, each with a queue to its socket ([`outbound`]), where a
-//! message comes after the reply to its `send` ([`own_changes`]). The bus
+//! puts changes in order and [`members`] have their places, each with a queue to its socket ([`outbound`]), where a
+//! change comes after the reply to its request ([`own_changes`]). The bus
 //! forgets, so three tasks ask the store ([`history`]): [`repair`] when a room finds a hole, [`catch_up`] when the bus
 //! had a break, [`revocation`] when a participant was
 //! removed or has another role. A session holds a [`membership`].
@@ -10,7 +10,7 @@
 //! What holds for each member of a room, from the cursor with which it attached until it leaves, is evicted, or its
 //! socket's queue overflows:
 //!
-//! - every message that the store has after the cursor is pushed once, in the order of `seq`;
+//! - every change that the store has after the cursor is pushed once, in the order of `seq`;
 //! - every other event is pushed at most once, as it comes; after a break of the bus it is caught up for as long as the
 //!   outbox keeps it;
 //! - one member never slows another: pushing never waits.

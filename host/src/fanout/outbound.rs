@@ -55,7 +55,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// Appends a message for a socket of `user`, after the reply to its `send` if this socket has sent it. Messages of
+    /// Appends a change for a socket of `user`, after the reply to its request if this socket has made it. Changes of
     /// one conversation come in the order of these calls.
     pub fn push_change(&self, message: &ChangeFrame<'_>, user: Uuid) -> Result<(), Overflowed> {
         let mut state = self.room_for(message.frame())?;
@@ -64,7 +64,7 @@ impl Outbound {
         Ok(())
     }
 
-    /// The same with a message that can wait, unless it would take the half of the bound that is kept for what cannot.
+    /// The same with a change that can wait, unless it would take the half of the bound that is kept for what cannot.
     /// Says whether it was appended.
     pub fn try_push_backfill(&self, message: &ChangeFrame<'_>, user: Uuid) -> Result<bool, Overflowed> {
         let mut state = self.lock();
@@ -79,7 +79,7 @@ impl Outbound {
         Ok(true)
     }
 
-    /// Notes that this socket begins to send a message: until [`Self::answer_change`] it may come, but waits.
+    /// Notes that this socket begins to make a change: until [`Self::answer_change`] it may come, but waits.
     pub fn begin_change(&self, conversation: Uuid) {
         self.lock().own_changes.get_or_insert_default().begin(conversation);
     }
@@ -99,7 +99,7 @@ impl Outbound {
     }
 
     /// Drops what waits for a reply in a conversation whose events have stopped; answers the `seq` of its first
-    /// message.
+    /// change.
     pub fn forget_changes(&self, conversation: Uuid) -> Option<Seq> {
         let mut state = self.lock();
         let forgotten = state.own_changes.as_mut()?.forget(conversation);

@@ -1,10 +1,9 @@
-//! What a socket's own sends do to its queue: a message never comes before the reply to its `send`, and it brings that
+//! What a socket's own requests do to its queue: a change never comes before the reply to its request, and it brings that
 //! one's `temp_id`. Pure.
 //!
-//! A message of the socket's own user that arrives while sends of this socket to its conversation are not answered may
-//! be the message of one of them: of one that had begun by then. So it waits until all of those are answered, or until
-//! the answer of one names it, and with it what follows it in its conversation. Everything else goes on, and so do all
-//! other sockets.
+//! A change by the socket's own user that arrives while requests of this socket to its conversation are not answered may be
+//! that of one of them: of one that had begun by then. So it waits until all of those are answered, or until the answer of
+//! one names it, and with it what follows it in its conversation. Everything else goes on, and so do all other sockets.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -14,11 +13,11 @@ use arcyou_protocol::event::{author_of, with_temp_id};
 use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
-/// Answered messages of one socket whose events are to come. When the relay is further behind than this, the newest
+/// Answered changes of one socket whose events are to come. When the relay is further behind than this, the newest
 /// come without their `temp_id`.
 const MAX_AWAITED: usize = 1024;
 
-/// A message's frame, the same bytes for every socket.
+/// A change's frame, the same bytes for every socket.
 #[derive(Debug)]
 pub struct ChangeFrame<'a> {
     conversation: Uuid,
@@ -29,7 +28,7 @@ pub struct ChangeFrame<'a> {
 }
 
 impl<'a> ChangeFrame<'a> {
-    /// The frame of the message with this place.
+    /// The frame of the change with this place.
     pub fn new(conversation: Uuid, seq: Seq, frame: &'a Utf8Bytes) -> Self {
         Self { conversation, seq, frame, sender: OnceCell::new() }
     }
@@ -43,17 +42,17 @@ impl<'a> ChangeFrame<'a> {
     }
 }
 
-/// A message that the socket itself has sent, as the answer tells it.
+/// A change that the socket itself has made, as the answer tells it.
 #[derive(Debug)]
 pub struct OwnChange {
     pub seq: Seq,
-    /// Whether the socket has joined the conversation, and the message has not come yet.
+    /// Whether the socket has joined the conversation, and the change has not come yet.
     pub is_to_come: bool,
-    /// Of its `send`, as raw JSON.
+    /// Of its request, as raw JSON.
     pub temp_id: Option<Box<str>>,
 }
 
-/// The sends of one socket, as far as their messages may be on their way.
+/// The requests of one socket, as far as their changes may be on their way.
 #[derive(Debug, Default)]
 pub(super) struct OwnChanges {
     conversations: BTreeMap<Uuid, OwnIn>,
@@ -64,23 +63,23 @@ pub(super) struct OwnChanges {
 /// The same in one conversation.
 #[derive(Debug, Default)]
 struct OwnIn {
-    /// Sends of this socket, numbered in their order; they are answered in that order.
+    /// Requests of this socket, numbered in their order; they are answered in that order.
     begun: u64,
     answered: u64,
     /// What waits, in its order.
     held: BTreeMap<Seq, Held>,
-    /// Answered messages that have not come, and their `temp_id`s.
+    /// Answered changes that have not come, and their `temp_id`s.
     awaited: BTreeMap<Seq, Option<Box<str>>>,
 }
 
 #[derive(Debug)]
 struct Held {
     frame: Utf8Bytes,
-    /// It waits until so many sends are answered.
+    /// It waits until so many requests are answered.
     until: u64,
 }
 
-/// A message that has waited.
+/// A change that has waited.
 #[derive(Debug)]
 pub(super) struct Released {
     pub(super) frame: Utf8Bytes,
@@ -89,12 +88,12 @@ pub(super) struct Released {
 }
 
 impl OwnChanges {
-    /// A send begins: from now on its message may come.
+    /// A request begins: from now on its change may come.
     pub(super) fn begin(&mut self, conversation: Uuid) {
         self.conversations.entry(conversation).or_default().begun += 1;
     }
 
-    /// A message comes. Answers what to queue now; none: it waits.
+    /// A change comes. Answers what to queue now; none: it waits.
     pub(super) fn pass(&mut self, message: &ChangeFrame<'_>, user: Uuid) -> Option<Utf8Bytes> {
         let Some(own) = self.conversations.get_mut(&message.conversation) else { return Some(message.frame.clone()) };
         let is_answered = own.awaited.contains_key(&message.seq);
@@ -109,7 +108,7 @@ impl OwnChanges {
         Some(frame)
     }
 
-    /// The oldest send of the conversation is answered. Answers what waited for that, in its order.
+    /// The oldest request of the conversation is answered. Answers what waited for that, in its order.
     pub(super) fn answer(&mut self, conversation: Uuid, message: Option<OwnChange>) -> Vec<Released> {
         let Some(own) = self.conversations.get_mut(&conversation) else { return Vec::new() };
         own.answered += 1;
@@ -150,7 +149,7 @@ impl OwnChanges {
         self.conversations.is_empty()
     }
 
-    /// Whether a message waits.
+    /// Whether a change waits.
     pub(super) fn is_holding(&self) -> bool {
         self.conversations.values().any(|own| !own.held.is_empty())
     }
@@ -189,7 +188,7 @@ mod tests {
     const ME: Uuid = Uuid::from_u128(3);
     const SOMEBODY: Uuid = Uuid::from_u128(4);
 
-    /// A message comes; answers the `seq` and `temp_id` of what is queued.
+    /// A change comes; answers the `seq` and `temp_id` of what is queued.
     fn come(sends: &mut OwnChanges, conversation: Uuid, seq: Seq, sender: Uuid) -> Option<(Seq, String)> {
         let payload = format!(r#"{{"seq": {seq}, "message": {{"sender_id": "{sender}"}}}}"#);
         let frame = live_frame(conversation, "message.created", &payload).into();

@@ -1,4 +1,4 @@
-//! Messages that did not arrive, read from the store: for a room that found a hole, and for a member that was paused.
+//! Changes that did not arrive, read from the store: for a room that found a hole, and for a member that was paused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::members::MemberId;
 use super::room::{FollowUps, Room};
 use crate::store::{ChangeEvent, PageLimits};
 
-/// What a page of messages may hold: small beside a socket's queue.
+/// What a page of changes may hold: small beside a socket's queue.
 const PAGE: PageLimits = PageLimits { rows: 500, bytes: 128 * 1024 };
 /// How long a room waits for its members to write one page before it gives them the next.
 const BREATHE: Duration = Duration::from_millis(10);

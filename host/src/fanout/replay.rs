@@ -12,7 +12,7 @@ const FRAMES: usize = 512;
 const BYTES: usize = 256 * 1024;
 const RIGHT_CHANGES: usize = 64;
 
-/// The messages delivered since the oldest of those who are joining entered.
+/// The changes delivered since the oldest of those who are joining entered.
 #[derive(Debug, Default)]
 pub(super) struct ReplayBuffer {
     joiners: usize,

@@ -1,12 +1,12 @@
-//! The order of one conversation's messages, restored: pure, without a clock, a socket or a database.
+//! The order of one conversation's changes, restored: pure, without a clock, a socket or a database.
 //!
-//! Messages arrive in any order, repeated, or not at all; the store has them all. What comes out is every message of
-//! the store after the base, once, by `seq`. A message that arrives before its predecessors is held, within bounds; the
+//! Changes arrive in any order, repeated, or not at all; the store has them all. What comes out is every change of
+//! the store after the base, once, by `seq`. A change that arrives before its predecessors is held, within bounds; the
 //! caller waits a little, then lists what is missing from the store and gives it to [`Resequencer::fill`].
 //!
-//! Two facts about the store carry the argument. A message's `seq` is given under its conversation's lock, so messages
-//! become visible in the order of `seq`: a listing has no holes but those that a later deletion made. And a message is
-//! published after its commit, so a listing that is read after a message arrived contains it, or never will.
+//! Two facts about the store carry the argument. A change's `seq` is given under its conversation's lock, so changes
+//! become visible in the order of `seq`: a listing has no holes but those that a later deletion made. And a change is
+//! published after its commit, so a listing that is read after a change arrived contains it, or never will.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct HoldLimits {
     pub bytes: usize,
 }
 
-/// What became of a message that arrived.
+/// What became of a change that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offered {
     /// It was next: delivered, and after it what it had kept back.
@@ -41,10 +41,10 @@ pub struct Listing {
     arrivals: u64,
 }
 
-/// The messages of one conversation on their way from "as they came" to "as they were sent".
+/// The changes of one conversation on their way from "as they came" to "as they were sent".
 #[derive(Debug)]
 pub struct Resequencer<T> {
-    /// The last message delivered; none until somebody says where to begin.
+    /// The last change delivered; none until somebody says where to begin.
     delivered: Option<Seq>,
     held: BTreeMap<Seq, EarlyArrival<T>>,
     held_bytes: usize,
@@ -68,7 +68,7 @@ impl<T> Resequencer<T> {
         Self { delivered: None, held: BTreeMap::new(), held_bytes: 0, limits, arrivals: 0, missing_at: None }
     }
 
-    /// The last message delivered.
+    /// The last change delivered.
     pub fn delivered(&self) -> Option<Seq> {
         self.delivered
     }
@@ -82,7 +82,7 @@ impl<T> Resequencer<T> {
         }
     }
 
-    /// Takes a message as it arrives, and delivers it, with what waited for it, if it is next.
+    /// Takes a change as it arrives, and delivers it, with what waited for it, if it is next.
     pub fn offer(&mut self, seq: Seq, item: T, weight: usize, deliver: &mut impl FnMut(Seq, T)) -> Offered {
         match self.delivered {
             Some(delivered) if seq <= delivered => Offered::Duplicate,
@@ -103,7 +103,7 @@ impl<T> Resequencer<T> {
         self.delivered.is_some() && (!self.held.is_empty() || self.missing_at.is_some())
     }
 
-    /// Notes that the store has messages that did not arrive. Only a listing that is asked for after this answers it.
+    /// Notes that the store has changes that did not arrive. Only a listing that is asked for after this answers it.
     pub fn mark_missing(&mut self) {
         self.arrivals += 1;
         self.missing_at = Some(self.arrivals);
@@ -116,7 +116,7 @@ impl<T> Resequencer<T> {
 
     /// Merges what the store listed, oldest first. `complete` says that the store had nothing after these.
     ///
-    /// The store is the truth: its copy is preferred to one that is held, what is held between two listed messages is
+    /// The store is the truth: its copy is preferred to one that is held, what is held between two listed changes is
     /// dropped, and after a complete listing so is whatever had arrived before it and was not listed.
     pub fn fill(
         &mut self,
@@ -143,7 +143,7 @@ impl<T> Resequencer<T> {
         self.release(deliver);
     }
 
-    /// How many messages are held back, and their weight.
+    /// How many changes are held back, and their weight.
     pub fn held(&self) -> (usize, usize) {
         (self.held.len(), self.held_bytes)
     }

@@ -16,7 +16,7 @@ use super::replay::{ReplayBuffer, RightChanges};
 use super::resequence::{HoldLimits, Listing, Offered, Resequencer};
 use super::seen::SeenIds;
 
-/// Ids of events other than messages that a room remembers.
+/// Ids of events other than changes that a room remembers.
 const SEEN: usize = 1024;
 /// Pushes that one hold of the lock may cost when a page is delivered: live events of other rooms wait meanwhile.
 const PUSHES: usize = 8192;
@@ -53,7 +53,7 @@ struct Inner {
 pub(super) struct FollowUps {
     /// These members need a catch-up of their own.
     pub(super) paused: Vec<MemberId>,
-    /// Messages are missing, and nobody is fetching them yet.
+    /// Changes are missing, and nobody is fetching them yet.
     pub(super) repair: bool,
 }
 
@@ -261,7 +261,7 @@ impl Room {
         self.lock().caught_up = Some(at);
     }
 
-    /// The store has messages that did not arrive.
+    /// The store has changes that did not arrive.
     pub(super) fn mark_missing(&self) -> FollowUps {
         let mut inner = self.lock();
         inner.sequence.mark_missing();
@@ -276,7 +276,7 @@ impl Room {
         listing
     }
 
-    /// How many messages of a page can be delivered in one go.
+    /// How many changes of a page can be delivered in one go.
     pub(super) fn slice(&self) -> usize {
         (PUSHES / self.lock().members.len().max(1)).max(1)
     }
