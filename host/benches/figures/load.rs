@@ -17,8 +17,12 @@ use crate::stack::Conversation;
 
 pub type Socket = WebSocketStream<TcpStream>;
 
-/// How a reply to a send begins that was stored.
-const STORED: &str = r#"{"op":"send","success":true,"status":"stored""#;
+/// How the reply to a request begins that was stored.
+const STORED: [&str; 3] = [
+    r#"{"op":"send","success":true,"status":"stored""#,
+    r#"{"op":"edit","success":true,"status":"stored""#,
+    r#"{"op":"react","success":true"#,
+];
 const EVENT: &str = r#"{"op":"event""#;
 
 pub enum Heard {
@@ -29,7 +33,7 @@ pub enum Heard {
 /// What a frame is; none if it is neither. A refusal ends the benchmark: it would make anything fast.
 pub fn heard(message: &Message) -> Option<Heard> {
     let Message::Text(text) = message else { return None };
-    if text.starts_with(STORED) {
+    if STORED.iter().any(|stored| text.starts_with(stored)) {
         return Some(Heard::Stored);
     }
     assert!(text.starts_with(EVENT), "{text}");
@@ -79,12 +83,19 @@ pub struct ClosedLoop {
 
 impl ClosedLoop {
     pub async fn start(port: u16, conversations: &[Conversation], in_flight: usize) -> Self {
+        Self::asking(Ask::Send, port, conversations, in_flight).await
+    }
+
+    /// The same with other requests, each member's about messages of its own.
+    pub async fn asking(ask: Ask, port: u16, conversations: &[Conversation], in_flight: usize) -> Self {
         let counts = Rc::new(Counts::default());
         let mut tasks = Vec::new();
         for Conversation { id, users } in conversations {
             for user in users {
-                let socket = member(port, *user, *id).await;
-                tasks.push(tokio::task::spawn_local(keep_sending(socket, *id, in_flight, counts.clone())));
+                let mut socket = member(port, *user, *id).await;
+                let own = if ask == Ask::Send { Vec::new() } else { store(&mut socket, *id, in_flight).await };
+                let asking = Asking { conversation: *id, ask, own, asked: 0 };
+                tasks.push(tokio::task::spawn_local(keep_asking(socket, asking, in_flight, counts.clone())));
             }
         }
         Self { counts, tasks }
@@ -104,12 +115,68 @@ impl Drop for ClosedLoop {
     }
 }
 
-async fn keep_sending(mut socket: Socket, conversation: Uuid, in_flight: usize, counts: Rc<Counts>) {
+/// What members ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    Send,
+    Edit,
+    /// A reaction, and its removal, in turn.
+    React,
+}
+
+/// What one member asks for.
+struct Asking {
+    conversation: Uuid,
+    ask: Ask,
+    /// The messages that it changes, in turn.
+    own: Vec<i64>,
+    asked: usize,
+}
+
+impl Asking {
+    fn next(&mut self, number: u64) -> Message {
+        let conversation = self.conversation;
+        if self.ask == Ask::Send {
+            return send_frame(conversation, number);
+        }
+        let (message, round) = (self.own[self.asked % self.own.len()], self.asked / self.own.len());
+        self.asked += 1;
+        Message::text(if self.ask == Ask::Edit {
+            let text = format!("{number:<84}");
+            format!(
+                r#"{{"op":"edit","conversation_id":"{conversation}","message_id":{message},"body":{{"text":"{text}"}},"temp_id":{number}}}"#
+            )
+        } else {
+            let remove = round % 2 == 1;
+            format!(
+                r#"{{"op":"react","conversation_id":"{conversation}","message_id":{message},"reaction":"+1","remove":{remove},"temp_id":{number}}}"#
+            )
+        })
+    }
+}
+
+/// Stores so many messages, for their ids.
+async fn store(socket: &mut Socket, conversation: Uuid, count: usize) -> Vec<i64> {
+    let mut ids = Vec::new();
+    for number in 0..count as u64 {
+        socket.send(send_frame(conversation, number)).await.unwrap();
+        ids.push(loop {
+            let message = socket.next().await.unwrap().unwrap();
+            if matches!(heard(&message), Some(Heard::Stored)) {
+                let reply: serde_json::Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+                break reply["message_id"].as_i64().unwrap();
+            }
+        });
+    }
+    ids
+}
+
+async fn keep_asking(mut socket: Socket, mut asking: Asking, in_flight: usize, counts: Rc<Counts>) {
     let mut free = in_flight;
     loop {
         for _ in 0..std::mem::take(&mut free) {
             let number = counts.next.replace(counts.next.get() + 1);
-            socket.feed(send_frame(conversation, number)).await.unwrap();
+            socket.feed(asking.next(number)).await.unwrap();
         }
         socket.flush().await.unwrap();
         // All that is there already, so that many answers cost one write.

@@ -11,6 +11,7 @@
 
 mod calls;
 mod chain;
+mod changes;
 mod cost;
 mod drain;
 mod fanout;
@@ -59,6 +60,8 @@ struct Options {
 enum Group {
     /// Durable sends at full load: throughput, rows, PostgreSQL's time
     Sends,
+    /// Edits and reactions at full load, beside sends
+    Changes,
     /// More sends than the machine can take: what is delivered, and when
     Overload,
     /// The gateway's processor time for a send
@@ -99,6 +102,7 @@ fn main() {
 fn measure(group: Group, options: &Options) -> Vec<Figure> {
     match group {
         Group::Sends => sends::figures(options),
+        Group::Changes => changes::figures(options),
         Group::Overload => vec![overload::figure(options)],
         Group::Cost => vec![cost::figure(options)],
         Group::Latency => latency::figures(options),
