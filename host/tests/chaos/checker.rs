@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::changes;
 use crate::history::{
-    Absence, At, Attempt, Event, Held, History, Message, Outcome, Page, Send, Seq, Stream, Verdict, Window,
+    Absence, At, Attempt, Event, Held, History, Message, Outcome, Page, Send, Seq, Stream, Told, Verdict, Window,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,16 @@ pub enum Kind {
     WithoutRight,
     /// An outbox row that is neither processed nor parked.
     Unrelayed,
+    /// A text of a message whose deletion had been told.
+    TextAfterDeletion,
+    /// Versions of a message that are not 1, 2, 3 …, or do not end with the one that stands.
+    VersionHole,
+    /// An event that tells nothing, although what it could tell still stands.
+    NotOvertaken,
+    /// A client's conversation is not what the database has.
+    RoomDiffers,
+    /// A dump of the database has a text that was deleted.
+    Leak,
     /// Anything else that the protocol does not allow.
     Unexpected,
 }
@@ -73,6 +84,7 @@ pub fn check(history: &History) -> Vec<Violation> {
         held: HashMap::new(),
         known: known(history),
         last: HashMap::new(),
+        places: HashMap::new(),
         absences: HashMap::new(),
         disturbed: merged(&history.disturbed),
         violations: Vec::new(),
@@ -86,6 +98,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     checker.check_agreement();
     checker.check_outbox();
     history.unexpected.iter().for_each(|what| checker.object(Kind::Unexpected, what.clone()));
+    checker.violations.extend(changes::check(history));
     checker.violations
 }
 
@@ -99,6 +112,8 @@ struct Checker<'a> {
     /// When each conversation was known to have reached which place, both growing.
     known: HashMap<Uuid, Vec<(At, Seq)>>,
     last: HashMap<Uuid, Seq>,
+    /// The places of the messages alone, in their order.
+    places: HashMap<Uuid, Vec<Seq>>,
     absences: HashMap<(Uuid, Uuid), Vec<&'a Absence>>,
     disturbed: Vec<Range<At>>,
     violations: Vec<Violation>,
@@ -136,6 +151,13 @@ impl<'a> Checker<'a> {
                 self.object(Kind::Invented, format!("nobody sent key {key} (id {id}, place {seq} of {conversation})"));
             }
         }
+        for (conversation, seqs) in &mut places {
+            seqs.sort_unstable();
+            self.places.insert(*conversation, seqs.clone());
+        }
+        for made in &self.history.made {
+            places.entry(made.conversation).or_default().push(made.seq);
+        }
         for (conversation, mut seqs) in places {
             seqs.sort_unstable();
             self.last.insert(conversation, seqs.last().copied().unwrap_or(0));
@@ -166,7 +188,10 @@ impl<'a> Checker<'a> {
         let name = format!("key {key} of {user} in {conversation}");
         let (stored, held) = (self.by_key.get(&send.name()).copied(), self.held.get(&send.name()).copied());
         let as_judged = match verdict {
-            Verdict::Store(body) => held.is_none() && stored.is_none_or(|stored| stored.body == *body),
+            // What was edited since is looked at beside the edits.
+            Verdict::Store(body) => {
+                held.is_none() && stored.is_none_or(|stored| stored.version > 1 || stored.body == *body)
+            }
             Verdict::Hold(body) => stored.is_none() && held.is_none_or(|held| held.body == *body),
             Verdict::Discard | Verdict::Reject => stored.is_none() && held.is_none(),
         };
@@ -237,9 +262,14 @@ impl<'a> Checker<'a> {
 
     /// What a client saw is what is stored there.
     fn check_seen(&mut self, conversation: Uuid, event: &Event, name: &str) {
-        let Event { seq, id, body, .. } = event;
+        let Event { seq, id, body, told, .. } = event;
+        let Told::Message { kind, version, .. } = told else { return };
+        if kind != "message.created" {
+            return;
+        }
         match self.by_place.get(&(conversation, *seq)) {
-            Some(stored) if stored.id == *id && stored.body == *body => {}
+            // Another version is looked at beside the edits.
+            Some(stored) if stored.id == *id && (stored.version != *version || stored.body == *body) => {}
             Some(stored) if stored.id == *id => {
                 let what = format!("{name} had {body} in place {seq}, stored is {}", stored.body);
                 self.object(Kind::Altered, what);
@@ -254,7 +284,15 @@ impl<'a> Checker<'a> {
         if self.absent_throughout(*conversation, *user, *asked, *answered).is_some() {
             self.object(Kind::WithoutRight, format!("{name} after the user was removed"));
         }
-        let seqs: Vec<Seq> = messages.iter().map(|message| message.seq).collect();
+        // Changes take places too: what counts is the number of a message among the messages.
+        let places = self.places.get(conversation).cloned().unwrap_or_default();
+        let count = |up_to: Seq| places.partition_point(|place| *place <= up_to) as Seq;
+        let seqs: Vec<Seq> = messages.iter().map(|message| count(message.seq)).collect();
+        let window = &match window {
+            Window::Newest => Window::Newest,
+            Window::Before(seq) => Window::Before(count(seq - 1) + 1),
+            Window::After(seq) => Window::After(count(*seq)),
+        };
         let (first, step) = match window {
             Window::Newest => (seqs.first().copied().unwrap_or(0), -1),
             // Before what is not there yet stands the newest.
@@ -266,7 +304,7 @@ impl<'a> Checker<'a> {
         }
         messages.iter().for_each(|message| self.check_seen(*conversation, message, &name));
         let known = self.known.get(conversation).map_or(&[][..], Vec::as_slice);
-        let known = known[..known.partition_point(|(at, _)| at < asked)].last().map_or(0, |(_, seq)| *seq);
+        let known = known[..known.partition_point(|(at, _)| at < asked)].last().map_or(0, |(_, seq)| count(*seq));
         let (reached, must) = match window {
             Window::Newest => (first, known),
             Window::Before(seq) => (first, known.min(seq - 1)),

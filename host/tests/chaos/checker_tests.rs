@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::checker::{Kind, check};
 use crate::corruption::Corruption;
 use crate::history::{
-    Absence, At, Attempt, Event, Held, History, Message, OutboxRow, Outcome, Page, Send, Seq, Stream, Verdict, Window,
+    Absence, At, Attempt, Event, Held, History, Message, OutboxRow, Outcome, Page, Reactions, Send, Seq, Stream, Told,
+    Verdict, Window,
 };
 
 const USERS: usize = 3;
@@ -44,6 +45,11 @@ fn body(id: i64) -> Value {
     json!({"n": id})
 }
 
+/// A message as it was sent.
+fn said(at: At, seq: Seq, id: i64) -> Event {
+    Event { at, seq, id, body: body(id), told: Told::created(seq) }
+}
+
 fn user(number: usize) -> Uuid {
     Uuid::from_u128(1 + number as u128)
 }
@@ -66,6 +72,8 @@ fn add_conversation(history: &mut History, conversation: Uuid, plan: &Plan) {
             sender,
             key: Some(key.clone()),
             body: body(id),
+            version: 1,
+            reactions: Reactions::new(),
             created: time(seq),
         });
         let (processed, parked) = (seq % 7 != 0, seq % 7 == 0);
@@ -161,8 +169,7 @@ fn attempts(id: i64, seq: Seq, manner: u8) -> Vec<Attempt> {
 
 fn stream(history: &History, whose: (Uuid, Uuid, u64), from: Seq, to: Seq, open: bool) -> Stream {
     let (user, conversation, socket) = whose;
-    let event =
-        |message: &Message| Event { at: time(message.seq), seq: message.seq, id: message.id, body: body(message.id) };
+    let event = |message: &Message| said(time(message.seq), message.seq, message.id);
     let its = history.messages.iter().filter(|message| message.conversation == conversation);
     let events = its.filter(|message| message.seq > from && message.seq <= to).map(event).collect();
     Stream { user, conversation, socket, asked: time(from), joined: time(from), from, events, open }
@@ -207,7 +214,7 @@ fn two_sockets_must_agree() {
         asked: At::ZERO,
         joined: At::ZERO,
         from: 0,
-        events: vec![Event { at: At::ZERO, seq: 1, id, body: body(id) }],
+        events: vec![said(At::ZERO, 1, id)],
         open: false,
     };
     let history = History { streams: vec![stream(1, 5), stream(2, 6)], ..History::default() };

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::history::{At, Outcome, Page, Send, Seq, Stream, Window};
+use crate::history::{Ask, At, Change, Outcome, Page, Room as RoomSeen, Send, Seq, Stream, Verdict, Window};
 use crate::socket::Socket;
 use crate::talk;
 
@@ -48,6 +48,8 @@ pub struct Progress {
 #[derive(Debug, Default)]
 pub struct Log {
     pub sends: Vec<Send>,
+    pub changes: Vec<Change>,
+    pub rooms: Vec<RoomSeen>,
     pub streams: Vec<Stream>,
     pub pages: Vec<Page>,
     /// How often each close code came.
@@ -69,6 +71,8 @@ pub struct Device {
     pub log: Log,
     pub bodies: Vec<Value>,
     pub retries: Vec<Retry>,
+    /// Messages that it may change, and whether they are its user's.
+    pub known: Vec<(Uuid, i64, bool)>,
     pub sockets: u64,
 }
 
@@ -77,6 +81,8 @@ pub struct Device {
 pub struct Room {
     /// The last place that it has.
     have: Option<Seq>,
+    /// What it has of it.
+    seen: RoomSeen,
     /// Its stream in the log, while it is joined.
     stream: Option<usize>,
     /// When to join, also while it is joined.
@@ -85,17 +91,25 @@ pub struct Room {
     asking: bool,
 }
 
-/// A message that must be sent again.
+/// A message that must be sent again, or a change that must be asked for again.
 #[derive(Debug)]
 pub struct Retry {
-    send: usize,
+    tried: Tried,
     at: At,
+}
+
+/// A place in the log.
+#[derive(Debug, Clone, Copy)]
+pub enum Tried {
+    Send(usize),
+    Change(usize),
 }
 
 /// What a reply will be about.
 #[derive(Debug)]
 pub enum Asked {
     Send(usize),
+    Change(usize),
     Join { conversation: Uuid, after: Option<Seq> },
     Leave { conversation: Uuid },
     History { conversation: Uuid, window: Window },
@@ -139,8 +153,9 @@ impl Device {
                 }
                 () = finished(&mut phase) => {
                     let joined = self.rooms.values().filter(|room| room.join_at.is_none());
-                    for stream in joined.filter_map(|room| room.stream) {
+                    for (stream, room) in joined.filter_map(|room| Some((room.stream?, room))) {
                         self.log.streams[stream].open = true;
+                        self.log.rooms.push(room.seen.clone());
                     }
                     return;
                 }
@@ -156,13 +171,15 @@ impl Device {
     fn disconnected(&mut self, unanswered: Vec<(At, Asked)>) {
         let now = self.clock.now();
         for (asked, what) in unanswered {
-            if let Asked::Send(send) = what {
-                self.tried(send, asked, Outcome::Unknown);
+            match what {
+                Asked::Send(send) => self.tried(Tried::Send(send), asked, Outcome::Unknown),
+                Asked::Change(change) => self.tried(Tried::Change(change), asked, Outcome::Unknown),
+                _ => {}
             }
         }
         for room in self.rooms.values_mut() {
             let fresh = self.random.u8(..20) == 0;
-            *room = Room { have: room.have.filter(|_| !fresh), join_at: Some(now), ..Room::default() };
+            room.forget(fresh, now);
         }
         self.report(0);
     }
@@ -178,8 +195,11 @@ impl Device {
             self.join(socket, conversation).await?;
         }
         while let Some(due) = self.retries.iter().position(|retry| retry.at <= now) {
-            let Retry { send, .. } = self.retries.swap_remove(due);
-            self.send(socket, send).await?;
+            let Retry { tried, .. } = self.retries.swap_remove(due);
+            match tried {
+                Tried::Send(send) => self.send(socket, send).await?,
+                Tried::Change(change) => self.change(socket, change).await?,
+            }
         }
         if self.phase() == Phase::Busy {
             self.play(socket).await?;
@@ -222,8 +242,46 @@ impl Device {
             }
             65 => Err(Broken),
             66..68 => self.history(socket, conversation, 1..=20).await,
+            68..88 if socket.sends() + self.retries.len() < MOST_UNANSWERED => self.play_a_change(socket).await,
             _ => Ok(()),
         }
+    }
+
+    /// Changes something that was said.
+    async fn play_a_change(&mut self, socket: &mut Socket) -> Result<(), Broken> {
+        if self.known.is_empty() {
+            return Ok(());
+        }
+        let (conversation, message, own) = self.known[self.random.usize(..self.known.len())];
+        let ask = match self.random.u8(..10) {
+            0..5 if own => {
+                let key = format!("{}-e{}", self.number, self.log.changes.len());
+                match talk::body(&mut self.random, &key) {
+                    // What is held may wait for ever.
+                    (_, Verdict::Hold(_)) => return Ok(()),
+                    (body, verdict) => Ask::Edit { key, body, verdict },
+                }
+            }
+            5 if own => Ask::Delete,
+            random => {
+                let reaction = ["+1", "-1", "\u{2764}"][usize::from(random) % 3].to_owned();
+                Ask::React { reaction, remove: self.random.u8(..3) == 0 }
+            }
+        };
+        self.log.changes.push(Change { user: self.user, conversation, message, ask, attempts: Vec::new() });
+        self.change(socket, self.log.changes.len() - 1).await
+    }
+
+    async fn change(&mut self, socket: &mut Socket, change: usize) -> Result<(), Broken> {
+        let Change { conversation, message, ask, .. } = &self.log.changes[change];
+        let mut request = json!({"conversation_id": conversation, "message_id": message});
+        let fields = match ask {
+            Ask::Edit { key, body, .. } => json!({"op": "edit", "body": body, "idempotency_key": key}),
+            Ask::Delete => json!({"op": "delete"}),
+            Ask::React { reaction, remove } => json!({"op": "react", "reaction": reaction, "remove": remove}),
+        };
+        request.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        socket.ask(self.clock.now(), Asked::Change(change), request).await
     }
 
     fn any_conversation(&mut self) -> Uuid {
@@ -303,6 +361,12 @@ async fn finished(phase: &mut watch::Receiver<Phase>) {
 }
 
 impl Room {
+    /// Is not joined any more, and will be; a fresh one has forgotten what it had.
+    fn forget(&mut self, fresh: bool, join_at: At) {
+        let kept = if fresh { Self::default() } else { std::mem::take(self) };
+        *self = Self { have: kept.have, seen: kept.seen, join_at: Some(join_at), ..Self::default() };
+    }
+
     fn is_due(&self, now: At) -> bool {
         !self.asking && self.join_at.is_some_and(|at| at <= now)
     }

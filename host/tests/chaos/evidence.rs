@@ -1,11 +1,12 @@
 //! What a run leaves behind, collected for the checker.
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime};
 
 use tokio_postgres::Row;
 
 use crate::device::Log;
-use crate::history::{At, Held, History, Message, OutboxRow};
+use crate::history::{Ask, At, Held, History, Made, Message, OutboxRow, Reactions};
 use crate::run::{Absences, Run};
 
 impl Run {
@@ -14,6 +15,7 @@ impl Run {
         let mut history = History {
             absences,
             messages: self.messages().await,
+            made: self.made().await,
             held: self.held().await,
             outbox: self.outbox().await,
             disturbed: self.disturbed.lock().unwrap().clone(),
@@ -25,6 +27,8 @@ impl Run {
         };
         for log in logs {
             history.sends.extend(log.sends);
+            history.changes.extend(log.changes);
+            history.rooms.extend(log.rooms);
             history.streams.extend(log.streams);
             history.pages.extend(log.pages);
             history.unexpected.extend(log.unexpected);
@@ -32,12 +36,50 @@ impl Run {
         for stream in &mut history.streams {
             stream.open &= participants.contains(&(stream.conversation, stream.user));
         }
+        history.rooms.retain(|room| participants.contains(&(room.conversation, room.user)));
+        history.leaks = self.leaks(&history).await;
         history
     }
 
+    /// Texts of deleted messages that are anywhere in the database.
+    async fn leaks(&self, history: &History) -> Vec<String> {
+        // What a worker held when it was overtaken is corrected by whoever marks rows next.
+        self.sql.query("SELECT mark_outbox('{}')", &[]).await;
+        let tables = self.sql.query("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'", &[]).await;
+        let mut dump = String::new();
+        for table in tables {
+            let rows = format!("SELECT coalesce(string_agg(t::text, ' '), '') FROM {} AS t", table.get::<_, String>(0));
+            dump.push_str(self.sql.query(&rows, &[]).await[0].get(0));
+        }
+        let deleted: HashMap<i64, &Message> = history
+            .messages
+            .iter()
+            .filter(|message| message.body.is_null())
+            .map(|message| (message.id, message))
+            .collect();
+        let sent = deleted.values().filter_map(|message| message.key.as_deref());
+        let edited = history.changes.iter().filter(|change| deleted.contains_key(&change.message));
+        let edited = edited.filter_map(|change| match &change.ask {
+            Ask::Edit { key, .. } => Some(key.as_str()),
+            _ => None,
+        });
+        // A longer key begins with a shorter one.
+        let is_text = |rest: &str| !rest.starts_with(|next: char| next.is_ascii_digit());
+        let leaks = sent.chain(edited).filter(|key| {
+            let text = format!("message {key}");
+            dump.match_indices(&text).any(|(at, _)| is_text(&dump[at + text.len()..]))
+        });
+        leaks.map(str::to_owned).collect()
+    }
+
     async fn messages(&self) -> Vec<Message> {
-        let select = "SELECT id, conversation_id, seq, sender_id, idempotency_key, body::text,
-            (extract(epoch FROM created_at) * 1000000)::bigint FROM messages";
+        let mut reactions: BTreeMap<i64, Reactions> = BTreeMap::new();
+        let given = "SELECT message_id, user_id, reaction FROM message_reactions";
+        for row in self.sql.query(given, &[]).await {
+            reactions.entry(row.get(0)).or_default().insert((row.get(1), row.get(2)));
+        }
+        let select = "SELECT id, conversation_id, seq, sender_id, idempotency_key, coalesce(body, 'null')::text,
+            (extract(epoch FROM created_at) * 1000000)::bigint, version::bigint FROM messages";
         let rows = self.sql.query(select, &[]).await;
         let message = |row: &Row| Message {
             id: row.get(0),
@@ -46,9 +88,29 @@ impl Run {
             sender: row.get(3),
             key: row.get(4),
             body: serde_json::from_str(row.get(5)).unwrap(),
+            version: row.get(7),
+            reactions: reactions.get(&row.get(0)).cloned().unwrap_or_default(),
             created: self.at(row.get(6)),
         };
         rows.iter().map(message).collect()
+    }
+
+    async fn made(&self) -> Vec<Made> {
+        let select =
+            "SELECT conversation_id, seq, type, message_id, user_id, idempotency_key, version::bigint, reaction
+            FROM message_changes";
+        let rows = self.sql.query(select, &[]).await;
+        let made = |row: &Row| Made {
+            conversation: row.get(0),
+            seq: row.get(1),
+            kind: row.get(2),
+            message: row.get(3),
+            user: row.get(4),
+            key: row.get(5),
+            version: row.get(6),
+            reaction: row.get(7),
+        };
+        rows.iter().map(made).collect()
     }
 
     async fn held(&self) -> Vec<Held> {

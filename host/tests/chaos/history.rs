@@ -1,5 +1,6 @@
 //! What a run leaves behind: the logs of the clients, and what stands in the database at its end.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -14,10 +15,16 @@ pub type At = Duration;
 #[derive(Debug, Clone, Default)]
 pub struct History {
     pub sends: Vec<Send>,
+    pub changes: Vec<Change>,
     pub streams: Vec<Stream>,
     pub pages: Vec<Page>,
     pub absences: Vec<Absence>,
     pub messages: Vec<Message>,
+    pub made: Vec<Made>,
+    /// The conversations as the clients had them at the end.
+    pub rooms: Vec<Room>,
+    /// Texts of deleted messages that a dump of the database had.
+    pub leaks: Vec<String>,
     pub held: Vec<Held>,
     pub outbox: Vec<OutboxRow>,
     /// What a client met that the protocol does not allow, in words.
@@ -88,13 +95,120 @@ pub struct Stream {
     pub open: bool,
 }
 
-/// A message as a client saw it.
+/// A change of a message that a client wanted, and what came of each try.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub user: Uuid,
+    pub conversation: Uuid,
+    pub message: i64,
+    pub ask: Ask,
+    pub attempts: Vec<Attempt>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ask {
+    Edit { key: String, body: Value, verdict: Verdict },
+    Delete,
+    React { reaction: String, remove: bool },
+}
+
+impl Ask {
+    /// The type of the event that tells of it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Edit { .. } => "message.edited",
+            Self::Delete => "message.deleted",
+            Self::React { remove: false, .. } => "reaction.added",
+            Self::React { remove: true, .. } => "reaction.removed",
+        }
+    }
+}
+
+/// A change as a client saw it, or a message on a page.
 #[derive(Debug, Clone)]
 pub struct Event {
     pub at: At,
+    /// Of the change; on a page the message's place.
     pub seq: Seq,
+    /// The message's.
     pub id: i64,
+    /// Null if it tells no text.
     pub body: Value,
+    pub told: Told,
+}
+
+/// What an event tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// The message with this version, which stood when it was read; its place.
+    Message { kind: String, version: i64, place: Seq },
+    /// Who has given or taken away which reaction.
+    Reaction { kind: String, user: Uuid, reaction: String },
+    /// Nothing, since a later change has overtaken it.
+    Overtaken { kind: String },
+}
+
+impl Told {
+    /// A message as it was sent.
+    pub fn created(place: Seq) -> Self {
+        Self::Message { kind: "message.created".to_owned(), version: 1, place }
+    }
+
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::Message { kind, .. } | Self::Reaction { kind, .. } | Self::Overtaken { kind } => kind,
+        }
+    }
+}
+
+/// Reactions: who has given which.
+pub type Reactions = BTreeSet<(Uuid, String)>;
+
+/// A conversation as a client has it.
+#[derive(Debug, Clone, Default)]
+pub struct Room {
+    pub user: Uuid,
+    pub conversation: Uuid,
+    /// It has every message after this place.
+    pub base: Seq,
+    pub messages: BTreeMap<i64, Seen>,
+}
+
+/// A message as a client has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub place: Seq,
+    pub version: i64,
+    pub body: Value,
+    pub reactions: Reactions,
+}
+
+impl Room {
+    /// Takes an event as the documentation tells clients to.
+    pub fn apply(&mut self, event: &Event) {
+        match &event.told {
+            Told::Message { version, place, .. } if *place > self.base => {
+                let fresh = Seen { place: *place, version: 0, body: Value::Null, reactions: Reactions::new() };
+                let seen = self.messages.entry(event.id).or_insert(fresh);
+                if *version > seen.version {
+                    (seen.version, seen.body) = (*version, event.body.clone());
+                    if event.body.is_null() {
+                        seen.reactions.clear();
+                    }
+                }
+            }
+            Told::Reaction { kind, user, reaction } => {
+                let Some(seen) = self.messages.get_mut(&event.id).filter(|seen| !seen.body.is_null()) else { return };
+                let given = (*user, reaction.clone());
+                if kind == "reaction.added" {
+                    seen.reactions.insert(given);
+                } else {
+                    seen.reactions.remove(&given);
+                }
+            }
+            Told::Message { .. } | Told::Overtaken { .. } => {}
+        }
+    }
 }
 
 /// A page of `history`.
@@ -133,9 +247,26 @@ pub struct Message {
     pub seq: Seq,
     pub sender: Uuid,
     pub key: Option<String>,
+    /// Null if it is deleted.
     pub body: Value,
+    pub version: i64,
+    pub reactions: Reactions,
     /// When its transaction began.
     pub created: At,
+}
+
+/// A change that is stored.
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub conversation: Uuid,
+    pub seq: Seq,
+    pub kind: String,
+    pub message: i64,
+    pub user: Uuid,
+    pub key: Option<String>,
+    pub version: Option<i64>,
+    /// None also once the message is deleted.
+    pub reaction: Option<String>,
 }
 
 #[derive(Debug, Clone)]

@@ -6,6 +6,8 @@
 //! fault of a minute instead.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+mod changes;
+mod changes_tests;
 mod checker;
 mod checker_tests;
 mod corruption;

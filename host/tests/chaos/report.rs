@@ -17,6 +17,11 @@ pub struct Report {
     pub held: usize,
     pub discarded: usize,
     pub rejected: usize,
+    /// Edits, deletions and reactions that were asked for, and how many of each kind are stored.
+    pub changes: usize,
+    pub made: Vec<(String, usize)>,
+    /// Conversations of clients that were compared with the database's.
+    pub rooms: usize,
     pub events: usize,
     pub streams: usize,
     pub pages: usize,
@@ -54,6 +59,9 @@ impl Report {
             held: answered(|outcome| *outcome == Outcome::Held),
             discarded: answered(|outcome| *outcome == Outcome::Discarded),
             rejected: answered(|outcome| *outcome == Outcome::Rejected),
+            changes: history.changes.len(),
+            made: history.made.iter().map(|made| (made.kind.clone(), 1)).collect(),
+            rooms: history.rooms.len(),
             events: history.streams.iter().map(|stream| stream.events.len()).sum(),
             streams: history.streams.len(),
             pages: history.pages.len(),
@@ -71,11 +79,13 @@ pub fn summarise(title: &str, reports: &[Report]) {
     let seconds = reports.iter().map(|report| report.took.as_secs_f64()).sum::<f64>();
     let found = |kind| reports.iter().flat_map(|report| &report.violations).filter(|found| found.kind == kind).count();
     let faults = tally(reports.iter().flat_map(|report| &report.steps).map(|step| (step.fault.kind(), 1)));
+    let made = tally(reports.iter().flat_map(|report| report.made.iter().cloned()));
     let closes = tally(reports.iter().flat_map(|report| report.closes.iter().copied()));
     let kinds = tally(reports.iter().flat_map(|report| &report.violations).map(|found| (found.kind, 1)));
     println!(
         "{title}: {} runs, {:.1} minutes
   {} messages sent: {} stored, {} held, {} discarded, {} rejected by plugins, the others refused for want of the right to send
+  {} changes asked for: {made:?}; {} conversations of clients compared
   {} events on {} streams, {} pages of history, {} removals
   {} faults: {faults:?}
   sockets closed: {closes:?}
@@ -87,6 +97,8 @@ pub fn summarise(title: &str, reports: &[Report]) {
         sum(|report| report.held),
         sum(|report| report.discarded),
         sum(|report| report.rejected),
+        sum(|report| report.changes),
+        sum(|report| report.rooms),
         sum(|report| report.events),
         sum(|report| report.streams),
         sum(|report| report.pages),

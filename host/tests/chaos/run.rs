@@ -110,6 +110,7 @@ impl Run {
                 log: Log::default(),
                 bodies: Vec::new(),
                 retries: Vec::new(),
+                known: Vec::new(),
                 sockets: 0,
             };
             tasks.spawn(device.run());

@@ -77,9 +77,9 @@ impl Socket {
         self.asked.values().map(|(at, _)| *at).min()
     }
 
-    /// How many messages wait for their answer.
+    /// How many messages and changes wait for their answer.
     pub fn sends(&self) -> usize {
-        self.asked.values().filter(|(_, asked)| matches!(asked, Asked::Send(_))).count()
+        self.asked.values().filter(|(_, asked)| matches!(asked, Asked::Send(_) | Asked::Change(_))).count()
     }
 
     pub fn unanswered(self) -> Vec<(At, Asked)> {
