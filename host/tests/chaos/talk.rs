@@ -7,6 +7,9 @@ use crate::history::Verdict;
 /// Plugins that replace, reject, discard and hold. A pause of a busy machine does not count as theirs.
 pub const PLUGINS: [&str; 3] = ["body-shape", "word-filter", "misbehaving"];
 pub const CONFIG: &str = r#"
+[chain]
+deadline_ms = 30000
+
 [[plugin]]
 name = "body-shape"
 [plugin.limits]
