@@ -391,7 +391,7 @@ END $$;
 -- Makes changes of messages in conversations that are locked, at most one in each, at this time or just after the newest
 -- message. `types` are the events' that tell of them. Answers one row for each, in order: 'stored', 'held',
 -- 'stored before', 'held before', 'forbidden', 'unknown message', 'deleted message', 'not author', 'too late',
--- 'version conflict', 'too many reactions', or 'busy'. `id` is the held edit's, or the message's; `version` is the
+-- 'version conflict', 'too many reactions', 'other message' (the key is of a change of another one), or 'busy'. `id` is the held edit's, or the message's; `version` is the
 -- message's, and that which stands of a conflict; `count` is the reaction's.
 --
 -- Whoever has a role in `deleting_roles` deletes the messages of others; an edit is too late `edit_seconds` after the
@@ -415,6 +415,7 @@ BEGIN
         SELECT i.*, c.last_seq + 1 AS seq, greatest(time_now, c.last_message_at) AS created_at, m.version AS old_version,
             m.reactions AS counts, m.place AS message_at, m.part AS message_in,
             CASE WHEN c.id IS NULL THEN 'forbidden'
+                 WHEN coalesce(e.message_id, h.edits) <> i.message_id THEN 'other message'
                  WHEN e.seq IS NOT NULL THEN 'stored before'
                  WHEN h.id IS NOT NULL THEN 'held before'
                  WHEN i.conversation_id NOT IN (SELECT unnest(locked)) THEN 'busy'
@@ -441,10 +442,10 @@ BEGIN
         LEFT JOIN LATERAL (SELECT *, ctid AS place, tableoid AS part FROM messages
             WHERE conversation_id = i.conversation_id AND id BETWEEN i.message_id AND i.message_id ORDER BY id LIMIT 1)
             m ON true
-        LEFT JOIN LATERAL (SELECT seq, version, created_at FROM message_changes WHERE i.key IS NOT NULL
+        LEFT JOIN LATERAL (SELECT seq, version, created_at, message_id FROM message_changes WHERE i.key IS NOT NULL
             AND conversation_id = i.conversation_id AND user_id = i.user_id AND type = i.type
             AND idempotency_key BETWEEN i.key AND i.key ORDER BY idempotency_key LIMIT 1) e ON true
-        LEFT JOIN LATERAL (SELECT id FROM held_messages WHERE i.key IS NOT NULL AND (edits IS NULL) = false
+        LEFT JOIN LATERAL (SELECT id, edits FROM held_messages WHERE i.key IS NOT NULL AND (edits IS NULL) = false
             AND conversation_id = i.conversation_id AND sender_id = i.user_id AND idempotency_key = i.key LIMIT 1) h ON true
         LEFT JOIN LATERAL (SELECT seq, version, created_at FROM message_changes
             WHERE i.type = 'message.deleted' AND m.deleted_at IS NOT NULL
@@ -1029,6 +1030,25 @@ CREATE FUNCTION conversation_deleted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    -- With what was told of them; a row that a worker holds is corrected by whoever marks rows next.
+    EXECUTE format($sql$
+        WITH told AS (
+            SELECT outbox_id AS id FROM %1$I.messages WHERE conversation_id = $1 AND outbox_id IS NOT NULL
+            UNION ALL
+            SELECT outbox_id FROM %1$I.message_changes WHERE conversation_id = $1 AND outbox_id IS NOT NULL
+        ), free AS MATERIALIZED (
+            SELECT o.id FROM %1$I.outbox o WHERE o.id IN (SELECT id FROM told) FOR UPDATE SKIP LOCKED
+        ), gone AS (
+            DELETE FROM %1$I.outbox o USING free WHERE o.id = free.id
+        ), unquoted AS (
+            UPDATE %1$I.plugin_audit a SET reason = NULL FROM %1$I.messages m
+            WHERE m.conversation_id = $1 AND a.message_id = m.id
+        )
+        INSERT INTO %1$I.outbox_corrections (outbox_id, payload)
+        SELECT o.id, '{}' FROM %1$I.outbox o JOIN told ON told.id = o.id
+        WHERE NOT EXISTS (SELECT FROM free WHERE free.id = o.id)
+        ON CONFLICT (outbox_id) DO UPDATE SET payload = excluded.payload
+        $sql$, TG_TABLE_SCHEMA) USING OLD.id;
     EXECUTE format('DELETE FROM %I.messages WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
     EXECUTE format('DELETE FROM %I.held_messages WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
     EXECUTE format('DELETE FROM %I.message_changes WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
@@ -1047,6 +1067,8 @@ CREATE FUNCTION conversations_truncated() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    EXECUTE format('DELETE FROM %I.outbox WHERE seq IS NOT NULL', TG_TABLE_SCHEMA);
+    EXECUTE format('UPDATE %I.plugin_audit SET reason = NULL WHERE message_id IS NOT NULL', TG_TABLE_SCHEMA);
     EXECUTE format('DELETE FROM %I.messages', TG_TABLE_SCHEMA);
     EXECUTE format('DELETE FROM %I.held_messages', TG_TABLE_SCHEMA);
     EXECUTE format('DELETE FROM %I.message_changes', TG_TABLE_SCHEMA);

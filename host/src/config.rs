@@ -298,8 +298,9 @@ impl FromStr for RoleList {
             return Ok(Self(Vec::new()));
         }
         let roles: Vec<String> = text.split(',').map(|role| role.trim().to_owned()).collect();
-        if roles.iter().any(String::is_empty) {
-            return Err("it is a list of roles with commas between, or none");
+        let is_none = |role: &String| role == "none" || role.is_empty();
+        if roles.iter().any(|role| is_none(role) || role.contains(|c: char| c.is_whitespace() || ";*".contains(c))) {
+            return Err("it is a list of roles as in participants.role, with commas between, or none alone");
         }
         Ok(Self(roles))
     }

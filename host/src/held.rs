@@ -49,7 +49,7 @@ pub enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Stores and broadcasts held messages: each takes its place at the end of its conversation now
+    /// Stores and broadcasts held messages and edits: a message takes its place at the end of its conversation now
     Release(Decision),
     /// Decides that held messages are never shown
     Refuse(Decision),

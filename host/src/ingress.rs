@@ -53,8 +53,13 @@ pub(crate) const REFUSALS: &[ErrorCode] = &[
 ];
 
 /// Why one of another kind is refused as well.
-pub(crate) const CHANGE_REFUSALS: &[ErrorCode] =
-    &[ErrorCode::NotAuthor, ErrorCode::EditTooLate, ErrorCode::VersionConflict, ErrorCode::TooManyReactions];
+pub(crate) const CHANGE_REFUSALS: &[ErrorCode] = &[
+    ErrorCode::NotAuthor,
+    ErrorCode::EditTooLate,
+    ErrorCode::VersionConflict,
+    ErrorCode::TooManyReactions,
+    ErrorCode::InvalidField,
+];
 
 /// The commands beside a send.
 pub(crate) const CHANGE_OPS: &[Op] = &[Op::Edit, Op::Delete, Op::React];
@@ -283,9 +288,10 @@ impl Earlier {
             duplicate: true,
             body: None,
         };
+        let existing = existing.filter(|existing| Some(existing.message_id()) == *edits);
         Ok(existing.map(|existing| match existing {
             ExistingEdit::Stored { message_id, change } => reply(message_id, EditStatus::Stored(change)),
-            ExistingEdit::Held(id) => reply(edits.unwrap_or_default(), EditStatus::Held(id)),
+            ExistingEdit::Held { message_id, id } => reply(message_id, EditStatus::Held(id)),
         }))
     }
 
@@ -391,9 +397,10 @@ fn refused_change(refusal: ChangeRefusal) -> Failure {
     let (code, text) = match refusal {
         ChangeRefusal::UnknownMessage => (ErrorCode::UnknownMessage, "this conversation has no such message"),
         ChangeRefusal::Deleted => (ErrorCode::MessageDeleted, "the message is deleted; nothing was stored"),
-        ChangeRefusal::NotAuthor => {
-            (ErrorCode::NotAuthor, "only its author may do this to the message; nothing was stored")
-        }
+        ChangeRefusal::NotAuthor => (
+            ErrorCode::NotAuthor,
+            "the message is somebody else's, and your role does not delete it; nothing was stored",
+        ),
         ChangeRefusal::TooLate => (ErrorCode::EditTooLate, "the message is too old to be edited; send a new one"),
         ChangeRefusal::VersionConflict(_) => {
             (ErrorCode::VersionConflict, "another version stands by now; look at it, then edit that one")
@@ -401,6 +408,10 @@ fn refused_change(refusal: ChangeRefusal) -> Failure {
         ChangeRefusal::TooManyReactions => (
             ErrorCode::TooManyReactions,
             "the message has as many different reactions as it can have; choose one that it has",
+        ),
+        ChangeRefusal::OtherMessage => (
+            ErrorCode::InvalidField,
+            "this idempotency_key belongs to a change of another message; choose a new one for each change",
         ),
     };
     let mut failure = Failure::new(code, text);

@@ -161,9 +161,9 @@ impl Fields<'_> {
     fn react(&self) -> Result<Action, FieldError> {
         let message_id = self.required_natural(MESSAGE_ID)?;
         let reaction = self.required_text(&["reaction"])?.into_boxed_str();
-        if reaction.is_empty() || reaction.len() > MAX_REACTION_BYTES || reaction.contains(char::is_control) {
+        if reaction.is_empty() || reaction.len() > MAX_REACTION_BYTES || reaction.contains(is_unseen) {
             return invalid(format!(
-                "reaction must be 1 to {MAX_REACTION_BYTES} bytes of text without control characters"
+                "reaction must be 1 to {MAX_REACTION_BYTES} bytes of text without spaces and control characters"
             ));
         }
         let remove = self.flag(&["remove"])?.unwrap_or(false);
@@ -203,6 +203,12 @@ impl Fields<'_> {
             (Some(_), Some(_)) => invalid("give after_seq or after_id, not both"),
         }
     }
+}
+
+/// What shows nothing by itself, or turns the text around it. (The joiner inside of emoji is none of these.)
+fn is_unseen(c: char) -> bool {
+    let is_format = matches!(c, '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    c.is_control() || c.is_whitespace() || is_format
 }
 
 fn code_of(error: &BodyError) -> ErrorCode {

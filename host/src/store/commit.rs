@@ -159,6 +159,8 @@ pub enum ChangeRefusal {
     /// This version stands.
     VersionConflict(i32),
     TooManyReactions,
+    /// The idempotency key is of a change of another message.
+    OtherMessage,
 }
 
 /// What an attempt did with one change.
@@ -295,6 +297,7 @@ fn outcome(status: &str, id: Option<i64>, version: Option<i32>, done: Done) -> O
         ("not author", _) => Committed::Refused(ChangeRefusal::NotAuthor),
         ("too late", _) => Committed::Refused(ChangeRefusal::TooLate),
         ("version conflict", _) => Committed::Refused(ChangeRefusal::VersionConflict(version?)),
+        ("other message", _) => Committed::Refused(ChangeRefusal::OtherMessage),
         ("too many reactions", _) => Committed::Refused(ChangeRefusal::TooManyReactions),
         ("busy", _) => return Some(Attempted::Busy),
         _ => return None,

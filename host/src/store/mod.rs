@@ -164,8 +164,21 @@ pub enum ExistingSend {
 pub enum ExistingEdit {
     /// The edit is stored.
     Stored { message_id: i64, change: StoredChange },
-    /// The edit is held for review, under this id.
-    Held(i64),
+    /// The edit is held for review.
+    Held {
+        message_id: i64,
+        /// In `held_messages`.
+        id: i64,
+    },
+}
+
+impl ExistingEdit {
+    /// The message that it edits.
+    pub fn message_id(&self) -> i64 {
+        match self {
+            Self::Stored { message_id, .. } | Self::Held { message_id, .. } => *message_id,
+        }
+    }
 }
 
 /// What became of a reader's mark.
@@ -295,10 +308,10 @@ impl Store {
         let parameters: [Param<'_>; 3] = [(&conversation, Type::UUID), (&user, Type::UUID), (&key, Type::TEXT)];
         let rows = self.query(sql::FIND_EDIT_BY_KEY, &parameters).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let id = row.try_get("id")?;
+        let message_id = row.try_get("message_id")?;
         Ok(Some(match rows::stored_change(row)? {
-            Some(change) => ExistingEdit::Stored { message_id: id, change },
-            None => ExistingEdit::Held(id),
+            Some(change) => ExistingEdit::Stored { message_id, change },
+            None => ExistingEdit::Held { message_id, id: row.try_get("held_id")? },
         }))
     }
 

@@ -43,11 +43,11 @@ LIMIT 1";
 
 /// What became of an earlier edit with this key: `$1` conversation, `$2` user, `$3` key.
 pub(super) const FIND_EDIT_BY_KEY: &str = "
-SELECT 'stored before' AS status, message_id AS id, seq, message_time(created_at) AS created_at, version
+SELECT message_id, NULL AS held_id, seq, message_time(created_at) AS created_at, version
 FROM message_changes
 WHERE conversation_id = $1 AND user_id = $2 AND type = 'message.edited' AND idempotency_key = $3
 UNION ALL
-SELECT 'held before', id, NULL, NULL, NULL
+SELECT edits, id, NULL, NULL, NULL
 FROM held_messages WHERE conversation_id = $1 AND sender_id = $2 AND edits IS NOT NULL AND idempotency_key = $3
 LIMIT 1";
 

@@ -247,7 +247,7 @@ export class Pane {
     return this.#attempt(item, this.#room.react(item.id, reaction, { remove: isOwn }));
   }
 
-  /** What goes wrong is said beside the message. */
+  /** What goes wrong is said beside the message. Resolves to whether all is well. */
   async #attempt({ key }, asked) {
     try {
       const reply = await asked;
@@ -256,9 +256,11 @@ export class Pane {
       else if (reply.body) this.#note(key, 'A plugin changed this before it was stored.');
       else this.#note(key, undefined);
       if (reply.status === 'held') this.#onHeld();
+      return true;
     } catch (error) {
       const { plugin } = error.reply ?? {};
       this.#note(key, `${plugin ? `Refused by ${plugin}` : 'Not done'}: ${error.message}`);
+      return false;
     }
   }
 
@@ -279,7 +281,13 @@ export class Pane {
     this.#aimAt(undefined);
     this.#input.value = '';
     if (old === undefined) this.say(text, item && { replyTo: item.id });
-    else this.#attempt(item, this.#room.edit(item.id, { text }));
+    else this.#edit(item, text);
+  }
+
+  /** A text that is refused comes back into the form, unless something else is written there by then. */
+  async #edit(item, text) {
+    const isDone = await this.#attempt(item, this.#room.edit(item.id, { text }));
+    if (!isDone && !this.#aim && !this.#input.value) this.#aimAt({ item, verb: 'Edit', text });
   }
 
   /** A message is a draft until the gateway has answered: a plugin may change it, hold it or refuse it. */

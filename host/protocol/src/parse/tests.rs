@@ -211,6 +211,8 @@ fn a_change_names_its_message() {
         ("react", r#""message_id":4"#, "reaction is missing"),
         ("react", r#""message_id":4,"reaction":"""#, "reaction must be 1 to 64 bytes"),
         ("react", r#""message_id":4,"reaction":"a\u0000""#, "reaction must be 1 to 64 bytes"),
+        ("react", r#""message_id":4,"reaction":"two words""#, "reaction must be 1 to 64 bytes"),
+        ("react", r#""message_id":4,"reaction":"\u202ea""#, "reaction must be 1 to 64 bytes"),
         ("react", r#""message_id":4,"reaction":"+1","remove":1"#, "remove must be true or false"),
     ] {
         let (_, found) = action(op, rest).unwrap_err();

@@ -32,6 +32,17 @@ async fn a_dump_has_no_text_of_a_deleted_message() {
 }
 
 #[tokio::test]
+async fn a_dump_has_no_text_of_a_deleted_conversation() {
+    let mut room = Room::new().await;
+    let conversation = room.conversation;
+    let id = room.alice.say(conversation, "secret one").await["message_id"].clone();
+    room.alice.ok(edit(conversation, &id, "secret two")).await;
+    room.world.eventually("SELECT count(*) FROM outbox WHERE NOT processed", 0).await;
+    room.world.sql.execute("DELETE FROM conversations WHERE id = $1", &[&conversation]).await.unwrap();
+    nowhere(&room.world, "secret").await;
+}
+
+#[tokio::test]
 async fn what_no_worker_has_relayed_yet_is_told_without_its_text() {
     let world = World::new().await;
     let gateway = world.gateway().await;

@@ -163,6 +163,12 @@ async fn a_change_answers_its_repeats_with_what_it_made() {
         (&again["seq"], &again["version"], &again["edited_at"], &again["duplicate"]),
         (&first["seq"], &first["version"], &first["edited_at"], &json!(true))
     );
+    // Nor is it one for another message.
+    let other = alice.say(conversation, "other").await["message_id"].clone();
+    keyed["message_id"] = other.clone();
+    assert_eq!(alice.code(keyed.clone()).await, "invalid_field");
+    alice.ok(delete(conversation, &other)).await;
+    keyed["message_id"] = id.clone();
     // The key is the sender's: Bob may not edit it, whatever key he names. And a send's keys are others.
     assert_eq!(bob.code(keyed).await, "not_author");
     let sent = json!({"op": "send", "conversation_id": conversation, "body": {"text": "x"}, "idempotency_key": "k"});
@@ -177,7 +183,7 @@ async fn a_change_answers_its_repeats_with_what_it_made() {
     let again = alice.ok(delete(conversation, &id)).await;
     assert_eq!((&again["seq"], &again["version"]), (&gone["seq"], &gone["version"]));
     assert_eq!(again["duplicate"], true);
-    assert_eq!(room.world.count("SELECT last_seq FROM conversations").await, 6);
+    assert_eq!(room.world.count("SELECT last_seq FROM conversations").await, 8);
 }
 
 #[tokio::test]
