@@ -22,7 +22,7 @@ async fn a_dump_has_no_text_of_a_deleted_message() {
     let conversation = room.conversation;
     let id = room.alice.say(conversation, "secret one").await["message_id"].clone();
     room.alice.ok(edit(conversation, &id, "secret two")).await;
-    room.bob.ok(react(conversation, &id, "secret three")).await;
+    room.bob.ok(react(conversation, &id, "secret-three")).await;
     room.alice.ok(edit(conversation, &id, "secret four")).await;
     room.world.eventually("SELECT count(*) FROM outbox WHERE NOT processed", 0).await;
     room.alice.ok(delete(conversation, &id)).await;

@@ -65,6 +65,6 @@ async fn a_message_has_so_many_different_reactions() {
     for number in 0..50 {
         room.alice.ok(react(conversation, &id, &format!("r{number}"))).await;
     }
-    assert_eq!(room.alice.code(react(conversation, &id, "one more")).await, "too_many_reactions");
+    assert_eq!(room.alice.code(react(conversation, &id, "one-more")).await, "too_many_reactions");
     assert_eq!(room.bob.ok(react(conversation, &id, "r7")).await["count"], 2);
 }
