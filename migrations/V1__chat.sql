@@ -391,8 +391,9 @@ END $$;
 -- Makes changes of messages in conversations that are locked, at most one in each, at this time or just after the newest
 -- message. `types` are the events' that tell of them. Answers one row for each, in order: 'stored', 'held',
 -- 'stored before', 'held before', 'forbidden', 'unknown message', 'deleted message', 'not author', 'too late',
--- 'version conflict', 'too many reactions', 'other message' (the key is of a change of another one), or 'busy'. `id` is the held edit's, or the message's; `version` is the
--- message's, and that which stands of a conflict; `count` is the reaction's.
+-- 'version conflict', 'too many reactions', 'other message' (the key is of a change of another one), or 'busy'. `id` is
+-- the held edit's, or the message's; `version` is the message's, and that which stands of a conflict; `count` is the
+-- reaction's.
 --
 -- Whoever has a role in `deleting_roles` deletes the messages of others; an edit is too late `edit_seconds` after the
 -- message (null: never). A reviewer's release is `decided`: nobody's right to it is looked at.
@@ -529,6 +530,7 @@ BEGIN
         WHERE t.type IN ('message.edited', 'message.deleted') AND m.changed_seq = c.last_seq AND m.version > 1;
     END IF;
 END $$;
+
 -- Takes what these messages said before from wherever it still is: a text that was edited from what no worker has relayed,
 -- and what was deleted from everywhere. An outbox row that a worker holds is corrected by whoever marks rows next.
 CREATE FUNCTION erase_overtaken(conversation_ids uuid[], message_ids bigint[]) RETURNS void
