@@ -292,102 +292,6 @@ BEGIN
     RETURN ARRAY(SELECT id FROM conversations WHERE id = ANY(conversation_ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
 END $$;
 
--- Stores messages of conversations that are locked, at this time or just after the message before. Answers one row for
--- each, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', 'unknown message' or 'deleted message'
--- (what it replies to), or 'busy' when its conversation is not among the locked ones. The id of a held message is that in
--- `held_messages`.
---
--- Judging and storing is a statement of its own after the locks, because a statement's snapshot is older than a lock that
--- it waits for. Its time grows with the batch and with nothing else: no two steps are joined row by row, places come from
--- windows over the batch, ids are drawn before the insert, and each `LIMIT` keeps the planner from turning a look-up into
--- a join. A plan is made while tables may be empty, where one index looks like another: where two begin with the same
--- column, the order that is asked for is that of the right one, and with `enable_sort` off it is taken.
-CREATE FUNCTION place_messages(
-    locked uuid[], time_now timestamptz, conversation_ids uuid[], sender_ids uuid[], bodies text[], reply_tos bigint[],
-    keys text[], all_annotations text[], deciders text[], hold_reasons text[]
-) RETURNS TABLE (status text, id bigint, seq bigint, created_at text)
-LANGUAGE plpgsql
-AS $$
-#variable_conflict use_column
-BEGIN
-    RETURN QUERY
-    WITH input AS (
-        SELECT * FROM unnest(conversation_ids, sender_ids, bodies, reply_tos, keys, all_annotations, deciders, hold_reasons)
-            WITH ORDINALITY
-            AS t(conversation_id, sender_id, body, reply_to, key, annotations, decided_by, hold_reason, ord)
-    ), judged AS MATERIALIZED (
-        SELECT i.*, c.last_seq, c.message_count, greatest(time_now, c.last_message_at) AS created_at,
-            CASE WHEN c.id IS NULL THEN 'forbidden'
-                 -- Before anything else: a stored message stays stored, whoever locks its conversation now, and even if
-                 -- its sender has been removed since.
-                 WHEN m.id IS NOT NULL THEN 'stored before'
-                 WHEN h.id IS NOT NULL THEN 'held before'
-                 WHEN i.conversation_id NOT IN (SELECT unnest(locked)) THEN 'busy'
-                 WHEN p.user_id IS NULL THEN 'forbidden'
-                 WHEN i.reply_to IS NOT NULL AND r.id IS NULL THEN 'unknown message'
-                 WHEN r.deleted_at IS NOT NULL THEN 'deleted message'
-                 ELSE 'new' END AS status,
-            coalesce(m.id, h.id) AS earlier_id, m.seq AS earlier_seq, m.created_at AS earlier_created_at
-        FROM input i
-        LEFT JOIN conversations c ON c.id = i.conversation_id
-        LEFT JOIN participants p ON p.conversation_id = i.conversation_id AND p.user_id = i.sender_id
-        LEFT JOIN LATERAL (SELECT id, seq, created_at FROM messages WHERE i.key IS NOT NULL
-            AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) m ON true
-        LEFT JOIN LATERAL (SELECT id FROM held_messages WHERE i.key IS NOT NULL AND (edits IS NULL)
-            AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) h ON true
-        LEFT JOIN LATERAL (SELECT id, deleted_at FROM messages WHERE i.reply_to IS NOT NULL
-            AND conversation_id = i.conversation_id AND id BETWEEN i.reply_to AND i.reply_to ORDER BY id LIMIT 1) r ON true
-    ), first_of_key AS (
-        SELECT *, status = 'new' AND row_number() OVER (
-            PARTITION BY conversation_id, sender_id, key, CASE WHEN key IS NULL THEN ord END ORDER BY ord) = 1 AS is_first
-        FROM judged
-    ), placed AS (
-        SELECT *, is_first AND hold_reason IS NULL AS is_fresh,
-            count(*) FILTER (WHERE is_first AND hold_reason IS NULL)
-                OVER (PARTITION BY conversation_id ORDER BY ord ROWS UNBOUNDED PRECEDING) AS place
-        FROM first_of_key
-    ), numbered AS MATERIALIZED (
-        SELECT *, last_seq + place AS seq, CASE WHEN is_fresh THEN nextval('messages_id_seq')
-                       WHEN is_first THEN nextval('held_messages_id_seq') END AS id,
-            CASE WHEN is_fresh THEN nextval('outbox_id_seq') END AS outbox_id
-        FROM placed ORDER BY ord
-    ), inserted AS (
-        INSERT INTO messages (id, conversation_id, seq, n, changed_seq, sender_id, body, reply_to, idempotency_key,
-            annotations, decided_by, created_at, outbox_id)
-        SELECT id, conversation_id, seq, message_count + place, seq, sender_id, body::jsonb, reply_to, key,
-            annotations::jsonb, decided_by, created_at, outbox_id
-        FROM numbered WHERE is_fresh
-        RETURNING outbox_id, conversation_id, seq, creation_json(messages) AS payload
-    ), held AS (
-        INSERT INTO held_messages (id, conversation_id, sender_id, body, reply_to, idempotency_key, annotations, held_by, reason)
-        SELECT id, conversation_id, sender_id, body::jsonb, reply_to, key, annotations::jsonb, coalesce(decided_by, ''),
-            hold_reason
-        FROM numbered WHERE is_first AND NOT is_fresh
-    ), counted AS (
-        UPDATE conversations c SET last_seq = n.seq, message_count = c.message_count + n.count, last_message_id = n.id,
-            last_message_at = n.created_at
-        FROM (SELECT conversation_id, max(seq) AS seq, count(*) AS count, max(id) AS id, max(created_at) AS created_at
-            FROM numbered WHERE is_fresh GROUP BY conversation_id) n
-        WHERE c.id = n.conversation_id
-    ), relayed AS (
-        INSERT INTO outbox (id, type, conversation_id, seq, payload, internal)
-        SELECT outbox_id, 'message.created', conversation_id, seq, payload, true FROM inserted
-    )
-    SELECT CASE WHEN n.status <> 'new' THEN n.status
-                WHEN n.is_fresh THEN 'stored'
-                WHEN n.is_first THEN 'held'
-                WHEN f.is_fresh THEN 'stored before'
-                ELSE 'held before' END AS status,
-        coalesce(n.earlier_id, n.id, f.id) AS id,
-        CASE WHEN n.is_fresh THEN n.seq ELSE coalesce(n.earlier_seq, f.seq) END AS seq,
-        message_time(coalesce(n.earlier_created_at, n.created_at)) AS created_at
-    FROM numbered n
-    LEFT JOIN LATERAL (SELECT id, CASE WHEN is_fresh THEN seq END AS seq, is_fresh
-        FROM numbered WHERE n.status = 'new' AND NOT n.is_first AND is_first
-        AND conversation_id = n.conversation_id AND sender_id = n.sender_id AND key = n.key LIMIT 1) f ON true
-    ORDER BY n.ord;
-END $$;
-
 -- Makes changes of messages in conversations that are locked, at most one in each, at this time or just after the newest
 -- message. `types` are the events' that tell of them. Answers one row for each, in order: 'stored', 'held',
 -- 'stored before', 'held before', 'forbidden', 'unknown message', 'deleted message', 'not author', 'too late',
@@ -640,23 +544,111 @@ BEGIN
     ORDER BY coalesce(f.message_id, f.held_id);
 END $$;
 
--- Stores a gateway's batch of messages, in one statement that is its own transaction; its plans are kept (README.md).
--- Answers as `place_messages` does. Without `digests` it writes no audit rows.
+-- Stores a gateway's batch of messages, in one statement that is its own transaction; its plans are kept (README.md). Answers
+-- one row for each, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', 'unknown message' or
+-- 'deleted message' (what it replies to), or 'busy' when somebody else has locked its conversation. The id of a held message
+-- is that in `held_messages`. Without `digests` it writes no audit rows. Locks that were taken before are `locked`.
+--
+-- Judging and storing is a statement of its own after the locks, because a statement's snapshot is older than a lock that
+-- it waits for. Its time grows with the batch and with nothing else: no two steps are joined row by row, places come from
+-- windows over the batch, ids are drawn before the insert, and each `LIMIT` keeps the planner from turning a look-up into
+-- a join. A plan is made while tables may be empty, where one index looks like another: where two begin with the same
+-- column, the order that is asked for is that of the right one, and with `enable_sort` off it is taken.
 CREATE FUNCTION store_messages(
     conversation_ids uuid[], sender_ids uuid[], bodies text[], reply_tos bigint[], keys text[], all_annotations text[],
-    deciders text[], hold_reasons text[], wait_for_locks boolean, versions text[], digests text[]
+    deciders text[], hold_reasons text[], wait_for_locks boolean, versions text[], digests text[],
+    locked uuid[] DEFAULT NULL
 ) RETURNS TABLE (status text, id bigint, seq bigint, created_at text)
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off SET jit = off
 SET plan_cache_mode = force_generic_plan
 SET lock_timeout = '100ms'
 AS $$
+#variable_conflict use_column
 DECLARE
-    locked uuid[] := lock_conversations(conversation_ids, wait_for_locks);
+    time_now timestamptz;
 BEGIN
+    IF locked IS NULL THEN
+        locked := lock_conversations(conversation_ids, wait_for_locks);
+    END IF;
     -- Not the time at which the transaction began: another one may have had the locks meanwhile.
-    RETURN QUERY SELECT * FROM place_messages(locked, clock_timestamp(), conversation_ids, sender_ids, bodies, reply_tos,
-        keys, all_annotations, deciders, hold_reasons);
+    time_now := clock_timestamp();
+    RETURN QUERY
+    WITH input AS (
+        SELECT * FROM unnest(conversation_ids, sender_ids, bodies, reply_tos, keys, all_annotations, deciders, hold_reasons)
+            WITH ORDINALITY
+            AS t(conversation_id, sender_id, body, reply_to, key, annotations, decided_by, hold_reason, ord)
+    ), judged AS MATERIALIZED (
+        SELECT i.*, c.last_seq, c.message_count, greatest(time_now, c.last_message_at) AS created_at,
+            CASE WHEN c.id IS NULL THEN 'forbidden'
+                 -- Before anything else: a stored message stays stored, whoever locks its conversation now, and even if
+                 -- its sender has been removed since.
+                 WHEN m.id IS NOT NULL THEN 'stored before'
+                 WHEN h.id IS NOT NULL THEN 'held before'
+                 WHEN i.conversation_id NOT IN (SELECT unnest(locked)) THEN 'busy'
+                 WHEN p.user_id IS NULL THEN 'forbidden'
+                 WHEN i.reply_to IS NOT NULL AND r.id IS NULL THEN 'unknown message'
+                 WHEN r.deleted_at IS NOT NULL THEN 'deleted message'
+                 ELSE 'new' END AS status,
+            coalesce(m.id, h.id) AS earlier_id, m.seq AS earlier_seq, m.created_at AS earlier_created_at
+        FROM input i
+        LEFT JOIN conversations c ON c.id = i.conversation_id
+        LEFT JOIN participants p ON p.conversation_id = i.conversation_id AND p.user_id = i.sender_id
+        LEFT JOIN LATERAL (SELECT id, seq, created_at FROM messages WHERE i.key IS NOT NULL
+            AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) m ON true
+        LEFT JOIN LATERAL (SELECT id FROM held_messages WHERE i.key IS NOT NULL AND (edits IS NULL)
+            AND conversation_id = i.conversation_id AND sender_id = i.sender_id AND idempotency_key = i.key LIMIT 1) h ON true
+        LEFT JOIN LATERAL (SELECT id, deleted_at FROM messages WHERE i.reply_to IS NOT NULL
+            AND conversation_id = i.conversation_id AND id BETWEEN i.reply_to AND i.reply_to ORDER BY id LIMIT 1) r ON true
+    ), first_of_key AS (
+        SELECT *, status = 'new' AND row_number() OVER (
+            PARTITION BY conversation_id, sender_id, key, CASE WHEN key IS NULL THEN ord END ORDER BY ord) = 1 AS is_first
+        FROM judged
+    ), placed AS (
+        SELECT *, is_first AND hold_reason IS NULL AS is_fresh,
+            count(*) FILTER (WHERE is_first AND hold_reason IS NULL)
+                OVER (PARTITION BY conversation_id ORDER BY ord ROWS UNBOUNDED PRECEDING) AS place
+        FROM first_of_key
+    ), numbered AS MATERIALIZED (
+        SELECT *, last_seq + place AS seq, CASE WHEN is_fresh THEN nextval('messages_id_seq')
+                       WHEN is_first THEN nextval('held_messages_id_seq') END AS id,
+            CASE WHEN is_fresh THEN nextval('outbox_id_seq') END AS outbox_id
+        FROM placed ORDER BY ord
+    ), inserted AS (
+        INSERT INTO messages (id, conversation_id, seq, n, changed_seq, sender_id, body, reply_to, idempotency_key,
+            annotations, decided_by, created_at, outbox_id)
+        SELECT id, conversation_id, seq, message_count + place, seq, sender_id, body::jsonb, reply_to, key,
+            annotations::jsonb, decided_by, created_at, outbox_id
+        FROM numbered WHERE is_fresh
+        RETURNING outbox_id, conversation_id, seq, creation_json(messages) AS payload
+    ), held AS (
+        INSERT INTO held_messages (id, conversation_id, sender_id, body, reply_to, idempotency_key, annotations, held_by, reason)
+        SELECT id, conversation_id, sender_id, body::jsonb, reply_to, key, annotations::jsonb, coalesce(decided_by, ''),
+            hold_reason
+        FROM numbered WHERE is_first AND NOT is_fresh
+    ), counted AS (
+        UPDATE conversations c SET last_seq = n.seq, message_count = c.message_count + n.count, last_message_id = n.id,
+            last_message_at = n.created_at
+        FROM (SELECT conversation_id, max(seq) AS seq, count(*) AS count, max(id) AS id, max(created_at) AS created_at
+            FROM numbered WHERE is_fresh GROUP BY conversation_id) n
+        WHERE c.id = n.conversation_id
+    ), relayed AS (
+        INSERT INTO outbox (id, type, conversation_id, seq, payload, internal)
+        SELECT outbox_id, 'message.created', conversation_id, seq, payload, true FROM inserted
+    )
+    SELECT CASE WHEN n.status <> 'new' THEN n.status
+                WHEN n.is_fresh THEN 'stored'
+                WHEN n.is_first THEN 'held'
+                WHEN f.is_fresh THEN 'stored before'
+                ELSE 'held before' END AS status,
+        coalesce(n.earlier_id, n.id, f.id) AS id,
+        CASE WHEN n.is_fresh THEN n.seq ELSE coalesce(n.earlier_seq, f.seq) END AS seq,
+        message_time(coalesce(n.earlier_created_at, n.created_at)) AS created_at
+    FROM numbered n
+    LEFT JOIN LATERAL (SELECT id, CASE WHEN is_fresh THEN seq END AS seq, is_fresh
+        FROM numbered WHERE n.status = 'new' AND NOT n.is_first AND is_first
+        AND conversation_id = n.conversation_id AND sender_id = n.sender_id AND key = n.key LIMIT 1) f ON true
+    ORDER BY n.ord;
     IF digests IS NOT NULL THEN
         PERFORM note_decisions(conversation_ids, sender_ids, deciders, versions, digests);
     END IF;
@@ -701,8 +693,9 @@ BEGIN
             WHERE round = this_round AND type = 'message.created'
         )
         SELECT these.places[stored.ord], stored.status, stored.id, stored.seq, stored.created_at, 1, NULL::integer
-        FROM these CROSS JOIN LATERAL place_messages(locked, time_now, these.conversation_ids, these.user_ids, these.bodies,
-            these.reply_tos, these.keys, these.annotations, these.deciders, these.hold_reasons) WITH ORDINALITY AS stored(status, id, seq, created_at, ord)
+        FROM these CROSS JOIN LATERAL store_messages(these.conversation_ids, these.user_ids, these.bodies, these.reply_tos,
+            these.keys, these.annotations, these.deciders, these.hold_reasons, false, NULL, NULL, locked)
+            WITH ORDINALITY AS stored (status, id, seq, created_at, ord)
         WHERE these.places IS NOT NULL;
         RETURN QUERY
         WITH these AS MATERIALIZED (
@@ -722,7 +715,8 @@ BEGIN
             changed.count
         FROM these CROSS JOIN LATERAL change_messages(locked, time_now, these.types, these.conversation_ids, these.user_ids,
             these.message_ids, these.bodies, these.known_versions, these.reactions, these.keys, these.annotations,
-            these.deciders, these.hold_reasons, deleting_roles, edit_seconds, most_reactions, false) WITH ORDINALITY AS changed(status, id, seq, created_at, version, count, ord)
+            these.deciders, these.hold_reasons, deleting_roles, edit_seconds, most_reactions, false)
+            WITH ORDINALITY AS changed (status, id, seq, created_at, version, count, ord)
         WHERE these.places IS NOT NULL;
     END LOOP;
     IF digests IS NOT NULL THEN

@@ -65,7 +65,7 @@ GRANT SELECT (event_key) ON installation TO arcyou_gateway, arcyou_worker;
 GRANT SELECT ON arcyou_schema_history TO arcyou_gateway;
 GRANT USAGE ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq TO arcyou_gateway;
 -- Everybody may call these unless an administrator has changed that default. They run with their caller's rights.
-GRANT EXECUTE ON FUNCTION store_messages, store_changes, lock_conversations, place_messages, change_messages,
+GRANT EXECUTE ON FUNCTION store_messages, store_changes, lock_conversations, change_messages,
     erase_overtaken, note_decisions, release_edits, read_messages, read_changes, read_events, message_json, creation_json,
     change_json, message_time TO arcyou_gateway;
 

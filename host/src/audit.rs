@@ -1,4 +1,4 @@
-//! A row in `plugin_audit` for each message that plugins entry from being stored, written beside the message's path: in
+//! A row in `plugin_audit` for each message that plugins keep from being stored, written beside the message's path: in
 //! batches, never waited for, and lossy when more comes than the database takes. (What was held or replaced leaves its
 //! row in the message's own transaction, and so does a reviewer's decision.) Old rows are removed here as well, and so are
 //! held messages that were refused as long ago.
@@ -28,7 +28,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 const PAGE: i64 = 1000;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What is entry of plugins' verdicts.
+/// What is kept of plugins' verdicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuditConfig {
     /// Whether rows are written at all.
@@ -61,7 +61,7 @@ impl Audit {
         Self(Some(sender))
     }
 
-    /// What there is to note about a message, if it is entry from being stored.
+    /// What there is to note about a message, if it is kept from being stored.
     pub fn about(&self, conversation: Uuid, sender: Uuid, screening: &Screening) -> Option<Box<AuditEntry>> {
         self.0.as_ref()?;
         let (verdict, by, code, reason) = match screening {

@@ -54,6 +54,9 @@ pub mod fanout;
 // What plugins kept from being stored, noted for operators.
 pub mod audit;
 
+// What plugins failed on goes with what was deleted.
+mod failure_records;
+
 // Routes for operators.
 pub mod admin;
 

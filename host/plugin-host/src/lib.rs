@@ -39,7 +39,7 @@ pub use chain::pipeline::{Admission, Candidate, Chain, Edited};
 pub use chain::plugin::Clock;
 pub use chain::preview::Preview;
 pub use chain::provenance::Provenance;
-pub use chain::record::default_records_dir;
+pub use chain::record::{KeptRecord, default_records_dir, kept_records};
 pub use chain::status::{PluginStatus, RolledBack};
 pub use lifecycle::host::{Options, PluginHost};
 pub use lifecycle::refusal::{Change, RefusedReload, WaitingPlugin};

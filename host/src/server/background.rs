@@ -3,6 +3,7 @@
 //! Clients depend on some of it, so it outlives them: the lanes end when the last command is answered, and upkeep after
 //! that.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use crate::audit::{Audit, AuditConfig};
 use crate::auth::Authenticator;
 use crate::batch::{BatchConfig, Batcher, CommitHealth, Committer, Pace};
 use crate::bounds::users::{UserLimits, Users};
+use crate::failure_records;
 use crate::fanout::{Fanout, FanoutConfig, FanoutTasks};
 use crate::read_marks::ReadMarks;
 use crate::store::{SchemaGate, Store};
@@ -87,6 +89,11 @@ impl Background {
     /// Plugins are reloaded when their files change.
     pub(super) fn plugins(&self, plugins: Arc<PluginHost>, part: Part) {
         self.upkeep.spawn(supervise(plugins, part, self.ends.clone()));
+    }
+
+    /// What plugins failed on goes with what was deleted.
+    pub(super) fn failure_records(&self, dir: PathBuf, store: Store, gate: SchemaGate) {
+        self.until_the_end(failure_records::keep_erasing(dir, store, gate));
     }
 
     /// The keys of tokens are read again when somebody says that they have changed.

@@ -74,6 +74,9 @@ impl Services {
         if let Some(values) = plugin_values {
             background.plugin_values(values, plugins.clone(), health.clone());
         }
+        if let Some(dir) = config.records_dir {
+            background.failure_records(dir, store.clone(), schema.clone());
+        }
         background.held_watch(store.clone(), schema.clone());
         let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, schema, &health);
         let (batcher, audit) = (

@@ -1,9 +1,10 @@
 //! What plugins did to messages, for whoever asks later.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use arcyou_plugin_host::Provenance;
+use arcyou_plugin_host::{KeptRecord, Provenance};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -44,6 +45,28 @@ impl Store {
             (&reasons, Type::TEXT_ARRAY),
         ];
         self.query(sql::AUDIT_KEPT, &parameters).await.map(|_| ())
+    }
+
+    /// The records that may quote what was deleted: a message of their sender was, since `before` the record was written,
+    /// or their conversation. `before` covers what two clocks differ by.
+    pub async fn quoting_deleted(
+        &self,
+        records: &[KeptRecord],
+        before: Duration,
+    ) -> Result<Vec<KeptRecord>, StoreError> {
+        let conversations: Vec<Uuid> = records.iter().map(|record| record.conversation).collect();
+        let senders: Vec<Uuid> = records.iter().map(|record| record.sender).collect();
+        let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(before);
+        let times: Vec<f64> = records.iter().map(|record| since(record.written).as_secs_f64()).collect();
+        let parameters: [Param<'_>; 3] = [
+            (&conversations, Type::UUID_ARRAY),
+            (&senders, Type::UUID_ARRAY),
+            (&times, Type::FLOAT8_ARRAY),
+        ];
+        let rows = self.query(sql::DELETED_SINCE, &parameters).await?;
+        let place = |row: &Row| Ok(usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default());
+        let places: Vec<usize> = rows.iter().map(place).collect::<Result<_, StoreError>>()?;
+        Ok(places.into_iter().filter_map(|place| records.get(place.wrapping_sub(1)).cloned()).collect())
     }
 
     /// Removes the oldest rows, at most `limit`, that are older than `age`. Answers how many.

@@ -42,7 +42,6 @@ pub const NEEDS: Needs = Needs {
         "store_messages",
         "store_changes",
         "lock_conversations",
-        "place_messages",
         "change_messages",
         "erase_overtaken",
         "note_decisions",

@@ -246,6 +246,17 @@ pub(super) const AUDIT_KEPT: &str = "
 INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, version, sha256, code, reason)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])";
 
+/// The places in the list of those whose sender had a message deleted since then, or whose conversation is gone: `$1`
+/// conversations, `$2` senders, `$3` times, in seconds since 1970.
+pub(super) const DELETED_SINCE: &str = "
+SELECT quoted.ord FROM unnest($1::uuid[], $2::uuid[], $3::float8[]) WITH ORDINALITY
+    AS quoted (conversation_id, sender_id, time, ord)
+WHERE NOT EXISTS (SELECT FROM conversations WHERE id = quoted.conversation_id)
+    OR EXISTS (
+        SELECT FROM message_changes c JOIN messages m ON m.conversation_id = c.conversation_id AND m.id = c.message_id
+        WHERE c.conversation_id = quoted.conversation_id AND c.type = 'message.deleted'
+            AND c.created_at >= to_timestamp(quoted.time) AND m.sender_id = quoted.sender_id)";
+
 /// The oldest audit rows, where they are old enough: `$1` seconds, `$2` rows at most.
 pub(super) const AUDIT_PRUNE: &str = "
 DELETE FROM plugin_audit WHERE id = ANY (ARRAY(

@@ -6,7 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::checker::{Kind, Violation};
-use crate::history::{Ask, Change, Event, History, Made, Message, Outcome, Room, Seq, Stream, Told, Verdict};
+use crate::history::{Ask, Change, Event, History, Made, Message, Outcome, Room, Send, Seq, Stream, Told, Verdict};
 
 /// Every violation in a history that concerns changes of messages.
 pub fn check(history: &History) -> Vec<Violation> {
@@ -72,12 +72,16 @@ impl<'a> Checker<'a> {
                 None => self.object(Kind::WrongVerdict, format!("{name} was not to be stored")),
             }
         }
-        let sent: HashMap<(Uuid, &str), &Verdict> =
-            self.history.sends.iter().map(|send| ((send.user, send.key.as_str()), &send.verdict)).collect();
+        let sent: HashMap<(Uuid, &str), &Send> =
+            self.history.sends.iter().map(|send| ((send.user, send.key.as_str()), send)).collect();
         for message in &self.history.messages {
-            let verdict = message.key.as_deref().and_then(|key| sent.get(&(message.sender, key)));
-            if let Some(Verdict::Store(body)) = verdict {
+            let send = message.key.as_deref().and_then(|key| sent.get(&(message.sender, key)));
+            if let Some(Verdict::Store(body)) = send.map(|send| &send.verdict) {
                 self.texts.insert((message.id, 1), body.clone());
+            }
+            if send.is_some_and(|send| send.reply_to != message.reply_to) {
+                let what = format!("message {} replies to {:?}, sent was {send:?}", message.id, message.reply_to);
+                self.object(Kind::Altered, what);
             }
             let mut its = versions.remove(&message.id).unwrap_or_default();
             its.sort_unstable();
@@ -147,10 +151,12 @@ impl<'a> Checker<'a> {
 
     /// What an event told is what is stored there, or a newer version of it.
     fn check_event(&mut self, conversation: Uuid, event: &Event, name: String) {
-        if let Told::Message { version, .. } = &event.told
-            && self.texts.get(&(event.id, *version)).is_some_and(|text| *text != event.body)
-        {
-            return self.object(Kind::Altered, format!("{name}: {}", event.body));
+        if let Told::Message { version, reply_to, .. } = &event.told {
+            let other_text = self.texts.get(&(event.id, *version)).is_some_and(|text| *text != event.body);
+            let other_aim = self.messages.get(&event.id).is_some_and(|message| message.reply_to != *reply_to);
+            if other_text || other_aim {
+                return self.object(Kind::Altered, format!("{name}: {}", event.body));
+            }
         }
         if event.told.kind() == "message.created" {
             return;
@@ -190,8 +196,8 @@ impl<'a> Checker<'a> {
         let stored: Vec<&Message> = self.history.messages.iter().filter(its).collect();
         for message in &stored {
             let same = room.messages.get(&message.id).is_some_and(|seen| {
-                (seen.place, seen.version, &seen.body, &seen.reactions)
-                    == (message.seq, message.version, &message.body, &message.reactions)
+                (seen.place, seen.reply_to, seen.version, &seen.body, &seen.reactions)
+                    == (message.seq, message.reply_to, message.version, &message.body, &message.reactions)
             });
             if !same {
                 let what = format!("{name}: {:?}, stored is {message:?}", room.messages.get(&message.id));

@@ -25,7 +25,7 @@ fn edit(key: &str, body: &str) -> Ask {
 }
 
 fn message(seq: Seq, id: i64, kind: &str, (version, body): (i64, Value), place: Seq) -> Event {
-    Event { at: At::ZERO, seq, id, body, told: Told::Message { kind: kind.to_owned(), version, place } }
+    Event { at: At::ZERO, seq, id, body, told: Told::Message { kind: kind.to_owned(), version, place, reply_to: aim(id) } }
 }
 
 fn reaction(seq: Seq, kind: &str, user: Uuid) -> Event {
@@ -33,12 +33,18 @@ fn reaction(seq: Seq, kind: &str, user: Uuid) -> Event {
     Event { at: At::ZERO, seq, id: 1, body: Value::Null, told }
 }
 
+/// The second message replies to the first one.
+fn aim(id: i64) -> Option<i64> {
+    (id == 2).then_some(1)
+}
+
 /// Two messages; the first is edited twice, gets two reactions and loses one, the second is edited and deleted.
 fn history() -> History {
     let mut history = History::default();
     for (id, key) in [(1, "a"), (2, "b")] {
-        let (key, verdict) = (key.to_owned(), Verdict::Store(text(key)));
-        history.sends.push(Send { user: ALICE, conversation: ROOM, key, verdict, attempts: stored(id, id) });
+        let (key, reply_to, verdict) = (key.to_owned(), aim(id), Verdict::Store(text(key)));
+        let attempts = stored(id, id);
+        history.sends.push(Send { user: ALICE, conversation: ROOM, key, reply_to, verdict, attempts });
     }
     let react = |remove| Ask::React { reaction: "+1".to_owned(), remove };
     let changes = [
@@ -62,8 +68,18 @@ fn history() -> History {
         [(1, "a", text("a3"), Reactions::from([(BOB, "+1".to_owned())])), (2, "b", Value::Null, Reactions::new())]
     {
         let key = Some(key.to_owned());
-        let (conversation, sender, created) = (ROOM, ALICE, At::ZERO);
-        history.messages.push(Message { id, conversation, seq: id, sender, key, body, version: 3, reactions, created });
+        history.messages.push(Message {
+            id,
+            conversation: ROOM,
+            seq: id,
+            sender: ALICE,
+            key,
+            reply_to: aim(id),
+            body,
+            version: 3,
+            reactions,
+            created: At::ZERO,
+        });
     }
     let changes = |seq| {
         reaction(seq, if seq == 8 { "reaction.removed" } else { "reaction.added" }, if seq == 6 { BOB } else { ALICE })
@@ -109,7 +125,7 @@ fn a_correct_history_of_changes_is_left_alone() {
 #[test]
 fn each_way_to_break_a_history_of_changes_is_found() {
     type Break = fn(&mut History);
-    let breaks: [(Kind, Break); 17] = [
+    let breaks: [(Kind, Break); 20] = [
         (Kind::Hole, |history| drop(history.streams[0].events.remove(3))),
         (Kind::Repeated, |history| {
             let event = history.streams[0].events[3].clone();
@@ -125,6 +141,11 @@ fn each_way_to_break_a_history_of_changes_is_found() {
         (Kind::VersionHole, |history| history.made[4].version = Some(4)),
         (Kind::Altered, |history| history.streams[0].events[2].body = text("a1")),
         (Kind::Altered, |history| history.messages[0].body = text("a2")),
+        (Kind::Altered, |history| history.messages[1].reply_to = None),
+        (Kind::Altered, |history| {
+            history.streams[0].events[1].told = Told::created(2);
+        }),
+        (Kind::RoomDiffers, |history| history.rooms[0].messages.get_mut(&2).unwrap().reply_to = None),
         (Kind::Phantom, |history| history.streams[0].events[3].id = 2),
         (Kind::TextAfterDeletion, |history| {
             let again = message(10, 2, "message.edited", (2, text("b2")), 2);

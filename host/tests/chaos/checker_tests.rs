@@ -71,6 +71,7 @@ fn add_conversation(history: &mut History, conversation: Uuid, plan: &Plan) {
             seq,
             sender,
             key: Some(key.clone()),
+            reply_to: None,
             body: body(id),
             version: 1,
             reactions: Reactions::new(),
@@ -79,7 +80,8 @@ fn add_conversation(history: &mut History, conversation: Uuid, plan: &Plan) {
         let (processed, parked) = (seq % 7 != 0, seq % 7 == 0);
         history.outbox.push(OutboxRow { id, kind: "message.created".to_owned(), processed, parked });
         let verdict = Verdict::Store(body(id));
-        history.sends.push(Send { user: sender, conversation, key, verdict, attempts: attempts(id, seq, *manner) });
+        let attempts = attempts(id, seq, *manner);
+        history.sends.push(Send { user: sender, conversation, key, reply_to: None, verdict, attempts });
     }
     for (number, breaks) in plan.breaks.iter().enumerate() {
         let mut ends: Vec<Seq> = breaks.iter().map(|index| index.index(plan.sends.len()) as Seq).collect();
@@ -113,7 +115,7 @@ fn add_unstored(history: &mut History, conversation: Uuid) {
             let (key, body) = (Some(key.clone()), body.clone());
             history.held.push(Held { conversation, sender, key, body, created: asked });
         }
-        history.sends.push(Send { user: sender, conversation, key, verdict, attempts });
+        history.sends.push(Send { user: sender, conversation, key, reply_to: None, verdict, attempts });
     }
 }
 

@@ -71,7 +71,7 @@ pub struct Device {
     pub log: Log,
     pub bodies: Vec<Value>,
     pub retries: Vec<Retry>,
-    /// Messages that it may change, and whether they are its user's.
+    /// Messages that it may change or reply to, and whether they are its user's.
     pub known: Vec<(Uuid, i64, bool)>,
     pub sockets: u64,
 }
@@ -223,7 +223,15 @@ impl Device {
                 let key = format!("{}-{}", self.number, self.log.sends.len());
                 let (body, verdict) = talk::body(&mut self.random, &key);
                 self.bodies.push(body);
-                self.log.sends.push(Send { user: self.user, conversation, key, verdict, attempts: Vec::new() });
+                let (conversation, reply_to) = match self.random.u8(..8) {
+                    0 if !self.known.is_empty() => {
+                        let (conversation, message, _) = self.known[self.random.usize(..self.known.len())];
+                        (conversation, Some(message))
+                    }
+                    _ => (conversation, None),
+                };
+                let (user, attempts) = (self.user, Vec::new());
+                self.log.sends.push(Send { user, conversation, key, reply_to, verdict, attempts });
                 self.send(socket, self.log.sends.len() - 1).await
             }
             60..63 => {
@@ -315,9 +323,12 @@ impl Device {
     }
 
     async fn send(&mut self, socket: &mut Socket, send: usize) -> Result<(), Broken> {
-        let Send { conversation, key, .. } = &self.log.sends[send];
+        let Send { conversation, key, reply_to, .. } = &self.log.sends[send];
         let body = &self.bodies[send];
-        let request = json!({"op": "send", "conversation_id": conversation, "body": body, "idempotency_key": key});
+        let mut request = json!({"op": "send", "conversation_id": conversation, "body": body, "idempotency_key": key});
+        if let Some(message) = reply_to {
+            request["reply_to"] = json!(message);
+        }
         socket.ask(self.clock.now(), Asked::Send(send), request).await
     }
 

@@ -79,7 +79,8 @@ impl Run {
             reactions.entry(row.get(0)).or_default().insert((row.get(1), row.get(2)));
         }
         let select = "SELECT id, conversation_id, seq, sender_id, idempotency_key, coalesce(body, 'null')::text,
-            (extract(epoch FROM created_at) * 1000000)::bigint, version::bigint FROM messages";
+            (extract(epoch FROM created_at) * 1000000)::bigint, version::bigint, reply_to
+            FROM messages";
         let rows = self.sql.query(select, &[]).await;
         let message = |row: &Row| Message {
             id: row.get(0),
@@ -87,6 +88,7 @@ impl Run {
             seq: row.get(2),
             sender: row.get(3),
             key: row.get(4),
+            reply_to: row.get(8),
             body: serde_json::from_str(row.get(5)).unwrap(),
             version: row.get(7),
             reactions: reactions.get(&row.get(0)).cloned().unwrap_or_default(),

@@ -41,6 +41,8 @@ pub struct Send {
     pub user: Uuid,
     pub conversation: Uuid,
     pub key: String,
+    /// The message that it replies to.
+    pub reply_to: Option<i64>,
     pub verdict: Verdict,
     pub attempts: Vec<Attempt>,
 }
@@ -140,8 +142,8 @@ pub struct Event {
 /// What an event tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
-    /// The message with this version, which stood when it was read; its place.
-    Message { kind: String, version: i64, place: Seq },
+    /// The message with this version, which stood when it was read; its place, and what it replies to.
+    Message { kind: String, version: i64, place: Seq, reply_to: Option<i64> },
     /// Who has given or taken away which reaction.
     Reaction { kind: String, user: Uuid, reaction: String },
     /// Nothing, since a later change has overtaken it.
@@ -151,7 +153,7 @@ pub enum Told {
 impl Told {
     /// A message as it was sent.
     pub fn created(place: Seq) -> Self {
-        Self::Message { kind: "message.created".to_owned(), version: 1, place }
+        Self::Message { kind: "message.created".to_owned(), version: 1, place, reply_to: None }
     }
 
     pub fn kind(&self) -> &str {
@@ -178,6 +180,7 @@ pub struct Room {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub place: Seq,
+    pub reply_to: Option<i64>,
     pub version: i64,
     pub body: Value,
     pub reactions: Reactions,
@@ -187,8 +190,9 @@ impl Room {
     /// Takes an event as the documentation tells clients to.
     pub fn apply(&mut self, event: &Event) {
         match &event.told {
-            Told::Message { version, place, .. } if *place > self.base => {
-                let fresh = Seen { place: *place, version: 0, body: Value::Null, reactions: Reactions::new() };
+            Told::Message { version, place, reply_to, .. } if *place > self.base => {
+                let (place, reply_to) = (*place, *reply_to);
+                let fresh = Seen { place, reply_to, version: 0, body: Value::Null, reactions: Reactions::new() };
                 let seen = self.messages.entry(event.id).or_insert(fresh);
                 if *version > seen.version {
                     (seen.version, seen.body) = (*version, event.body.clone());
@@ -247,6 +251,7 @@ pub struct Message {
     pub seq: Seq,
     pub sender: Uuid,
     pub key: Option<String>,
+    pub reply_to: Option<i64>,
     /// Null if it is deleted.
     pub body: Value,
     pub version: i64,

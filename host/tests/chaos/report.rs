@@ -17,6 +17,8 @@ pub struct Report {
     pub held: usize,
     pub discarded: usize,
     pub rejected: usize,
+    /// Stored messages that reply to one.
+    pub replies: usize,
     /// Edits, deletions and reactions that were asked for, and how many of each kind are stored.
     pub changes: usize,
     pub made: Vec<(String, usize)>,
@@ -59,6 +61,7 @@ impl Report {
             held: answered(|outcome| *outcome == Outcome::Held),
             discarded: answered(|outcome| *outcome == Outcome::Discarded),
             rejected: answered(|outcome| *outcome == Outcome::Rejected),
+            replies: history.messages.iter().filter(|message| message.reply_to.is_some()).count(),
             changes: history.changes.len(),
             made: history.made.iter().map(|made| (made.kind.clone(), 1)).collect(),
             rooms: history.rooms.len(),
@@ -85,7 +88,7 @@ pub fn summarise(title: &str, reports: &[Report]) {
     println!(
         "{title}: {} runs, {:.1} minutes
   {} messages sent: {} stored, {} held, {} discarded, {} rejected by plugins, the others refused for want of the right to send
-  {} changes asked for: {made:?}; {} conversations of clients compared
+  {} replies; {} changes asked for: {made:?}; {} conversations of clients compared
   {} events on {} streams, {} pages of history, {} removals
   {} faults: {faults:?}
   sockets closed: {closes:?}
@@ -97,6 +100,7 @@ pub fn summarise(title: &str, reports: &[Report]) {
         sum(|report| report.held),
         sum(|report| report.discarded),
         sum(|report| report.rejected),
+        sum(|report| report.replies),
         sum(|report| report.changes),
         sum(|report| report.rooms),
         sum(|report| report.events),

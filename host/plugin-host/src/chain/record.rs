@@ -1,5 +1,5 @@
 //! Records of failed calls, so that an author can reproduce them: the message, the plugin's configuration and its file.
-//! A separate thread writes them to a private directory, within limits.
+//! A separate thread writes them to a private directory, within limits; [`kept_records`] says what is there.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,6 +14,7 @@ use arcyou_protocol::body::BodyLimits;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use uuid::Uuid;
 
 use super::provenance::Provenance;
 use crate::bindings::Hook;
@@ -42,6 +43,51 @@ pub fn default_records_dir() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
     Some(state.join("arcyou-gateway/plugin-records"))
+}
+
+/// A record in a directory, and whose message it quotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptRecord {
+    /// Its file.
+    pub path: PathBuf,
+    /// The conversation of the message.
+    pub conversation: Uuid,
+    /// Who sent or edited the message.
+    pub sender: Uuid,
+    /// When it was written, by the clock of this machine.
+    pub written: SystemTime,
+}
+
+/// The records in a directory, which may not be there. Of other files, and of what somebody made unreadable, it says
+/// nothing. Reads every record: at most 16 MiB.
+///
+/// # Errors
+/// Fails if the directory cannot be listed.
+pub fn kept_records(dir: &Path) -> io::Result<Vec<KeptRecord>> {
+    #[derive(Deserialize)]
+    struct Quoting {
+        message: Quoted,
+    }
+    #[derive(Deserialize)]
+    struct Quoted {
+        conversation_id: Uuid,
+        sender_id: Uuid,
+    }
+    let kept = |(path, metadata): (PathBuf, fs::Metadata)| {
+        let Quoting { message } = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        let written = metadata.modified().ok()?;
+        Some(KeptRecord { path, conversation: message.conversation_id, sender: message.sender_id, written })
+    };
+    match record_files(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        files => Ok(files?.into_iter().filter_map(kept).collect()),
+    }
+}
+
+fn record_files(dir: &Path) -> io::Result<Vec<(PathBuf, fs::Metadata)>> {
+    let is_record = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with(SUFFIX);
+    let entries = fs::read_dir(dir)?.flatten().filter(is_record);
+    Ok(entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?))).collect())
 }
 
 /// The plugin that a record is about.
@@ -263,12 +309,8 @@ fn write_record(dir: &Path, record: &Record) -> io::Result<PathBuf> {
 
 /// Deletes the oldest records until there is room for one more.
 fn make_room(dir: &Path) -> io::Result<()> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)?.flatten() {
-        if entry.file_name().to_string_lossy().ends_with(SUFFIX) {
-            found.push((entry.path(), entry.metadata().map_or(0, |metadata| metadata.len())));
-        }
-    }
+    let mut found: Vec<(PathBuf, u64)> =
+        record_files(dir)?.into_iter().map(|(path, metadata)| (path, metadata.len())).collect();
     found.sort();
     let mut bytes: u64 = found.iter().map(|(_, bytes)| bytes).sum();
     let count = found.len();

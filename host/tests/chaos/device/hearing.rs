@@ -75,8 +75,8 @@ impl Device {
             (_, Some("rejected")) => Outcome::Rejected,
             (_, Some("outcome_unknown")) => Outcome::Unknown,
             (_, Some("unavailable" | "overloaded")) => Outcome::Refused,
-            // Final: nobody waits for a right to come back.
-            (_, Some("not_participant")) => {
+            // Final: nobody waits for a right to come back, and nothing deleted does.
+            (_, Some("not_participant" | "message_deleted")) => {
                 let attempt = Attempt { asked, ended: self.clock.now(), outcome: Outcome::Refused };
                 return self.log.sends[send].attempts.push(attempt);
             }
@@ -173,15 +173,29 @@ fn number(value: &Value, name: &str) -> i64 {
 /// A message on a page.
 fn shown(at: At, message: &Value) -> Event {
     let place = number(message, "seq");
-    let told = Told::Message { kind: "message.created".to_owned(), version: number(message, "version"), place };
-    Event { at, seq: place, id: number(message, "id"), body: message["body"].clone(), told }
+    Event {
+        at,
+        seq: place,
+        id: number(message, "id"),
+        body: message["body"].clone(),
+        told: told("message.created", message),
+    }
+}
+
+fn told(kind: &str, message: &Value) -> Told {
+    Told::Message {
+        kind: kind.to_owned(),
+        version: number(message, "version"),
+        place: number(message, "seq"),
+        reply_to: message["reply_to"].as_i64(),
+    }
 }
 
 fn change(at: At, frame: &Value) -> Event {
     let (seq, kind) = (number(frame, "seq"), frame["type"].as_str().unwrap_or_default().to_owned());
     let message = &frame["message"];
     if message.is_object() {
-        let told = Told::Message { kind, version: number(message, "version"), place: number(message, "seq") };
+        let told = told(&kind, message);
         return Event { at, seq, id: number(message, "id"), body: message["body"].clone(), told };
     }
     let told = match (frame["reaction"].as_str(), frame["user_id"].as_str().and_then(|id| id.parse().ok())) {

@@ -1,11 +1,15 @@
 //! What was deleted is gone from wherever it was.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{Room, delete, edit, react};
 use crate::support::World;
 use crate::support::client::Client;
+use crate::support::plugins::directory;
 
 /// Fails if any row of any table has this text: what a dump would show.
 async fn nowhere(world: &World, text: &str) {
@@ -79,4 +83,42 @@ async fn corrections_that_find_no_row_are_forgotten() {
         .await
         .unwrap();
     assert_eq!(world.count("SELECT count(*) FROM outbox_corrections").await, 0);
+}
+
+/// A plugin fails on the message and on its edit, and both stand all the same.
+#[tokio::test]
+async fn no_log_and_no_failure_record_has_a_text_of_a_deleted_message() {
+    let world = World::new().await;
+    let plugins = directory(&["misbehaving"], "[[plugin]]\nname = \"misbehaving\"\non_error = \"accept\"\n");
+    let (records, log) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let kept = || std::fs::read_dir(records.path()).unwrap().count();
+    let records_dir = ("PLUGIN_RECORDS_DIR", records.path().to_str().unwrap());
+    let stderr = Stdio::from(log.reopen().unwrap());
+    let gateway =
+        world.program_logging_to(stderr, &[plugins.variable(), records_dir, ("RUST_LOG", "info")]).await;
+    let [alice, bob] = [Uuid::new_v4(), Uuid::new_v4()];
+    let conversation = world.conversation(&[alice, bob]).await;
+    let mut alices = Client::authenticated(gateway.port, alice).await;
+    let mut bobs = Client::authenticated(gateway.port, bob).await;
+    let send = |text: &str| {
+        let body = json!({"text": text, "filter": "panic"});
+        json!({"op": "send", "conversation_id": conversation, "body": body})
+    };
+    let id = alices.ok(send("secret one")).await["message_id"].clone();
+    let mut change = edit(conversation, &id, "secret two");
+    change["body"]["filter"] = json!("panic");
+    alices.ok(change).await;
+    bobs.ok(send("what stays")).await;
+    while kept() < 3 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    alices.ok(delete(conversation, &id)).await;
+    while kept() > 1 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let last = std::fs::read_dir(records.path()).unwrap().next().unwrap().unwrap().path();
+    assert!(std::fs::read_to_string(last).unwrap().contains("what stays"));
+    nowhere(&world, "secret").await;
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    assert!(log.contains("a failure record is removed") && !log.contains("secret"), "{log}");
 }
