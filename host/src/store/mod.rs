@@ -1,7 +1,9 @@
 //! The gateway's side of PostgreSQL. Statements are in [`sql`], what they mean for callers is here.
 
+mod api_keys;
 mod audit;
 mod commit;
+mod directory;
 mod error;
 mod gate;
 mod needs;
@@ -30,8 +32,10 @@ use uuid::Uuid;
 
 use crate::authorize::Participants;
 
+pub use api_keys::{ApiKey, ListedKey};
 pub use audit::AuditEntry;
 pub use commit::{Attempted, ChangeRefusal, Committed, Locking, NewChange};
+pub use directory::{Conversation, Membership, NewConversation, Participant, PutParticipants};
 pub use error::StoreError;
 pub use gate::SchemaGate;
 pub use needs::NEEDS;
