@@ -6,19 +6,15 @@ use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
 use axum_extra::extract::WithRejection;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::key::{Caller, Scope};
+use super::page::Cursor;
 use super::participants::NewParticipant;
 use super::problem::{ApiCode, Problem};
-use super::{Api, Json, Path, Query};
+use super::state::{Api, Json, PATH, Path, Query};
 use crate::store::{Conversation, NewConversation};
-
-/// Rows of a page, if the request does not say.
-pub(super) const DEFAULT_PAGE: i64 = 100;
-/// Rows of a page at most.
-pub(super) const MAX_PAGE: i64 = 1000;
 
 /// A page of conversations.
 #[derive(Serialize, ToSchema)]
@@ -26,35 +22,6 @@ pub(super) struct Conversations {
     conversations: Vec<Conversation>,
     /// Give it as `after` for the next page; none: this is the last one.
     next: Option<Uuid>,
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Cursor {
-    /// The `next` of the page before.
-    after: Option<Uuid>,
-    /// Rows: 1 to 1000, by default 100.
-    #[param(minimum = 1, maximum = 1000, default = 100)]
-    limit: Option<i64>,
-}
-
-impl Cursor {
-    pub(super) fn after(&self) -> Option<Uuid> {
-        self.after
-    }
-
-    pub(super) fn limit(&self) -> Result<i64, Problem> {
-        limited(self.limit)
-    }
-}
-
-/// The rows that a request asks for.
-pub(super) fn limited(limit: Option<i64>) -> Result<i64, Problem> {
-    match limit.unwrap_or(DEFAULT_PAGE) {
-        limit @ 1..=MAX_PAGE => Ok(limit),
-        _ => Err(Problem::invalid(format!("limit must be 1 to {MAX_PAGE}"))),
-    }
 }
 
 /// Lists all conversations, in the order of their ids.
@@ -100,7 +67,7 @@ pub(super) async fn create(
         return Err(Problem::new(ApiCode::ConversationExists, text));
     };
     api.wake.hint();
-    let location = [(LOCATION, format!("{}/conversations/{id}", super::PATH))];
+    let location = [(LOCATION, format!("{}/conversations/{id}", PATH))];
     Ok((StatusCode::CREATED, location, axum::Json(conversation)))
 }
 
@@ -113,7 +80,7 @@ pub(super) async fn get(
     WithRejection(axum::extract::Path(id), _): Path<Uuid>,
 ) -> Result<axum::Json<Conversation>, Problem> {
     caller.may(Scope::ConversationsRead)?;
-    api.store.conversation(id).await?.map(axum::Json).ok_or_else(|| unknown(id))
+    api.store.conversation(id).await?.map(axum::Json).ok_or_else(|| Problem::unknown_conversation(id))
 }
 
 /// Deletes a conversation with everything in it. Its open sockets are told.
@@ -126,12 +93,8 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, Problem> {
     caller.may(Scope::ConversationsWrite)?;
     if !api.store.delete_conversation(id).await? {
-        return Err(unknown(id));
+        return Err(Problem::unknown_conversation(id));
     }
     api.wake.hint();
     Ok(StatusCode::NO_CONTENT)
-}
-
-pub(super) fn unknown(id: Uuid) -> Problem {
-    Problem::new(ApiCode::UnknownConversation, format!("there is no conversation {id}"))
 }

@@ -8,10 +8,10 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::conversations::limited;
 use super::key::{Caller, Scope};
+use super::page::limited;
 use super::problem::{ApiCode, Problem};
-use super::{Api, Path, Query};
+use super::state::{Api, Path, Query};
 use crate::store::{HeldMessage, HeldPage, Released, Reviewer};
 
 #[derive(Deserialize, IntoParams)]
@@ -55,8 +55,17 @@ pub(super) struct HeldOne {
 
 impl HeldOne {
     fn of(held: HeldMessage) -> Self {
-        let HeldMessage { id, conversation_id, sender_id, sender_participates, body, edits, held_by, reason, created_at } =
-            held;
+        let HeldMessage {
+            id,
+            conversation_id,
+            sender_id,
+            sender_participates,
+            body,
+            edits,
+            held_by,
+            reason,
+            created_at,
+        } = held;
         let body = RawValue::from_string(body).ok();
         Self { id, conversation_id, sender_id, sender_participates, body, edits, held_by, reason, created_at }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arcyou_protocol::{ErrorCode, Failure};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRef, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
@@ -19,8 +19,8 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Serialize;
 use uuid::{Uuid, uuid};
 
+use super::kept_connection::KeptConnection;
 use super::problem::{ApiCode, Problem};
-use super::{Api, KeptConnection};
 use crate::store::{ApiKey, Store};
 
 /// What begins each key, so that scanners for leaked secrets know it.
@@ -168,10 +168,13 @@ impl Caller {
     }
 }
 
-impl FromRequestParts<Api> for Caller {
+impl<S: Send + Sync> FromRequestParts<S> for Caller
+where
+    Access: FromRef<S>,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let text = header.and_then(|value| value.split_once(' '));
         let text = text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, text)| text.trim());
@@ -179,7 +182,7 @@ impl FromRequestParts<Api> for Caller {
             let text = "the request must have the header Authorization: Bearer arcyou_…; `arcyou-gateway key create` makes keys";
             return Err(Problem::new(ApiCode::InvalidApiKey, text));
         };
-        let key = api.keys.caller(&api.store, text).await?;
+        let key = Access::from_ref(state).caller(text).await?;
         if let Some(connection) = parts.extensions.get::<KeptConnection>() {
             connection.keep();
         }
@@ -187,8 +190,15 @@ impl FromRequestParts<Api> for Caller {
     }
 }
 
+/// Who may ask. Clones share what is known.
+#[derive(Clone)]
+pub(super) struct Access {
+    store: Store,
+    keys: Arc<Keys>,
+}
+
 /// What this gateway knows of keys.
-pub(super) struct Keys {
+struct Keys {
     known: Mutex<HashMap<Uuid, Known>>,
     unknown: DefaultDirectRateLimiter,
 }
@@ -200,19 +210,22 @@ struct Known {
     limiter: Arc<DefaultDirectRateLimiter>,
 }
 
-impl Keys {
-    pub(super) fn new() -> Self {
-        Self { known: Mutex::default(), unknown: RateLimiter::direct(Quota::per_second(UNKNOWN_PER_SECOND)) }
+impl Access {
+    /// Keys are looked up in this database.
+    pub(super) fn new(store: Store) -> Self {
+        let keys =
+            Keys { known: Mutex::default(), unknown: RateLimiter::direct(Quota::per_second(UNKNOWN_PER_SECOND)) };
+        Self { store, keys: Arc::new(keys) }
     }
 
     /// Whose key this is, if it may ask for one more thing now.
-    async fn caller(&self, store: &Store, text: &str) -> Result<Arc<ApiKey>, Problem> {
+    async fn caller(&self, text: &str) -> Result<Arc<ApiKey>, Problem> {
         let unknown = || Problem::new(ApiCode::InvalidApiKey, "this key is not known, or was revoked");
         let text: KeyText = text.parse().map_err(|NoKey| unknown())?;
         let fresh = self.remembered(text.id, |known| known.at.elapsed() < BELIEVED);
         let (key, limiter) = match fresh {
             Some(found) => found,
-            None => self.look_up(store, text.id).await?.ok_or_else(unknown)?,
+            None => self.look_up(text.id).await?.ok_or_else(unknown)?,
         };
         verify_slices_are_equal(&key.secret_sha256, &text.sha256()).map_err(|_| unknown())?;
         match limiter.check() {
@@ -229,25 +242,21 @@ impl Keys {
         id: Uuid,
         fits: impl FnOnce(&Known) -> bool,
     ) -> Option<(Arc<ApiKey>, Arc<DefaultDirectRateLimiter>)> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.keys.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&id).filter(|known| fits(known)).map(|known| (known.key.clone(), known.limiter.clone()))
     }
 
     /// Asks the database. What was known before and is not any more is forgotten.
-    async fn look_up(
-        &self,
-        store: &Store,
-        id: Uuid,
-    ) -> Result<Option<(Arc<ApiKey>, Arc<DefaultDirectRateLimiter>)>, Problem> {
+    async fn look_up(&self, id: Uuid) -> Result<Option<(Arc<ApiKey>, Arc<DefaultDirectRateLimiter>)>, Problem> {
         let before = self.remembered(id, |_| true);
         if before.is_none()
-            && let Err(until) = self.unknown.check()
+            && let Err(until) = self.keys.unknown.check()
         {
             let wait = until.wait_time_from(DefaultClock::default().now());
             return Err(too_fast("too many unknown keys were tried; wait, then ask again", wait));
         }
-        let found = store.api_key(id).await?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.store.api_key(id).await?;
+        let mut known = self.keys.known.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(key) = found.map(Arc::new) else {
             known.remove(&id);
             return Ok(None);

@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::conversations::{limited, unknown};
 use super::key::{Caller, Scope};
+use super::page::limited;
 use super::problem::Problem;
-use super::{Api, Json, Path, Query};
+use super::state::{Api, Json, Path, Query};
 use crate::authorize::{RoleCache, Submitted};
 use crate::ingress::Accepted;
 use crate::store::{PageLimits, Window};
@@ -263,7 +263,8 @@ pub(super) async fn page(
     };
     let rows = u32::try_from(limited(limit)?).unwrap_or(1);
     // Before the page, which may then have more than is said, but not less.
-    let found = api.store.conversation(conversation).await?.ok_or_else(|| unknown(conversation))?;
+    let found =
+        api.store.conversation(conversation).await?.ok_or_else(|| Problem::unknown_conversation(conversation))?;
     let limits = PageLimits { rows, bytes: PAGE_BYTES };
     let page = api.store.messages(conversation, window, limits, viewer_id.unwrap_or_default(), thread).await?;
     let messages = page.items.into_iter().filter_map(|message| RawValue::from_string(message.json).ok()).collect();

@@ -3,47 +3,39 @@
 
 mod conversations;
 mod held;
+mod kept_connection;
 pub mod key;
 mod messages;
+mod page;
 mod participants;
 mod problem;
 mod reactions;
+mod state;
 mod users;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use arcyou_protocol::body::BodyLimits;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::routing::get;
-use axum_extra::extract::WithRejection;
-use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::key::Keys;
 use self::problem::{ApiCode, Problem};
-use crate::ingress::Ingress;
-use crate::origins::Origins;
-use crate::store::Store;
-use crate::wake::Wake;
 
-/// Where the API is on its listener.
-pub const PATH: &str = "/v1";
+pub use self::kept_connection::KeptConnection;
+pub use self::state::{Api, PATH};
+use crate::origins::Origins;
+
 const DOCUMENT_PATH: &str = "/v1/openapi.json";
 /// Bytes of a request's body: ten thousand participants, or a batch of messages.
 const MAX_REQUEST_BYTES: usize = 8 << 20;
-
-type Json<T> = WithRejection<axum::Json<T>, Problem>;
-type Query<T> = WithRejection<axum::extract::Query<T>, Problem>;
-type Path<T> = WithRejection<axum::extract::Path<T>, Problem>;
 
 /// Where the API is, and for whom.
 #[derive(Debug, Clone, Default)]
@@ -54,48 +46,7 @@ pub struct ApiConfig {
     pub origins: Option<Origins>,
 }
 
-/// What the operations need.
-#[derive(Clone)]
-pub struct Api {
-    store: Store,
-    ingress: Ingress,
-    wake: Wake,
-    keys: Arc<Keys>,
-    body_limits: BodyLimits,
-}
-
-/// A connection that may stay open: a service with a key asks over it. An extension of its requests.
-#[derive(Clone)]
-pub struct KeptConnection(CancellationToken);
-
-impl KeptConnection {
-    /// One that is not kept yet.
-    pub fn new() -> Self {
-        Self(CancellationToken::new())
-    }
-
-    fn keep(&self) {
-        self.0.cancel();
-    }
-
-    /// Comes when it is kept.
-    pub async fn kept(&self) {
-        self.0.cancelled().await;
-    }
-}
-
-impl Default for KeptConnection {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Api {
-    /// Messages pass `ingress`, and bodies keep to `body_limits`.
-    pub fn new(store: Store, ingress: Ingress, wake: Wake, body_limits: BodyLimits) -> Self {
-        Self { store, ingress, wake, keys: Arc::new(Keys::new()), body_limits }
-    }
-
     /// The routes below [`PATH`], and the document that describes them, for pages of these origins too.
     pub fn router(self, origins: Option<Origins>) -> Router {
         let (routes, document) = described();

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::conversations::{Cursor, unknown};
 use super::key::{Caller, Scope};
+use super::page::Cursor;
 use super::problem::{ApiCode, Problem};
-use super::{Api, Json, Path, Query};
+use super::state::{Api, Json, Path, Query};
 use crate::store::{Participant, PutParticipants};
 
 /// Participants of one request.
@@ -33,7 +33,9 @@ impl NewParticipant {
     /// Each user once, with a role that can be one.
     pub(super) fn checked(asked: Vec<Self>) -> Result<BTreeMap<Uuid, String>, Problem> {
         if asked.len() > MOST_AT_ONCE {
-            return Err(Problem::invalid(format!("one request adds at most {MOST_AT_ONCE} participants; send several")));
+            return Err(Problem::invalid(format!(
+                "one request adds at most {MOST_AT_ONCE} participants; send several"
+            )));
         }
         let mut participants = BTreeMap::new();
         for Self { user_id, role } in asked {
@@ -72,7 +74,7 @@ pub(super) async fn list(
     caller.may(Scope::ConversationsRead)?;
     let page = api.store.participants(conversation, query.after(), query.limit()?).await?;
     if page.items.is_empty() && api.store.conversation(conversation).await?.is_none() {
-        return Err(unknown(conversation));
+        return Err(Problem::unknown_conversation(conversation));
     }
     let next = page.more.then(|| page.items.last().map(|last| last.user_id)).flatten();
     Ok(axum::Json(ParticipantPage { participants: page.items, next }))
@@ -112,7 +114,7 @@ pub(super) async fn add(
 async fn put_all(api: &Api, conversation: Uuid, participants: BTreeMap<Uuid, String>) -> Result<Added, Problem> {
     let asked = participants.len() as i64;
     let done = api.store.put_participants(conversation, &participants).await?;
-    let PutParticipants { added, changed } = done.ok_or_else(|| unknown(conversation))?;
+    let PutParticipants { added, changed } = done.ok_or_else(|| Problem::unknown_conversation(conversation))?;
     if added + changed > 0 {
         api.wake.hint();
     }

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use crate::store::StoreError;
 
@@ -103,14 +104,12 @@ impl Problem {
         Self::of(code, status, detail.into())
     }
 
-    pub(super) fn invalid(detail: impl Into<String>) -> Self {
-        Failure::new(ErrorCode::InvalidField, detail).into()
+    pub(super) fn unknown_conversation(id: Uuid) -> Self {
+        Self::new(ApiCode::UnknownConversation, format!("there is no conversation {id}"))
     }
 
-    /// The same with another status, for what HTTP has a status of its own for.
-    pub(super) fn with_status(mut self, status: StatusCode) -> Self {
-        (self.status, self.title) = (status.as_u16(), title(status));
-        self
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Failure::new(ErrorCode::InvalidField, detail).into()
     }
 
     fn of(code: &'static str, status: StatusCode, detail: String) -> Self {
@@ -166,12 +165,11 @@ const fn status_of(code: ErrorCode) -> StatusCode {
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
         match rejection {
-            JsonRejection::MissingJsonContentType(_) => {
-                Self::new(ApiCode::UnsupportedMediaType, "the request must have the header Content-Type: application/json")
-            }
-            JsonRejection::JsonSyntaxError(error) => {
-                Failure::new(ErrorCode::InvalidJson, error.body_text()).into()
-            }
+            JsonRejection::MissingJsonContentType(_) => Self::new(
+                ApiCode::UnsupportedMediaType,
+                "the request must have the header Content-Type: application/json",
+            ),
+            JsonRejection::JsonSyntaxError(error) => Failure::new(ErrorCode::InvalidJson, error.body_text()).into(),
             rejection if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Failure::new(ErrorCode::FrameTooLarge, "the request is too large; send less at once").into()
             }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::key::{Caller, Scope};
 use super::problem::Problem;
-use super::{Api, Path, Query};
+use super::state::{Api, Path, Query};
 
 /// Whose reaction it is.
 #[derive(Deserialize, IntoParams)]

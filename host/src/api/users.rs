@@ -6,10 +6,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::conversations::Cursor;
 use super::key::{Caller, Scope};
+use super::page::Cursor;
 use super::problem::Problem;
-use super::{Api, Path, Query};
+use super::state::{Api, Path, Query};
 use crate::store::Membership;
 
 /// A page of what a user participates in.

@@ -183,7 +183,8 @@ async fn bad_input_is_told_what_to_do() {
         let client = reqwest::Client::new();
         let url = format!("http://127.0.0.1:{}/v1{}", room.gateway.port, room.place);
         let request = client.post(url).bearer_auth(&room.service.key).header("content-type", "application/json");
-        let answer: Value = serde_json::from_str(&request.body(text.to_owned()).send().await.unwrap().text().await.unwrap()).unwrap();
+        let answer: Value =
+            serde_json::from_str(&request.body(text.to_owned()).send().await.unwrap().text().await.unwrap()).unwrap();
         (answer["code"].as_str().unwrap().to_owned(), answer["detail"].as_str().unwrap().to_owned())
     };
     let alice = room.alice;

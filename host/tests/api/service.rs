@@ -40,7 +40,13 @@ impl Service {
         Self { client: Client::new(), base: format!("http://127.0.0.1:{port}/v1"), key }
     }
 
-    pub async fn call(&self, method: Method, path: &str, headers: &[(&'static str, &str)], body: Option<&Value>) -> Answer {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
         let mut request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key);
         for (name, value) in headers {
             request = request.header(*name, HeaderValue::from_str(value).unwrap());
@@ -51,7 +57,8 @@ impl Service {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.unwrap();
-        let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
+        let body =
+            if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
         if status >= 400 {
             assert_eq!(headers["content-type"], "application/problem+json", "{body}");
             assert_eq!(body["status"], status, "{body}");

@@ -41,7 +41,8 @@ async fn the_api_does_what_its_document_says() {
     let key = String::from_utf8(command.output().await.unwrap().stdout).unwrap();
     let document = format!("http://127.0.0.1:{}/v1/openapi.json", gateway.port);
     let authorization = format!("Authorization: Bearer {}", key.trim());
-    let arguments = ["run", &document, "--checks", "all", "--max-examples", EXAMPLES, "--seed", "1", "-H", &authorization];
+    let arguments =
+        ["run", &document, "--checks", "all", "--max-examples", EXAMPLES, "--seed", "1", "-H", &authorization];
     let said = run(&home().join("api/bin/schemathesis"), &arguments, folder.path()).await;
     println!("{said}");
 }
