@@ -1,4 +1,4 @@
-//! The gateway's routes for operators, beside `/ready` and `/metrics`, which every program has.
+//! The gateway's routes for operators and the page on the HTTP API, beside `/ready` and `/metrics`, which every program has.
 
 mod held;
 mod plugins;
@@ -8,10 +8,18 @@ use std::sync::Arc;
 use arcyou_plugin_host::PluginHost;
 use axum::Router;
 
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::api;
 use crate::store::Store;
 use crate::wake::Wake;
 
+/// Where people read what services may ask for, and the document behind that page.
+const API_PAGE: &str = "/api";
+const API_DOCUMENT: &str = "/api/openapi.json";
+
 /// All of them.
 pub fn router(store: Store, wake: Wake, plugins: Arc<PluginHost>) -> Router {
-    held::router(store, wake).merge(plugins::router(plugins))
+    let page = SwaggerUi::new(API_PAGE).url(API_DOCUMENT, api::document());
+    held::router(store, wake).merge(plugins::router(plugins)).merge(page)
 }

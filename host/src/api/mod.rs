@@ -7,6 +7,7 @@ mod held;
 mod kept_connection;
 pub mod key;
 mod messages;
+mod meter;
 mod page;
 mod participants;
 mod problem;
@@ -21,6 +22,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method};
+use axum::middleware::from_fn;
 use axum::routing::get;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
@@ -48,6 +50,7 @@ pub struct ApiConfig {
 impl Api {
     /// The routes below [`PATH`], and the document that describes them, for pages of these origins too.
     pub fn router(self, origins: Option<Origins>) -> Router {
+        meter::begin();
         let (routes, document) = described();
         let document = document.to_json().unwrap_or_default();
         let document = || async move { ([(CONTENT_TYPE, "application/json")], document) };
@@ -55,6 +58,7 @@ impl Api {
             .route(DOCUMENT_PATH, get(document))
             .method_not_allowed_fallback(other_method)
             .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+            .layer(from_fn(meter::count))
             .with_state(self);
         match origins {
             Some(origins) => routes.layer(cross_origin(origins)),

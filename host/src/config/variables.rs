@@ -19,7 +19,7 @@ pub const VARIABLES: &[Variable] = &[
     Variable::or("MAX_HANDSHAKES", "4096", "most connections that are not WebSockets (yet)"),
     Variable::or_else("TRUSTED_PROXIES", "none", "addresses and networks of load balancers in front"),
     Variable::or("ALLOWED_ORIGINS", "*", "web pages that may connect: https://chat.example.com,https://*.example.org"),
-    Variable::or("ADMIN_ADDR", "127.0.0.1:9090", "address of /ready, /metrics, /held and /plugins"),
+    Variable::or("ADMIN_ADDR", "127.0.0.1:9090", "address of /ready, /metrics, /held, /plugins and /api"),
     Variable::or_else("ADMIN_HOSTS", "none", "names under which that address may be asked, besides localhost"),
     Variable::or_else("ADMIN_TOKEN", "none", "what all but /ready and /metrics asks for, at least 16 characters"),
     Variable::or_else("API_ADDR", "beside the sockets", "an address of its own for the HTTP API, /v1"),

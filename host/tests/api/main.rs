@@ -4,6 +4,7 @@
 mod conversations;
 mod document;
 mod keys;
+mod listeners;
 mod messages;
 mod service;
 #[path = "../support/mod.rs"]
