@@ -2,6 +2,7 @@
 
 mod audit;
 mod commit;
+mod cutoffs;
 mod error;
 mod gate;
 mod needs;
@@ -32,6 +33,7 @@ use crate::authorize::Participants;
 
 pub use audit::AuditEntry;
 pub use commit::{Attempted, ChangeRefusal, Committed, Locking, NewChange};
+pub use cutoffs::{Cutoff, CutoffPage, CutoffPlace};
 pub use error::StoreError;
 pub use gate::SchemaGate;
 pub use needs::NEEDS;
