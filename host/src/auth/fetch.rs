@@ -76,7 +76,7 @@ fn is_loopback(url: &Url) -> bool {
 
 /// Why no keys came. For operators: without what an issuer may hide in its address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FetchError {
+pub(super) enum FetchError {
     #[error("no request can be made: {0}")]
     NoClient(String),
     #[error("it cannot be reached: {0}")]
@@ -129,9 +129,7 @@ impl Fetcher {
 
 async fn read(mut response: Response) -> Result<Vec<u8>, FetchError> {
     let mut body = Vec::new();
-    while let Some(chunk) =
-        response.chunk().await.map_err(|error| FetchError::Unreachable(root_cause(&error)))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|error| FetchError::Unreachable(root_cause(&error)))? {
         if body.len() + chunk.len() > MAX_BYTES {
             return Err(FetchError::TooLarge);
         }

@@ -73,8 +73,16 @@ pub(super) struct Verified {
 /// Why a token is refused.
 pub(super) enum Refusal {
     Final(Failure),
-    /// Its issuer may have a newer key than those that were `seen`.
-    UnknownKey { failure: Failure, keys: Arc<RemoteKeys>, seen: u64 },
+    UnknownKey(Box<UnknownKey>),
+}
+
+/// A token's issuer may have a newer key.
+pub(super) struct UnknownKey {
+    /// What the client is told if not.
+    pub(super) failure: Failure,
+    pub(super) keys: Arc<RemoteKeys>,
+    /// After so many attempts to fetch them the key was not there.
+    pub(super) seen: u64,
 }
 
 impl From<Failure> for Refusal {
@@ -211,7 +219,9 @@ impl Issuer {
             }
             _ => return Err(self.refusal(&ErrorKind::InvalidToken).into()),
         }
-        let newer = |failure| Refusal::UnknownKey { failure, keys: Arc::clone(remote), seen: *seen };
+        let newer = |failure| {
+            Refusal::UnknownKey(Box::new(UnknownKey { failure, keys: Arc::clone(remote), seen: *seen }))
+        };
         Err(match named {
             None if fetched.is_none() => newer(not_fetched()),
             None => newer(no_such_key()),

@@ -27,7 +27,7 @@ pub(super) struct JwkKeys {
 
 /// A set that changes nothing.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JwksError {
+pub(super) enum JwksError {
     /// Not even JSON, or something else's.
     #[error("it is no set of keys: {0}")]
     NotASet(String),

@@ -116,7 +116,8 @@ impl Authenticator {
     /// The identity behind a token, at `now` seconds since the epoch, with the keys that are there.
     pub fn identify(&self, token: &str, now: f64) -> Result<Identity, Failure> {
         self.look(token, now).map_err(|refusal| match refusal {
-            Refusal::Final(failure) | Refusal::UnknownKey { failure, .. } => failure,
+            Refusal::Final(failure) => failure,
+            Refusal::UnknownKey(unknown) => unknown.failure,
         })
     }
 
@@ -129,7 +130,7 @@ impl Authenticator {
             let (mut failure, keys, seen) = match self.look(token, clock()) {
                 Ok(identity) => return Ok(identity),
                 Err(Refusal::Final(failure)) => return Err(failure),
-                Err(Refusal::UnknownKey { failure, keys, seen }) => (failure, keys, seen),
+                Err(Refusal::UnknownKey(unknown)) => (unknown.failure, unknown.keys, unknown.seen),
             };
             match newest {
                 Some(Awaited::Fresh) => return Err(failure),

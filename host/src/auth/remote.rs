@@ -241,7 +241,8 @@ mod tests {
         });
         let mut not_yet = 0;
         for _ in 0..200 {
-            let awaited = futures_util::future::join_all((0..5).map(|_| keys.newer(keys.attempts_done(), soon()))).await;
+            let awaited =
+                futures_util::future::join_all((0..5).map(|_| keys.newer(keys.attempts_done(), soon()))).await;
             not_yet += awaited.iter().filter(|awaited| matches!(awaited, Awaited::NotYet(_))).count();
         }
         let begun = keys.attempts.borrow().begun;

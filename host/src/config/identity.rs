@@ -106,7 +106,10 @@ impl Single {
         let Self { issuer, audience, key, jwks_url, algorithms, user_claim, namespace } = self;
         if key.as_deref() == Some(DEVELOPMENT_KEY) {
             if jwks_url.is_some() {
-                reader.reject("JWT_PUBLIC_KEY", "is dev-placeholder, which believes everybody, beside JWT_JWKS_URL; unset one");
+                reader.reject(
+                    "JWT_PUBLIC_KEY",
+                    "is dev-placeholder, which believes everybody, beside JWT_JWKS_URL; unset one",
+                );
             }
             if issuer.is_some() || audience.is_some() {
                 reader.note("JWT_ISSUER and JWT_AUDIENCE do nothing while JWT_PUBLIC_KEY is dev-placeholder");

@@ -187,7 +187,9 @@ fn issuer(
     refresh_every: Duration,
 ) -> Result<Issuer, String> {
     if entry.jwks_url.is_none() && entry.public_key.is_none() {
-        return Err("jwks_url (where it publishes its keys) or public_key (PEM text or a file) must be there".to_owned());
+        return Err(
+            "jwks_url (where it publishes its keys) or public_key (PEM text or a file) must be there".to_owned()
+        );
     }
     let local = match &entry.public_key {
         Some(text) if text.contains("-----BEGIN") => Some(PublicKeys::read(text, &rules.algorithms)),
@@ -237,7 +239,10 @@ mod tests {
         let users = [user("one", uuid).unwrap(), user("two", uuid).unwrap(), user("three", uuid).unwrap()];
         assert!(users[0] != users[1] && users[1] != users[2] && users[2].to_string() == uuid, "{users:?}");
         // It never changes: users are known by it.
-        assert_eq!(users[0], Uuid::new_v5(&Uuid::new_v5(&Uuid::NAMESPACE_URL, b"https://one.example/"), uuid.as_bytes()));
+        assert_eq!(
+            users[0],
+            Uuid::new_v5(&Uuid::new_v5(&Uuid::NAMESPACE_URL, b"https://one.example/"), uuid.as_bytes())
+        );
         assert_eq!(user("three", "alice"), None);
         assert_eq!(user("three", &users[0].to_string()), None);
     }
@@ -245,9 +250,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_place_and_what_to_write() {
         let changed = |from: &str, to: &str| error(&ONE.replace(from, to));
-        let without = |line: &str| {
-            error(&ONE.lines().filter(|one| !one.trim().starts_with(line)).collect::<Vec<_>>().join("\n"))
-        };
+        let without =
+            |line: &str| error(&ONE.lines().filter(|one| !one.trim().starts_with(line)).collect::<Vec<_>>().join("\n"));
         for (told, parts) in [
             (error(""), vec!["no [[issuer]]"]),
             (error(&ONE.repeat(2)), vec!["\"https://one.example/\" is there twice"]),
@@ -279,7 +283,8 @@ mod tests {
             ONE.replace("one.example", name)
                 .replace("\"own\"", &format!("\"{users}\"\nuser_id_namespace = \"default\""))
         };
-        let both = |first: &str, second: &str| from(&format!("{}{}", with("a.example", first), with("b.example", second)));
+        let both =
+            |first: &str, second: &str| from(&format!("{}{}", with("a.example", first), with("b.example", second)));
         assert!(both("shared", "shared").is_ok());
         for (first, second) in [("own", "own"), ("own", "shared"), ("shared", "own")] {
             assert!(both(first, second).err().unwrap().contains("would be one user"), "{first} {second}");
@@ -290,7 +295,8 @@ mod tests {
     fn a_key_is_where_the_file_says_seen_from_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("issuers.toml");
-        std::fs::write(&file, ONE.replace("jwks_url = \"https://one.example/jwks\"", "public_key = \"key.pem\"")).unwrap();
+        std::fs::write(&file, ONE.replace("jwks_url = \"https://one.example/jwks\"", "public_key = \"key.pem\""))
+            .unwrap();
         assert!(read(&file, false, Duration::from_secs(300)).is_err());
         std::fs::write(folder.path().join("key.pem"), crate::auth::tests::key().public).unwrap();
         assert!(read(&file, false, Duration::from_secs(300)).is_ok());

@@ -41,9 +41,8 @@ impl Registry {
     pub(super) fn end(&self, user: Uuid, not_before: f64) -> usize {
         let sockets = self.lock();
         let of_user = sockets.range((user, 0)..=(user, u64::MAX)).map(|(_, socket)| socket);
-        let ended = of_user.filter(|socket| {
-            socket.issued().is_ended_by(not_before) && !socket.is_ended.swap(true, Ordering::AcqRel)
-        });
+        let ended = of_user
+            .filter(|socket| socket.issued().is_ended_by(not_before) && !socket.is_ended.swap(true, Ordering::AcqRel));
         ended.inspect(|socket| socket.outbound.notify()).count()
     }
 
@@ -98,9 +97,8 @@ mod tests {
     #[test]
     fn only_older_sockets_of_the_user_end_and_each_once() {
         let registry = Arc::<Registry>::default();
-        let register = |user: u128, issued| {
-            registry.register(Uuid::from_u128(user), issued, Arc::new(Outbound::new(65_536)))
-        };
+        let register =
+            |user: u128, issued| registry.register(Uuid::from_u128(user), issued, Arc::new(Outbound::new(65_536)));
         let (old, new) = (register(1, Issued::At(99.0)), register(1, Issued::At(100.5)));
         let (unknown, never) = (register(1, Issued::Unknown), register(1, Issued::Never));
         let (before, after) = (register(0, Issued::At(1.0)), register(2, Issued::At(1.0)));

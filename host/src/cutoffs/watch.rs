@@ -46,7 +46,7 @@ pub(super) async fn keep_watching(
                 if count == 0 {
                     return;
                 }
-                watch.answer(asked.drain(..).collect()).await;
+                watch.answer(std::mem::take(&mut asked)).await;
             }
         }
     }

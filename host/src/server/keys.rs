@@ -31,7 +31,9 @@ pub(super) fn keep_keys(authenticator: &Authenticator, part: Part) -> impl Futur
         let reading = async {
             match hangups {
                 Ok(hangups) => keep_reading(hangups, &report).await,
-                Err(error) => tracing::error!(%error, "SIGHUP cannot be awaited: files of keys are read at the start alone"),
+                Err(error) => {
+                    tracing::error!(%error, "SIGHUP cannot be awaited: files of keys are read at the start alone")
+                }
             }
         };
         join(fetching, reading).await;

@@ -87,8 +87,17 @@ impl Services {
         let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
         let (users, read_marks) = (background.users(users), background.read_marks(&store, &wake));
         let page_readers = page_readers(store.pool_status().max_size);
-        let shared =
-            Arc::new(Shared { limits, authenticator, cutoffs, users, store, ingress, fanout, read_marks, page_readers });
+        let shared = Arc::new(Shared {
+            limits,
+            authenticator,
+            cutoffs,
+            users,
+            store,
+            ingress,
+            fanout,
+            read_marks,
+            page_readers,
+        });
 
         let sockets = TaskTracker::new();
         let bounds = Arc::new(ConnectionBounds::new(connections));

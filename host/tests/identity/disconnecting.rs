@@ -100,7 +100,10 @@ async fn a_service_disconnects_users_in_a_transaction_of_its_own_and_takes_nothi
     // Wherever the service looks for its own tables.
     service.batch_execute("SET search_path = pg_temp").await.unwrap();
     let [early, late] = [Uuid::new_v4(), Uuid::new_v4()];
-    let mut sockets = [authenticated(gateway.port, &token(&issuer, early)).await, authenticated(gateway.port, &token(&issuer, late)).await];
+    let mut sockets = [
+        authenticated(gateway.port, &token(&issuer, early)).await,
+        authenticated(gateway.port, &token(&issuer, late)).await,
+    ];
     service.batch_execute("BEGIN").await.unwrap();
     let disconnect_user = "SELECT public.disconnect_user($1)";
     service.query_one(disconnect_user, &[&late]).await.unwrap();
@@ -142,9 +145,12 @@ async fn whoever_authenticates_at_the_very_moment_is_out_as_well() {
                 disconnect(&world.sql, *user).await;
             }
         };
-        let authenticating = join_all(clients.iter_mut().zip(&tokens).map(async |(client, token)| {
-            client.request(json!({"op": "auth", "token": token})).await
-        }));
+        let authenticating = join_all(
+            clients
+                .iter_mut()
+                .zip(&tokens)
+                .map(async |(client, token)| client.request(json!({"op": "auth", "token": token})).await),
+        );
         let ((), answers) = tokio::join!(disconnecting, authenticating);
         for (client, answer) in clients.iter_mut().zip(answers) {
             if answer["success"] == true {

@@ -98,7 +98,8 @@ async fn a_wrong_configuration_is_told_with_what_to_write() {
     let world = World::new().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("issuers.toml");
-    std::fs::write(&file, "[[issuer]]\nissuer = \"x\"\naudience = \"chat\"\njwks_url = \"https://x.example/\"\n").unwrap();
+    std::fs::write(&file, "[[issuer]]\nissuer = \"x\"\naudience = \"chat\"\njwks_url = \"https://x.example/\"\n")
+        .unwrap();
     let file = file.to_str().unwrap();
     let url = "https://login.example.com/jwks";
     for (variables, told) in [

@@ -60,9 +60,8 @@ fn other_algorithms_than_rs256_are_opted_into() {
 #[test]
 fn no_token_chooses_how_a_key_is_read() {
     let all = "RS256, PS256, ES256, EdDSA";
-    let keys: Vec<(Algorithm, EncodingKey)> = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]
-        .map(|algorithm| (algorithm, key_for(algorithm)))
-        .into();
+    let keys: Vec<(Algorithm, EncodingKey)> =
+        [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA].map(|algorithm| (algorithm, key_for(algorithm))).into();
     for (of, private) in &keys {
         let public = named(private, *of, "a");
         let authenticator = Authenticator::of(vec![issuer(rules(all), std::slice::from_ref(&public))]);

@@ -45,7 +45,9 @@ pub(crate) fn key_for(algorithm: Algorithm) -> EncodingKey {
             let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
             EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref())
         }
-        Algorithm::EdDSA => EncodingKey::from_ed_der(Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap().as_ref()),
+        Algorithm::EdDSA => {
+            EncodingKey::from_ed_der(Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap().as_ref())
+        }
         _ => key().private,
     }
 }
