@@ -42,7 +42,7 @@ CREATE TABLE participants (
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (conversation_id, user_id)
 );
-CREATE INDEX participants_by_user ON participants (user_id);
+CREATE INDEX participants_by_user ON participants (user_id, conversation_id);
 ALTER TABLE participants SET (fillfactor = 85);
 
 -- Users who were disconnected: tokens that were issued before `not_before` are refused, and the sockets that they opened
@@ -264,6 +264,22 @@ ALTER TABLE outbox SET (
 CREATE TABLE outbox_corrections (
     outbox_id bigint PRIMARY KEY,
     payload jsonb NOT NULL
+);
+
+-- Keys of services that use the HTTP API. A key's secret has 256 random bits and is kept nowhere, so its plain digest tells
+-- nobody what it is.
+CREATE TABLE api_keys (
+    id uuid PRIMARY KEY,
+    -- What whoever made it calls it; audit rows name a reviewer by it.
+    name text NOT NULL,
+    secret_sha256 bytea NOT NULL,
+    scopes text[] NOT NULL,
+    -- The user that it acts for; null: whomever a request names.
+    sender_id uuid,
+    -- Requests a second, on each gateway.
+    rate integer NOT NULL CHECK (rate > 0),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    revoked_at timestamptz
 );
 
 -- How clients see times: UTC, RFC 3339, milliseconds.

@@ -38,15 +38,19 @@ END $$;
 
 -- Rights of earlier releases go.
 REVOKE ALL ON conversations, deleted_conversations, participants, participant_changes, participant_changes_due,
-    messages, message_changes, message_reactions, held_messages, plugin_audit, outbox, outbox_corrections, installation, user_cutoffs, arcyou_schema_history FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
+    messages, message_changes, message_reactions, held_messages, plugin_audit, outbox, outbox_corrections, installation,
+    api_keys, user_cutoffs, arcyou_schema_history FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 REVOKE ALL ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq
     FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 
--- A gateway stores messages and their changes, moves read marks, decides on held messages and notes what plugins did. It
--- changes nobody's participation. What it reads as whole rows is granted as a table.
-GRANT SELECT (id, last_seq, message_count, last_message_id, last_message_at),
-    UPDATE (last_seq, message_count, last_message_id, last_message_at) ON conversations TO arcyou_gateway;
-GRANT SELECT (conversation_id, user_id, role, last_read_id), UPDATE (last_read_id) ON participants TO arcyou_gateway;
+-- A gateway stores messages and their changes, moves read marks, decides on held messages and notes what plugins did. For
+-- services with keys it makes and deletes conversations and changes who participates; keys themselves it can only read.
+-- What it reads as whole rows is granted as a table.
+GRANT SELECT (id, last_seq, message_count, last_message_id, last_message_at, created_at), INSERT (id),
+    UPDATE (last_seq, message_count, last_message_id, last_message_at), DELETE ON conversations TO arcyou_gateway;
+GRANT SELECT (conversation_id, user_id, role, last_read_id, created_at), INSERT (conversation_id, user_id, role),
+    UPDATE (role, last_read_id), DELETE ON participants TO arcyou_gateway;
+GRANT SELECT (id, name, secret_sha256, scopes, sender_id, rate, revoked_at) ON api_keys TO arcyou_gateway;
 GRANT SELECT, INSERT (id, conversation_id, seq, n, changed_seq, sender_id, body, reply_to, idempotency_key, annotations,
     decided_by, created_at, outbox_id),
     UPDATE (body, annotations, decided_by, version, changed_seq, edited_at, deleted_at, reactions)

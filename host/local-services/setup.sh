@@ -11,6 +11,8 @@ javascript=$here/../tests/js
 fuzzing_client=$here/../tests/conformance/requirements.txt
 target=${CARGO_TARGET_DIR:-$here/../../target}
 venv=$target/conformance/venv
+api_tools=$here/../tests/conformance/api-requirements.txt
+api_venv=$target/conformance/api
 tools=$here/tools
 cyclonedx=0.5.9
 # Debian's cargo, which this may install beside rustup's, must not come before it.
@@ -175,7 +177,11 @@ fi
 missing=()
 has cc || missing+=(gcc libc6-dev)
 if [ "$purpose" = conformance ]; then
-    has_environment "$venv" "$fuzzing_client" || python >/dev/null || missing+=(python3-venv)
+    python >/dev/null || missing+=(python3-venv)
+    has npm || missing+=(nodejs npm)
+    has_postgres || missing+=(postgresql)
+    has_server redis-server || missing+=(redis-server)
+    has_server pgbouncer || missing+=(pgbouncer)
 elif [ "$purpose" = sbom ]; then
     has npm || missing+=(nodejs npm)
 else
@@ -198,11 +204,14 @@ fi
 [ "$purpose" = conformance ] || [ "$purpose" = sbom ] || has_wasm_std || has_wasm_sources ||
     fail "plugins need the WebAssembly target, and neither rustup nor apt-get has brought it: rustup target add wasm32-unknown-unknown"
 
-if [ "$purpose" = test ] && ! has_packages "$javascript"; then
+if { [ "$purpose" = test ] || [ "$purpose" = conformance ]; } && ! has_packages "$javascript"; then
     install_javascript "$javascript"
 fi
 if [ "$purpose" = conformance ] && ! has_environment "$venv" "$fuzzing_client"; then
     install_environment "$venv" "$fuzzing_client" || fail "the fuzzing client needs Python 3.10 or newer, with venv"
+fi
+if [ "$purpose" = conformance ] && ! has_environment "$api_venv" "$api_tools"; then
+    install_environment "$api_venv" "$api_tools" || fail "the API's fuzzer needs Python 3.10 or newer, with venv"
 fi
 if [ "$purpose" = sbom ]; then
     has_packages "$tools/sbom" || install_javascript "$tools/sbom"

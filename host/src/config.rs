@@ -20,6 +20,7 @@ use arcyou_plugin_host::default_records_dir;
 use arcyou_protocol::FrameLimits;
 use arcyou_protocol::body::BodyLimits;
 
+use crate::api::ApiConfig;
 use crate::audit::AuditConfig;
 use crate::auth::Authenticator;
 use crate::bounds::connections::ConnectionLimits;
@@ -76,6 +77,8 @@ pub struct Config {
     pub change_rules: ChangeRules,
     /// `RELAY_LAG_TARGET_MS`; none: sends are accepted however late they are delivered.
     pub relay_lag: Option<Duration>,
+    /// `API_ADDR` and `API_ALLOWED_ORIGINS`.
+    pub api: ApiConfig,
     /// What one socket may do and cost.
     pub limits: SessionLimits,
     /// What one user may do and cost over all sockets.
@@ -131,6 +134,10 @@ impl Config {
             0 => None,
             ms => Some(Duration::from_millis(ms)),
         };
+        let api = ApiConfig {
+            address: reader.expecting("API_ADDR", "an address and a port, such as 127.0.0.1:8081"),
+            origins: reader.optional("API_ALLOWED_ORIGINS"),
+        };
         // As long as balancers take to notice: haproxy asks every two seconds, Kubernetes every few, and both twice or more.
         let drain_delay = Duration::from_secs(reader.within("DRAIN_DELAY_SECONDS", 5, 0..=600));
         let drain = Duration::from_secs(reader.within("DRAIN_SECONDS", 20, 0..=3600));
@@ -154,6 +161,7 @@ impl Config {
                 audit,
                 change_rules,
                 relay_lag,
+                api,
                 limits,
                 users,
                 accept,

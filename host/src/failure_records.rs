@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_secs(5);
 const CLOCKS_DIFFER: Duration = Duration::from_secs(300);
 
 /// Removes records for as long as it runs.
-pub async fn keep_erasing(dir: PathBuf, store: Store, gate: SchemaGate) {
+pub(crate) async fn keep_erasing(dir: PathBuf, store: Store, gate: SchemaGate) {
     gate.opened().await;
     loop {
         tokio::time::sleep(EVERY).await;

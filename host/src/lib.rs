@@ -60,11 +60,17 @@ pub mod audit;
 // What plugins failed on goes with what was deleted.
 mod failure_records;
 
+// `/v1`: what backend services ask for over HTTP, by the same inbound line.
+pub mod api;
+
 // Routes for operators.
 pub mod admin;
 
 // `arcyou-gateway held …`.
 pub mod held;
+
+// `arcyou-gateway key …`.
+pub mod api_keys;
 
 // `arcyou-gateway migrate`.
 pub mod migrate;

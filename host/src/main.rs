@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use arcyou_gateway::config::{Config, Mode, VARIABLES, migration_database, review};
 use arcyou_gateway::migrate::{Rights, grant_at, migrate_at};
-use arcyou_gateway::{dev, held, server};
+use arcyou_gateway::{api_keys, dev, held, server};
 use arcyou_platform::env::{self, Errors, Process};
 use arcyou_platform::{shutdown, telemetry};
 use arcyou_plugin_host::tool::PluginCommand;
@@ -36,6 +36,9 @@ enum Command {
     /// Decide on messages that plugins held for review
     #[command(subcommand)]
     Held(held::Action),
+    /// Make, list and revoke the keys of services that use the HTTP API
+    #[command(subcommand)]
+    Key(api_keys::Action),
     /// Work on plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -104,6 +107,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             telemetry::init(log_format)?;
             held::execute(action, &database).await?;
         }
+        Command::Key(action) => api_keys::execute(action, &migration_database(&Process)?).await?,
         Command::Plugin(command) => return tokio::task::spawn_blocking(|| command.run()).await?,
     }
     Ok(ExitCode::SUCCESS)

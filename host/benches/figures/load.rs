@@ -24,6 +24,8 @@ const STORED: [&str; 3] = [
     r#"{"op":"react","success":true"#,
 ];
 const EVENT: &str = r#"{"op":"event""#;
+/// Who came into being with the conversations is told too, perhaps late.
+const OF_PARTICIPANTS: &str = r#"{"op":"event","type":"participant."#;
 
 pub enum Heard {
     Stored,
@@ -37,7 +39,7 @@ pub fn heard(message: &Message) -> Option<Heard> {
         return Some(Heard::Stored);
     }
     assert!(text.starts_with(EVENT), "{text}");
-    Some(Heard::Event)
+    (!text.starts_with(OF_PARTICIPANTS)).then_some(Heard::Event)
 }
 
 /// A body of about 100 bytes, different each time, beside a `temp_id` that the reply repeats.

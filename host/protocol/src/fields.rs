@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::code::ErrorCode;
+use crate::server::Failure;
 use crate::text::Text;
 
 /// Limit for `ref` and `temp_id`: what a client writes, without the quotes of a string.
@@ -24,6 +25,12 @@ pub(crate) struct FieldError {
     pub(crate) code: ErrorCode,
     /// Names the field, and says what it must be.
     pub(crate) text: String,
+}
+
+impl From<Failure> for FieldError {
+    fn from(failure: Failure) -> Self {
+        Self { code: failure.code, text: failure.text }
+    }
 }
 
 pub(crate) fn invalid<T>(text: impl Into<String>) -> Result<T, FieldError> {

@@ -1,6 +1,6 @@
 //! The wire protocol: clients' requests, the gateway's replies, and events. Pure: no socket, no database, no clock.
 //!
-//! [`parse`] reads a request into an [`Operation`]; a message's [`body`] is made canonical. A [`Reply`], or a
+//! [`parse`] reads a request into an [`Operation`], whose parts pass [`checks`]; a message's [`body`] is made canonical. A [`Reply`], or a
 //! [`Failure`] with its [`ErrorCode`], answers the request. [`event`] writes the frames that clients get without a
 //! request. A [`CloseCode`] says why a socket is closed.
 
@@ -8,6 +8,7 @@
 mod wire_enum;
 
 pub mod body;
+pub mod checks;
 mod client;
 mod close;
 mod code;

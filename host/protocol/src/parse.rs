@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
-use crate::body::{Body, BodyError};
+use crate::body::Body;
+use crate::checks;
 use crate::client::{
     Action, ClientFrame, Command, Echo, FrameError, FrameLimits, HistoryFrom, JoinTarget, Op, Operation, ResumeFrom,
     UserOperation,
@@ -12,8 +13,6 @@ use crate::client::{
 use crate::code::ErrorCode;
 use crate::fields::{CONVERSATION_ID, FieldError, Fields, Spellings, invalid, missing};
 
-const MAX_KEY_BYTES: usize = 128;
-const MAX_REACTION_BYTES: usize = 64;
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 const DEFAULT_HISTORY: u32 = 50;
 const MAX_HISTORY: u32 = 200;
@@ -132,11 +131,8 @@ impl Fields<'_> {
         action: impl FnOnce() -> Result<Action, FieldError>,
     ) -> Result<UserOperation, FieldError> {
         let conversation = self.conversation()?;
-        let idempotency_key = key.map_or(Ok(None), |key| self.text(key))?.map(String::into_boxed_str);
-        let is_usable = |key: &str| !key.is_empty() && key.len() <= MAX_KEY_BYTES && !key.contains('\0');
-        if idempotency_key.as_deref().is_some_and(|key| !is_usable(key)) {
-            return invalid(format!("idempotency_key must be 1 to {MAX_KEY_BYTES} bytes of text without U+0000"));
-        }
+        let idempotency_key = key.map_or(Ok(None), |key| self.text(key))?;
+        let idempotency_key = idempotency_key.as_deref().map(checks::idempotency_key).transpose()?;
         Ok(UserOperation::Command(Command { conversation, idempotency_key, action: action()? }))
     }
 
@@ -160,20 +156,14 @@ impl Fields<'_> {
 
     fn react(&self) -> Result<Action, FieldError> {
         let message_id = self.required_natural(MESSAGE_ID)?;
-        let reaction = self.required_text(&["reaction"])?.into_boxed_str();
-        if reaction.is_empty() || reaction.len() > MAX_REACTION_BYTES || reaction.contains(is_unseen) {
-            return invalid(format!(
-                "reaction must be 1 to {MAX_REACTION_BYTES} bytes of text without spaces and control characters"
-            ));
-        }
+        let reaction = checks::reaction(&self.required_text(&["reaction"])?)?;
         let remove = self.flag(&["remove"])?.unwrap_or(false);
         Ok(Action::React { message_id, reaction, remove })
     }
 
     fn body(&self, limits: &FrameLimits) -> Result<Body, FieldError> {
         let Some(body) = self.raw(&["body"]) else { return missing(&["body"]) };
-        Body::parse(body.get(), &limits.body)
-            .map_err(|error| FieldError { code: code_of(&error), text: error.to_string() })
+        Ok(checks::body(body.get(), &limits.body)?)
     }
 
     fn history(&self) -> Result<UserOperation, FieldError> {
@@ -202,24 +192,6 @@ impl Fields<'_> {
             (None, Some(id)) => Ok(Some(ResumeFrom::Id(id))),
             (Some(_), Some(_)) => invalid("give after_seq or after_id, not both"),
         }
-    }
-}
-
-/// What shows nothing by itself, or turns the text around it. (The joiner inside of emoji is none of these.)
-fn is_unseen(c: char) -> bool {
-    let is_format = matches!(c, '\u{200b}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    c.is_control() || c.is_whitespace() || is_format
-}
-
-fn code_of(error: &BodyError) -> ErrorCode {
-    match error {
-        BodyError::Malformed(_) => ErrorCode::InvalidJson,
-        BodyError::NotAnObject => ErrorCode::InvalidField,
-        BodyError::TooLarge(_) => ErrorCode::BodyTooLarge,
-        BodyError::TooDeep(_) => ErrorCode::BodyTooDeep,
-        BodyError::DuplicateKey(_) => ErrorCode::DuplicateKey,
-        BodyError::NumberOutOfRange => ErrorCode::NumberOutOfRange,
-        BodyError::UnstorableText => ErrorCode::UnstorableText,
     }
 }
 

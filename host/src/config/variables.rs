@@ -27,6 +27,8 @@ pub const VARIABLES: &[Variable] = &[
     Variable::or("ADMIN_ADDR", "127.0.0.1:9090", "address of /ready, /metrics, /held and /plugins"),
     Variable::or_else("ADMIN_HOSTS", "none", "names under which that address may be asked, besides localhost"),
     Variable::or_else("ADMIN_TOKEN", "none", "what all but /ready and /metrics asks for, at least 16 characters"),
+    Variable::or_else("API_ADDR", "beside the sockets", "an address of its own for the HTTP API, /v1"),
+    Variable::or_else("API_ALLOWED_ORIGINS", "none", "web pages that may use the HTTP API, written as ALLOWED_ORIGINS"),
     Variable::or_else("JWT_ISSUER", "any", "what a token's iss must be"),
     Variable::or_else("JWT_AUDIENCE", "any", "what a token's aud must contain"),
     Variable::or("JWT_ALGORITHMS", "RS256", "how tokens may be signed: RS256,ES256,EdDSA …; never symmetric"),

@@ -7,23 +7,35 @@ use arcyou_platform::database::{describe, describe_pool};
 use deadpool_postgres::Pool;
 use uuid::{Uuid, uuid};
 
+use crate::api::key::{KeyText, Scope};
+
 pub(super) const CONVERSATION: Uuid = uuid!("c0c0c0c0-0000-4000-8000-000000000001");
 pub(super) const ALICE: Uuid = uuid!("a11ce000-0000-4000-8000-000000000001");
 pub(super) const BOB: Uuid = uuid!("b0b00000-0000-4000-8000-000000000001");
 
-/// Makes the conversation with its two participants, unless an earlier run has.
-pub(super) async fn create(pool: &Pool) -> anyhow::Result<()> {
+/// Makes the conversation with its two participants, unless an earlier run has, and in a private database a key for
+/// services.
+pub(super) async fn create(pool: &Pool, private: bool) -> anyhow::Result<()> {
     let sql = format!(
         "INSERT INTO conversations (id) VALUES ('{CONVERSATION}') ON CONFLICT DO NOTHING;
          INSERT INTO participants (conversation_id, user_id)
          VALUES ('{CONVERSATION}', '{ALICE}'), ('{CONVERSATION}', '{BOB}') ON CONFLICT DO NOTHING;"
     );
     let client = pool.get().await.map_err(|error| anyhow!("{}", describe_pool(&error)))?;
-    client.batch_execute(&sql).await.map_err(|error| anyhow!("{}", describe(&error)))
+    client.batch_execute(&sql).await.map_err(|error| anyhow!("{}", describe(&error)))?;
+    if private {
+        let key = KeyText::DEVELOPMENT;
+        let scopes: Vec<&str> = Scope::ALL.iter().map(|scope| scope.name()).collect();
+        let insert = "INSERT INTO api_keys (id, name, secret_sha256, scopes, rate) VALUES ($1, 'dev', $2, $3, 500)
+            ON CONFLICT (id) DO UPDATE SET scopes = excluded.scopes";
+        let inserted = client.execute(insert, &[&key.id, &key.sha256(), &scopes]).await;
+        inserted.map_err(|error| anyhow!("{}", describe(&error)))?;
+    }
+    Ok(())
 }
 
-/// Prints how to chat.
-pub(super) fn explain(listens_on: SocketAddr, admin: SocketAddr) {
+/// Prints how to chat, and with a private database how services use it.
+pub(super) fn explain(listens_on: SocketAddr, admin: SocketAddr, private: bool) {
     let reach = reach(listens_on);
     // What listens on every interface listens on this one too.
     let unspecified = listens_on.ip().is_unspecified();
@@ -45,6 +57,16 @@ Then, as either of them:
   {{"op":"send","conversation_id":"{CONVERSATION}","body":{{"text":"Hello!"}}}}
 "#
     );
+    if private {
+        let key = KeyText::DEVELOPMENT;
+        println!(
+            r#"From your backend, as Bob:
+  curl http://{address}/v1/conversations/{CONVERSATION}/messages -H 'Content-Type: application/json' \
+    -H 'Authorization: Bearer {key}' \
+    -d '{{"sender_id":"{BOB}","body":{{"text":"Hello from the backend!"}}}}'
+"#
+        );
+    }
 }
 
 /// Who can connect.

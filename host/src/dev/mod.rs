@@ -104,7 +104,7 @@ async fn start(options: Options) -> anyhow::Result<Started> {
     step("bringing the schema up to date", migrate_at(&config.migrate_database)).await.context(
         "the kept database cannot be used; if another version made it, start once with --fresh (make dev ARGS=--fresh)",
     )?;
-    demo::create(&services.pool).await.context("the demo conversation could not be made")?;
+    demo::create(&services.pool, postgres.is_some()).await.context("the demo conversation could not be made")?;
     let listeners = server::listen(&config).await?;
     let (pages, admin) = (services.pool.clone(), listeners.admin.local_addr()?);
     services.pages = Some(Box::new(move |app| playground::beside(app, pages, admin)));
@@ -115,7 +115,7 @@ impl Started {
     async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { config, services, listeners, postgres } = self;
         let pool = services.pool.clone();
-        demo::explain(listeners.public_addr()?, listeners.admin.local_addr()?);
+        demo::explain(listeners.public_addr()?, listeners.admin.local_addr()?, postgres.is_some());
         let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };
         let worker_config = WorkerConfig { relay, ..WorkerConfig::default() };
         let ends = shutdown.child_token();

@@ -25,7 +25,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::handshake_slots::HandshakeSlots;
+use super::handshake_slots::{HandshakeSlots, Slot};
+use crate::api::{self, KeptConnection};
 use crate::bounds::connections::ConnectionBounds;
 use crate::bounds::refusals::Bound;
 use crate::origins::Origins;
@@ -113,15 +114,48 @@ pub async fn serve(listener: TcpListener, app: Router, bounds: Arc<ConnectionBou
             bounds.refused(cut.bound, cut.peer);
         }
         let (app, bounds) = (app.clone(), bounds.clone());
-        handshakes.spawn(async move { slot.cut.run_until_cancelled(converse(stream, peer, app, bounds)).await });
+        handshakes.spawn(converse(stream, peer, app, bounds, slot, shutdown.clone()));
     }
     drop(listener);
     handshakes.close();
     let _ = timeout(LAST_HANDSHAKES, handshakes.wait()).await;
 }
 
-/// Speaks HTTP until the connection ends or is a WebSocket, which goes on elsewhere.
-async fn converse(stream: TcpStream, peer: IpAddr, app: Router, bounds: Arc<ConnectionBounds>) {
+/// Speaks HTTP until the connection ends or is a WebSocket, which goes on elsewhere. One over which a service asks with
+/// its key takes up no slot any more, and may go on until `shutdown`.
+async fn converse(
+    stream: TcpStream,
+    peer: IpAddr,
+    app: Router,
+    bounds: Arc<ConnectionBounds>,
+    slot: Slot,
+    shutdown: CancellationToken,
+) {
+    let kept = KeptConnection::new();
+    let until = kept.clone();
+    let mut speaking = pin!(speak(stream, peer, app, bounds, kept.clone(), async move {
+        tokio::select! {
+            () = tokio::time::sleep(HTTP_WITHIN) => {}
+            () = until.kept() => shutdown.cancelled().await,
+        }
+    }));
+    tokio::select! {
+        () = &mut speaking => return,
+        () = slot.cut.cancelled() => return,
+        () = kept.kept() => drop(slot),
+    }
+    speaking.await;
+}
+
+/// After `enough` the request at hand is the last one.
+async fn speak(
+    stream: TcpStream,
+    peer: IpAddr,
+    app: Router,
+    bounds: Arc<ConnectionBounds>,
+    kept: KeptConnection,
+    enough: impl Future<Output = ()>,
+) {
     // Frames are small and must not wait for one another in the kernel.
     let _ = stream.set_nodelay(true);
     // The limit below begins with the first byte.
@@ -129,7 +163,7 @@ async fn converse(stream: TcpStream, peer: IpAddr, app: Router, bounds: Arc<Conn
         return;
     }
     let budget = ReadBudget::default();
-    let app = app.layer(Extension(budget.clone())).layer(Extension(ConnectInfo(peer)));
+    let app = app.layer(Extension(budget.clone())).layer(Extension(ConnectInfo(peer))).layer(Extension(kept));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_WITHIN)
@@ -137,10 +171,14 @@ async fn converse(stream: TcpStream, peer: IpAddr, app: Router, bounds: Arc<Conn
         .serve_connection(TokioIo::new(BudgetedStream::new(stream, budget)), TowerToHyperService::new(app))
         .with_upgrades();
     let mut connection = pin!(connection);
-    match timeout(HTTP_WITHIN, connection.as_mut()).await {
-        Ok(Err(error)) if error.is_parse_too_large() => bounds.refused(Bound::RequestHead, peer),
-        Ok(_) => {}
-        Err(_) => {
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = enough => None,
+    };
+    match ended {
+        Some(Err(error)) if error.is_parse_too_large() => bounds.refused(Bound::RequestHead, peer),
+        Some(_) => {}
+        None => {
             // The request at hand is answered still.
             connection.as_mut().graceful_shutdown();
             let _ = timeout(REQUEST_WITHIN, connection).await;
@@ -167,6 +205,9 @@ async fn upgrade_below(
     headers: HeaderMap,
     handshake: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    if uri.path().starts_with(api::PATH) {
+        return api::nothing_here().await.into_response();
+    }
     if !uri.path().ends_with("/ws") {
         return (StatusCode::NOT_FOUND, "there is nothing here; sockets are at / and at paths that end in /ws\n")
             .into_response();

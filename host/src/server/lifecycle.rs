@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use arcyou_platform::bus;
 use arcyou_platform::health::{Health, Program};
 use arcyou_platform::telemetry;
+use axum::Router;
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +20,7 @@ use super::metrics;
 use super::open_files::make_room;
 use super::services::Services;
 use crate::admin;
+use crate::api::{self, Api};
 use crate::auth::Authenticator;
 use crate::batch::CommitHealth;
 use crate::bounds::connections::ConnectionBounds;
@@ -99,14 +102,20 @@ impl Services {
             page_readers,
         });
 
+        let api = Api::new(shared.store.clone(), shared.ingress.clone(), wake, shared.limits.frame.body);
         let sockets = TaskTracker::new();
         let bounds = Arc::new(ConnectionBounds::new(connections));
         let closing = CancellationToken::new();
         let retirement = Retirement::new(closing.clone(), drain);
         let app = handshake::router(shared, origins, bounds.clone(), health.clone(), sockets.clone(), retirement);
+        let (app, of_services) = match (listeners.api, api.router(config.api.origins)) {
+            (Some(listener), routes) => (app, Some((listener, routes))),
+            (None, routes) => (app.merge(routes), None),
+        };
         let app = pages.into_iter().fold(app, |app, add| add(app));
         tokio::join!(
-            handshake::serve(listeners.public, app, bounds, closing.clone()),
+            handshake::serve(listeners.public, app, bounds.clone(), closing.clone()),
+            serve_services(of_services, bounds, closing.clone()),
             announce_drain(shutdown, health, drain_delay, closing),
         );
         sockets.close();
@@ -114,6 +123,17 @@ impl Services {
             tracing::warn!(left = sockets.len(), "sockets were still open at the end of the drain");
         }
         background.end().await;
+    }
+}
+
+/// Serves the API where it has an address of its own.
+async fn serve_services(
+    listener: Option<(TcpListener, Router)>,
+    bounds: Arc<ConnectionBounds>,
+    shutdown: CancellationToken,
+) {
+    if let Some((listener, routes)) = listener {
+        handshake::serve(listener, routes.fallback(api::nothing_here), bounds, shutdown).await;
     }
 }
 

@@ -7,10 +7,12 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 
-/// The two sockets that a gateway listens on.
+/// The sockets that a gateway listens on.
 pub struct Listeners {
     pub public: TcpListener,
     pub admin: TcpListener,
+    /// For services alone; none: they ask where clients connect.
+    pub api: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -20,7 +22,7 @@ impl Listeners {
     }
 }
 
-/// Binds both addresses.
+/// Binds the addresses.
 pub async fn listen(config: &Config) -> anyhow::Result<Listeners> {
     let bind = async |address: SocketAddr, name: &str| {
         TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; set {name} to another"))
@@ -34,5 +36,9 @@ pub async fn listen(config: &Config) -> anyhow::Result<Listeners> {
             Err(_) => bind(at(Ipv4Addr::UNSPECIFIED.into()), "PORT").await?,
         },
     };
-    Ok(Listeners { public, admin: bind(config.admin.address, "ADMIN_ADDR").await? })
+    let api = match config.api.address {
+        Some(address) => Some(bind(address, "API_ADDR").await?),
+        None => None,
+    };
+    Ok(Listeners { public, admin: bind(config.admin.address, "ADMIN_ADDR").await?, api })
 }

@@ -58,11 +58,8 @@ impl Store {
         let senders: Vec<Uuid> = records.iter().map(|record| record.sender).collect();
         let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(before);
         let times: Vec<f64> = records.iter().map(|record| since(record.written).as_secs_f64()).collect();
-        let parameters: [Param<'_>; 3] = [
-            (&conversations, Type::UUID_ARRAY),
-            (&senders, Type::UUID_ARRAY),
-            (&times, Type::FLOAT8_ARRAY),
-        ];
+        let parameters: [Param<'_>; 3] =
+            [(&conversations, Type::UUID_ARRAY), (&senders, Type::UUID_ARRAY), (&times, Type::FLOAT8_ARRAY)];
         let rows = self.query(sql::DELETED_SINCE, &parameters).await?;
         let place = |row: &Row| Ok(usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default());
         let places: Vec<usize> = rows.iter().map(place).collect::<Result<_, StoreError>>()?;

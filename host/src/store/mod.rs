@@ -1,8 +1,10 @@
 //! The gateway's side of PostgreSQL. Statements are in [`sql`], what they mean for callers is here.
 
+mod api_keys;
 mod audit;
 mod commit;
 mod cutoffs;
+mod directory;
 mod error;
 mod gate;
 mod needs;
@@ -31,9 +33,11 @@ use uuid::Uuid;
 
 use crate::authorize::Participants;
 
+pub use api_keys::{ApiKey, ListedKey};
 pub use audit::AuditEntry;
 pub use commit::{Attempted, ChangeRefusal, Committed, Locking, NewChange};
 pub use cutoffs::{Cutoff, CutoffPage, CutoffPlace};
+pub use directory::{Conversation, Membership, NewConversation, Participant, PutParticipants};
 pub use error::StoreError;
 pub use gate::SchemaGate;
 pub use needs::NEEDS;

@@ -280,3 +280,81 @@ DELETE FROM plugin_audit WHERE id = ANY (ARRAY(
     SELECT id FROM (SELECT id, created_at FROM plugin_audit ORDER BY id LIMIT $2) AS oldest
     WHERE created_at < now() - make_interval(secs => $1)))
 RETURNING id";
+
+/// A key of a service that is not revoked: `$1` its id.
+pub(super) const API_KEY: &str = "
+SELECT name, secret_sha256, scopes, sender_id, rate FROM api_keys WHERE id = $1 AND revoked_at IS NULL";
+
+/// A new key: `$1` its id, `$2` name, `$3` its secret's digest, `$4` scopes, `$5` the user that it acts for, `$6` its rate.
+pub(super) const API_KEY_INSERT: &str = "
+INSERT INTO api_keys (id, name, secret_sha256, scopes, sender_id, rate) VALUES ($1, $2, $3, $4, $5, $6)";
+
+/// All keys.
+pub(super) const API_KEYS: &str = "
+SELECT id, name, scopes, sender_id, rate, message_time(created_at), message_time(revoked_at) FROM api_keys
+ORDER BY created_at DESC, id";
+
+/// Ends a key: `$1` its id.
+pub(super) const API_KEY_REVOKE: &str = "
+UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETURNING id";
+
+/// Conversations by id: `$1` after this one, `$2` rows.
+pub(super) const CONVERSATIONS: &str = "
+SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at)
+FROM conversations WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT $2";
+
+/// One conversation: `$1` its id.
+pub(super) const CONVERSATION: &str = "
+SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at)
+FROM conversations WHERE id = $1";
+
+/// A new conversation, unless its id is taken: `$1` its id, `$2` participants, `$3` their roles.
+pub(super) const CONVERSATION_INSERT: &str = "
+WITH made AS (
+    INSERT INTO conversations (id) VALUES ($1) ON CONFLICT (id) DO NOTHING
+    RETURNING id, last_seq, message_count, last_message_id, last_message_at, created_at
+), added AS (
+    INSERT INTO participants (conversation_id, user_id, role)
+    SELECT made.id, new.user_id, new.role FROM made, unnest($2::uuid[], $3::text[]) AS new (user_id, role)
+)
+SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at) FROM made";
+
+/// The end of a conversation: `$1` its id.
+pub(super) const CONVERSATION_DELETE: &str = "DELETE FROM conversations WHERE id = $1 RETURNING id";
+
+/// Participants by user: `$1` conversation, `$2` after this user, `$3` rows.
+pub(super) const PARTICIPANTS: &str = "
+SELECT user_id, role, last_read_id, message_time(created_at) FROM participants
+WHERE conversation_id = $1 AND ($2::uuid IS NULL OR user_id > $2)
+ORDER BY user_id LIMIT $3";
+
+/// Adds participants or changes their roles: `$1` conversation, `$2` users, `$3` roles. Whether there is such a
+/// conversation, how many were added and how many changed. (A row that is inserted has no `xmax`.)
+pub(super) const PARTICIPANTS_PUT: &str = "
+WITH room AS (
+    SELECT id FROM conversations WHERE id = $1 FOR KEY SHARE
+), put AS (
+    INSERT INTO participants AS p (conversation_id, user_id, role)
+    SELECT room.id, new.user_id, new.role FROM room, unnest($2::uuid[], $3::text[]) AS new (user_id, role)
+    ON CONFLICT (conversation_id, user_id) DO UPDATE SET role = excluded.role WHERE p.role <> excluded.role
+    RETURNING p.xmax = 0 AS is_new
+)
+SELECT EXISTS (SELECT FROM room), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM put";
+
+/// The end of a participation: `$1` conversation, `$2` user.
+pub(super) const PARTICIPANT_REMOVE: &str =
+    "DELETE FROM participants WHERE conversation_id = $1 AND user_id = $2 RETURNING user_id";
+
+/// What a user participates in, by conversation: `$1` user, `$2` after this one, `$3` rows.
+pub(super) const MEMBERSHIPS: &str = "
+SELECT p.conversation_id, p.role, p.last_read_id, c.last_seq, c.message_count, c.last_message_id,
+    message_time(c.last_message_at)
+FROM participants p JOIN conversations c ON c.id = p.conversation_id
+WHERE p.user_id = $1 AND ($2::uuid IS NULL OR p.conversation_id > $2)
+ORDER BY p.conversation_id LIMIT $3";
+
+/// A message as it stands: `$1` conversation, `$2` its id, `$3` who looks.
+pub(super) const MESSAGE: &str = "
+SELECT m.version, page.json FROM messages m
+CROSS JOIN LATERAL read_messages(m.conversation_id, NULL, m.seq + 1, 1, 0, $3, NULL) AS page
+WHERE m.conversation_id = $1 AND m.id = $2 AND page.json IS NOT NULL";

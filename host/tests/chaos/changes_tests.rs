@@ -25,7 +25,13 @@ fn edit(key: &str, body: &str) -> Ask {
 }
 
 fn message(seq: Seq, id: i64, kind: &str, (version, body): (i64, Value), place: Seq) -> Event {
-    Event { at: At::ZERO, seq, id, body, told: Told::Message { kind: kind.to_owned(), version, place, reply_to: aim(id) } }
+    Event {
+        at: At::ZERO,
+        seq,
+        id,
+        body,
+        told: Told::Message { kind: kind.to_owned(), version, place, reply_to: aim(id) },
+    }
 }
 
 fn reaction(seq: Seq, kind: &str, user: Uuid) -> Event {

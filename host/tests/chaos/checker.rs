@@ -184,7 +184,7 @@ impl<'a> Checker<'a> {
     }
 
     fn check_send(&mut self, send: &Send) {
-        let Send { user, conversation, key, verdict, attempts } = send;
+        let Send { user, conversation, key, reply_to: _, verdict, attempts } = send;
         let name = format!("key {key} of {user} in {conversation}");
         let (stored, held) = (self.by_key.get(&send.name()).copied(), self.held.get(&send.name()).copied());
         let as_judged = match verdict {

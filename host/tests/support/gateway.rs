@@ -106,7 +106,11 @@ impl World {
         let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (port, admin_port) = (public.local_addr().unwrap().port(), admin.local_addr().unwrap().port());
         let shutdown = CancellationToken::new();
-        let served = services.serve(config, Listeners { public, admin }, shutdown.clone());
+        let api = match config.api.address {
+            Some(address) => Some(TcpListener::bind(address).await.unwrap()),
+            None => None,
+        };
+        let served = services.serve(config, Listeners { public, admin, api }, shutdown.clone());
         let task = tokio::spawn(served);
         Running { port, admin_port, shutdown, task }
     }

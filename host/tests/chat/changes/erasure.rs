@@ -94,8 +94,7 @@ async fn no_log_and_no_failure_record_has_a_text_of_a_deleted_message() {
     let kept = || std::fs::read_dir(records.path()).unwrap().count();
     let records_dir = ("PLUGIN_RECORDS_DIR", records.path().to_str().unwrap());
     let stderr = Stdio::from(log.reopen().unwrap());
-    let gateway =
-        world.program_logging_to(stderr, &[plugins.variable(), records_dir, ("RUST_LOG", "info")]).await;
+    let gateway = world.program_logging_to(stderr, &[plugins.variable(), records_dir, ("RUST_LOG", "info")]).await;
     let [alice, bob] = [Uuid::new_v4(), Uuid::new_v4()];
     let conversation = world.conversation(&[alice, bob]).await;
     let mut alices = Client::authenticated(gateway.port, alice).await;

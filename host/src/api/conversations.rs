@@ -1,0 +1,100 @@
+//! Conversations: made, listed, deleted.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::IntoResponse;
+use axum_extra::extract::WithRejection;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::key::{Caller, Scope};
+use super::page::Cursor;
+use super::participants::NewParticipant;
+use super::problem::{ApiCode, Problem};
+use super::state::{Api, Json, PATH, Path, Query};
+use crate::store::{Conversation, NewConversation};
+
+/// A page of conversations.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Conversations {
+    conversations: Vec<Conversation>,
+    /// Give it as `after` for the next page; none: this is the last one.
+    next: Option<Uuid>,
+}
+
+/// Lists all conversations, in the order of their ids.
+#[utoipa::path(get, path = "/conversations", tag = "conversations", params(Cursor),
+    responses((status = 200, body = Conversations), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn list(
+    State(api): State<Api>,
+    caller: Caller,
+    WithRejection(query, _): Query<Cursor>,
+) -> Result<axum::Json<Conversations>, Problem> {
+    caller.may(Scope::ConversationsRead)?;
+    let page = api.store.conversations(query.after(), query.limit()?).await?;
+    let next = page.more.then(|| page.items.last().map(|last| last.id)).flatten();
+    Ok(axum::Json(Conversations { conversations: page.items, next }))
+}
+
+/// A conversation to be made.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MakeConversation {
+    /// A UUID of your own; without one the gateway draws one.
+    id: Option<Uuid>,
+    /// At most 10,000; add more afterwards.
+    #[serde(default)]
+    #[schema(max_items = 10_000)]
+    participants: Vec<NewParticipant>,
+}
+
+/// Makes a conversation, with its first participants.
+#[utoipa::path(post, path = "/conversations", tag = "conversations", request_body = MakeConversation,
+    responses((status = 201, body = Conversation), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn create(
+    State(api): State<Api>,
+    caller: Caller,
+    WithRejection(axum::Json(asked), _): Json<MakeConversation>,
+) -> Result<impl IntoResponse, Problem> {
+    caller.may(Scope::ConversationsWrite)?;
+    let id = asked.id.unwrap_or_else(Uuid::new_v4);
+    let participants = NewParticipant::checked(asked.participants)?;
+    let made = api.store.make_conversation(&NewConversation { id, participants }).await?;
+    let Some(conversation) = made else {
+        let text = format!("the conversation {id} exists; choose another id, or leave it out");
+        return Err(Problem::new(ApiCode::ConversationExists, text));
+    };
+    api.wake.hint();
+    let location = [(LOCATION, format!("{}/conversations/{id}", PATH))];
+    Ok((StatusCode::CREATED, location, axum::Json(conversation)))
+}
+
+/// Shows a conversation.
+#[utoipa::path(get, path = "/conversations/{conversation_id}", tag = "conversations", params(("conversation_id" = Uuid, Path,)),
+    responses((status = 200, body = Conversation), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn get(
+    State(api): State<Api>,
+    caller: Caller,
+    WithRejection(axum::extract::Path(id), _): Path<Uuid>,
+) -> Result<axum::Json<Conversation>, Problem> {
+    caller.may(Scope::ConversationsRead)?;
+    api.store.conversation(id).await?.map(axum::Json).ok_or_else(|| Problem::unknown_conversation(id))
+}
+
+/// Deletes a conversation with everything in it. Its open sockets are told.
+#[utoipa::path(delete, path = "/conversations/{conversation_id}", tag = "conversations", params(("conversation_id" = Uuid, Path,)),
+    responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn delete(
+    State(api): State<Api>,
+    caller: Caller,
+    WithRejection(axum::extract::Path(id), _): Path<Uuid>,
+) -> Result<StatusCode, Problem> {
+    caller.may(Scope::ConversationsWrite)?;
+    if !api.store.delete_conversation(id).await? {
+        return Err(Problem::unknown_conversation(id));
+    }
+    api.wake.hint();
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,131 @@
+//! `/v1`: what backend services ask for over HTTP. Whatever changes a conversation passes the same inbound line as the
+//! requests of sockets.
+
+mod conversations;
+mod held;
+mod kept_connection;
+pub mod key;
+mod messages;
+mod page;
+mod participants;
+mod problem;
+mod reactions;
+mod state;
+mod users;
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, Method};
+use axum::routing::get;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::problem::{ApiCode, Problem};
+
+pub use self::kept_connection::KeptConnection;
+pub use self::state::{Api, PATH};
+use crate::origins::Origins;
+
+const DOCUMENT_PATH: &str = "/v1/openapi.json";
+/// Bytes of a request's body: ten thousand participants, or a batch of messages.
+const MAX_REQUEST_BYTES: usize = 8 << 20;
+
+/// Where the API is, and for whom.
+#[derive(Debug, Clone, Default)]
+pub struct ApiConfig {
+    /// `API_ADDR`: a listener of its own; none: it is beside the sockets.
+    pub address: Option<SocketAddr>,
+    /// `API_ALLOWED_ORIGINS`: pages that may ask; none: no page.
+    pub origins: Option<Origins>,
+}
+
+impl Api {
+    /// The routes below [`PATH`], and the document that describes them, for pages of these origins too.
+    pub fn router(self, origins: Option<Origins>) -> Router {
+        let (routes, document) = described();
+        let document = document.to_json().unwrap_or_default();
+        let document = || async move { ([(CONTENT_TYPE, "application/json")], document) };
+        let routes = routes
+            .route(DOCUMENT_PATH, get(document))
+            .method_not_allowed_fallback(other_method)
+            .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+            .with_state(self);
+        match origins {
+            Some(origins) => routes.layer(cross_origin(origins)),
+            None => routes,
+        }
+    }
+}
+
+/// Tells browsers which pages may ask.
+fn cross_origin(origins: Origins) -> CorsLayer {
+    let admitted = move |origin: &HeaderValue, _: &Parts| origins.admit(Some(origin.as_bytes()));
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(admitted))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, HeaderName::from_static(messages::IDEMPOTENCY_KEY)])
+        .expose_headers([ETAG, LOCATION, RETRY_AFTER])
+}
+
+/// The OpenAPI document.
+pub fn document() -> utoipa::openapi::OpenApi {
+    described().1
+}
+
+/// For what is asked below [`PATH`] where nothing is.
+pub async fn nothing_here() -> Problem {
+    Problem::new(ApiCode::NotFound, "there is nothing at this path; /v1/openapi.json describes the API")
+}
+
+async fn other_method() -> Problem {
+    Problem::new(ApiCode::MethodNotAllowed, "this path has other methods; /v1/openapi.json describes them")
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "ArcYou gateway",
+        description = "What backend services ask for. Errors are problem documents (RFC 9457) whose `code` is stable.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    modifiers(&Bearer),
+    security(("key" = [])),
+)]
+struct Described;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("a key that `arcyou-gateway key create` made"))
+            .build();
+        document.components.get_or_insert_default().add_security_scheme("key", SecurityScheme::Http(scheme));
+    }
+}
+
+fn described() -> (Router<Api>, utoipa::openapi::OpenApi) {
+    let routes = OpenApiRouter::new()
+        .routes(routes!(conversations::list, conversations::create))
+        .routes(routes!(conversations::get, conversations::delete))
+        .routes(routes!(participants::list, participants::add))
+        .routes(routes!(participants::put, participants::remove))
+        .routes(routes!(messages::page, messages::send))
+        .routes(routes!(messages::send_batch))
+        .routes(routes!(messages::get, messages::edit, messages::delete))
+        .routes(routes!(reactions::put, reactions::remove))
+        .routes(routes!(users::conversations))
+        .routes(routes!(held::list))
+        .routes(routes!(held::release))
+        .routes(routes!(held::refuse));
+    // The paths of the document begin where the API does.
+    OpenApiRouter::with_openapi(Described::openapi()).nest(PATH, routes).split_for_parts()
+}

@@ -1,0 +1,36 @@
+//! Users, as the gateway knows them: by what they participate in.
+
+use axum::extract::State;
+use axum_extra::extract::WithRejection;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::key::{Caller, Scope};
+use super::page::Cursor;
+use super::problem::Problem;
+use super::state::{Api, Path, Query};
+use crate::store::Membership;
+
+/// A page of what a user participates in.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Memberships {
+    conversations: Vec<Membership>,
+    /// Give it as `after` for the next page; none: this is the last one.
+    next: Option<Uuid>,
+}
+
+/// Lists what a user participates in, in the order of conversation ids.
+#[utoipa::path(get, path = "/users/{user_id}/conversations", tag = "users", params(("user_id" = Uuid, Path,), Cursor),
+    responses((status = 200, body = Memberships), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn conversations(
+    State(api): State<Api>,
+    caller: Caller,
+    WithRejection(axum::extract::Path(user), _): Path<Uuid>,
+    WithRejection(query, _): Query<Cursor>,
+) -> Result<axum::Json<Memberships>, Problem> {
+    caller.may(Scope::ConversationsRead)?;
+    let page = api.store.memberships(user, query.after(), query.limit()?).await?;
+    let next = page.more.then(|| page.items.last().map(|last| last.conversation_id)).flatten();
+    Ok(axum::Json(Memberships { conversations: page.items, next }))
+}

@@ -1,0 +1,114 @@
+//! Conversations and participants that services make, and what sockets see of that.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::service::Service;
+use crate::support::World;
+use crate::support::client::Client;
+
+#[tokio::test]
+async fn a_service_makes_a_conversation_and_its_members_talk() {
+    let world = World::new().await;
+    let (gateway, _worker) = (world.gateway().await, world.worker().await);
+    let service = Service::new(&world, &gateway).await;
+    let [alice, bob] = [Uuid::new_v4(), Uuid::new_v4()];
+    let made = service.post("/conversations", json!({"participants": [{"user_id": alice, "role": "owner"}]})).await;
+    let location = made.headers["location"].to_str().unwrap().to_owned();
+    let conversation: Uuid = made.ok(201)["id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(location, format!("/v1/conversations/{conversation}"));
+    let place = format!("/conversations/{conversation}");
+    let mut alices = Client::joined(gateway.port, alice, conversation).await;
+    let participant = format!("{place}/participants/{bob}");
+    assert_eq!(service.put(&participant, json!({})).await.ok(200)["added"], 1);
+    let event = alices.event().await;
+    assert_eq!((&event["type"], &event["user_id"]), (&json!("participant.added"), &json!(bob)));
+    let mut bobs = Client::joined(gateway.port, bob, conversation).await;
+    bobs.say(conversation, "hello").await;
+    assert_eq!(alices.message().await.0, "hello");
+    assert_eq!(service.put(&participant, json!({"role": "moderator"})).await.ok(200)["changed"], 1);
+    assert_eq!(alices.event().await["role"], "moderator");
+    assert_eq!(service.put(&participant, json!({"role": "moderator"})).await.ok(200)["unchanged"], 1);
+    service.delete(&participant).await.ok(204);
+    assert_eq!(alices.event().await["type"], "participant.removed");
+    assert_eq!(service.delete(&participant).await.code(404), "unknown_participant");
+    let shown = service.get(&place).await.ok(200);
+    assert_eq!((&shown["last_seq"], &shown["message_count"]), (&json!(1), &json!(1)));
+    service.delete(&place).await.ok(204);
+    assert_eq!(alices.event().await["type"], "conversation.deleted");
+    assert_eq!(service.get(&place).await.code(404), "unknown_conversation");
+    assert_eq!(service.delete(&place).await.code(404), "unknown_conversation");
+    assert_eq!(service.put(&participant, json!({})).await.code(404), "unknown_conversation");
+}
+
+#[tokio::test]
+async fn an_id_is_taken_once() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let service = Service::new(&world, &gateway).await;
+    let new = json!({"id": Uuid::new_v4()});
+    service.post("/conversations", new.clone()).await.ok(201);
+    assert_eq!(service.post("/conversations", new).await.code(409), "conversation_exists");
+}
+
+#[tokio::test]
+async fn ten_thousand_participants_come_in_one_request_and_are_paged() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let service = Service::new(&world, &gateway).await;
+    let conversation = world.conversation(&[]).await;
+    let place = format!("/conversations/{conversation}/participants");
+    let users: Vec<Uuid> = (0..10_000).map(|_| Uuid::new_v4()).collect();
+    let participants = |role: &str| {
+        let participants: Vec<Value> = users.iter().map(|user| json!({"user_id": user, "role": role})).collect();
+        json!({"participants": participants})
+    };
+    let put = async |role: &str| service.post(&place, participants(role)).await.ok(200);
+    assert_eq!(put("member").await, json!({"added": 10_000, "changed": 0, "unchanged": 0}));
+    assert_eq!(put("member").await, json!({"added": 0, "changed": 0, "unchanged": 10_000}));
+    assert_eq!(put("guest").await, json!({"added": 0, "changed": 10_000, "unchanged": 0}));
+    let (mut found, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = service.get(&format!("{place}?limit=1000{after}")).await.ok(200);
+        found.extend(page["participants"].as_array().unwrap().iter().map(|one| one["user_id"].clone()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    let mut users: Vec<Value> = users.iter().map(|user| json!(user)).collect();
+    users.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+    assert_eq!(found, users);
+    let mut many = participants("member");
+    many["participants"].as_array_mut().unwrap().push(json!({"user_id": Uuid::new_v4()}));
+    assert_eq!(service.post(&place, many).await.code(400), "invalid_field");
+    let twice = json!({"participants": [{"user_id": found[0]}, {"user_id": found[0]}]});
+    assert_eq!(service.post(&place, twice).await.code(400), "invalid_field");
+}
+
+#[tokio::test]
+async fn conversations_are_listed_all_and_of_a_user() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let service = Service::new(&world, &gateway).await;
+    let user = Uuid::new_v4();
+    let mut own = Vec::new();
+    for n in 0..5 {
+        let members: &[Uuid] = if n < 3 { &[user] } else { &[] };
+        let conversation = world.conversation(members).await;
+        if n < 3 {
+            own.push(json!(conversation));
+        }
+    }
+    own.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+    let pages = async |path: &str, id: &str| {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = service.get(&format!("{path}?limit=2{after}")).await.ok(200);
+            found.extend(page["conversations"].as_array().unwrap().iter().map(|one| one[id].clone()));
+            let Some(next) = page["next"].as_str() else { break found };
+            after = format!("&after={next}");
+        }
+    };
+    assert_eq!(pages("/conversations", "id").await.len(), 5);
+    assert_eq!(pages(&format!("/users/{user}/conversations"), "conversation_id").await, own);
+    assert_eq!(pages(&format!("/users/{}/conversations", Uuid::new_v4()), "conversation_id").await, [] as [Value; 0]);
+}

@@ -1,0 +1,10 @@
+//! `/v1`: what backend services ask for over HTTP, by a client of another author, against real gateways.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+mod conversations;
+mod document;
+mod keys;
+mod messages;
+mod service;
+#[path = "../support/mod.rs"]
+mod support;
