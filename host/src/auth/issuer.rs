@@ -219,9 +219,8 @@ impl Issuer {
             }
             _ => return Err(self.refusal(&ErrorKind::InvalidToken).into()),
         }
-        let newer = |failure| {
-            Refusal::UnknownKey(Box::new(UnknownKey { failure, keys: Arc::clone(remote), seen: *seen }))
-        };
+        let newer =
+            |failure| Refusal::UnknownKey(Box::new(UnknownKey { failure, keys: Arc::clone(remote), seen: *seen }));
         Err(match named {
             None if fetched.is_none() => newer(not_fetched()),
             None => newer(no_such_key()),
