@@ -1,5 +1,6 @@
 //! Issuers that are away, silent, or answer what is no set of keys.
 
+use rcgen::CertifiedKey;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -142,4 +143,29 @@ async fn a_silent_issuer_holds_up_nobody_whose_key_is_known() {
     // The answer comes by itself, well before the client would give the connection up.
     let answer = waiting.next().await;
     assert!(answer["code"] == "token_key_unknown" && answer["retry_after_ms"].is_u64(), "{answer}");
+}
+
+#[tokio::test]
+async fn keys_come_over_https_from_whom_this_machine_trusts_and_from_nobody_else() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+    let write = |name: &str, text: String| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let (key, certificate) = (write("key.pem", signing_key.serialize_pem()), write("cert.pem", cert.pem()));
+    let mut issuer = Issuer::secured(&key, &certificate).await;
+    let token = issuer.token("a", claims()).await;
+    let trusting = program(&world, &issuer, &[("SSL_CERT_FILE", &certificate)]).await;
+    assert_eq!(auth(trusting.port, &token).await["success"], true);
+    let own = variables(&issuer);
+    let mut variables: Vec<(&str, &str)> = own.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    variables.push(("JWT_PUBLIC_KEY", ""));
+    let wary = world.starting_gateway(0, &variables).await;
+    let reason = wary.until("auth", "down").await;
+    assert!(reason.contains("certificate"), "{reason}");
+    assert_eq!(auth(wary.port, &token).await["code"], "keys_unavailable");
 }

@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// It ends with the test.
 pub struct Issuer {
     port: u16,
+    /// How its keys are reached.
+    scheme: &'static str,
     commands: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
     _child: Child,
@@ -32,6 +34,15 @@ impl Issuer {
     pub async fn without_keys() -> Self {
         let port = free_port();
         Self::run("issuer.mjs", port, &[&format!("http://127.0.0.1:{port}")]).await
+    }
+
+    /// One with a key, whose keys come over TLS with the key and the certificate of these files.
+    pub async fn secured(key: &str, certificate: &str) -> Self {
+        let port = free_port();
+        let mut issuer = Self::run("issuer.mjs", port, &[&format!("http://127.0.0.1:{port}"), key, certificate]).await;
+        issuer.scheme = "https";
+        issuer.generate("RS256", "a").await;
+        issuer
     }
 
     /// A certified OpenID provider.
@@ -52,7 +63,7 @@ impl Issuer {
             .unwrap();
         let commands = child.stdin.take().unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut issuer = Self { port, commands, answers, _child: child };
+        let mut issuer = Self { port, scheme: "http", commands, answers, _child: child };
         assert_eq!(issuer.answer().await["ready"], true);
         issuer
     }
@@ -78,7 +89,7 @@ impl Issuer {
     }
 
     pub fn jwks_url(&self) -> String {
-        format!("{}/jwks", self.name())
+        format!("{}://127.0.0.1:{}/jwks", self.scheme, self.port)
     }
 
     pub async fn generate(&mut self, alg: &str, kid: &str) {

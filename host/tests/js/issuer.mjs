@@ -1,15 +1,17 @@
 // An issuer of tokens that a test commands: one JSON object per line in, one per line out.
 //
-//   node issuer.mjs PORT ISSUER
+//   node issuer.mjs PORT ISSUER [KEY_FILE CERTIFICATE_FILE]
 //
 // Keys, tokens and their publication at /jwks are those of `oauth2-mock-server`. In front of it stands what makes an
 // issuer fail: it can be away, silent, or answer something else.
 
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import { createInterface } from 'node:readline';
 import { OAuth2Issuer, OAuth2Service } from 'oauth2-mock-server';
 
-const [port, name] = process.argv.slice(2);
+const [port, name, ...tls] = process.argv.slice(2);
 let issuer = new OAuth2Issuer();
 issuer.url = name;
 let service = new OAuth2Service(issuer);
@@ -20,7 +22,7 @@ let instead;
 /** Requests that get no answer. */
 const unanswered = new Set();
 
-const server = createServer((request, response) => {
+const serve = (request, response) => {
   // A connection that is kept would outlive a server that is away.
   response.setHeader('connection', 'close');
   if (!request.url.startsWith('/jwks')) return service.requestHandler(request, response);
@@ -29,7 +31,9 @@ const server = createServer((request, response) => {
   if (instead === 'silence') return unanswered.add(response);
   response.writeHead(instead.status ?? 200, instead.headers ?? {});
   response.end(instead.body ?? 'x'.repeat(instead.bytes ?? 0));
-});
+};
+const [key, cert] = tls.map((file) => readFileSync(file));
+const server = cert ? createSecureServer({ key, cert }, serve) : createServer(serve);
 
 const listen = () => new Promise((resolve) => server.listen(Number(port), '127.0.0.1', resolve));
 
