@@ -58,7 +58,7 @@ pub(crate) const CHANGE_REFUSALS: &[ErrorCode] = &[
     ErrorCode::EditTooLate,
     ErrorCode::VersionConflict,
     ErrorCode::TooManyReactions,
-    ErrorCode::InvalidField,
+    ErrorCode::KeyReused,
 ];
 
 /// The commands beside a send.
@@ -410,7 +410,7 @@ fn refused_change(refusal: ChangeRefusal) -> Failure {
             "the message has as many different reactions as it can have; choose one that it has",
         ),
         ChangeRefusal::OtherMessage => (
-            ErrorCode::InvalidField,
+            ErrorCode::KeyReused,
             "this idempotency_key belongs to a change of another message; choose a new one for each change",
         ),
     };

@@ -59,7 +59,7 @@ export class ArcYouClient {
         tempId?: string | number;
     }): Promise<Deleted>;
     /**
-     * @param {string} conversationId @param {number} messageId @param {string} reaction An emoji, or another text of at most 64 bytes.
+     * @param {string} conversationId @param {number} messageId @param {string} reaction An emoji, or another text of at most 64 characters.
      * @param {{ remove?: boolean, tempId?: string | number }} [options] @returns {Promise<Reacted>}
      */
     react(conversationId: string, messageId: number, reaction: string, { remove, tempId }?: {

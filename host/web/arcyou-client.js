@@ -338,7 +338,7 @@ export class ArcYouClient {
   }
 
   /**
-   * @param {string} conversationId @param {number} messageId @param {string} reaction An emoji, or another text of at most 64 bytes.
+   * @param {string} conversationId @param {number} messageId @param {string} reaction An emoji, or another text of at most 64 characters.
    * @param {{ remove?: boolean, tempId?: string | number }} [options] @returns {Promise<Reacted>}
    */
   async react(conversationId, messageId, reaction, { remove, tempId } = {}) {

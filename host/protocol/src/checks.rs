@@ -5,7 +5,7 @@ use crate::code::ErrorCode;
 use crate::server::Failure;
 
 const MAX_KEY_BYTES: usize = 128;
-const MAX_REACTION_BYTES: usize = 64;
+const MAX_REACTION_CHARS: usize = 64;
 
 /// An idempotency key: 1 to 128 bytes of text without U+0000.
 ///
@@ -18,15 +18,17 @@ pub fn idempotency_key(text: &str) -> Result<Box<str>, Failure> {
     invalid(format!("idempotency_key must be 1 to {MAX_KEY_BYTES} bytes of text without U+0000"))
 }
 
-/// A reaction: 1 to 64 bytes of text that shows something.
+/// A reaction: 1 to 64 characters that show something.
 ///
 /// # Errors
 /// Says what it must be.
 pub fn reaction(text: &str) -> Result<Box<str>, Failure> {
-    if (1..=MAX_REACTION_BYTES).contains(&text.len()) && !text.contains(is_unseen) {
+    if (1..=MAX_REACTION_CHARS).contains(&text.chars().count()) && !text.contains(is_unseen) {
         return Ok(text.into());
     }
-    invalid(format!("reaction must be 1 to {MAX_REACTION_BYTES} bytes of text without spaces and control characters"))
+    invalid(format!(
+        "reaction must be 1 to {MAX_REACTION_CHARS} characters, none of them a space or a control character"
+    ))
 }
 
 /// A message's body, made canonical.

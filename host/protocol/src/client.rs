@@ -136,7 +136,7 @@ pub enum Action {
     Delete { message_id: i64 },
     React {
         message_id: i64,
-        /// 1 to 64 bytes without spaces and control characters.
+        /// 1 to 64 characters without spaces and control characters.
         reaction: Box<str>,
         /// Whether it is taken away again.
         remove: bool,

@@ -78,6 +78,8 @@ wire_enum! {
         VersionConflict = "version_conflict",
         /// The message has as many different reactions as it can have.
         TooManyReactions = "too_many_reactions",
+        /// The `idempotency_key` belongs to a change of another message.
+        KeyReused = "key_reused",
         /// Too many requests. Retry after `retry_after_ms`.
         RateLimited = "rate_limited",
         /// A plugin refused the message or the join; see `plugin`, `reject_code` and, if present, `retry_after_ms`.

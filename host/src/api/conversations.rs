@@ -25,8 +25,8 @@ pub(super) struct Conversations {
 }
 
 /// Lists all conversations, in the order of their ids.
-#[utoipa::path(get, path = "/conversations", tag = "conversations", params(Cursor),
-    responses((status = 200, body = Conversations), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, operation_id = "list_conversations", path = "/conversations", tag = "conversations", params(Cursor),
+    responses((status = 200, body = Conversations)))]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
@@ -51,8 +51,8 @@ pub(super) struct MakeConversation {
 }
 
 /// Makes a conversation, with its first participants.
-#[utoipa::path(post, path = "/conversations", tag = "conversations", request_body = MakeConversation,
-    responses((status = 201, body = Conversation), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, operation_id = "create_conversation", path = "/conversations", tag = "conversations", request_body = MakeConversation,
+    responses((status = 201, body = Conversation)))]
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
@@ -72,8 +72,8 @@ pub(super) async fn create(
 }
 
 /// Shows a conversation.
-#[utoipa::path(get, path = "/conversations/{conversation_id}", tag = "conversations", params(("conversation_id" = Uuid, Path,)),
-    responses((status = 200, body = Conversation), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, operation_id = "get_conversation", path = "/conversations/{conversation_id}", tag = "conversations", params(("conversation_id" = Uuid, Path,)),
+    responses((status = 200, body = Conversation)))]
 pub(super) async fn get(
     State(api): State<Api>,
     caller: Caller,
@@ -84,8 +84,8 @@ pub(super) async fn get(
 }
 
 /// Deletes a conversation with everything in it. Its open sockets are told.
-#[utoipa::path(delete, path = "/conversations/{conversation_id}", tag = "conversations", params(("conversation_id" = Uuid, Path,)),
-    responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(delete, operation_id = "delete_conversation", path = "/conversations/{conversation_id}", tag = "conversations", params(("conversation_id" = Uuid, Path,)),
+    responses((status = 204)))]
 pub(super) async fn delete(
     State(api): State<Api>,
     caller: Caller,

@@ -72,8 +72,8 @@ impl HeldOne {
 }
 
 /// Lists what waits for a decision.
-#[utoipa::path(get, path = "/held", tag = "held", params(HeldQuery),
-    responses((status = 200, body = Held), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, operation_id = "list_held", path = "/held", tag = "held", params(HeldQuery),
+    responses((status = 200, body = Held)))]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
@@ -97,8 +97,8 @@ pub(super) struct ReleasedOne {
 }
 
 /// Releases a held message: it is stored and told now.
-#[utoipa::path(post, path = "/held/{held_id}/release", tag = "held", params(("held_id" = i64, Path,)),
-    responses((status = 200, body = ReleasedOne), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, operation_id = "release_held", path = "/held/{held_id}/release", tag = "held", params(("held_id" = i64, Path,)),
+    responses((status = 200, body = ReleasedOne)))]
 pub(super) async fn release(
     State(api): State<Api>,
     caller: Caller,
@@ -118,8 +118,8 @@ pub(super) struct Refused {
 }
 
 /// Refuses a held message: it is never shown.
-#[utoipa::path(post, path = "/held/{held_id}/refuse", tag = "held", params(("held_id" = i64, Path,)),
-    responses((status = 200, body = Refused), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(post, operation_id = "refuse_held", path = "/held/{held_id}/refuse", tag = "held", params(("held_id" = i64, Path,)),
+    responses((status = 200, body = Refused)))]
 pub(super) async fn refuse(
     State(api): State<Api>,
     caller: Caller,

@@ -7,7 +7,8 @@ use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum_extra::extract::WithRejection;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -17,7 +18,6 @@ use super::page::limited;
 use super::problem::Problem;
 use super::state::{Api, Json, Path, Query};
 use crate::authorize::{RoleCache, Submitted};
-use crate::ingress::Accepted;
 use crate::store::{PageLimits, Window};
 
 /// The header that makes a repeat safe.
@@ -26,6 +26,9 @@ pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const MOST_AT_ONCE: usize = 1000;
 /// A page of messages ends before it passes this many bytes.
 const PAGE_BYTES: usize = 4 << 20;
+
+/// Beyond it a double does not tell integers apart.
+const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// A message to be sent.
 #[derive(Deserialize, ToSchema)]
@@ -36,6 +39,8 @@ pub(super) struct NewMessage {
     #[schema(value_type = Object)]
     body: Box<RawValue>,
     /// The message that it replies to.
+    #[serde(default, deserialize_with = "whole_number")]
+    #[schema(minimum = 1)]
     reply_to: Option<i64>,
 }
 
@@ -97,8 +102,11 @@ pub(super) struct BatchedMessage {
     #[schema(value_type = Object)]
     body: Box<RawValue>,
     /// The message that it replies to.
+    #[serde(default, deserialize_with = "whole_number")]
+    #[schema(minimum = 1)]
     reply_to: Option<i64>,
-    /// 1 to 128 bytes: a repeat with the same one is stored once.
+    /// 1 to 128 characters: a repeat with the same one is stored once.
+    #[schema(min_length = 1, max_length = 128, pattern = "^[^\\u0000]+$")]
     idempotency_key: Option<String>,
 }
 
@@ -106,7 +114,7 @@ pub(super) struct BatchedMessage {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Batch {
-    #[schema(max_items = 1000)]
+    #[schema(min_items = 1, max_items = 1000)]
     messages: Vec<BatchedMessage>,
 }
 
@@ -124,11 +132,11 @@ pub(super) enum BatchResult {
 }
 
 /// Sends a message. `Idempotency-Key` makes a repeat safe.
-#[utoipa::path(post, path = "/conversations/{conversation_id}/messages", tag = "messages",
-    params(("conversation_id" = Uuid, Path,), ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 bytes: a repeat with the same one is stored once")),
+#[utoipa::path(post, operation_id = "send_message", path = "/conversations/{conversation_id}/messages", tag = "messages",
+    params(("conversation_id" = Uuid, Path,), ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[ -~]+$", description = "1 to 128 bytes: a repeat with the same one is stored once")),
     request_body = NewMessage,
     responses((status = 201, body = Sent, description = "stored"), (status = 200, body = Sent, description = "stored before, or discarded by a plugin"),
-        (status = 202, body = Sent, description = "held for review"), (status = "default", body = Problem, content_type = "application/problem+json")))]
+        (status = 202, body = Sent, description = "held for review")))]
 pub(super) async fn send(
     State(api): State<Api>,
     caller: Caller,
@@ -146,10 +154,10 @@ pub(super) async fn send(
     Ok((sent.http_status(), axum::Json(sent)))
 }
 
-/// Sends up to 1,000 messages, each for itself: one that is refused does not stop the others. Those of one conversation
-/// are stored in their order.
-#[utoipa::path(post, path = "/messages", tag = "messages", request_body = Batch,
-    responses((status = 200, body = BatchSent), (status = "default", body = Problem, content_type = "application/problem+json")))]
+/// Sends up to 1,000 messages, each for itself: one that is refused does not stop the others, unless the request itself
+/// is not as it should be. Those of one conversation are stored in their order.
+#[utoipa::path(post, operation_id = "send_messages", path = "/messages", tag = "messages", request_body = Batch,
+    responses((status = 200, body = BatchSent)))]
 pub(super) async fn send_batch(
     State(api): State<Api>,
     caller: Caller,
@@ -159,36 +167,31 @@ pub(super) async fn send_batch(
     if batch.messages.is_empty() || batch.messages.len() > MOST_AT_ONCE {
         return Err(Problem::invalid(format!("messages must be a list of 1 to {MOST_AT_ONCE}; send several batches")));
     }
-    let mut accepted = Vec::with_capacity(batch.messages.len());
+    let submitted = batch.messages.into_iter().enumerate().map(|(place, message)| {
+        api.submitted(&caller, message).map_err(|problem| problem.about(&format!("messages[{place}]")))
+    });
+    // Nothing is stored of a batch that is not as it should be.
+    let submitted: Vec<Submitted> = submitted.collect::<Result<_, Problem>>()?;
+    let mut accepted = Vec::with_capacity(submitted.len());
     let mut role_cache = RoleCache::default();
-    for message in batch.messages {
-        accepted.push(api.take(&caller, message, &mut role_cache).await);
+    for submitted in submitted {
+        accepted.push(api.ingress.accept(submitted, None, &mut role_cache).await);
     }
     let mut results = Vec::with_capacity(accepted.len());
-    for taken in accepted {
-        let sent = match taken {
-            Ok(accepted) => accepted.await.map_err(Problem::from).and_then(Sent::of),
-            Err(problem) => Err(problem),
-        };
+    for accepted in accepted {
+        let sent = accepted.await.map_err(Problem::from).and_then(Sent::of);
         results.push(sent.map_or_else(|problem| BatchResult::Problem { problem }, BatchResult::Sent));
     }
     Ok(axum::Json(BatchSent { results }))
 }
 
 impl Api {
-    /// As far as the batch; what is stored is awaited side by side.
-    async fn take(
-        &self,
-        caller: &Caller,
-        message: BatchedMessage,
-        role_cache: &mut RoleCache,
-    ) -> Result<Accepted, Problem> {
+    fn submitted(&self, caller: &Caller, message: BatchedMessage) -> Result<Submitted, Problem> {
         let BatchedMessage { conversation_id, sender_id, body, reply_to, idempotency_key } = message;
         let sender = caller.required_sender(sender_id)?;
         let action = Action::Send { body: self.body(&body)?, reply_to: checked_id(reply_to)? };
         let idempotency_key = idempotency_key.as_deref().map(checks::idempotency_key).transpose()?;
-        let command = Command { conversation: conversation_id, idempotency_key, action };
-        Ok(self.ingress.accept(Submitted { sender, command }, None, role_cache).await)
+        Ok(Submitted { sender, command: Command { conversation: conversation_id, idempotency_key, action } })
     }
 
     /// Lets a user's command through the inbound line, and waits for what becomes of it.
@@ -204,8 +207,16 @@ impl Api {
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = value.to_str().map_err(|_| Problem::invalid("Idempotency-Key must be visible ASCII"))?;
+    let key = value.to_str().map_err(|_| Problem::invalid("Idempotency-Key must be ASCII text"))?;
     Ok(Some(checks::idempotency_key(key)?))
+}
+
+/// JSON does not distinguish 7 from 7.0, and neither do schemas.
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    let whole = |number: f64| number.fract() == 0.0 && number.abs() <= MOST_EXACT;
+    let id = number.as_i64().or_else(|| number.as_f64().filter(|number| whole(*number)).map(|number| number as i64));
+    id.map(Some).ok_or_else(|| D::Error::custom("it must be a whole number, the id of a message"))
 }
 
 fn checked_id(id: Option<i64>) -> Result<Option<i64>, Problem> {
@@ -222,7 +233,7 @@ fn checked_id(id: Option<i64>) -> Result<Option<i64>, Problem> {
 pub(super) struct PageQuery {
     /// Those above this place, oldest first.
     after_seq: Option<Seq>,
-    /// Those below this place, newest first; without either, the newest ones.
+    /// Those below this place, newest first unless `after_seq` is given too; without either, the newest ones.
     before_seq: Option<Seq>,
     /// This message and the replies to it alone.
     thread: Option<i64>,
@@ -245,9 +256,9 @@ pub(super) struct MessagePage {
 }
 
 /// Shows messages.
-#[utoipa::path(get, path = "/conversations/{conversation_id}/messages", tag = "messages",
+#[utoipa::path(get, operation_id = "list_messages", path = "/conversations/{conversation_id}/messages", tag = "messages",
     params(("conversation_id" = Uuid, Path,), PageQuery),
-    responses((status = 200, body = MessagePage), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = MessagePage)))]
 pub(super) async fn page(
     State(api): State<Api>,
     caller: Caller,
@@ -257,8 +268,7 @@ pub(super) async fn page(
     caller.may(Scope::MessagesRead)?;
     let PageQuery { after_seq, before_seq, thread, viewer_id, limit } = query;
     let window = match (after_seq, before_seq) {
-        (Some(_), Some(_)) => return Err(Problem::invalid("give after_seq or before_seq, not both")),
-        (Some(seq), None) => Window::After(seq),
+        (Some(seq), _) => Window::After(seq),
         (None, before) => Window::Before(before.unwrap_or(Seq::MAX)),
     };
     let rows = u32::try_from(limited(limit)?).unwrap_or(1);
@@ -267,8 +277,13 @@ pub(super) async fn page(
         api.store.conversation(conversation).await?.ok_or_else(|| Problem::unknown_conversation(conversation))?;
     let limits = PageLimits { rows, bytes: PAGE_BYTES };
     let page = api.store.messages(conversation, window, limits, viewer_id.unwrap_or_default(), thread).await?;
-    let messages = page.items.into_iter().filter_map(|message| RawValue::from_string(message.json).ok()).collect();
-    Ok(axum::Json(MessagePage { messages, as_of_seq: found.last_seq, has_more: page.more }))
+    let within =
+        page.items.iter().take_while(|message| after_seq.is_none() || message.seq < before_seq.unwrap_or(Seq::MAX));
+    let within = within.count();
+    let has_more = page.more && within == page.items.len();
+    let messages =
+        page.items.into_iter().take(within).filter_map(|message| RawValue::from_string(message.json).ok()).collect();
+    Ok(axum::Json(MessagePage { messages, as_of_seq: found.last_seq, has_more }))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -280,9 +295,9 @@ pub(super) struct Viewer {
 }
 
 /// Shows a message. Its version is the `ETag`.
-#[utoipa::path(get, path = "/conversations/{conversation_id}/messages/{message_id}", tag = "messages",
+#[utoipa::path(get, operation_id = "get_message", path = "/conversations/{conversation_id}/messages/{message_id}", tag = "messages",
     params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), Viewer),
-    responses((status = 200, body = Object, headers(("ETag" = String))), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Object, headers(("ETag" = String)))))]
 pub(super) async fn get(
     State(api): State<Api>,
     caller: Caller,
@@ -305,15 +320,17 @@ fn etag(version: i32) -> String {
     format!("\"{version}\"")
 }
 
+/// A version that no message has: what replaces it replaces nothing.
+const NO_VERSION: i32 = 0;
+
 /// The version that is to be replaced: `"3"`; none for `*` or without the header.
-fn if_match(headers: &HeaderMap) -> Result<Option<i32>, Problem> {
-    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim();
+fn if_match(headers: &HeaderMap) -> Option<i32> {
+    let text = headers.get(IF_MATCH)?.to_str().unwrap_or_default().trim();
     if text == "*" {
-        return Ok(None);
+        return None;
     }
     let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
-    version.map(Some).ok_or_else(|| Problem::invalid("If-Match must be one ETag of the message, such as \"3\", or *"))
+    Some(version.unwrap_or(NO_VERSION))
 }
 
 /// What a message is to say.
@@ -381,11 +398,11 @@ impl Changed {
 }
 
 /// Edits a message. `If-Match` with its `ETag` refuses to replace a newer version.
-#[utoipa::path(patch, path = "/conversations/{conversation_id}/messages/{message_id}", tag = "messages",
+#[utoipa::path(patch, operation_id = "edit_message", path = "/conversations/{conversation_id}/messages/{message_id}", tag = "messages",
     params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("If-Match" = Option<String>, Header, description = "the ETag of the version that is to be replaced"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 bytes: a repeat with the same one is made once")),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[ -~]+$", description = "1 to 128 bytes: a repeat with the same one is made once")),
     request_body = NewBody,
-    responses((status = 200, body = Changed, headers(("ETag" = String))), (status = 202, body = Changed, description = "held for review"), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Changed, headers(("ETag" = String))), (status = 202, body = Changed, description = "held for review")))]
 pub(super) async fn edit(
     State(api): State<Api>,
     caller: Caller,
@@ -395,7 +412,7 @@ pub(super) async fn edit(
 ) -> Result<Response, Problem> {
     caller.may(Scope::MessagesWrite)?;
     let body = api.body(&new.body)?;
-    let (if_version, idempotency_key) = (if_match(&headers)?, idempotency_key(&headers)?);
+    let (if_version, idempotency_key) = (if_match(&headers), idempotency_key(&headers)?);
     let user = api.author_or(&caller, new.user_id, conversation, message_id).await?;
     let command = Command { conversation, idempotency_key, action: Action::Edit { message_id, body, if_version } };
     Changed::of(api.carry_out(user, command).await?).map(Changed::answer)
@@ -411,9 +428,9 @@ pub(super) struct ByUser {
 }
 
 /// Deletes a message for good. It keeps its place, without a body.
-#[utoipa::path(delete, path = "/conversations/{conversation_id}/messages/{message_id}", tag = "messages",
+#[utoipa::path(delete, operation_id = "delete_message", path = "/conversations/{conversation_id}/messages/{message_id}", tag = "messages",
     params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ByUser),
-    responses((status = 200, body = Changed, headers(("ETag" = String))), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Changed, headers(("ETag" = String)))))]
 pub(super) async fn delete(
     State(api): State<Api>,
     caller: Caller,

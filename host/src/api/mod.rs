@@ -2,6 +2,7 @@
 //! requests of sockets.
 
 mod conversations;
+mod document;
 mod held;
 mod kept_connection;
 pub mod key;
@@ -22,8 +23,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::routing::get;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -88,30 +87,6 @@ async fn other_method() -> Problem {
     Problem::new(ApiCode::MethodNotAllowed, "this path has other methods; /v1/openapi.json describes them")
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "ArcYou gateway",
-        description = "What backend services ask for. Errors are problem documents (RFC 9457) whose `code` is stable.",
-        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
-    ),
-    modifiers(&Bearer),
-    security(("key" = [])),
-)]
-struct Described;
-
-struct Bearer;
-
-impl Modify for Bearer {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .description(Some("a key that `arcyou-gateway key create` made"))
-            .build();
-        document.components.get_or_insert_default().add_security_scheme("key", SecurityScheme::Http(scheme));
-    }
-}
-
 fn described() -> (Router<Api>, utoipa::openapi::OpenApi) {
     let routes = OpenApiRouter::new()
         .routes(routes!(conversations::list, conversations::create))
@@ -127,5 +102,7 @@ fn described() -> (Router<Api>, utoipa::openapi::OpenApi) {
         .routes(routes!(held::release))
         .routes(routes!(held::refuse));
     // The paths of the document begin where the API does.
-    OpenApiRouter::with_openapi(Described::openapi()).nest(PATH, routes).split_for_parts()
+    let (routes, mut document) = OpenApiRouter::with_openapi(document::base()).nest(PATH, routes).split_for_parts();
+    document::complete(&mut document);
+    (routes, document)
 }

@@ -17,7 +17,7 @@ use crate::store::{Participant, PutParticipants};
 
 /// Participants of one request.
 const MOST_AT_ONCE: usize = 10_000;
-const MAX_ROLE_BYTES: usize = 64;
+const MAX_ROLE_CHARS: usize = 64;
 const DEFAULT_ROLE: &str = "member";
 
 /// A user who is to participate.
@@ -25,12 +25,13 @@ const DEFAULT_ROLE: &str = "member";
 #[serde(deny_unknown_fields)]
 pub(super) struct NewParticipant {
     user_id: Uuid,
-    /// 1 to 64 bytes; by default `member`.
+    /// 1 to 64 characters; by default `member`.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     role: Option<String>,
 }
 
 impl NewParticipant {
-    /// Each user once, with a role that can be one.
+    /// Each user once, with a role that can be one. Of a user who is named twice the last role counts.
     pub(super) fn checked(asked: Vec<Self>) -> Result<BTreeMap<Uuid, String>, Problem> {
         if asked.len() > MOST_AT_ONCE {
             return Err(Problem::invalid(format!(
@@ -39,9 +40,7 @@ impl NewParticipant {
         }
         let mut participants = BTreeMap::new();
         for Self { user_id, role } in asked {
-            if participants.insert(user_id, checked_role(role)?).is_some() {
-                return Err(Problem::invalid(format!("the user {user_id} is named twice; name each user once")));
-            }
+            participants.insert(user_id, checked_role(role)?);
         }
         Ok(participants)
     }
@@ -49,8 +48,14 @@ impl NewParticipant {
 
 fn checked_role(role: Option<String>) -> Result<String, Problem> {
     let role = role.unwrap_or_else(|| DEFAULT_ROLE.to_owned());
-    let fits = (1..=MAX_ROLE_BYTES).contains(&role.len()) && !role.chars().any(char::is_control);
-    if fits { Ok(role) } else { Err(Problem::invalid(format!("role must be 1 to {MAX_ROLE_BYTES} bytes of text"))) }
+    let fits = (1..=MAX_ROLE_CHARS).contains(&role.chars().count()) && !role.chars().any(char::is_control);
+    if fits {
+        Ok(role)
+    } else {
+        Err(Problem::invalid(format!(
+            "role must be 1 to {MAX_ROLE_CHARS} characters, none of them a control character"
+        )))
+    }
 }
 
 /// A page of participants.
@@ -62,9 +67,9 @@ pub(super) struct ParticipantPage {
 }
 
 /// Lists who participates, in the order of user ids.
-#[utoipa::path(get, path = "/conversations/{conversation_id}/participants", tag = "participants",
+#[utoipa::path(get, operation_id = "list_participants", path = "/conversations/{conversation_id}/participants", tag = "participants",
     params(("conversation_id" = Uuid, Path,), Cursor),
-    responses((status = 200, body = ParticipantPage), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = ParticipantPage)))]
 pub(super) async fn list(
     State(api): State<Api>,
     caller: Caller,
@@ -97,9 +102,9 @@ pub(super) struct Added {
 }
 
 /// Adds participants, all or none. Whoever participates already gets the role that is given.
-#[utoipa::path(post, path = "/conversations/{conversation_id}/participants", tag = "participants",
+#[utoipa::path(post, operation_id = "add_participants", path = "/conversations/{conversation_id}/participants", tag = "participants",
     params(("conversation_id" = Uuid, Path,)), request_body = AddParticipants,
-    responses((status = 200, body = Added), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Added)))]
 pub(super) async fn add(
     State(api): State<Api>,
     caller: Caller,
@@ -125,14 +130,15 @@ async fn put_all(api: &Api, conversation: Uuid, participants: BTreeMap<Uuid, Str
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Role {
-    /// 1 to 64 bytes; by default `member`.
+    /// 1 to 64 characters; by default `member`.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$")]
     role: Option<String>,
 }
 
 /// Adds a participant, or changes a participant's role.
-#[utoipa::path(put, path = "/conversations/{conversation_id}/participants/{user_id}", tag = "participants",
+#[utoipa::path(put, operation_id = "put_participant", path = "/conversations/{conversation_id}/participants/{user_id}", tag = "participants",
     params(("conversation_id" = Uuid, Path,), ("user_id" = Uuid, Path,)), request_body = Role,
-    responses((status = 200, body = Added), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 200, body = Added)))]
 pub(super) async fn put(
     State(api): State<Api>,
     caller: Caller,
@@ -145,9 +151,9 @@ pub(super) async fn put(
 }
 
 /// Removes a participant, whose sockets hear nothing more of the conversation.
-#[utoipa::path(delete, path = "/conversations/{conversation_id}/participants/{user_id}", tag = "participants",
+#[utoipa::path(delete, operation_id = "remove_participant", path = "/conversations/{conversation_id}/participants/{user_id}", tag = "participants",
     params(("conversation_id" = Uuid, Path,), ("user_id" = Uuid, Path,)),
-    responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+    responses((status = 204)))]
 pub(super) async fn remove(
     State(api): State<Api>,
     caller: Caller,

@@ -58,7 +58,7 @@ impl ApiCode {
             Self::InvalidApiKey => ("invalid_api_key", StatusCode::UNAUTHORIZED),
             Self::MissingScope => ("missing_scope", StatusCode::FORBIDDEN),
             Self::OtherSender => ("other_sender", StatusCode::FORBIDDEN),
-            Self::SenderRequired => ("sender_required", StatusCode::BAD_REQUEST),
+            Self::SenderRequired => ("sender_required", StatusCode::UNPROCESSABLE_ENTITY),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
             Self::UnknownConversation => ("unknown_conversation", StatusCode::NOT_FOUND),
@@ -112,6 +112,12 @@ impl Problem {
         Failure::new(ErrorCode::InvalidField, detail).into()
     }
 
+    /// The same, and which part of the request it is about.
+    pub(super) fn about(mut self, part: &str) -> Self {
+        self.detail = format!("{part}: {}", self.detail);
+        self
+    }
+
     fn of(code: &'static str, status: StatusCode, detail: String) -> Self {
         Self {
             kind: format!("urn:arcyou:problem:{code}"),
@@ -150,10 +156,14 @@ const fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::NotParticipant | ErrorCode::NotAuthor => StatusCode::FORBIDDEN,
         ErrorCode::UnknownMessage => StatusCode::NOT_FOUND,
         ErrorCode::MessageDeleted => StatusCode::GONE,
-        ErrorCode::EditTooLate | ErrorCode::TooManyReactions => StatusCode::CONFLICT,
+        ErrorCode::EditTooLate | ErrorCode::TooManyReactions | ErrorCode::KeyReused => StatusCode::CONFLICT,
         ErrorCode::VersionConflict => StatusCode::PRECONDITION_FAILED,
         ErrorCode::BodyTooLarge | ErrorCode::FrameTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        ErrorCode::Rejected => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorCode::Rejected
+        | ErrorCode::BodyTooDeep
+        | ErrorCode::DuplicateKey
+        | ErrorCode::NumberOutOfRange
+        | ErrorCode::UnstorableText => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Overloaded | ErrorCode::Unavailable | ErrorCode::PluginFailed => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,

@@ -34,9 +34,9 @@ pub(super) struct Reacted {
 }
 
 /// Gives a message a reaction.
-#[utoipa::path(put, path = "/conversations/{conversation_id}/messages/{message_id}/reactions/{reaction}", tag = "messages",
-    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("reaction" = String, Path,), ByUser),
-    responses((status = 200, body = Reacted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(put, operation_id = "add_reaction", path = "/conversations/{conversation_id}/messages/{message_id}/reactions/{reaction}", tag = "messages",
+    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("reaction" = String, Path, min_length = 1, max_length = 64, pattern = "^[^\\s\\u0000-\\u001f\\u007f-\\u009f\\u200b\\u200e\\u200f\\u202a-\\u202e\\u2060-\\u2069\\ufeff]+$"), ByUser),
+    responses((status = 200, body = Reacted)))]
 pub(super) async fn put(
     State(api): State<Api>,
     caller: Caller,
@@ -47,9 +47,9 @@ pub(super) async fn put(
 }
 
 /// Takes a reaction away again.
-#[utoipa::path(delete, path = "/conversations/{conversation_id}/messages/{message_id}/reactions/{reaction}", tag = "messages",
-    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("reaction" = String, Path,), ByUser),
-    responses((status = 200, body = Reacted), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(delete, operation_id = "remove_reaction", path = "/conversations/{conversation_id}/messages/{message_id}/reactions/{reaction}", tag = "messages",
+    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("reaction" = String, Path, min_length = 1, max_length = 64, pattern = "^[^\\s\\u0000-\\u001f\\u007f-\\u009f\\u200b\\u200e\\u200f\\u202a-\\u202e\\u2060-\\u2069\\ufeff]+$"), ByUser),
+    responses((status = 200, body = Reacted)))]
 pub(super) async fn remove(
     State(api): State<Api>,
     caller: Caller,

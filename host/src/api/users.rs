@@ -21,8 +21,8 @@ pub(super) struct Memberships {
 }
 
 /// Lists what a user participates in, in the order of conversation ids.
-#[utoipa::path(get, path = "/users/{user_id}/conversations", tag = "users", params(("user_id" = Uuid, Path,), Cursor),
-    responses((status = 200, body = Memberships), (status = "default", body = Problem, content_type = "application/problem+json")))]
+#[utoipa::path(get, operation_id = "list_conversations_of_user", path = "/users/{user_id}/conversations", tag = "users", params(("user_id" = Uuid, Path,), Cursor),
+    responses((status = 200, body = Memberships)))]
 pub(super) async fn conversations(
     State(api): State<Api>,
     caller: Caller,

@@ -28,8 +28,14 @@ async fn a_key_is_shown_once_listed_without_its_secret_and_revoked() {
     let kept = world.sql.query_one("SELECT t::text FROM api_keys t", &[]).await.unwrap().get::<_, String>(0);
     assert!(!kept.contains(&service.key[20..]), "{kept}");
     assert_eq!(command(&world, &["revoke", id]).await, (true, format!("revoked {id}\n")));
-    while service.get("/conversations").await.status == 200 {}
-    assert_eq!(service.get("/conversations").await.code(401), "invalid_api_key");
+    let refused = loop {
+        let answer = service.get("/conversations").await;
+        // So many requests may come too fast meanwhile.
+        if answer.status == 401 {
+            break answer;
+        }
+    };
+    assert_eq!(refused.code(401), "invalid_api_key");
     let (again, text) = command(&world, &["revoke", id]).await;
     assert!(!again && text.contains("key list"), "{text}");
 }
@@ -72,7 +78,7 @@ async fn a_key_does_what_it_is_for() {
     assert_eq!(bot.post(&format!("{place}/messages"), other).await.code(403), "other_sender");
     let anybody = with(&["--scope", "messages:write"]).await;
     let nobody = json!({"body": {"text": "hello"}});
-    assert_eq!(anybody.post(&format!("{place}/messages"), nobody).await.code(400), "sender_required");
+    assert_eq!(anybody.post(&format!("{place}/messages"), nobody).await.code(422), "sender_required");
     let (done, text) = command(&world, &["create", "x", "--scope", "everything"]).await;
     assert!(!done && text.contains("messages:write"), "{text}");
 }

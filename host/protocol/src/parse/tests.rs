@@ -209,10 +209,10 @@ fn a_change_names_its_message() {
         ("edit", r#""message_id":4,"body":{},"if_version":3000000000"#, "if_version must be a version"),
         ("delete", r#""message_id":-4"#, "message_id must not be negative"),
         ("react", r#""message_id":4"#, "reaction is missing"),
-        ("react", r#""message_id":4,"reaction":"""#, "reaction must be 1 to 64 bytes"),
-        ("react", r#""message_id":4,"reaction":"a\u0000""#, "reaction must be 1 to 64 bytes"),
-        ("react", r#""message_id":4,"reaction":"two words""#, "reaction must be 1 to 64 bytes"),
-        ("react", r#""message_id":4,"reaction":"\u202ea""#, "reaction must be 1 to 64 bytes"),
+        ("react", r#""message_id":4,"reaction":"""#, "reaction must be 1 to 64 characters"),
+        ("react", r#""message_id":4,"reaction":"a\u0000""#, "reaction must be 1 to 64 characters"),
+        ("react", r#""message_id":4,"reaction":"two words""#, "reaction must be 1 to 64 characters"),
+        ("react", r#""message_id":4,"reaction":"\u202ea""#, "reaction must be 1 to 64 characters"),
         ("react", r#""message_id":4,"reaction":"+1","remove":1"#, "remove must be true or false"),
     ] {
         let (_, found) = action(op, rest).unwrap_err();

@@ -166,7 +166,7 @@ async fn a_change_answers_its_repeats_with_what_it_made() {
     // Nor is it one for another message.
     let other = alice.say(conversation, "other").await["message_id"].clone();
     keyed["message_id"] = other.clone();
-    assert_eq!(alice.code(keyed.clone()).await, "invalid_field");
+    assert_eq!(alice.code(keyed.clone()).await, "key_reused");
     alice.ok(delete(conversation, &other)).await;
     keyed["message_id"] = id.clone();
     // The key is the sender's: Bob may not edit it, whatever key he names. And a send's keys are others.
