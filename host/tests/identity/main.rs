@@ -1,6 +1,6 @@
 //! Identity as teams have it: real issuers that publish and rotate keys, several of them, users with ids of their own,
 //! and users who are disconnected.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
