@@ -45,6 +45,39 @@ CREATE TABLE participants (
 CREATE INDEX participants_by_user ON participants (user_id, conversation_id);
 ALTER TABLE participants SET (fillfactor = 85);
 
+-- Users who were disconnected: tokens that were issued before `not_before` are refused, and the sockets that they opened
+-- are closed. A row stays, for a token lives as long as its issuer likes; a user has one at most.
+CREATE TABLE user_cutoffs (
+    user_id uuid PRIMARY KEY,
+    not_before timestamptz NOT NULL,
+    -- The transaction that wrote the row. Gateways ask for what was written by those that had not ended when they looked
+    -- last, and so miss none, in whatever order they commit.
+    changed_in bigint NOT NULL,
+    times bigint NOT NULL DEFAULT 1
+);
+CREATE INDEX user_cutoffs_changed ON user_cutoffs (changed_in, user_id);
+
+-- Whoever may write a row cannot choose its time.
+CREATE FUNCTION user_cut_off() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    NEW.not_before = clock_timestamp();
+    NEW.changed_in = pg_current_xact_id()::text::bigint;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER user_cut_off BEFORE INSERT OR UPDATE ON user_cutoffs FOR EACH ROW EXECUTE FUNCTION user_cut_off();
+
+-- Ends a user's sockets on every gateway within about a second of the commit, and all tokens that were issued before.
+-- Answers since when. For other services too, from whatever search_path they have.
+CREATE FUNCTION disconnect_user(disconnected uuid) RETURNS timestamptz
+LANGUAGE sql
+BEGIN ATOMIC
+    INSERT INTO user_cutoffs (user_id) VALUES (disconnected)
+    ON CONFLICT (user_id) DO UPDATE SET times = user_cutoffs.times + 1
+    RETURNING not_before;
+END;
+
 -- What the running transaction has changed in `participants`: the role before its first change, null if there was no
 -- such participant. A row of the second table is a promise to tell the difference at commit. Both are empty again then,
 -- so no transaction ever sees another one's rows.

@@ -39,7 +39,7 @@ END $$;
 -- Rights of earlier releases go.
 REVOKE ALL ON conversations, deleted_conversations, participants, participant_changes, participant_changes_due,
     messages, message_changes, message_reactions, held_messages, plugin_audit, outbox, outbox_corrections, installation,
-    api_keys, arcyou_schema_history FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
+    api_keys, user_cutoffs, arcyou_schema_history FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 REVOKE ALL ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq
     FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 
@@ -67,11 +67,12 @@ GRANT SELECT (id, type, conversation_id, seq, payload, processed, next_attempt_a
 GRANT SELECT, INSERT, UPDATE (payload) ON outbox_corrections TO arcyou_gateway;
 GRANT SELECT (event_key) ON installation TO arcyou_gateway, arcyou_worker;
 GRANT SELECT ON arcyou_schema_history TO arcyou_gateway;
+GRANT SELECT (user_id, not_before, changed_in, times), INSERT (user_id), UPDATE (times) ON user_cutoffs TO arcyou_gateway;
 GRANT USAGE ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq TO arcyou_gateway;
 -- Everybody may call these unless an administrator has changed that default. They run with their caller's rights.
 GRANT EXECUTE ON FUNCTION store_messages, store_changes, lock_conversations, change_messages,
     erase_overtaken, note_decisions, release_edits, read_messages, read_changes, read_events, message_json, creation_json,
-    change_json, message_time TO arcyou_gateway;
+    change_json, message_time, disconnect_user TO arcyou_gateway;
 
 -- A worker reads the outbox, records its progress there and removes what is done.
 GRANT SELECT, UPDATE (payload, processed, processed_at, retry_count, error, next_attempt_at, parked_at), DELETE
@@ -86,6 +87,9 @@ GRANT SELECT, INSERT (id), DELETE ON conversations TO arcyou_service;
 GRANT SELECT, INSERT (conversation_id, user_id, role), UPDATE (role), DELETE ON participants TO arcyou_service;
 GRANT INSERT (type, conversation_id, payload) ON outbox TO arcyou_service;
 GRANT USAGE ON SEQUENCE outbox_id_seq TO arcyou_service;
+-- It disconnects users, and takes no disconnection back.
+GRANT SELECT (user_id, not_before, times), INSERT (user_id), UPDATE (times) ON user_cutoffs TO arcyou_service;
+GRANT EXECUTE ON FUNCTION disconnect_user TO arcyou_service;
 
 -- Reports read everything, message texts included.
 GRANT SELECT ON conversations, participants, messages, message_changes, message_reactions, held_messages, plugin_audit,

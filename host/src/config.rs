@@ -1,5 +1,7 @@
 //! Environment → [`Config`], every error at once.
 
+mod identity;
+mod issuers;
 mod variables;
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +22,7 @@ use arcyou_protocol::body::BodyLimits;
 
 use crate::api::ApiConfig;
 use crate::audit::AuditConfig;
-use crate::auth::{Authenticator, DEFAULT_MAX_SESSION, DEVELOPMENT_KEY};
+use crate::auth::Authenticator;
 use crate::bounds::connections::ConnectionLimits;
 use crate::bounds::trusted_proxies::TrustedProxies;
 use crate::bounds::users::{Rate, UserLimits};
@@ -63,7 +65,7 @@ pub struct Config {
     pub port: u16,
     /// `ADMIN_ADDR`, `ADMIN_HOSTS` and `ADMIN_TOKEN`.
     pub admin: AdminConfig,
-    /// `JWT_PUBLIC_KEY`, `JWT_ISSUER`, `JWT_AUDIENCE` and `MAX_SESSION_SECONDS`.
+    /// Whose tokens are believed: all that `identity` reads.
     pub authenticator: Authenticator,
     /// `PLUGINS_DIR`, or `./plugins` where that has plugins.
     pub plugins_dir: Option<PathBuf>,
@@ -119,11 +121,9 @@ impl Config {
             reader.expecting("BIND_ADDR", "an IP address, such as 127.0.0.1 (0.0.0.0: every one of this machine)");
         let port = reader.within("PORT", 8080, 1..=65_535);
         let admin = AdminConfig::read(&mut reader, SocketAddr::from(([127, 0, 0, 1], 9090)));
-        let authenticator = authenticator(&mut reader);
-        let allowed = reader.or("ALLOW_INSECURE_AUTH", Flag(false)).0 || mode == Mode::Dev;
-        if matches!(authenticator, Some(Authenticator::Development)) && !allowed && !on_loopback(bind, admin.address) {
-            reader.reject("JWT_PUBLIC_KEY", BELIEVES_EVERYBODY);
-        }
+        let is_dev = mode == Mode::Dev;
+        let may_believe = reader.or("ALLOW_INSECURE_AUTH", Flag(false)).0 || is_dev;
+        let authenticator = identity::authenticator(&mut reader, may_believe, is_dev, bind, admin.address);
         let plugins_dir = plugins_dir(&mut reader);
         let records_dir = records_dir(&mut reader);
         let audit = audit(&mut reader);
@@ -199,46 +199,6 @@ pub fn migration_database(source: &dyn Source) -> Result<DatabaseUrl, Errors> {
     reader.note_look_alikes(KNOWN);
     reader.finish_with(|| database)
 }
-
-fn authenticator(reader: &mut Reader<'_>) -> Option<Authenticator> {
-    let what = "the RS256 public key as PEM text or a file, or dev-placeholder for development";
-    let max_session = reader.within("MAX_SESSION_SECONDS", DEFAULT_MAX_SESSION.as_secs(), 1..=365 * 24 * 3600);
-    let (issuer, audience) = (claim(reader, "JWT_ISSUER"), claim(reader, "JWT_AUDIENCE"));
-    let key: String = reader.required("JWT_PUBLIC_KEY", what)?;
-    if key == DEVELOPMENT_KEY && (issuer.is_some() || audience.is_some()) {
-        reader.note("JWT_ISSUER and JWT_AUDIENCE do nothing while JWT_PUBLIC_KEY is dev-placeholder");
-    }
-    match Authenticator::new(&key, issuer.as_deref(), audience.as_deref()) {
-        Ok(authenticator) => Some(authenticator.with_max_session(Duration::from_secs(max_session))),
-        Err(error) => {
-            reader.reject("JWT_PUBLIC_KEY", error);
-            None
-        }
-    }
-}
-
-/// What a claim must be. One address is one value: a list, or a space in it, would never be equal to a token's.
-fn claim(reader: &mut Reader<'_>, name: &str) -> Option<String> {
-    let value: String = reader.optional(name)?;
-    if value.matches("://").count() > 1 || (value.contains("://") && value.contains(char::is_whitespace)) {
-        reader.reject(name, "holds more than one address; a token's claim is compared with the whole value");
-    }
-    Some(value)
-}
-
-/// Whether this machine alone can reach the gateway.
-fn on_loopback(bind: Option<IpAddr>, admin: SocketAddr) -> bool {
-    let is_loopback = |ip: IpAddr| ip.to_canonical().is_loopback();
-    bind.is_some_and(is_loopback) && is_loopback(admin.ip())
-}
-
-/// Why a deployment does not start with the key of development, and what to do.
-const BELIEVES_EVERYBODY: &str = "is dev-placeholder, which believes everybody, and other machines can reach this \
-    gateway. Make a key pair and set JWT_PUBLIC_KEY to jwt.pub.pem; who issues tokens gets jwt.pem:
-  openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out jwt.pem
-  openssl pkey -in jwt.pem -pubout -out jwt.pub.pem
-To try things out on this machine alone, set BIND_ADDR=127.0.0.1 (and ADMIN_ADDR to a loopback address). To believe \
-    everybody all the same, set ALLOW_INSECURE_AUTH=1";
 
 /// A folder that was named must be there; the default one may be absent, or hold sources as in this project's
 /// repository.

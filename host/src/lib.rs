@@ -24,8 +24,11 @@ pub mod bounds;
 // One connection: requests in, replies and events out.
 pub mod session;
 
-// From a token to the user for whom it speaks.
+// From a token to the user for whom it speaks …
 pub mod auth;
+
+// … unless the user was disconnected since.
+pub mod cutoffs;
 
 // The inbound line, top to bottom.
 pub mod ingress;

@@ -75,7 +75,7 @@
 
 const ASK_AGAIN = new Set(['unavailable', 'overloaded', 'outcome_unknown', 'rate_limited']);
 /** Refusals of a token that a later one may not meet. After any other a reconnect would change nothing. */
-const AUTH_AGAIN = new Set([...ASK_AGAIN, 'token_expired', 'token_not_yet_valid', 'internal']);
+const AUTH_AGAIN = new Set([...ASK_AGAIN, 'token_expired', 'token_not_yet_valid', 'token_key_unknown', 'keys_unavailable', 'internal']);
 const isFinal = (code) => code === 1002 || code === 1007 || (code >= 4500 && code <= 4999);
 /** Connections in a row that were given up for want of an answer; more do not lengthen the patience. */
 const MOST_PATIENCE = 2;

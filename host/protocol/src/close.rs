@@ -32,5 +32,7 @@ wire_enum! {
         TokensRefused = 4502,
         /// The user has too many sockets open. Do not reconnect until one of them is closed.
         TooManySockets = 4503,
+        /// The user was disconnected. Do not reconnect without a token that is issued after that.
+        Disconnected = 4504,
     }
 }

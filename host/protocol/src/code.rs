@@ -35,10 +35,14 @@ wire_enum! {
         AuthTimeout = "auth_timeout",
         /// The token is not a JWT, or one with `crit` (in development: not a UUID).
         TokenMalformed = "token_malformed",
-        /// The token is signed with an algorithm other than RS256.
+        /// The token is signed with an algorithm that is not allowed, or that is not its key's.
         TokenAlgorithm = "token_algorithm",
         /// The token's signature does not match the gateway's key.
         TokenSignature = "token_signature",
+        /// The issuer has no key of the token's `kid`. It may have a newer one if there is a `retry_after_ms`: retry then.
+        TokenKeyUnknown = "token_key_unknown",
+        /// The issuer's keys could not be fetched yet, so the token was not looked at. Retry after `retry_after_ms`.
+        KeysUnavailable = "keys_unavailable",
         /// The token has expired. Also sent unsolicited, when the token expires during a session.
         TokenExpired = "token_expired",
         /// The token is not valid yet.
@@ -47,8 +51,11 @@ wire_enum! {
         TokenIssuer = "token_issuer",
         /// The token's audience is not the expected one.
         TokenAudience = "token_audience",
-        /// The token has no `exp`, no UUID of a user in `sub` or `userId`, or a different user in each.
+        /// The token has no `exp`, or does not name its user where it should: by a UUID in `sub` or `userId` unless the
+        /// gateway is told otherwise, and not two different ones.
         TokenClaims = "token_claims",
+        /// The user was disconnected after the token was issued. Get a fresh one.
+        TokenRevoked = "token_revoked",
         /// The socket already belongs to another user.
         UserMismatch = "user_mismatch",
         /// The user has as many sockets open as the limit allows. The socket is closed.

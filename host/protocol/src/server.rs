@@ -18,6 +18,8 @@ pub enum Reply {
     /// The socket is authenticated.
     Auth {
         user: Uuid,
+        /// The user's id as the token has it, if it is another.
+        subject: Option<String>,
         /// What it may do.
         limits: SocketLimits,
     },
@@ -233,8 +235,11 @@ impl Reply {
 impl Fields for Reply {
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         match self {
-            Self::Auth { user, limits } => {
+            Self::Auth { user, subject, limits } => {
                 map.serialize_entry("userId", user)?;
+                if let Some(subject) = subject {
+                    map.serialize_entry("subject", subject)?;
+                }
                 map.serialize_entry("limits", limits)
             }
             Self::Ping => Ok(()),
@@ -453,13 +458,15 @@ mod tests {
             joins_per_frame: 20,
         };
         assert_eq!(
-            Reply::Auth { user, limits }.encode(&Echo::default()).as_str(),
+            Reply::Auth { user, subject: None, limits }.encode(&Echo::default()).as_str(),
             concat!(
                 r#"{"op":"auth","success":true,"userId":"00000000-0000-0000-0000-000000000000","limits":{"#,
                 r#""frames_per_second":50,"frames_burst":200,"max_frame_bytes":65536,"max_body_bytes":32768,"#,
                 r#""max_joined":1000,"max_join_list":500,"joins_per_frame":20}}"#
             )
         );
+        let mapped = Reply::Auth { user, subject: Some("auth0|7".to_owned()), limits }.encode(&Echo::default());
+        assert!(mapped.contains(r#""userId":"00000000-0000-0000-0000-000000000000","subject":"auth0|7","limits":{"#));
         let messages = vec![r#"{"id": 1}"#.into()];
         let page = HistoryPage { conversation: user, messages, as_of_seq: 3, has_more: false, has_more_before: None };
         let page = Reply::History(page).encode(&Echo::default());

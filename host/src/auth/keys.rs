@@ -1,25 +1,16 @@
-//! The public keys that tokens are verified with, and how they are read again while the gateway runs.
+//! The public keys of a file or a variable, and how they are read again while the gateway runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::encoding::AsDer as _;
-use aws_lc_rs::rsa::{PublicEncryptingKey, PublicKey};
-use jsonwebtoken::DecodingKey;
 use pem::Pem;
+
+use super::algorithm::Algorithms;
+use super::key::{Key, UnfitKey};
 
 /// A token is tried with one key after the other, and a forged one costs them all.
 const MAX_KEYS: usize = 16;
-/// How much of a fingerprint is shown: enough to tell a few keys apart.
-const SHOWN_BYTES: usize = 8;
-
-/// A key that tokens may be signed for.
-pub(super) struct Key {
-    pub(super) decoding: DecodingKey,
-    fingerprint: String,
-}
 
 /// The keys in force. Clones share them: what [`PublicKeys::read_again`] changes, it changes for all.
 #[derive(Clone)]
@@ -27,6 +18,7 @@ pub struct PublicKeys {
     keys: Arc<ArcSwap<Vec<Key>>>,
     /// Where they were read from, if from a file.
     file: Option<PathBuf>,
+    algorithms: Algorithms,
 }
 
 /// A key that cannot be used. Never shows the key.
@@ -50,16 +42,12 @@ pub enum KeyError {
     /// A block that is damaged, or has no end.
     #[error("holds a PEM block that cannot be read; each begins with -----BEGIN … and ends with -----END …")]
     Broken,
-    /// No PEM at all, or no RSA key.
-    #[error("holds no RSA public key in PEM form (-----BEGIN PUBLIC KEY-----)")]
-    NotRsa,
-    /// Short ones can be factored.
-    #[error(
-        "holds an RSA key that does not have 2,048 to 8,192 bits; make another with \
-         `openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out jwt.pem` and give the gateway its public \
-         half, `openssl pkey -in jwt.pem -pubout -out jwt.pub.pem`"
-    )]
-    Size,
+    /// No PEM at all.
+    #[error("holds {}", UnfitKey::Unknown)]
+    NoKey,
+    /// A key that verifies no token.
+    #[error("holds {0}")]
+    Unfit(UnfitKey),
     /// More than anybody rotates.
     #[error("holds {0} keys; {MAX_KEYS} are the most")]
     TooMany(usize),
@@ -78,27 +66,28 @@ pub enum ReadAgain {
 }
 
 impl PublicKeys {
-    /// `text` is PEM (its line breaks perhaps written as `\n`), or names a file with PEM.
-    pub(super) fn read(text: &str) -> Result<Self, KeyError> {
+    /// `text` is PEM (its line breaks perhaps written as `\n`), or names a file with PEM. Each key must be of use for one
+    /// of these algorithms.
+    pub fn read(text: &str, algorithms: &Algorithms) -> Result<Self, KeyError> {
         let (keys, file) = if text.contains("-----BEGIN") {
-            (parse(&text.replace("\\n", "\n"))?, None)
+            (parse(&text.replace("\\n", "\n"), algorithms)?, None)
         } else {
             let file = PathBuf::from(text.trim());
-            (parse_file(&file)?, Some(file))
+            (parse_file(&file, algorithms)?, Some(file))
         };
-        Ok(Self { keys: Arc::new(ArcSwap::from_pointee(keys)), file })
+        Ok(Self { keys: Arc::new(ArcSwap::from_pointee(keys)), file, algorithms: algorithms.clone() })
     }
 
     /// Reads the file again. If that fails, the keys of before stay in force.
     pub fn read_again(&self) -> Result<ReadAgain, KeyError> {
         let Some(file) = &self.file else { return Ok(ReadAgain::NoFile) };
-        self.keys.store(Arc::new(parse_file(file)?));
+        self.keys.store(Arc::new(parse_file(file, &self.algorithms)?));
         Ok(ReadAgain::Done)
     }
 
     /// The beginning of each key's SHA-256, which `openssl pkey -pubin -outform DER | sha256sum` shows too.
     pub fn fingerprints(&self) -> Vec<String> {
-        self.keys.load().iter().map(|key| key.fingerprint.clone()).collect()
+        self.keys.load().iter().map(|key| key.name.clone()).collect()
     }
 
     pub(super) fn current(&self) -> Arc<Vec<Key>> {
@@ -106,12 +95,12 @@ impl PublicKeys {
     }
 }
 
-fn parse_file(file: &Path) -> Result<Vec<Key>, KeyError> {
-    parse(&std::fs::read_to_string(file).map_err(KeyError::Unreadable)?)
+fn parse_file(file: &Path, algorithms: &Algorithms) -> Result<Vec<Key>, KeyError> {
+    parse(&std::fs::read_to_string(file).map_err(KeyError::Unreadable)?, algorithms)
 }
 
 /// Every key of the text. Nothing in it is passed over but text that stands between the blocks.
-fn parse(text: &str) -> Result<Vec<Key>, KeyError> {
+fn parse(text: &str, algorithms: &Algorithms) -> Result<Vec<Key>, KeyError> {
     if text.contains("PRIVATE KEY-") {
         return Err(KeyError::Private);
     }
@@ -122,12 +111,12 @@ fn parse(text: &str) -> Result<Vec<Key>, KeyError> {
     }
     let count = blocks.len();
     match count {
-        0 => return Err(KeyError::NotRsa),
+        0 => return Err(KeyError::NoKey),
         1..=MAX_KEYS => {}
         _ => return Err(KeyError::TooMany(count)),
     }
     let numbered = |(index, block): (usize, &Pem)| {
-        key(block).map_err(|error| match count {
+        key(block, algorithms).map_err(|error| match count {
             1 => error,
             _ => KeyError::Block { number: index + 1, count, error: Box::new(error) },
         })
@@ -135,20 +124,12 @@ fn parse(text: &str) -> Result<Vec<Key>, KeyError> {
     blocks.iter().enumerate().map(numbered).collect()
 }
 
-/// A key that is long enough. The JWT crate would take a short one and then refuse every signature.
-fn key(block: &Pem) -> Result<Key, KeyError> {
+fn key(block: &Pem, algorithms: &Algorithms) -> Result<Key, KeyError> {
     match block.tag() {
-        "PUBLIC KEY" | "RSA PUBLIC KEY" => {}
-        "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => return Err(KeyError::Certificate),
-        _ => return Err(KeyError::Other),
+        "PUBLIC KEY" | "RSA PUBLIC KEY" => Key::from_pem(block, algorithms).map_err(KeyError::Unfit),
+        "CERTIFICATE" | "X509 CERTIFICATE" | "TRUSTED CERTIFICATE" => Err(KeyError::Certificate),
+        _ => Err(KeyError::Other),
     }
-    let decoding = DecodingKey::from_rsa_pem(pem::encode(block).as_bytes()).map_err(|_| KeyError::NotRsa)?;
-    let der = decoding.try_get_as_bytes().map_err(|_| KeyError::NotRsa)?;
-    let der = PublicKey::from_der(der).map_err(|_| KeyError::NotRsa)?.as_der().map_err(|_| KeyError::NotRsa)?;
-    PublicEncryptingKey::from_der(der.as_ref()).map_err(|_| KeyError::Size)?;
-    let sha256 = digest(&SHA256, der.as_ref());
-    let fingerprint = sha256.as_ref().iter().take(SHOWN_BYTES).map(|byte| format!("{byte:02x}")).collect();
-    Ok(Key { decoding, fingerprint })
 }
 
 #[cfg(test)]
@@ -158,7 +139,7 @@ mod tests {
     use serde_json::json;
 
     use crate::auth::tests::{NOW, USER, key, pem, sign};
-    use crate::auth::{Authenticator, KeyError, ReadAgain};
+    use crate::auth::{Authenticator, KeyError, PublicKeys, ReadAgain};
 
     /// The public half of a pair of 1,024 bits, whose private half was thrown away.
     const SHORT_KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
@@ -166,6 +147,10 @@ mod tests {
         OBhKQ1j/WYzT4S2ev41DdxuMTEB1B+GhzFbRs2iALA17/MD0eUfgOVZAAkaFA7BUR4nQzSfHsfdTOOr+DGhwL2LcxNa3xuWH\
         75QFbi4HR+G0L4w8lQIDAQAB\n\
         -----END PUBLIC KEY-----";
+
+    fn keys(authenticator: &Authenticator) -> PublicKeys {
+        authenticator.key_sources().remove(0).local.unwrap()
+    }
 
     fn explain(key: &str) -> String {
         Authenticator::new(key, None, None).unwrap_err().to_string()
@@ -219,7 +204,7 @@ mod tests {
             }
             let refused = authenticator.identify(&sign(&stranger, &claims), NOW);
             assert_eq!(refused.unwrap_err().code, ErrorCode::TokenSignature);
-            let fingerprints = authenticator.keys().unwrap().fingerprints();
+            let fingerprints = keys(&authenticator).fingerprints();
             assert!(fingerprints.len() == 2 && fingerprints[0] != fingerprints[1], "{fingerprints:?}");
         }
     }
@@ -231,7 +216,7 @@ mod tests {
         let write = |text: &str| std::fs::write(file.path(), text).unwrap();
         write(&old.public);
         let authenticator = Authenticator::new(file.path().to_str().unwrap(), None, None).unwrap();
-        let keys = authenticator.keys().unwrap();
+        let keys = keys(&authenticator);
         let claims = json!({ "sub": USER, "exp": NOW + 60.0 });
         let admits = |key| authenticator.identify(&sign(key, &claims), NOW).is_ok();
         for bad in ["", "nonsense", &format!("{}{}", new.public, pem("CERTIFICATE", b"x"))] {
@@ -246,6 +231,6 @@ mod tests {
         assert_eq!(keys.read_again().unwrap(), ReadAgain::Done);
         assert!(!admits(&old) && admits(&new));
         let text = Authenticator::new(&old.public, None, None).unwrap();
-        assert_eq!(text.keys().unwrap().read_again().unwrap(), ReadAgain::NoFile);
+        assert_eq!(self::keys(&text).read_again().unwrap(), ReadAgain::NoFile);
     }
 }

@@ -53,7 +53,9 @@ impl Source for Provided {
             "DRAIN_DELAY_SECONDS" => Some("0".to_owned()),
             // It believes everybody, so that it is for this machine.
             "BIND_ADDR" => Some(Ipv4Addr::LOCALHOST.to_string()),
-            "JWT_PUBLIC_KEY" => Some(crate::auth::DEVELOPMENT_KEY.to_owned()),
+            "JWT_PUBLIC_KEY" if ["JWT_JWKS_URL", "JWT_ISSUERS"].iter().all(|name| Process.get(name).is_none()) => {
+                Some(crate::auth::DEVELOPMENT_KEY.to_owned())
+            }
             _ => None,
         })
     }

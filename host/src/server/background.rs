@@ -21,13 +21,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::hangup::read_keys_on_hangup;
+use super::keys::keep_keys;
 use super::schema::{CompleteHistory, keep_looking};
 use super::{metrics, plugin_values};
 use crate::audit::{Audit, AuditConfig};
 use crate::auth::Authenticator;
 use crate::batch::{BatchConfig, Batcher, CommitHealth, Committer, Pace};
 use crate::bounds::users::{UserLimits, Users};
+use crate::cutoffs::Cutoffs;
 use crate::failure_records;
 use crate::fanout::{Fanout, FanoutConfig, FanoutTasks};
 use crate::read_marks::ReadMarks;
@@ -96,9 +97,16 @@ impl Background {
         self.until_the_end(failure_records::keep_erasing(dir, store, gate));
     }
 
-    /// The keys of tokens are read again when somebody says that they have changed.
+    /// The keys of tokens are those that their issuers have.
     pub(super) fn keys(&self, authenticator: &Authenticator, part: Part) {
-        self.until_the_end(read_keys_on_hangup(authenticator, part));
+        self.until_the_end(keep_keys(authenticator, part));
+    }
+
+    /// Users who are disconnected lose their sockets.
+    pub(super) fn cutoffs(&self, store: &Store, gate: SchemaGate) -> Cutoffs {
+        let (cutoffs, task) = Cutoffs::start(store.clone(), gate);
+        self.until_the_end(task);
+        cutoffs
     }
 
     /// Workers are told of commits.

@@ -31,9 +31,9 @@ use crate::session::connection::Retirement;
 use crate::session::shared::{Shared, page_readers};
 use crate::store::{SchemaGate, Store};
 
-/// Without these a gateway cannot do its work. Without Redis it can: messages are stored and delivered from the
-/// database.
-pub const ESSENTIAL: &[&str] = &["database", "schema"];
+/// Without these a gateway cannot do its work: without keys of any issuer nobody gets in. Without Redis it can: messages
+/// are stored and delivered from the database.
+pub const ESSENTIAL: &[&str] = &["auth", "database", "schema"];
 
 /// `serve`: runs until `shutdown`. A database or Redis that is away is waited for, and `/ready` says so.
 pub async fn serve(mut config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -81,6 +81,7 @@ impl Services {
             background.failure_records(dir, store.clone(), schema.clone());
         }
         background.held_watch(store.clone(), schema.clone());
+        let cutoffs = background.cutoffs(&store, schema.clone());
         let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, schema, &health);
         let (batcher, audit) = (
             background.batcher(&store, &wake, config.relay_lag, commits, &health),
@@ -89,8 +90,17 @@ impl Services {
         let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
         let (users, read_marks) = (background.users(users), background.read_marks(&store, &wake));
         let page_readers = page_readers(store.pool_status().max_size);
-        let shared =
-            Arc::new(Shared { limits, authenticator, users, store, ingress, fanout, read_marks, page_readers });
+        let shared = Arc::new(Shared {
+            limits,
+            authenticator,
+            cutoffs,
+            users,
+            store,
+            ingress,
+            fanout,
+            read_marks,
+            page_readers,
+        });
 
         let api = Api::new(shared.store.clone(), shared.ingress.clone(), wake, shared.limits.frame.body);
         let sockets = TaskTracker::new();
@@ -142,10 +152,8 @@ async fn announce_drain(shutdown: CancellationToken, health: Health, delay: Dura
 fn report_trust(authenticator: &Authenticator, health: &Health) {
     let part = health.part("auth");
     let verified = match authenticator {
-        Authenticator::Rs256(_) => {
-            part.up();
-            1.0
-        }
+        // Whether there are keys to verify them with is told where those are kept.
+        Authenticator::Verified(_) => 1.0,
         Authenticator::Development => {
             part.up_but("JWT_PUBLIC_KEY is dev-placeholder: EVERYBODY IS BELIEVED, no token is verified");
             0.0

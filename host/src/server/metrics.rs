@@ -6,6 +6,7 @@ use std::time::Duration;
 use arcyou_protocol::{CloseCode, ErrorCode};
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
+use crate::auth;
 use crate::bounds::refusals::{AUTH_REFUSALS, Bound};
 use crate::ingress::{CHANGE_OPS, CHANGE_REFUSALS, OUTCOMES, REFUSALS};
 use crate::session::entering::JOIN_REFUSALS;
@@ -17,6 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// Describes all that this crate measures, the fan-out and the users' limits apart, and begins every series.
 pub(super) fn begin() {
     describe();
+    auth::remote::describe();
     sockets();
     sends();
     gauge!("arcyou_build_info", "version" => env!("CARGO_PKG_VERSION"), "os" => std::env::consts::OS, "arch" => std::env::consts::ARCH)

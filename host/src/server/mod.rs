@@ -5,7 +5,7 @@
 mod background;
 pub mod handshake;
 mod handshake_slots;
-mod hangup;
+mod keys;
 pub mod lifecycle;
 pub mod listeners;
 mod metrics;

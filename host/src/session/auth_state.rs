@@ -79,15 +79,20 @@ impl AuthState {
         matches!(self.right, Right::Active { expires, .. } if expires.is_none_or(|expires| now < expires))
     }
 
+    /// Whether the connection may speak for `user`: it belongs to nobody else.
+    pub fn admits(&self, user: Uuid) -> Result<(), Failure> {
+        match self.right {
+            Right::Active { user: current, .. } | Right::Expired { user: current, .. } if current != user => {
+                Err(Failure::new(ErrorCode::UserMismatch, "this socket belongs to another user; open a new one"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A valid token of `user` came, good until `expires`.
     pub fn authenticated(&mut self, user: Uuid, expires: Option<Instant>) -> Result<Renewal, Failure> {
+        self.admits(user)?;
         let renewal = match self.right {
-            Right::Active { user: current, .. } | Right::Expired { user: current, .. } if current != user => {
-                return Err(Failure::new(
-                    ErrorCode::UserMismatch,
-                    "this socket belongs to another user; open a new one",
-                ));
-            }
             Right::Expired { .. } => Renewal::AfterExpiry,
             _ => Renewal::Plain,
         };

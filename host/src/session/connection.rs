@@ -141,6 +141,7 @@ impl Connection {
         tokio::select! {
             () = self.session.outbound.changed() => {
                 if self.session.outbound.take_notification() {
+                    self.session.end_if_disconnected()?;
                     self.session.tell_evicted()?;
                 }
                 self.wire.flush().await

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arcyou_protocol::{
     ClientFrame, CloseCode, Echo, EditStatus, ErrorCode, Failure, HistoryFrom, HistoryPage, Op, Operation, Reply,
@@ -11,14 +11,14 @@ use arcyou_protocol::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::auth_state::{AuthState, Renewal};
+use super::auth_state::AuthState;
 use super::conversation::{Conversation, joined_role};
 use super::shared::Shared;
 use super::wire::{End, Wire};
 use crate::authorize::{RoleCache, Submitted, not_participant};
 use crate::bounds::connections::Admission;
-use crate::bounds::refusals::count_auth;
-use crate::bounds::users::{Place, TooManySockets};
+use crate::bounds::users::Place;
+use crate::cutoffs::Standing;
 use crate::fanout::outbound::Outbound;
 use crate::fanout::own_changes::OwnChange;
 use crate::ingress::Accepted;
@@ -31,11 +31,13 @@ const PAGE_BYTES: usize = 256 * 1024;
 pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) auth: AuthState,
-    admission: Admission,
+    pub(super) admission: Admission,
     pub(super) outbound: Arc<Outbound>,
     pub(super) conversations: HashMap<Uuid, Conversation>,
     /// The user's, from the first `auth` on.
     pub(super) place: Option<Place>,
+    /// What the token is worth, from the first `auth` on.
+    pub(super) standing: Option<Standing>,
     /// Conversations that are behind, in the order in which they catch up.
     pub(super) catch_ups: VecDeque<Uuid>,
     /// Until then the user's allowance lets no page be read.
@@ -59,13 +61,6 @@ pub(super) struct Answered {
     pub(super) result: Result<Reply, Failure>,
 }
 
-/// Why an `auth` came to nothing.
-enum NoAuth {
-    Refused(Failure),
-    /// The token is good, but there is no place for one more socket.
-    Full(Failure, CloseCode),
-}
-
 impl Session {
     pub(super) fn new(shared: Arc<Shared>, admission: Admission, outbound: Arc<Outbound>, now: Instant) -> Self {
         let auth = AuthState::new(shared.limits.auth_within, now);
@@ -76,6 +71,7 @@ impl Session {
             outbound,
             conversations: HashMap::new(),
             place: None,
+            standing: None,
             catch_ups: VecDeque::new(),
             page_waits_until: None,
             role_cache: RoleCache::default(),
@@ -90,7 +86,7 @@ impl Session {
         match operation {
             Operation::Auth { token } => Box::pin(self.auth(&token, &echo)).await?,
             Operation::Ping => self.reply(op, Ok(Reply::Ping), &echo)?,
-            Operation::User(operation) => match self.auth.user(Instant::now()) {
+            Operation::User(operation) => match self.speaks_for().await? {
                 Ok(user) => return self.perform_for(user, op, operation, echo, wire).await,
                 Err(failure) => self.say(failure.encode(op.value(), &echo))?,
             },
@@ -164,61 +160,6 @@ impl Session {
 
     pub(super) fn say(&self, frame: String) -> Result<(), End> {
         self.outbound.push(frame.into()).map_err(|_| End::Close(CloseCode::SlowConsumer))
-    }
-
-    async fn auth(&mut self, token: &str, echo: &Echo) -> Result<(), End> {
-        let (user, renewal) = match self.authenticate(token) {
-            Ok(renewed) => renewed,
-            Err(NoAuth::Refused(failure)) => return self.refuse_token(&failure, echo),
-            Err(NoAuth::Full(failure, code)) => {
-                count_auth(failure.code);
-                self.say(failure.encode(Op::Auth.value(), echo))?;
-                return Err(End::Close(code));
-            }
-        };
-        self.say(Reply::Auth { user, limits: self.shared.limits.announced() }.encode(echo))?;
-        match renewal {
-            Renewal::Plain => Ok(()),
-            Renewal::AfterExpiry => self.resume_all(user).await,
-        }
-    }
-
-    /// Takes the places of an authenticated socket, among the user's and among the gateway's.
-    fn enter(&mut self, user: Uuid) -> Result<(), NoAuth> {
-        if self.place.is_none() {
-            self.place = Some(self.shared.users.enter(user).map_err(|TooManySockets { limit }| {
-                let text = format!("this user has {limit} sockets open already; close one, then open another");
-                NoAuth::Full(Failure::new(ErrorCode::TooManySockets, text), CloseCode::TooManySockets)
-            })?);
-        }
-        self.admission.authenticate().map_err(|_| {
-            let failure = Failure::new(ErrorCode::Overloaded, "this gateway is full; try another or try later");
-            NoAuth::Full(failure, CloseCode::TryAgainLater)
-        })
-    }
-
-    fn authenticate(&mut self, token: &str) -> Result<(Uuid, Renewal), NoAuth> {
-        if let Some(wait) = self.admission.wait_for_token() {
-            let text = "too many tokens of your address were refused; wait, then send auth again";
-            return Err(NoAuth::Refused(too_fast(text, wait)));
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let identity = self.shared.authenticator.identify(token, now).map_err(NoAuth::Refused)?;
-        self.enter(identity.user)?;
-        let left = identity.expires_at.and_then(|at| Duration::try_from_secs_f64(at - now).ok());
-        let expires = left.and_then(|left| Instant::now().checked_add(left));
-        let renewal = self.auth.authenticated(identity.user, expires).map_err(NoAuth::Refused)?;
-        Ok((identity.user, renewal))
-    }
-
-    fn refuse_token(&mut self, failure: &Failure, echo: &Echo) -> Result<(), End> {
-        self.admission.token_refused(failure.code);
-        self.say(failure.encode(Op::Auth.value(), echo))?;
-        // One that was not looked at may be good; the time to authenticate in ends the socket all the same.
-        if failure.code == ErrorCode::RateLimited {
-            return Ok(());
-        }
-        self.auth.refused().map_or(Ok(()), |code| Err(End::Close(code)))
     }
 
     async fn ack(&self, user: Uuid, conversation: Uuid, message: i64) -> Result<Reply, Failure> {

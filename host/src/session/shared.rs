@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::auth::Authenticator;
 use crate::bounds::users::{Rate, Users};
+use crate::cutoffs::Cutoffs;
 use crate::fanout::Fanout;
 use crate::ingress::Ingress;
 use crate::read_marks::ReadMarks;
@@ -77,6 +78,7 @@ impl SessionLimits {
 pub struct Shared {
     pub(crate) limits: SessionLimits,
     pub(crate) authenticator: Authenticator,
+    pub(crate) cutoffs: Cutoffs,
     pub(crate) users: Arc<Users>,
     pub(crate) store: Store,
     pub(crate) ingress: Ingress,

@@ -3,6 +3,7 @@
 mod api_keys;
 mod audit;
 mod commit;
+mod cutoffs;
 mod directory;
 mod error;
 mod gate;
@@ -35,6 +36,7 @@ use crate::authorize::Participants;
 pub use api_keys::{ApiKey, ListedKey};
 pub use audit::AuditEntry;
 pub use commit::{Attempted, ChangeRefusal, Committed, Locking, NewChange};
+pub use cutoffs::{Cutoff, CutoffPage, CutoffPlace};
 pub use directory::{Conversation, Membership, NewConversation, Participant, PutParticipants};
 pub use error::StoreError;
 pub use gate::SchemaGate;

@@ -41,6 +41,9 @@ pub const NEEDS: Needs = Needs {
         TableNeed::columns("plugin_audit", "UPDATE", &["reason"]),
         TableNeed::table("plugin_audit", "DELETE", &[]),
         TableNeed::columns("installation", "SELECT", &["event_key"]),
+        TableNeed::columns("user_cutoffs", "SELECT", &["user_id", "not_before", "changed_in", "times"]),
+        TableNeed::columns("user_cutoffs", "INSERT", &["user_id"]),
+        TableNeed::columns("user_cutoffs", "UPDATE", &["times"]),
         TableNeed::columns("outbox", "SELECT", OUTBOX),
         TableNeed::columns("outbox", "INSERT", &["id", "type", "conversation_id", "seq", "payload", "internal"]),
         TableNeed::columns("outbox", "UPDATE", &["payload"]),
@@ -64,6 +67,7 @@ pub const NEEDS: Needs = Needs {
         "creation_json",
         "change_json",
         "message_time",
+        "disconnect_user",
     ],
 };
 

@@ -77,6 +77,23 @@ SELECT r.conversation_id, coalesce(
 FROM unnest($1::uuid[], $2::int8[]) AS r(conversation_id, id)
 JOIN conversations c ON c.id = r.conversation_id AND c.last_message_id >= r.id";
 
+/// Disconnects a user: `$1`. Answers since when.
+pub(super) const DISCONNECT_USER: &str = "SELECT message_time(disconnect_user($1))";
+
+/// The disconnections of these users: `$1`.
+pub(super) const CUTOFFS_OF: &str = "
+SELECT user_id, extract(epoch FROM not_before)::float8 AS not_before FROM user_cutoffs WHERE user_id = ANY($1)";
+
+/// Disconnections by the transactions that wrote them: after `$1` transaction, `$2` user, `$3` rows at most. Every row
+/// has the oldest transaction that still runs; without any disconnection one row has that alone.
+pub(super) const CUTOFFS_AFTER: &str = "
+SELECT now_running.oldest AS oldest_running, c.user_id, extract(epoch FROM c.not_before)::float8 AS not_before, c.changed_in
+FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::int8 AS oldest) AS now_running LEFT JOIN LATERAL (
+    SELECT user_id, not_before, changed_in FROM user_cutoffs WHERE (changed_in, user_id) > ($1, $2)
+    ORDER BY changed_in, user_id LIMIT $3
+) AS c ON true
+ORDER BY c.changed_in, c.user_id";
+
 /// A page of messages: `$1` conversation, `$2` after this `seq`, oldest first, or (if null) `$3` before this one, newest
 /// first, `$4` rows and `$5` bytes at most, `$6` who reads, `$7` of this message and its replies (null: of all). A last
 /// row without `json`: there are more.

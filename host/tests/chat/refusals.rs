@@ -279,6 +279,9 @@ async fn every_code_is_reached() {
     closed.extend(closes);
     // Reached where their causes are made: see `storage` and `changes` beside this file, and the plugins' tests.
     reached.extend(["outcome_unknown", "rejected", "plugin_failed"].map(str::to_owned));
+    // See the tests of `identity`.
+    reached.extend(["token_key_unknown", "keys_unavailable", "token_revoked"].map(str::to_owned));
+    closed.insert(CloseCode::Disconnected.value());
     let of_changes = ["message_deleted", "not_author", "edit_too_late", "version_conflict", "too_many_reactions"];
     reached.extend(of_changes.map(str::to_owned));
     let documented: Codes = ErrorCode::ALL.iter().map(|code| code.value().to_owned()).collect();

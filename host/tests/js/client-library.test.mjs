@@ -434,6 +434,18 @@ test('a stale token is exchanged by a reconnect; a bad one stops', async () => {
   assert.equal(states.items.find(({ state }) => state === 'waiting').reason, 'no: token_expired');
 });
 
+test('keys that are late are waited for; a user who is disconnected stays out', async () => {
+  const answers = { 0: refusal('keys_unavailable'), 1: refusal('token_key_unknown'), 2: { userId: USER } };
+  const { url } = await gateway({
+    auth: ({ token }) => answers[token],
+    send: (_, { socket }) => socket.close(4504),
+  });
+  let tokens = 0;
+  const { chat, states } = client(url, { token: () => String(tokens++) });
+  await assert.rejects(chat.send(ROOM, {}), refused('closed'));
+  assert.deepEqual([states.items.at(-1).state, states.items.at(-1).code, tokens], ['stopped', 4504, 3]);
+});
+
 test('a token callback that fails, or never answers, is asked again', async () => {
   const { url } = await gateway();
   let calls = 0;

@@ -34,6 +34,8 @@ const REFUSED: &[(&str, &[&str])] = &[
             "SELECT setval('messages_id_seq', 1)",
             "DELETE FROM arcyou_schema_history",
             "UPDATE installation SET event_key = DEFAULT",
+            "UPDATE user_cutoffs SET not_before = now()",
+            "DELETE FROM user_cutoffs",
             "TRUNCATE messages",
             "DROP TABLE messages",
             "ALTER TABLE participants DISABLE TRIGGER participants_removed",
@@ -48,6 +50,7 @@ const REFUSED: &[(&str, &[&str])] = &[
             "SELECT FROM messages",
             "SELECT FROM held_messages",
             "SELECT FROM plugin_audit",
+            "SELECT FROM user_cutoffs",
             "SELECT FROM arcyou_schema_history",
             "UPDATE installation SET event_key = DEFAULT",
             "INSERT INTO outbox (type, conversation_id, payload) VALUES ('x', gen_random_uuid(), '{}')",
@@ -81,6 +84,9 @@ const REFUSED: &[(&str, &[&str])] = &[
             "SELECT * FROM store_messages('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', true, NULL, NULL)",
             "SELECT FROM message_changes",
             "SELECT FROM message_reactions",
+            "UPDATE user_cutoffs SET not_before = '1970-01-01'",
+            "INSERT INTO user_cutoffs (user_id, not_before) VALUES (gen_random_uuid(), '1970-01-01')",
+            "DELETE FROM user_cutoffs",
         ],
     ),
     (
@@ -130,6 +136,7 @@ async fn each_role_is_refused_what_it_must_not_do() {
         "plugin_audit",
         "outbox",
         "installation",
+        "user_cutoffs",
     ] {
         assert!(is_refused(&nobody, &format!("SELECT FROM {table}")).await, "{table}");
     }

@@ -154,8 +154,8 @@ async fn a_role_with_row_rights_alone_starts() {
     let grant = format!(
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC;
          GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, participants, messages, message_changes, message_reactions,
-             held_messages, plugin_audit, outbox, outbox_corrections TO {0};
-         GRANT SELECT ON installation TO {0};
+             held_messages, plugin_audit, outbox, outbox_corrections, user_cutoffs TO {0};
+         GRANT SELECT ON installation, api_keys TO {0};
          GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {0}",
         login.name
     );
