@@ -279,7 +279,14 @@ async fn every_code_is_reached() {
     closed.extend(closes);
     // Reached where their causes are made: see `storage` and `changes` beside this file, and the plugins' tests.
     reached.extend(["outcome_unknown", "rejected", "plugin_failed"].map(str::to_owned));
-    let of_changes = ["message_deleted", "not_author", "edit_too_late", "version_conflict", "too_many_reactions"];
+    let of_changes = [
+        "message_deleted",
+        "not_author",
+        "edit_too_late",
+        "version_conflict",
+        "too_many_reactions",
+        "conversation_read_only",
+    ];
     reached.extend(of_changes.map(str::to_owned));
     let documented: Codes = ErrorCode::ALL.iter().map(|code| code.value().to_owned()).collect();
     assert_eq!(reached, documented);
