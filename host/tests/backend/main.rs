@@ -2,6 +2,7 @@
 //! tables of the system before this one.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
+mod adoption;
 mod governance;
 mod import;
 mod send;
