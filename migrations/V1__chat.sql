@@ -322,9 +322,9 @@ END $$;
 -- Makes changes of messages in conversations that are locked, at most one in each, at this time or just after the newest
 -- message. `types` are the events' that tell of them. Answers one row for each, in order: 'stored', 'held',
 -- 'stored before', 'held before', 'forbidden', 'unknown message', 'deleted message', 'not author', 'too late',
--- 'version conflict', 'too many reactions', 'other message' (the key is of a change of another one), 'read only' or 'busy'. `id` is
--- the held edit's, or the message's; `version` is the message's, and that which stands of a conflict; `count` is the
--- reaction's.
+-- 'version conflict', 'too many reactions', 'other message' (the key is of a change of another one), 'read only' or
+-- 'busy'. `id` is the held edit's, or the message's; `version` is the message's, and that which stands of a conflict;
+-- `count` is the reaction's.
 --
 -- Whoever has a role in `deleting_roles` deletes the messages of others; an edit is too late `edit_seconds` after the
 -- message (null: never). A reviewer's release is `decided`: nobody's right to it is looked at.
@@ -1274,7 +1274,8 @@ BEGIN
     IF wrong.fault = 'it is older than the one before it' THEN
         RAISE EXCEPTION 'message % of the array (id %) is older (%) than the one before it (%)', wrong.place, wrong.id,
             message_time(wrong.created_at), message_time(wrong.time_before)
-            USING ERRCODE = 'YC011', HINT = 'A history is imported oldest first, and before anything newer is in the conversation.';
+            USING ERRCODE = 'YC011',
+                HINT = 'A history is imported oldest first, and before anything newer is in the conversation.';
     ELSIF FOUND THEN
         RAISE EXCEPTION 'message % of the array (id %) cannot be imported: %', wrong.place, wrong.id, wrong.fault
             USING ERRCODE = 'YC012', HINT = 'Nothing of this call was imported.';

@@ -39,7 +39,8 @@ END $$;
 -- Rights of earlier releases go.
 REVOKE ALL ON conversations, deleted_conversations, participants, participant_changes, participant_changes_due,
     messages, message_changes, message_reactions, imported_messages, held_messages, plugin_audit, outbox,
-    outbox_corrections, installation, api_keys, arcyou_schema_history FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
+    outbox_corrections, installation, api_keys, arcyou_schema_history
+    FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 REVOKE ALL ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq
     FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 

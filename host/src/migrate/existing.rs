@@ -99,7 +99,8 @@ const IS_OURS: &str = "SELECT to_regclass('arcyou_schema_history') IS NOT NULL, 
 const COLUMNS: &str = "
 SELECT c.relname::text, c.relkind::text, a.attname::text, format_type(a.atttypid, NULL)
 FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relname = ANY($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relname = ANY($1)
+    AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
 /// Their unique keys.
 const KEYS: &str = "
