@@ -1,6 +1,6 @@
 -- The chat schema, in the order in which a message passes through it. Other services write `conversations` and
--- `participants` with plain SQL and may insert into `outbox`; all other tables belong to the gateway. README.md beside
--- this file says how to change the schema, and what runs inside the database and why.
+-- `participants` with plain SQL, may insert into `outbox`, and call `arcyou_send`; all other tables belong to the gateway.
+-- README.md beside this file says how to change the schema, and what runs inside the database and why.
 
 -- One row: what distinguishes this installation from others. Workers mark events with the key and gateways believe no
 -- others, so only they may read it. 244 random bits, since each of the two UUIDs has 122.
@@ -21,6 +21,8 @@ CREATE TABLE conversations (
     -- references, and no message is older than the one before it.
     last_message_id bigint NOT NULL DEFAULT 0,
     last_message_at timestamptz,
+    -- Whether nobody sends, edits or gives reactions here. What was said and given can still be taken back.
+    read_only boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 -- Each message updates its conversation's row: leave room for updates inside the page.
@@ -160,6 +162,15 @@ CREATE TABLE message_reactions (
     -- Of the change that added it.
     seq bigint NOT NULL,
     PRIMARY KEY (conversation_id, message_id, user_id, reaction)
+);
+
+-- What other systems call the messages that `arcyou_import` brought from there. Without a row a message can be imported
+-- once more, and no further one can reply to it; when all is imported, an operator may empty the table.
+CREATE TABLE imported_messages (
+    conversation_id uuid NOT NULL,
+    source_id text NOT NULL,
+    message_id bigint NOT NULL,
+    PRIMARY KEY (conversation_id, source_id)
 );
 
 -- Messages that a plugin held for review. Their ids are separate from those of `messages`: a message gets its
@@ -344,9 +355,9 @@ END $$;
 -- Makes changes of messages in conversations that are locked, at most one in each, at this time or just after the newest
 -- message. `types` are the events' that tell of them. Answers one row for each, in order: 'stored', 'held',
 -- 'stored before', 'held before', 'forbidden', 'unknown message', 'deleted message', 'not author', 'too late',
--- 'version conflict', 'too many reactions', 'other message' (the key is of a change of another one), or 'busy'. `id` is
--- the held edit's, or the message's; `version` is the message's, and that which stands of a conflict; `count` is the
--- reaction's.
+-- 'version conflict', 'too many reactions', 'other message' (the key is of a change of another one), 'read only' or
+-- 'busy'. `id` is the held edit's, or the message's; `version` is the message's, and that which stands of a conflict;
+-- `count` is the reaction's.
 --
 -- Whoever has a role in `deleting_roles` deletes the messages of others; an edit is too late `edit_seconds` after the
 -- message (null: never). A reviewer's release is `decided`: nobody's right to it is looked at.
@@ -374,6 +385,7 @@ BEGIN
                  WHEN h.id IS NOT NULL THEN 'held before'
                  WHEN i.conversation_id NOT IN (SELECT unnest(locked)) THEN 'busy'
                  WHEN p.user_id IS NULL AND NOT decided THEN 'forbidden'
+                 WHEN c.read_only AND NOT decided AND i.type IN ('message.edited', 'reaction.added') THEN 'read only'
                  WHEN m.id IS NULL THEN 'unknown message'
                  WHEN d.seq IS NOT NULL THEN 'stored before'
                  WHEN m.deleted_at IS NOT NULL THEN 'deleted message'
@@ -594,8 +606,8 @@ BEGIN
 END $$;
 
 -- Stores a gateway's batch of messages, in one statement that is its own transaction; its plans are kept (README.md). Answers
--- one row for each, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', 'unknown message' or
--- 'deleted message' (what it replies to), or 'busy' when somebody else has locked its conversation. The id of a held message
+-- one row for each, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', 'read only', 'unknown message'
+-- or 'deleted message' (what it replies to), or 'busy' when somebody else has locked its conversation. The id of a held message
 -- is that in `held_messages`. Without `digests` it writes no audit rows. Locks that were taken before are `locked`.
 --
 -- Judging and storing is a statement of its own after the locks, because a statement's snapshot is older than a lock that
@@ -636,6 +648,7 @@ BEGIN
                  WHEN h.id IS NOT NULL THEN 'held before'
                  WHEN i.conversation_id NOT IN (SELECT unnest(locked)) THEN 'busy'
                  WHEN p.user_id IS NULL THEN 'forbidden'
+                 WHEN c.read_only THEN 'read only'
                  WHEN i.reply_to IS NOT NULL AND r.id IS NULL THEN 'unknown message'
                  WHEN r.deleted_at IS NOT NULL THEN 'deleted message'
                  ELSE 'new' END AS status,
@@ -1098,6 +1111,7 @@ BEGIN
     EXECUTE format('DELETE FROM %I.held_messages WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
     EXECUTE format('DELETE FROM %I.message_changes WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
     EXECUTE format('DELETE FROM %I.message_reactions WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
+    EXECUTE format('DELETE FROM %I.imported_messages WHERE conversation_id = $1', TG_TABLE_SCHEMA) USING OLD.id;
     EXECUTE format('INSERT INTO %I.deleted_conversations (id, last_seq) VALUES ($1, $2)
         ON CONFLICT (id) DO UPDATE SET last_seq = excluded.last_seq', TG_TABLE_SCHEMA) USING OLD.id, OLD.last_seq;
     EXECUTE format('INSERT INTO %I.outbox (type, conversation_id, payload, internal) VALUES ($1, $2, $3, true)', TG_TABLE_SCHEMA)
@@ -1118,6 +1132,7 @@ BEGIN
     EXECUTE format('DELETE FROM %I.held_messages', TG_TABLE_SCHEMA);
     EXECUTE format('DELETE FROM %I.message_changes', TG_TABLE_SCHEMA);
     EXECUTE format('DELETE FROM %I.message_reactions', TG_TABLE_SCHEMA);
+    EXECUTE format('DELETE FROM %I.imported_messages', TG_TABLE_SCHEMA);
     EXECUTE format('INSERT INTO %1$I.deleted_conversations (id, last_seq) SELECT id, last_seq FROM %1$I.conversations
         ON CONFLICT (id) DO UPDATE SET last_seq = excluded.last_seq', TG_TABLE_SCHEMA);
     EXECUTE format('INSERT INTO %1$I.outbox (type, conversation_id, payload, internal)
@@ -1142,3 +1157,254 @@ END $$;
 REVOKE EXECUTE ON FUNCTION conversation_made() FROM PUBLIC;
 CREATE TRIGGER conversation_made BEFORE INSERT ON conversations
     FOR EACH ROW EXECUTE FUNCTION conversation_made();
+
+-- What a service calls in a transaction of its own. Its errors have SQLSTATEs of the class YC, which docs/backend.md lists.
+-- These functions run with their owner's rights, as the triggers do, and find their tables through a search_path that is
+-- pinned at their end.
+
+-- Why a message cannot have this body, as far as SQL can tell; null if it can. The limits are the gateway's defaults, but
+-- for the bytes of another `arcyou.max_body_bytes`. They are counted as PostgreSQL writes a body, which is with a space
+-- after each comma and colon.
+CREATE FUNCTION body_fault(body jsonb) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE
+    WHEN jsonb_typeof(body) IS DISTINCT FROM 'object' THEN 'the body must be a JSON object'
+    WHEN octet_length(body::text) > coalesce(nullif(current_setting('arcyou.max_body_bytes', true), '')::integer, 32768)
+        THEN 'the body is too large'
+    WHEN jsonb_path_exists(body, 'strict $.**{32} ? (@.type() == "object" || @.type() == "array")')
+        THEN 'the body is nested deeper than 32 levels'
+    WHEN EXISTS (SELECT FROM jsonb_path_query(body, 'strict $.** ? (@.type() == "number")') AS number
+        WHERE octet_length(number::text) > 1100 OR abs(number::numeric) > 1.7976931348623157e308)
+        THEN 'the body has a number that is out of range for a double, or has more than 1,100 digits'
+END;
+
+-- Stores a message in the caller's transaction, by the statement that stores a gateway's: it is numbered, relayed and
+-- replayed like any other, and rolled back with the caller's other work. No plugin judges it. The conversation is locked
+-- until the transaction ends, so nobody else can send to it meanwhile.
+--
+-- A key that this sender has used in this conversation stores nothing: `duplicate`, with what was stored then, or the
+-- `held_id` of what a plugin held. Above READ COMMITTED a conversation that has changed since the transaction's snapshot
+-- is PostgreSQL's own serialization failure.
+CREATE FUNCTION arcyou_send(
+    conversation uuid, sender uuid, body jsonb, idempotency_key text DEFAULT NULL, reply_to bigint DEFAULT NULL,
+    OUT message_id bigint, OUT seq bigint, OUT created_at timestamptz, OUT duplicate boolean, OUT held_id bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER
+AS $$
+#variable_conflict use_variable
+DECLARE
+    fault text := body_fault(body);
+    answer record;
+BEGIN
+    IF fault IS NOT NULL THEN
+        RAISE EXCEPTION '%', fault USING ERRCODE = 'YC005', HINT = 'docs/protocol.md, "Sending", says what a body may be.';
+    ELSIF octet_length(idempotency_key) NOT BETWEEN 1 AND 128 THEN
+        RAISE EXCEPTION 'the idempotency key must have 1 to 128 bytes' USING ERRCODE = 'YC006', HINT = 'A UUID is fine.';
+    END IF;
+    -- Before the statement that judges and stores, whose snapshot would be older than a lock that it waits for.
+    PERFORM FROM conversations c WHERE c.id = conversation FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no conversation %', conversation
+            USING ERRCODE = 'YC001', HINT = 'Insert it into conversations first; the same transaction may do so.';
+    END IF;
+    SELECT stored.* INTO STRICT answer FROM store_messages(ARRAY[conversation], ARRAY[sender], ARRAY[body::text],
+        ARRAY[reply_to], ARRAY[idempotency_key], '{NULL}', '{NULL}', '{NULL}', true, NULL, NULL, ARRAY[conversation]) AS stored;
+    CASE answer.status
+        WHEN 'stored', 'stored before' THEN
+            message_id := answer.id;
+            seq := answer.seq;
+            created_at := answer.created_at;
+            duplicate := answer.status = 'stored before';
+        WHEN 'held before' THEN
+            held_id := answer.id;
+            duplicate := true;
+        WHEN 'forbidden' THEN
+            RAISE EXCEPTION 'user % does not participate in conversation %', sender, conversation
+                USING ERRCODE = 'YC002', HINT = 'Insert the user into participants first; the same transaction may do so.';
+        WHEN 'read only' THEN
+            RAISE EXCEPTION 'conversation % is read-only', conversation
+                USING ERRCODE = 'YC007', HINT = 'UPDATE conversations SET read_only = false opens it again.';
+        WHEN 'unknown message' THEN
+            RAISE EXCEPTION 'conversation % has no message % to reply to', conversation, reply_to
+                USING ERRCODE = 'YC003', HINT = 'reply_to is the message_id of a message of the same conversation.';
+        WHEN 'deleted message' THEN
+            RAISE EXCEPTION 'message % is deleted and cannot be replied to', reply_to
+                USING ERRCODE = 'YC004', HINT = 'Send it without reply_to.';
+        ELSE
+            RAISE EXCEPTION 'store_messages answered %', answer.status USING ERRCODE = 'internal_error';
+    END CASE;
+END $$;
+
+-- The messages of an array for `arcyou_import`, with the one that was imported under the same id before.
+CREATE FUNCTION history_rows(conversation uuid, history jsonb) RETURNS TABLE (
+    place bigint, id text, sender_id uuid, body jsonb, created_at timestamptz, reply_to text, imported_as bigint
+)
+LANGUAGE plpgsql STABLE
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT t.place, t.id, t.sender_id, t.body, t.created_at, t.reply_to, i.message_id
+    FROM ROWS FROM (jsonb_to_recordset(history)
+        AS (id text, sender_id uuid, body jsonb, created_at timestamptz, reply_to text)) WITH ORDINALITY
+        AS t (id, sender_id, body, created_at, reply_to, place)
+    LEFT JOIN LATERAL (SELECT message_id FROM imported_messages
+        WHERE conversation_id = conversation AND source_id = t.id LIMIT 1) i ON true
+    ORDER BY t.place;
+END $$;
+
+-- Appends messages of another system to a conversation, oldest first, at most 10,000 in one call:
+-- `[{"id": …, "sender_id": …, "body": {…}, "created_at": …, "reply_to": …}, …]`, where `id` and `reply_to` are what that
+-- system calls its messages. They keep their times, and those without a zone are UTC. Nobody is told of them: no outbox
+-- row, no plugin; and no sender has to participate. What was imported before, under the same id, is left out.
+CREATE FUNCTION arcyou_import(
+    conversation uuid, history jsonb,
+    OUT imported bigint, OUT duplicates bigint, OUT last_seq bigint, OUT last_message_id bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET enable_seqscan = off SET jit = off SET timezone = 'UTC'
+AS $$
+#variable_conflict use_column
+DECLARE
+    room conversations;
+    wrong record;
+BEGIN
+    IF jsonb_typeof(history) IS DISTINCT FROM 'array' OR jsonb_array_length(history) NOT BETWEEN 1 AND 10000 THEN
+        RAISE EXCEPTION 'the history must be a JSON array of 1 to 10,000 messages'
+            USING ERRCODE = 'YC010', HINT = 'Import a longer history in several calls, oldest first.';
+    END IF;
+    SELECT * INTO room FROM conversations c WHERE c.id = conversation FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no conversation %', conversation
+            USING ERRCODE = 'YC001', HINT = 'Insert it into conversations first; the same transaction may do so.';
+    END IF;
+    WITH given AS MATERIALIZED (
+        SELECT * FROM history_rows(conversation, history)
+    ), first_of_id AS (
+        SELECT id, min(place) AS place FROM given GROUP BY id
+    ), timed AS (
+        SELECT place, lag(created_at, 1, room.last_message_at) OVER (ORDER BY place) AS time_before
+        FROM given WHERE imported_as IS NULL
+    ), judged AS (
+        SELECT g.place, g.id, t.time_before, g.created_at, CASE
+            WHEN (octet_length(g.id) BETWEEN 1 AND 128) IS NOT TRUE THEN 'it has no id of 1 to 128 bytes'
+            WHEN g.sender_id IS NULL THEN 'it has no sender_id'
+            WHEN body_fault(g.body) IS NOT NULL THEN body_fault(g.body)
+            WHEN isfinite(g.created_at) IS NOT TRUE THEN 'it has no created_at'
+            WHEN g.created_at > clock_timestamp() THEN 'its created_at is in the future'
+            WHEN first.place < g.place THEN format('message %s has the same id', first.place)
+            WHEN g.created_at < t.time_before THEN 'it is older than the one before it'
+            WHEN g.reply_to IS NOT NULL AND replied.place IS NULL AND NOT EXISTS (SELECT FROM imported_messages i
+                WHERE i.conversation_id = conversation AND i.source_id = g.reply_to)
+                THEN format('it replies to %s, which is not imported and not before it', g.reply_to)
+            END AS fault
+        FROM given g
+        LEFT JOIN first_of_id first ON first.id = g.id
+        LEFT JOIN first_of_id replied ON replied.id = g.reply_to AND replied.place < g.place
+        LEFT JOIN timed t ON t.place = g.place
+    )
+    SELECT * INTO wrong FROM judged WHERE fault IS NOT NULL ORDER BY place LIMIT 1;
+    IF wrong.fault = 'it is older than the one before it' THEN
+        RAISE EXCEPTION 'message % of the array (id %) is older (%) than the one before it (%)', wrong.place, wrong.id,
+            message_time(wrong.created_at), message_time(wrong.time_before)
+            USING ERRCODE = 'YC011',
+                HINT = 'A history is imported oldest first, and before anything newer is in the conversation.';
+    ELSIF FOUND THEN
+        RAISE EXCEPTION 'message % of the array (id %) cannot be imported: %', wrong.place, wrong.id, wrong.fault
+            USING ERRCODE = 'YC012', HINT = 'Nothing of this call was imported.';
+    END IF;
+    WITH given AS MATERIALIZED (
+        SELECT * FROM history_rows(conversation, history)
+    ), fresh AS MATERIALIZED (
+        SELECT g.*, row_number() OVER (ORDER BY place) AS nth FROM given g WHERE imported_as IS NULL
+    ), numbered AS MATERIALIZED (
+        SELECT f.*, nextval('messages_id_seq') AS message_id FROM fresh f ORDER BY nth
+    ), inserted AS (
+        INSERT INTO messages (id, conversation_id, seq, n, changed_seq, sender_id, body, reply_to, created_at)
+        SELECT n.message_id, conversation, room.last_seq + n.nth, room.message_count + n.nth, room.last_seq + n.nth,
+            n.sender_id, n.body, coalesce(replied.message_id, i.message_id), n.created_at
+        FROM numbered n
+        LEFT JOIN numbered replied ON replied.id = n.reply_to
+        LEFT JOIN LATERAL (SELECT message_id FROM imported_messages WHERE n.reply_to IS NOT NULL
+            AND conversation_id = conversation AND source_id = n.reply_to LIMIT 1) i ON true
+        ORDER BY n.nth
+    ), noted AS (
+        INSERT INTO imported_messages (conversation_id, source_id, message_id)
+        SELECT conversation, id, message_id FROM numbered
+    ), sums AS (
+        SELECT count(*) AS imported, max(message_id) AS message_id, max(created_at) AS created_at FROM numbered
+    ), advanced AS (
+        UPDATE conversations c SET last_seq = c.last_seq + s.imported, message_count = c.message_count + s.imported,
+            last_message_id = s.message_id, last_message_at = s.created_at
+        FROM sums s WHERE c.id = conversation AND s.imported > 0
+    )
+    SELECT s.imported, jsonb_array_length(history) - s.imported, room.last_seq + s.imported,
+        coalesce(s.message_id, room.last_message_id)
+    INTO imported, duplicates, last_seq, last_message_id FROM sums s;
+END $$;
+
+-- Takes a user out of the conversations, what the user wrote out of the database, and back what the user gave: a part at a
+-- time, so that nobody waits long. The first call is given the user alone; each further one what the last one answered,
+-- until that is no conversation. A call walks so many messages, and deletes the user's among them as the user would: their
+-- places stay, and everybody is told. The user's id stays in those places, and in the changes.
+CREATE FUNCTION arcyou_erase_user(
+    erased uuid, INOUT after_conversation uuid DEFAULT NULL, INOUT after_seq bigint DEFAULT NULL, most integer DEFAULT 1000,
+    OUT deleted bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_sort = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    walked record;
+    given record;
+    rows integer := 0;
+BEGIN
+    deleted := 0;
+    IF after_conversation IS NULL THEN
+        after_conversation := '00000000-0000-0000-0000-000000000000';
+        after_seq := 0;
+        -- Nobody writes as this user from here on.
+        DELETE FROM participants WHERE user_id = erased;
+        DELETE FROM held_messages WHERE sender_id = erased;
+        UPDATE plugin_audit SET reason = NULL WHERE sender_id = erased AND reason IS NOT NULL;
+    END IF;
+    FOR walked IN
+        SELECT m.conversation_id, m.seq, m.id, m.sender_id = erased AND m.deleted_at IS NULL AS is_theirs,
+            m.reactions IS NOT NULL AS has_reactions
+        FROM messages m WHERE (m.conversation_id, m.seq) > (after_conversation, after_seq)
+        ORDER BY m.conversation_id, m.seq LIMIT most
+    LOOP
+        rows := rows + 1;
+        after_conversation := walked.conversation_id;
+        after_seq := walked.seq;
+        IF walked.is_theirs THEN
+            PERFORM c.status FROM change_messages(lock_conversations(ARRAY[walked.conversation_id], true), clock_timestamp(),
+                '{message.deleted}', ARRAY[walked.conversation_id], ARRAY[erased], ARRAY[walked.id], '{NULL}', '{NULL}',
+                '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{}', NULL, NULL, true) c;
+            deleted := deleted + 1;
+        ELSIF walked.has_reactions THEN
+            FOR given IN
+                SELECT r.reaction FROM message_reactions r WHERE r.conversation_id = walked.conversation_id
+                    AND r.message_id = walked.id AND r.user_id = erased
+            LOOP
+                PERFORM c.status FROM change_messages(lock_conversations(ARRAY[walked.conversation_id], true),
+                    clock_timestamp(), '{reaction.removed}', ARRAY[walked.conversation_id], ARRAY[erased], ARRAY[walked.id],
+                    '{NULL}', '{NULL}', ARRAY[given.reaction], '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{}', NULL, NULL, true) c;
+            END LOOP;
+        END IF;
+    END LOOP;
+    IF rows < most THEN
+        after_conversation := NULL;
+        after_seq := NULL;
+    END IF;
+END $$;
+
+REVOKE EXECUTE ON FUNCTION arcyou_send, arcyou_import, arcyou_erase_user FROM PUBLIC;
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION arcyou_send SET search_path = pg_catalog, %I, pg_temp', current_schema());
+    EXECUTE format('ALTER FUNCTION arcyou_import SET search_path = pg_catalog, %I, pg_temp', current_schema());
+    EXECUTE format('ALTER FUNCTION arcyou_erase_user SET search_path = pg_catalog, %I, pg_temp', current_schema());
+END $$;

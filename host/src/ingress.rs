@@ -41,6 +41,7 @@ pub(crate) const OUTCOMES: &[&str] = &["stored", "held", "discarded", "duplicate
 /// Why one is refused.
 pub(crate) const REFUSALS: &[ErrorCode] = &[
     ErrorCode::NotParticipant,
+    ErrorCode::ConversationReadOnly,
     ErrorCode::Rejected,
     ErrorCode::PluginFailed,
     ErrorCode::Overloaded,
@@ -405,6 +406,10 @@ fn refused_change(refusal: ChangeRefusal) -> Failure {
         ChangeRefusal::VersionConflict(_) => {
             (ErrorCode::VersionConflict, "another version stands by now; look at it, then edit that one")
         }
+        ChangeRefusal::ReadOnly => (
+            ErrorCode::ConversationReadOnly,
+            "the conversation is read-only: nothing new is said in it; nothing was stored",
+        ),
         ChangeRefusal::TooManyReactions => (
             ErrorCode::TooManyReactions,
             "the message has as many different reactions as it can have; choose one that it has",

@@ -1,10 +1,11 @@
 //! The gateway's command line.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arcyou_gateway::config::{Config, Mode, VARIABLES, migration_database, review};
-use arcyou_gateway::migrate::{Rights, grant_at, migrate_at};
+use arcyou_gateway::migrate::{AdoptOptions, Adopter, Progress, Rights, grant_at, migrate_at};
 use arcyou_gateway::{api_keys, dev, held, server};
 use arcyou_platform::env::{self, Errors, Process};
 use arcyou_platform::{shutdown, telemetry};
@@ -31,8 +32,8 @@ enum Command {
     Serve,
     /// Run everything in one process for development: PostgreSQL, worker, plugins and a demo conversation
     Dev(dev::Options),
-    /// Bring the database's schema up to date, and end
-    Migrate,
+    /// Bring the database's schema up to date, adopting the tables of the system before this one, and end
+    Migrate(AdoptOptions),
     /// Decide on messages that plugins held for review
     #[command(subcommand)]
     Held(held::Action),
@@ -88,20 +89,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             server::serve(configured()?, shutdown::on_signal()?).await?;
         }
         Command::Dev(options) => dev::run(options, shutdown::on_signal()?).await?,
-        Command::Migrate => {
-            let database = migration_database(&Process)?;
-            for migration in migrate_at(&database).await? {
-                println!("applied {migration}");
-            }
-            println!("the schema is up to date");
-            match grant_at(&database).await? {
-                Rights::Given => println!("the group roles have their rights (migrations/roles.sql)"),
-                Rights::NotOwner => {
-                    println!("the group roles' rights were left as they are: this role does not own the tables")
-                }
-                Rights::NoRoles => {}
-            }
-        }
+        Command::Migrate(options) => migrate(options).await?,
         Command::Held(action) => {
             let (database, log_format) = review(&Process)?;
             telemetry::init(log_format)?;
@@ -111,6 +99,42 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Plugin(command) => return tokio::task::spawn_blocking(|| command.run()).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Between lines about a step that takes long.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+async fn migrate(options: AdoptOptions) -> anyhow::Result<()> {
+    let database = migration_database(&Process)?;
+    if options.undo {
+        let undone = Adopter::undo(&database).await?;
+        println!("{}", if undone { "the old tables are as they were" } else { "there is nothing to undo" });
+        return Ok(());
+    }
+    if let Some(adopter) = Adopter::begin(&database, options).await? {
+        println!("adopting the tables of the system before this one; when interrupted, run this again");
+        let mut told = Instant::now();
+        let tell = |Progress { step, done, total }: &Progress| {
+            if done >= total || told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                println!("{step}: {done} of {total}");
+            }
+        };
+        adopter.run(tell).await?;
+        println!("adopted: every row was compared with its copy");
+    }
+    for migration in migrate_at(&database).await? {
+        println!("applied {migration}");
+    }
+    println!("the schema is up to date");
+    match grant_at(&database).await? {
+        Rights::Given => println!("the group roles have their rights (migrations/roles.sql)"),
+        Rights::NotOwner => {
+            println!("the group roles' rights were left as they are: this role does not own the tables")
+        }
+        Rights::NoRoles => {}
+    }
+    Ok(())
 }
 
 fn configured() -> anyhow::Result<Config> {

@@ -15,6 +15,7 @@ mod changes;
 mod cost;
 mod drain;
 mod fanout;
+mod in_sql;
 mod latency;
 mod load;
 mod memory;
@@ -62,6 +63,8 @@ enum Group {
     Sends,
     /// Edits and reactions at full load, beside sends
     Changes,
+    /// A service's messages in its own transactions, and histories that it brings
+    InSql,
     /// More sends than the machine can take: what is delivered, and when
     Overload,
     /// The gateway's processor time for a send
@@ -103,6 +106,7 @@ fn measure(group: Group, options: &Options) -> Vec<Figure> {
     match group {
         Group::Sends => sends::figures(options),
         Group::Changes => changes::figures(options),
+        Group::InSql => in_sql::figures(options),
         Group::Overload => vec![overload::figure(options)],
         Group::Cost => vec![cost::figure(options)],
         Group::Latency => latency::figures(options),

@@ -62,6 +62,8 @@ wire_enum! {
         TooManySockets = "too_many_sockets",
         /// The user is not a participant of the conversation, or the conversation does not exist.
         NotParticipant = "not_participant",
+        /// The conversation is read-only: nobody sends, edits or gives reactions in it. What was said can be deleted.
+        ConversationReadOnly = "conversation_read_only",
         /// The socket has not joined the conversation.
         NotJoined = "not_joined",
         /// The socket has already joined as many conversations as the limit allows.

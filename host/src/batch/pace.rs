@@ -15,6 +15,7 @@ use metrics::gauge;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::store::{OutboxProgress, Store};
+use crate::wake::Wake;
 
 /// Between looks at the relay's lag.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -161,8 +162,8 @@ impl Default for Pace {
 
 impl Pace {
     /// Watches the relay's lag in this database, and keeps it at about `target`. `part` warns while nothing is relayed.
-    /// Never ends.
-    pub async fn control(self: Arc<Self>, store: Store, target: Duration, part: Part) {
+    /// Workers are told of rows that wait: other services insert some, and tell nobody. Never ends.
+    pub async fn control(self: Arc<Self>, store: Store, target: Duration, part: Part, wake: Wake) {
         let mut control = PaceControl::new(target);
         let (mut from, mut rate) = (0, None);
         loop {
@@ -172,6 +173,9 @@ impl Pace {
             // What is below has been relayed, but for a few rows that were committed late. The dead entries there would
             // be walked each time.
             from = outbox.relayed_up_to();
+            if outbox.oldest.is_some() {
+                wake.hint();
+            }
             rate = control.update(Sample { at: Instant::now(), outbox, committed: self.committed() });
             report(&part, outbox.lag());
             gauge!("arcyou_relay_lag_seconds").set(outbox.lag().as_secs_f64());

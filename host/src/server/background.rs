@@ -156,7 +156,7 @@ impl Background {
     ) -> Batcher {
         let pace = Arc::<Pace>::default();
         if let Some(target) = relay_lag {
-            self.until_the_end(pace.clone().control(store.clone(), target, health.part("relay")));
+            self.until_the_end(pace.clone().control(store.clone(), target, health.part("relay"), wake.clone()));
         }
         let committer = Committer::new(store.clone(), wake.clone(), commits);
         Batcher::start(&committer, BatchConfig::default(), &pace, &self.lanes)

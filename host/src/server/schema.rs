@@ -84,6 +84,7 @@ async fn pending(pool: &Pool) -> Result<Option<Vec<String>>, Verdict> {
             Ok(pending)
         }
         Ok(Err(error @ MigrateError::Database(_))) => Err(Verdict::Unknown(error.to_string())),
+        Ok(Err(error @ MigrateError::BeingAdopted)) => Err(Verdict::Waits(error.to_string())),
         Ok(Err(error)) => Err(Verdict::NeedsMending(error.to_string())),
         Err(_) => Err(Verdict::Unknown("the database does not answer".to_owned())),
     }
@@ -96,7 +97,7 @@ async fn after_migration(pool: &Pool, migration: &DatabaseUrl) -> Verdict {
         Err(error) => {
             let text = format!("{error:#}");
             return match error.downcast_ref() {
-                Some(MigrateError::MayNotCreate { .. }) => Verdict::Waits(text),
+                Some(MigrateError::MayNotCreate { .. } | MigrateError::BeingAdopted) => Verdict::Waits(text),
                 Some(MigrateError::Database(_)) | None => Verdict::Unknown(text),
                 Some(_) => Verdict::NeedsMending(text),
             };

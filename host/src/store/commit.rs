@@ -159,6 +159,8 @@ pub enum ChangeRefusal {
     /// This version stands.
     VersionConflict(i32),
     TooManyReactions,
+    /// Nobody sends, edits or gives reactions in this conversation.
+    ReadOnly,
     /// The idempotency key is of a change of another message.
     OtherMessage,
 }
@@ -298,6 +300,7 @@ fn outcome(status: &str, id: Option<i64>, version: Option<i32>, done: Done) -> O
         ("too late", _) => Committed::Refused(ChangeRefusal::TooLate),
         ("version conflict", _) => Committed::Refused(ChangeRefusal::VersionConflict(version?)),
         ("other message", _) => Committed::Refused(ChangeRefusal::OtherMessage),
+        ("read only", _) => Committed::Refused(ChangeRefusal::ReadOnly),
         ("too many reactions", _) => Committed::Refused(ChangeRefusal::TooManyReactions),
         ("busy", _) => return Some(Attempted::Busy),
         _ => return None,

@@ -7,7 +7,7 @@ use arcyou_platform::database::{Needs, TableNeed};
 pub const NEEDS: Needs = Needs {
     group_role: "arcyou_gateway",
     tables: &[
-        TableNeed::columns("conversations", "SELECT", &["id"]),
+        TableNeed::columns("conversations", "SELECT", &["id", "read_only"]),
         TableNeed::columns("conversations", "SELECT", COUNTED),
         TableNeed::columns("conversations", "SELECT", &["created_at"]),
         TableNeed::columns("conversations", "UPDATE", COUNTED),

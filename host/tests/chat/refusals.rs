@@ -282,7 +282,15 @@ async fn every_code_is_reached() {
     // See the tests of `identity`.
     reached.extend(["token_key_unknown", "keys_unavailable", "token_revoked"].map(str::to_owned));
     closed.insert(CloseCode::Disconnected.value());
-    let of_changes = ["message_deleted", "not_author", "edit_too_late", "version_conflict", "too_many_reactions"];
+    let of_changes = [
+        "message_deleted",
+        "not_author",
+        "edit_too_late",
+        "version_conflict",
+        "too_many_reactions",
+        "conversation_read_only",
+        "key_reused",
+    ];
     reached.extend(of_changes.map(str::to_owned));
     let documented: Codes = ErrorCode::ALL.iter().map(|code| code.value().to_owned()).collect();
     assert_eq!(reached, documented);

@@ -131,10 +131,14 @@ impl World {
 
     /// The same with another way to the database, and where it says how it is.
     pub fn worker_with(&self, database_url: &str, redis_url: &str, mode: PubSubMode, health: &Health) -> Running {
+        self.worker_relaying(database_url, redis_url, RelayConfig { mode, ..RelayConfig::default() }, health)
+    }
+
+    /// The same that relays in this way.
+    pub fn worker_relaying(&self, database_url: &str, redis_url: &str, relay: RelayConfig, health: &Health) -> Running {
         let health = health.clone();
-        let bus = bus::open(&redis_url.parse().unwrap(), mode, &health).unwrap();
+        let bus = bus::open(&redis_url.parse().unwrap(), relay.mode, &health).unwrap();
         let pool = database::pool(&database_url.parse().unwrap(), 4).unwrap();
-        let relay = RelayConfig { mode, ..RelayConfig::default() };
         let config = WorkerConfig { relay, ..WorkerConfig::default() };
         let shutdown = CancellationToken::new();
         let worker = arcyou_outbox_worker::run(config, pool, bus, health, shutdown.clone());

@@ -12,6 +12,8 @@ use time::format_description::well_known::Rfc3339;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::existing::{self, Existing};
+
 mod embedded {
     refinery::embed_migrations!("../migrations");
 }
@@ -21,7 +23,7 @@ mod embedded {
 const HISTORY: &str = "arcyou_schema_history";
 
 /// Serialises gateways that start at the same time; any number that nobody else uses.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(4820231146907254305)";
+pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(4820231146907254305)";
 
 /// Whether there is a record of applied migrations, and whether this role may read it. Null: there is none.
 const HISTORY_IS_READABLE: &str = "SELECT has_table_privilege(to_regclass($1), 'SELECT')";
@@ -37,7 +39,7 @@ const MAY_GRANT: &str = "SELECT \
     coalesce((SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('messages')), false)";
 
 /// Their rights.
-const RIGHTS: &str = include_str!("../../migrations/roles.sql");
+const RIGHTS: &str = include_str!("../../../migrations/roles.sql");
 
 /// What became of the group roles' rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +80,25 @@ pub enum MigrateError {
         "role {role} has no schema to work in (search_path: {path}): create one, and ALTER ROLE {role} SET search_path"
     )]
     NoSchema { role: String, path: String },
+    /// The tables of the system before this one are there, and only the command `migrate` takes them over.
+    #[error(
+        "schema {0} has the tables of the system before this one: stop its programs, and run `arcyou-gateway migrate`, \
+         which adopts them (docs/adoption.md)"
+    )]
+    Adoptable(String),
+    /// Tables with the names of this gateway's are there, and are neither its own nor those of the system before it.
+    #[error(
+        "schema {schema} has tables that are neither this gateway's nor those of the system before it, so nothing was \
+         changed (docs/adoption.md): {}", .differences.join("; ")
+    )]
+    Foreign {
+        schema: String,
+        /// Column by column.
+        differences: Vec<String>,
+    },
+    /// The tables of the system before this one are being taken over.
+    #[error("the tables of the system before this one are being adopted: `arcyou-gateway migrate` finishes it")]
+    BeingAdopted,
     /// The database cannot hold every text.
     #[error("the database's encoding is {0} and must be UTF8: create it anew with ENCODING 'UTF8' TEMPLATE template0")]
     Encoding(String),
@@ -95,7 +116,7 @@ pub async fn grant_at(database: &DatabaseUrl) -> anyhow::Result<Rights> {
     Ok(in_transaction(&client, grant(&client)).await?)
 }
 
-async fn connect(database: &DatabaseUrl) -> anyhow::Result<Object> {
+pub(super) async fn connect(database: &DatabaseUrl) -> anyhow::Result<Object> {
     let connected = database::pool(database, 1)?.get().await;
     connected.map_err(|error| anyhow!("the database cannot be reached: {}", database::describe_pool(&error)))
 }
@@ -111,6 +132,9 @@ pub async fn migrate(client: &Client) -> Result<Vec<String>, MigrateError> {
 /// The migrations that the schema lacks, in their order; none, in place of a list, if this role may not read which ones
 /// were applied.
 pub async fn pending(client: &Client) -> Result<Option<Vec<String>>, MigrateError> {
+    if existing::is_being_adopted(client).await? {
+        return Err(MigrateError::BeingAdopted);
+    }
     let rows = client.query_typed(HISTORY_IS_READABLE, &[(&HISTORY, Type::TEXT)]).await?;
     let applied = match rows.first().map(|row| row.try_get::<_, Option<bool>>(0)).transpose()?.flatten() {
         None => Vec::new(),
@@ -142,10 +166,10 @@ fn runner() -> Runner {
     runner
 }
 
-async fn in_transaction<T>(
+pub(super) async fn in_transaction<T, E: From<tokio_postgres::Error>>(
     client: &Client,
-    work: impl Future<Output = Result<T, MigrateError>>,
-) -> Result<T, MigrateError> {
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     client.batch_execute("BEGIN").await?;
     let result = work.await;
     let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
@@ -159,13 +183,27 @@ async fn migrate_inside(client: &Client) -> Result<Option<Report>, MigrateError>
     client.batch_execute(LOCK).await?;
     let Some(pending) = pending(client).await?.filter(|pending| !pending.is_empty()) else { return Ok(None) };
     check_that_it_may(client, pending).await?;
+    match existing::look(client).await? {
+        Existing::Nothing | Existing::Ours => apply(client).await.map(Some),
+        Existing::Adoptable { schema } => Err(MigrateError::Adoptable(schema)),
+        Existing::Foreign { schema, differences } => Err(MigrateError::Foreign { schema, differences }),
+    }
+}
+
+/// Applies what is missing inside a transaction that is open already.
+pub(super) async fn apply(client: &Client) -> Result<Report, MigrateError> {
     let report = runner().run_async(&mut InTransaction(client)).await.map_err(Box::new)?;
     grant(client).await?;
-    Ok(Some(report))
+    Ok(report)
+}
+
+/// All migrations that there are.
+pub(super) fn all() -> Vec<String> {
+    names(runner().get_migrations())
 }
 
 /// Says what is in the way before PostgreSQL says it in its own words.
-async fn check_that_it_may(client: &Client, pending: Vec<String>) -> Result<(), MigrateError> {
+pub(super) async fn check_that_it_may(client: &Client, pending: Vec<String>) -> Result<(), MigrateError> {
     let rows = client.query_typed(MAY_CREATE, &[]).await?;
     let Some(row) = rows.first() else { return Ok(()) };
     let (schema, may, role) = (row.try_get::<_, Option<String>>(0)?, row.try_get::<_, bool>(1)?, row.try_get(2)?);
