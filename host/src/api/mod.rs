@@ -102,6 +102,7 @@ fn described() -> (Router<Api>, utoipa::openapi::OpenApi) {
         .routes(routes!(messages::get, messages::edit, messages::delete))
         .routes(routes!(reactions::put, reactions::remove))
         .routes(routes!(users::conversations))
+        .routes(routes!(users::disconnect))
         .routes(routes!(held::list))
         .routes(routes!(held::release))
         .routes(routes!(held::refuse));

@@ -216,3 +216,22 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_documented_beside_its_status() {
+        let page = include_str!("../../../docs/backend.md");
+        let codes = ApiCode::ALL.iter().map(|code| code.shown());
+        let shared = ErrorCode::ALL.iter().map(|code| (code.value(), status_of(*code)));
+        // What no request of a service comes to.
+        let of_sockets = |status: StatusCode| status == StatusCode::BAD_REQUEST;
+        for (code, status) in codes.chain(shared.filter(|(_, status)| !of_sockets(*status))) {
+            let row = page.lines().find(|line| line.starts_with(&format!("| {} |", status.as_u16())));
+            assert!(row.unwrap().contains(&format!("`{code}`")), "{code} is not in the row of {status}");
+        }
+    }
+}

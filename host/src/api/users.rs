@@ -34,3 +34,24 @@ pub(super) async fn conversations(
     let next = page.more.then(|| page.items.last().map(|last| last.conversation_id)).flatten();
     Ok(axum::Json(Memberships { conversations: page.items, next }))
 }
+
+/// When a user was disconnected.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Disconnected {
+    user_id: Uuid,
+    /// Tokens that were issued before are refused, in UTC, as RFC 3339 text.
+    not_before: String,
+}
+
+/// Ends a user's sockets on every gateway, within about a second, and every token that was issued before now.
+#[utoipa::path(post, operation_id = "disconnect_user", path = "/users/{user_id}/disconnect", tag = "users",
+    params(("user_id" = Uuid, Path,)), responses((status = 200, body = Disconnected)))]
+pub(super) async fn disconnect(
+    State(api): State<Api>,
+    caller: Caller,
+    WithRejection(axum::extract::Path(user), _): Path<Uuid>,
+) -> Result<axum::Json<Disconnected>, Problem> {
+    caller.may(Scope::UsersWrite)?;
+    let not_before = api.store.cut_off(user).await?;
+    Ok(axum::Json(Disconnected { user_id: user, not_before }))
+}

@@ -9,3 +9,4 @@ mod messages;
 mod service;
 #[path = "../support/mod.rs"]
 mod support;
+mod users;
