@@ -66,6 +66,16 @@ async fn people_go_on_where_they_were() {
 }
 
 #[tokio::test]
+async fn pgbouncer_in_transaction_mode_is_no_obstacle() {
+    let mut before = Before::with(SIZES).await;
+    before.url = before.world.database_url();
+    let (is_done, said) = before.migrate(&["--batch-rows", "400"]).await;
+    assert!(is_done, "{said}");
+    before.sql = connect(&before.world.direct_url()).await;
+    before.is_whole(&SIZES).await;
+}
+
+#[tokio::test]
 async fn another_schema_another_zone_and_odd_rows() {
     let before = Before::empty("the chat").await;
     // Foreign keys are not everywhere, and columns are not all there.
