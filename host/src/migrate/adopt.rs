@@ -78,6 +78,9 @@ pub enum AdoptError {
         .0.join("; ")
     )]
     Dependents(Vec<String>),
+    /// They are somebody else's.
+    #[error("this role may not change the old tables: run this as their owner, with MIGRATE_DATABASE_URL ({})", describe(.0))]
+    NotOwner(#[source] Error),
     /// PostgreSQL knows no such zone.
     #[error("PostgreSQL knows no time zone {0:?}: see pg_timezone_names")]
     NoSuchZone(String),
@@ -96,6 +99,7 @@ impl From<Error> for AdoptError {
     fn from(error: Error) -> Self {
         match error.code() {
             Some(&SqlState::LOCK_NOT_AVAILABLE) => Self::InUse,
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::NotOwner(error),
             Some(&SqlState::DATA_CORRUPTED) => Self::NotEqual(error),
             _ => Self::Database(error),
         }

@@ -77,6 +77,19 @@ async fn tables_in_use_and_zones_that_do_not_exist_leave_everything_as_it_was() 
 }
 
 #[tokio::test]
+async fn a_role_that_does_not_own_them_is_told_who_must_run_it() {
+    let mut before = Before::with(SIZES).await;
+    let digest = before.digest("").await;
+    let login = before.world.login(None).await;
+    let grant = format!("GRANT CREATE ON SCHEMA public TO {0}; GRANT SELECT ON messages TO {0}", login.name);
+    before.sql.batch_execute(&grant).await.unwrap();
+    before.url = login.url().to_owned();
+    let (is_done, said) = before.migrate(&[]).await;
+    assert!(!is_done && said.contains("run this as their owner, with MIGRATE_DATABASE_URL"), "{said}");
+    is_untouched(&before, &digest).await;
+}
+
+#[tokio::test]
 async fn a_gateway_that_starts_leaves_them_alone_and_says_what_to_run() {
     let before = Before::with(SIZES).await;
     let digest = before.digest("").await;

@@ -1,6 +1,7 @@
 //! From the old tables to people who go on talking.
 
 use serde_json::json;
+use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use super::{Before, Sizes, first_room};
@@ -63,6 +64,40 @@ async fn people_go_on_where_they_were() {
     let insert = "INSERT INTO participants (conversation_id, user_id) VALUES ($1, $2)";
     before.sql.execute(insert, &[&conversation, &Uuid::new_v4()]).await.unwrap();
     assert_eq!(other.event().await["type"], "participant.added");
+}
+
+#[tokio::test]
+async fn pgbouncer_in_transaction_mode_is_no_obstacle() {
+    let mut before = Before::with(SIZES).await;
+    before.url = before.world.database_url();
+    let (is_done, said) = before.migrate(&["--batch-rows", "400"]).await;
+    assert!(is_done, "{said}");
+    before.sql = connect(&before.world.direct_url()).await;
+    before.is_whole(&SIZES).await;
+}
+
+/// The new owner is a member of the old one, and not the other way round.
+#[tokio::test]
+async fn old_programs_with_a_role_of_their_own_cannot_touch_the_new_tables() {
+    let mut before = Before::with(SIZES).await;
+    let login = before.world.login(None).await;
+    let old: String = before.sql.query_one("SELECT current_user::text", &[]).await.unwrap().get(0);
+    let grant = format!("GRANT {old} TO {0}; GRANT CREATE ON SCHEMA public TO {0}", login.name);
+    before.world.sql.batch_execute(&grant).await.unwrap();
+    before.url = login.url().to_owned();
+    let (is_done, said) = before.migrate(&[]).await;
+    assert!(is_done, "{said}");
+    for statement in [
+        "SELECT * FROM outbox WHERE NOT processed ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED",
+        "UPDATE outbox SET processed = true",
+        "INSERT INTO messages (conversation_id, sender_id, body) VALUES (gen_random_uuid(), gen_random_uuid(), '{}')",
+        "DELETE FROM participants",
+    ] {
+        let error = before.sql.batch_execute(statement).await.unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{statement}: {error:?}");
+    }
+    before.sql = connect(&before.url).await;
+    before.is_whole(&SIZES).await;
 }
 
 #[tokio::test]
