@@ -5,7 +5,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::problem::Problem;
+use super::problem::ProblemDocument;
 
 /// What it says before the operations.
 pub(super) fn base() -> Document {
@@ -44,7 +44,7 @@ fn meaning(status: &str) -> &'static str {
         description = "What backend services ask for. Errors are problem documents (RFC 9457) whose `code` is stable.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    components(schemas(Problem)),
+    components(schemas(ProblemDocument)),
     modifiers(&Bearer),
     security(("key" = [])),
 )]

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::key::{Caller, Scope};
 use super::page::limited;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemDocument};
 use super::state::{Api, Json, Path, Query};
 use crate::authorize::{RoleCache, Submitted};
 use crate::store::{PageLimits, Window};
@@ -128,7 +128,10 @@ pub(super) struct BatchSent {
 #[serde(untagged)]
 pub(super) enum BatchResult {
     Sent(Sent),
-    Problem { problem: Problem },
+    Problem {
+        #[schema(value_type = ProblemDocument)]
+        problem: Problem,
+    },
 }
 
 /// Sends a message. `Idempotency-Key` makes a repeat safe.

@@ -70,9 +70,15 @@ impl ApiCode {
     }
 }
 
+/// Why a request was not done.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Problem(Box<ProblemDocument>);
+
 /// A problem document, as in RFC 9457.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Problem {
+#[schema(as = Problem)]
+pub(super) struct ProblemDocument {
     /// `urn:arcyou:problem:` and the code.
     #[serde(rename = "type")]
     kind: String,
@@ -114,12 +120,12 @@ impl Problem {
 
     /// The same, and which part of the request it is about.
     pub(super) fn about(mut self, part: &str) -> Self {
-        self.detail = format!("{part}: {}", self.detail);
+        self.0.detail = format!("{part}: {}", self.0.detail);
         self
     }
 
     fn of(code: &'static str, status: StatusCode, detail: String) -> Self {
-        Self {
+        Self(Box::new(ProblemDocument {
             kind: format!("urn:arcyou:problem:{code}"),
             title: title(status),
             status: status.as_u16(),
@@ -129,7 +135,7 @@ impl Problem {
             plugin: None,
             reject_code: None,
             version: None,
-        }
+        }))
     }
 }
 
@@ -140,8 +146,11 @@ fn title(status: StatusCode) -> &'static str {
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         let Failure { code, text, retry_after_ms, plugin, reject_code, conversation: _, version } = failure;
-        let plugin = plugin.map(|plugin| plugin.to_string());
-        Self { retry_after_ms, plugin, reject_code, version, ..Self::of(code.value(), status_of(code), text) }
+        let mut problem = Self::of(code.value(), status_of(code), text);
+        let document = &mut *problem.0;
+        (document.retry_after_ms, document.version) = (retry_after_ms, version);
+        (document.plugin, document.reject_code) = (plugin.map(|plugin| plugin.to_string()), reject_code);
+        problem
     }
 }
 
@@ -202,8 +211,8 @@ impl From<PathRejection> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let wait = self.retry_after_ms;
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let wait = self.0.retry_after_ms;
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -14,12 +14,14 @@ const REFUSED: &[(&str, &[&str])] = &[
         "arcyou_gateway",
         &[
             "CREATE TABLE mine ()",
-            "INSERT INTO conversations DEFAULT VALUES",
-            "DELETE FROM conversations",
+            "INSERT INTO conversations (last_seq) VALUES (7)",
             "UPDATE conversations SET created_at = now()",
-            "INSERT INTO participants (conversation_id, user_id) SELECT id, id FROM conversations",
-            "UPDATE participants SET role = 'owner'",
-            "DELETE FROM participants",
+            "UPDATE conversations SET read_only = false",
+            "INSERT INTO participants (conversation_id, user_id, last_read_id) SELECT id, id, 7 FROM conversations",
+            "UPDATE participants SET user_id = conversation_id",
+            "INSERT INTO api_keys (id, name, secret_sha256, scopes, rate) VALUES (gen_random_uuid(), 'mine', '', '{}', 1)",
+            "UPDATE api_keys SET revoked_at = NULL",
+            "DELETE FROM api_keys",
             "UPDATE messages SET sender_id = conversation_id",
             "UPDATE messages SET seq = 1",
             "UPDATE message_changes SET message_id = 1",
@@ -136,6 +138,7 @@ async fn each_role_is_refused_what_it_must_not_do() {
         "plugin_audit",
         "outbox",
         "installation",
+        "api_keys",
         "user_cutoffs",
     ] {
         assert!(is_refused(&nobody, &format!("SELECT FROM {table}")).await, "{table}");
