@@ -48,7 +48,8 @@ REVOKE ALL ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_se
 -- services with keys it makes and deletes conversations and changes who participates; keys themselves it can only read.
 -- What it reads as whole rows is granted as a table.
 GRANT SELECT (id, last_seq, message_count, last_message_id, last_message_at, created_at, read_only), INSERT (id),
-    UPDATE (last_seq, message_count, last_message_id, last_message_at), DELETE ON conversations TO arcyou_gateway;
+    UPDATE (last_seq, message_count, last_message_id, last_message_at, read_only), DELETE ON conversations
+    TO arcyou_gateway;
 GRANT SELECT (conversation_id, user_id, role, last_read_id, created_at), INSERT (conversation_id, user_id, role),
     UPDATE (role, last_read_id), DELETE ON participants TO arcyou_gateway;
 GRANT SELECT (id, name, secret_sha256, scopes, sender_id, rate, revoked_at) ON api_keys TO arcyou_gateway;

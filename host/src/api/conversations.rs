@@ -98,3 +98,26 @@ pub(super) async fn delete(
     api.wake.hint();
     Ok(StatusCode::NO_CONTENT)
 }
+
+/// What is to be different about a conversation.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangeConversation {
+    /// Whether nobody may send, edit or give reactions.
+    read_only: bool,
+}
+
+/// Makes a conversation read-only, or lets everybody write in it again.
+#[utoipa::path(patch, operation_id = "change_conversation", path = "/conversations/{conversation_id}", tag = "conversations",
+    params(("conversation_id" = Uuid, Path,)), request_body = ChangeConversation,
+    responses((status = 200, body = Conversation)))]
+pub(super) async fn change(
+    State(api): State<Api>,
+    caller: Caller,
+    WithRejection(axum::extract::Path(id), _): Path<Uuid>,
+    WithRejection(axum::Json(change), _): Json<ChangeConversation>,
+) -> Result<axum::Json<Conversation>, Problem> {
+    caller.may(Scope::ConversationsWrite)?;
+    let changed = api.store.set_read_only(id, change.read_only).await?;
+    changed.map(axum::Json).ok_or_else(|| Problem::unknown_conversation(id))
+}

@@ -1,6 +1,8 @@
 //! `/v1`: what backend services ask for over HTTP. Whatever changes a conversation passes the same inbound line as the
 //! requests of sockets.
 
+mod changing;
+mod commands;
 mod conversations;
 mod document;
 mod held;
@@ -12,6 +14,7 @@ mod page;
 mod participants;
 mod problem;
 mod reactions;
+mod sending;
 mod state;
 mod users;
 
@@ -73,7 +76,7 @@ fn cross_origin(origins: Origins) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(admitted))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, HeaderName::from_static(messages::IDEMPOTENCY_KEY)])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, HeaderName::from_static(commands::IDEMPOTENCY_KEY)])
         .expose_headers([ETAG, LOCATION, RETRY_AFTER])
 }
 
@@ -94,12 +97,12 @@ async fn other_method() -> Problem {
 fn described() -> (Router<Api>, utoipa::openapi::OpenApi) {
     let routes = OpenApiRouter::new()
         .routes(routes!(conversations::list, conversations::create))
-        .routes(routes!(conversations::get, conversations::delete))
+        .routes(routes!(conversations::get, conversations::change, conversations::delete))
         .routes(routes!(participants::list, participants::add))
         .routes(routes!(participants::put, participants::remove))
-        .routes(routes!(messages::page, messages::send))
-        .routes(routes!(messages::send_batch))
-        .routes(routes!(messages::get, messages::edit, messages::delete))
+        .routes(routes!(messages::page, sending::send))
+        .routes(routes!(sending::send_batch))
+        .routes(routes!(messages::get, changing::edit, changing::delete))
         .routes(routes!(reactions::put, reactions::remove))
         .routes(routes!(users::conversations))
         .routes(routes!(users::disconnect))

@@ -25,6 +25,8 @@ pub struct Conversation {
     pub last_message_at: Option<String>,
     /// In UTC, as RFC 3339 text.
     pub created_at: String,
+    /// Whether nobody may send, edit or give reactions.
+    pub read_only: bool,
 }
 
 /// A conversation to be made.
@@ -91,6 +93,12 @@ impl Store {
         let parameters: [Param<'_>; 3] =
             [(&new.id, Type::UUID), (&users, Type::UUID_ARRAY), (&roles, Type::TEXT_ARRAY)];
         self.query(sql::CONVERSATION_INSERT, &parameters).await?.first().map(conversation).transpose()
+    }
+
+    /// Lets nobody write in a conversation, or everybody again; none if there is none with this id.
+    pub async fn set_read_only(&self, id: Uuid, read_only: bool) -> Result<Option<Conversation>, StoreError> {
+        let parameters: [Param<'_>; 2] = [(&id, Type::UUID), (&read_only, Type::BOOL)];
+        self.query(sql::CONVERSATION_READ_ONLY, &parameters).await?.first().map(conversation).transpose()
     }
 
     /// Deletes a conversation with everything in it. Whether there was one.
@@ -183,6 +191,7 @@ fn conversation(row: &Row) -> Result<Conversation, StoreError> {
         last_message_id: row.try_get(3)?,
         last_message_at: row.try_get(4)?,
         created_at: row.try_get(5)?,
+        read_only: row.try_get(6)?,
     })
 }
 

@@ -11,6 +11,7 @@ pub const NEEDS: Needs = Needs {
         TableNeed::columns("conversations", "SELECT", COUNTED),
         TableNeed::columns("conversations", "SELECT", &["created_at"]),
         TableNeed::columns("conversations", "UPDATE", COUNTED),
+        TableNeed::columns("conversations", "UPDATE", &["read_only"]),
         TableNeed::columns("conversations", "INSERT", &["id"]),
         TableNeed::table("conversations", "DELETE", &[]),
         TableNeed::columns("participants", "SELECT", &["conversation_id", "user_id", "role", "last_read_id"]),

@@ -300,24 +300,30 @@ UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETU
 
 /// Conversations by id: `$1` after this one, `$2` rows.
 pub(super) const CONVERSATIONS: &str = "
-SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at)
+SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only
 FROM conversations WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT $2";
 
 /// One conversation: `$1` its id.
 pub(super) const CONVERSATION: &str = "
-SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at)
+SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only
 FROM conversations WHERE id = $1";
 
 /// A new conversation, unless its id is taken: `$1` its id, `$2` participants, `$3` their roles.
 pub(super) const CONVERSATION_INSERT: &str = "
 WITH made AS (
     INSERT INTO conversations (id) VALUES ($1) ON CONFLICT (id) DO NOTHING
-    RETURNING id, last_seq, message_count, last_message_id, last_message_at, created_at
+    RETURNING id, last_seq, message_count, last_message_id, last_message_at, created_at, read_only
 ), added AS (
     INSERT INTO participants (conversation_id, user_id, role)
     SELECT made.id, new.user_id, new.role FROM made, unnest($2::uuid[], $3::text[]) AS new (user_id, role)
 )
-SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at) FROM made";
+SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only
+FROM made";
+
+/// Whether anybody may write in a conversation: `$1` its id, `$2` whether it is read-only.
+pub(super) const CONVERSATION_READ_ONLY: &str = "
+UPDATE conversations SET read_only = $2 WHERE id = $1
+RETURNING id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only";
 
 /// The end of a conversation: `$1` its id.
 pub(super) const CONVERSATION_DELETE: &str = "DELETE FROM conversations WHERE id = $1 RETURNING id";

@@ -1,5 +1,6 @@
 //! Conversations and participants that services make, and what sockets see of that.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -32,6 +33,16 @@ async fn a_service_makes_a_conversation_and_its_members_talk() {
     service.delete(&participant).await.ok(204);
     assert_eq!(alices.event().await["type"], "participant.removed");
     assert_eq!(service.delete(&participant).await.code(404), "unknown_participant");
+    let read_only = async |read_only: bool| {
+        let change = json!({"read_only": read_only});
+        let changed = service.call(Method::PATCH, &place, &[], Some(&change)).await.ok(200);
+        assert_eq!(changed["read_only"], read_only);
+    };
+    read_only(true).await;
+    let message = json!({"sender_id": alice, "body": {}});
+    let refused = service.post(&format!("{place}/messages"), message).await;
+    assert_eq!(refused.code(403), "conversation_read_only");
+    read_only(false).await;
     let shown = service.get(&place).await.ok(200);
     assert_eq!((&shown["last_seq"], &shown["message_count"]), (&json!(1), &json!(1)));
     service.delete(&place).await.ok(204);

@@ -16,7 +16,6 @@ const REFUSED: &[(&str, &[&str])] = &[
             "CREATE TABLE mine ()",
             "INSERT INTO conversations (last_seq) VALUES (7)",
             "UPDATE conversations SET created_at = now()",
-            "UPDATE conversations SET read_only = false",
             "INSERT INTO participants (conversation_id, user_id, last_read_id) SELECT id, id, 7 FROM conversations",
             "UPDATE participants SET user_id = conversation_id",
             "INSERT INTO api_keys (id, name, secret_sha256, scopes, rate) VALUES (gen_random_uuid(), 'mine', '', '{}', 1)",
