@@ -131,7 +131,7 @@ async fn a_role_without_rights_is_told_what_it_lacks_and_whom_to_ask() {
     let reason = says(&gateway, "lacks rights").await;
     for part in [
         "INSERT on table messages (id, conversation_id, seq",
-        "UPDATE on table conversations (last_seq, message_count, last_message_id, last_message_at)",
+        "UPDATE on table conversations (last_seq, message_count, last_message_id, last_message_at, read_only)",
         "USAGE on sequence outbox_id_seq",
         &format!("GRANT arcyou_gateway TO {}", nobody.name),
     ] {
