@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arcyou_plugin_host::PluginHost;
 use axum::Router;
 
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::api;
 use crate::store::Store;
@@ -20,6 +20,8 @@ const API_DOCUMENT: &str = "/api/openapi.json";
 
 /// All of them.
 pub fn router(store: Store, wake: Wake, plugins: Arc<PluginHost>) -> Router {
-    let page = SwaggerUi::new(API_PAGE).url(API_DOCUMENT, api::document());
+    // The API itself is not at this address, so the page tries nothing out.
+    let reading_alone = Config::new([API_DOCUMENT]).supported_submit_methods([] as [&str; 0]);
+    let page = SwaggerUi::new(API_PAGE).config(reading_alone).url(API_DOCUMENT, api::document());
     held::router(store, wake).merge(plugins::router(plugins)).merge(page)
 }
