@@ -205,10 +205,10 @@ async fn upgrade_below(
     headers: HeaderMap,
     handshake: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    if uri.path().starts_with(api::PATH) {
-        return api::nothing_here().await.into_response();
-    }
     if !uri.path().ends_with("/ws") {
+        if uri.path().strip_prefix(api::PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return api::nothing_here().await.into_response();
+        }
         return (StatusCode::NOT_FOUND, "there is nothing here; sockets are at / and at paths that end in /ws\n")
             .into_response();
     }

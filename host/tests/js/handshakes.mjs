@@ -35,9 +35,9 @@ assert.equal(await agreed('/', []), '');
 assert.equal(await agreed('/ws', ['arcyou.v1']), 'arcyou.v1');
 assert.equal(await agreed('/ws', ['chat', 'arcyou.v1']), 'arcyou.v1');
 assert.equal(await agreed('/', ['graphql-ws', 'chat']), 'graphql-ws');
-for (const path of ['/chat/ws', '/a/b/c/ws', '/ws?room=1']) {
+for (const path of ['/chat/ws', '/a/b/c/ws', '/v1/ws', '/ws?room=1']) {
   assert.equal(await agreed(path, ['arcyou.v1']), 'arcyou.v1');
 }
-for (const path of ['/chat', '/ws/', '/ws/more', '/news']) {
+for (const path of ['/chat', '/ws/', '/ws/more', '/news', '/v1/news', '/v1x']) {
   assert.equal(await refused(path), 404, path);
 }
