@@ -3,15 +3,10 @@
 use tokio_util::sync::CancellationToken;
 
 /// A connection that may stay open: a service with a key asks over it. An extension of its requests.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct KeptConnection(CancellationToken);
 
 impl KeptConnection {
-    /// One that is not kept yet.
-    pub fn new() -> Self {
-        Self(CancellationToken::new())
-    }
-
     pub(super) fn keep(&self) {
         self.0.cancel();
     }
@@ -19,11 +14,5 @@ impl KeptConnection {
     /// Comes when it is kept.
     pub async fn kept(&self) {
         self.0.cancelled().await;
-    }
-}
-
-impl Default for KeptConnection {
-    fn default() -> Self {
-        Self::new()
     }
 }

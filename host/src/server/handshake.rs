@@ -131,7 +131,7 @@ async fn converse(
     slot: Slot,
     shutdown: CancellationToken,
 ) {
-    let kept = KeptConnection::new();
+    let kept = KeptConnection::default();
     let until = kept.clone();
     let mut speaking = pin!(speak(stream, peer, app, bounds, kept.clone(), async move {
         tokio::select! {

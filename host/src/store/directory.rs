@@ -138,8 +138,9 @@ impl Store {
             [(&conversation, Type::UUID), (&users, Type::UUID_ARRAY), (&roles, Type::TEXT_ARRAY)];
         let rows = self.query(sql::PARTICIPANTS_PUT, &parameters).await?;
         let Some(row) = rows.first() else { return Ok(None) };
+        let is_there: bool = row.try_get(0)?;
         let put = PutParticipants { added: row.try_get(1)?, changed: row.try_get(2)? };
-        Ok(Some(put).filter(|_| row.get::<_, bool>(0)))
+        Ok(is_there.then_some(put))
     }
 
     /// Removes a participant. Whether there was one.
