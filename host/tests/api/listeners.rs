@@ -1,7 +1,8 @@
 //! Where the API is, and for which pages.
 
 use reqwest::{Client, Method};
-use uuid::Uuid;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::service::{Service, key};
 use crate::support::World;
@@ -54,14 +55,18 @@ async fn the_admin_address_has_a_page_for_people() {
 async fn a_service_keeps_its_connection_when_handshakes_are_many() {
     let world = World::new().await;
     let gateway = world.gateway_with(&[("MAX_HANDSHAKES", "16")]).await;
-    let service = Service::new(&world, &gateway).await;
-    let place = format!("/users/{}/conversations", Uuid::new_v4());
-    service.get(&place).await.ok(200);
+    let key = key(&world, &[]).await;
+    // No client that connects again by itself.
+    let mut connection = TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap();
+    let request = format!("GET /v1/held HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\n\r\n");
+    let mut answer = vec![0; 4096];
     let mut strangers = Vec::new();
-    for _ in 0..20 {
-        strangers.push(tokio::net::TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap());
-        // Its turn, when it is answered, has come after that of the ones before.
+    for round in 0..20 {
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let read = connection.read(&mut answer).await.unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "round {round}: {read} bytes");
+        strangers.push(TcpStream::connect(("127.0.0.1", gateway.port)).await.unwrap());
+        // When it is answered, those that came before have their places.
         assert!(http_get(gateway.port, "/health").await.starts_with("HTTP/1.1 200"));
-        service.get(&place).await.ok(200);
     }
 }

@@ -1,5 +1,6 @@
 //! Users whom a service shuts out.
 
+use arcyou_protocol::CloseCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -22,7 +23,12 @@ async fn a_disconnected_user_is_shut_out_of_every_gateway() {
     let answer = service.post(&format!("/users/{alice}/disconnect"), Value::Null).await.ok(200);
     assert_eq!(answer["user_id"], json!(alice));
     for mut socket in sockets {
-        while socket.next_or_close().await.is_ok() {}
+        let code = loop {
+            if let Err(code) = socket.next_or_close().await {
+                break code;
+            }
+        };
+        assert_eq!(code, Some(CloseCode::Disconnected.value()));
     }
     bobs.say(conversation, "still here").await;
 }
