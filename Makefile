@@ -6,7 +6,7 @@ export PATH := $(CARGO_HOME)/bin:$(PATH)
 export CARGO_HOME
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test chaos conformance fuzz bench bench-scale bench-hostile bench-outage bench-claim attack lint deny sbom \
+.PHONY: help dev test chaos conformance fuzz bench bench-peers bench-scale bench-hostile bench-outage bench-claim attack lint deny sbom \
 	plugins
 
 help: ## what you see
@@ -40,6 +40,11 @@ bench: ## what the gateway costs, each figure beside a ceiling measured in the s
 	@host/local-services/setup.sh test
 	cargo build --release -p arcyou-outbox-worker
 	cargo bench -p arcyou-gateway --bench figures -- $(ARGS)
+
+bench-peers: ## the gateway beside plain ws with an INSERT and Redis, by the same clients; ARGS="--rounds 3"
+	@host/local-services/setup.sh test
+	cargo build --release -p arcyou-outbox-worker
+	cargo bench -p arcyou-gateway --bench figures -- peers $(ARGS)
 
 bench-scale: ## what a message costs as conversations, members, sockets, rows, gateways and workers grow; ARGS="rows --quick"
 	@host/local-services/setup.sh test

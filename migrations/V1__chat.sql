@@ -249,6 +249,9 @@ CREATE TABLE outbox (
     error text,
     -- The row is not tried before this time; null means now.
     next_attempt_at timestamptz,
+    -- Until then workers leave the row to the gateway that has stored it, which tells of it at once and marks it; null:
+    -- no gateway does. What it did not mark in time, because it ended or had no Redis, is relayed like any other row.
+    relay_after timestamptz,
     -- Set when the row has used up its tries; it then waits for an operator.
     parked_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -364,8 +367,11 @@ END $$;
 CREATE FUNCTION change_messages(
     locked uuid[], time_now timestamptz, types text[], conversation_ids uuid[], user_ids uuid[], message_ids bigint[],
     bodies text[], known_versions integer[], reactions text[], keys text[], all_annotations text[], deciders text[],
-    hold_reasons text[], deleting_roles text[], edit_seconds float8, most_reactions integer, decided boolean
-) RETURNS TABLE (status text, id bigint, seq bigint, created_at text, version integer, count integer)
+    hold_reasons text[], deleting_roles text[], edit_seconds float8, most_reactions integer, decided boolean,
+    told_within float8
+) RETURNS TABLE (
+    status text, id bigint, seq bigint, created_at text, version integer, count integer, outbox_id bigint, payload text
+)
 LANGUAGE plpgsql
 AS $$
 #variable_conflict use_column
@@ -473,16 +479,22 @@ BEGIN
         UPDATE conversations c SET last_seq = n.seq FROM numbered n
         WHERE n.outbox_id IS NOT NULL AND c.id = n.conversation_id
     ), relayed AS (
-        INSERT INTO outbox (id, type, conversation_id, seq, payload, internal)
-        SELECT n.outbox_id, n.type, n.conversation_id, n.seq, change_json(n.change, c.message), true
+        INSERT INTO outbox (id, type, conversation_id, seq, payload, internal, relay_after)
+        SELECT n.outbox_id, n.type, n.conversation_id, n.seq, change_json(n.change, c.message), true,
+            clock_timestamp() + make_interval(secs => told_within)
         FROM noted n JOIN changed c ON c.conversation_id = n.conversation_id AND c.id = n.message_id
+        RETURNING id, payload
     )
     SELECT CASE WHEN n.status <> 'new' THEN n.status WHEN n.new_held_id IS NOT NULL THEN 'held' ELSE 'stored' END,
         coalesce(n.new_held_id, n.held_id, n.message_id),
         CASE WHEN n.outbox_id IS NULL THEN n.earlier_seq ELSE n.seq END,
         message_time(coalesce(n.earlier_created_at, n.created_at)),
         coalesce(n.earlier_version, n.old_version + (n.outbox_id IS NOT NULL AND n.reaction IS NULL)::integer),
-        n.count
+        n.count,
+        n.outbox_id,
+        CASE WHEN told_within IS NOT NULL AND n.outbox_id IS NOT NULL THEN
+            (SELECT array_agg(r.payload::text ORDER BY r.id) FROM relayed r)
+                [count(n.outbox_id) OVER (ORDER BY n.ord ROWS UNBOUNDED PRECEDING)] END
     FROM numbered n ORDER BY n.ord;
 
     -- A reaction takes nothing away. What an edit or a deletion did is found by its `seq`, the newest there is.
@@ -608,7 +620,8 @@ END $$;
 -- Stores a gateway's batch of messages, in one statement that is its own transaction; its plans are kept (README.md). Answers
 -- one row for each, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', 'read only', 'unknown message'
 -- or 'deleted message' (what it replies to), or 'busy' when somebody else has locked its conversation. The id of a held message
--- is that in `held_messages`. Without `digests` it writes no audit rows. Locks that were taken before are `locked`.
+-- is that in `held_messages`. Without `digests` it writes no audit rows. Locks that were taken before are `locked`. A caller
+-- who tells of what is stored, and is answered each event's outbox row and payload, does so within `told_within` seconds.
 --
 -- Judging and storing is a statement of its own after the locks, because a statement's snapshot is older than a lock that
 -- it waits for. Its time grows with the batch and with nothing else: no two steps are joined row by row, places come from
@@ -617,9 +630,9 @@ END $$;
 -- column, the order that is asked for is that of the right one, and with `enable_sort` off it is taken.
 CREATE FUNCTION store_messages(
     conversation_ids uuid[], sender_ids uuid[], bodies text[], reply_tos bigint[], keys text[], all_annotations text[],
-    deciders text[], hold_reasons text[], wait_for_locks boolean, versions text[], digests text[],
+    deciders text[], hold_reasons text[], wait_for_locks boolean, versions text[], digests text[], told_within float8,
     locked uuid[] DEFAULT NULL
-) RETURNS TABLE (status text, id bigint, seq bigint, created_at text)
+) RETURNS TABLE (status text, id bigint, seq bigint, created_at text, outbox_id bigint, payload text)
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off SET jit = off
 SET plan_cache_mode = force_generic_plan
@@ -695,8 +708,9 @@ BEGIN
             FROM numbered WHERE is_fresh GROUP BY conversation_id) n
         WHERE c.id = n.conversation_id
     ), relayed AS (
-        INSERT INTO outbox (id, type, conversation_id, seq, payload, internal)
-        SELECT outbox_id, 'message.created', conversation_id, seq, payload, true FROM inserted
+        INSERT INTO outbox (id, type, conversation_id, seq, payload, internal, relay_after)
+        SELECT outbox_id, 'message.created', conversation_id, seq, payload, true, time_now + make_interval(secs => told_within)
+        FROM inserted
     )
     SELECT CASE WHEN n.status <> 'new' THEN n.status
                 WHEN n.is_fresh THEN 'stored'
@@ -705,7 +719,11 @@ BEGIN
                 ELSE 'held before' END AS status,
         coalesce(n.earlier_id, n.id, f.id) AS id,
         CASE WHEN n.is_fresh THEN n.seq ELSE coalesce(n.earlier_seq, f.seq) END AS seq,
-        message_time(coalesce(n.earlier_created_at, n.created_at)) AS created_at
+        message_time(coalesce(n.earlier_created_at, n.created_at)) AS created_at,
+        n.outbox_id,
+        CASE WHEN told_within IS NOT NULL AND n.is_fresh THEN
+            (SELECT array_agg(i.payload::text ORDER BY i.outbox_id) FROM inserted i)
+                [count(n.outbox_id) OVER (ORDER BY n.ord ROWS UNBOUNDED PRECEDING)] END AS payload
     FROM numbered n
     LEFT JOIN LATERAL (SELECT id, CASE WHEN is_fresh THEN seq END AS seq, is_fresh
         FROM numbered WHERE n.status = 'new' AND NOT n.is_first AND is_first
@@ -722,10 +740,11 @@ END $$;
 CREATE FUNCTION store_changes(
     types text[], conversation_ids uuid[], user_ids uuid[], bodies text[], reply_tos bigint[], keys text[],
     all_annotations text[], deciders text[], hold_reasons text[], wait_for_locks boolean, versions text[], digests text[],
-    message_ids bigint[], known_versions integer[], reactions text[], deleting_roles text[], edit_seconds float8,
-    most_reactions integer
+    told_within float8, message_ids bigint[], known_versions integer[], reactions text[], deleting_roles text[],
+    edit_seconds float8, most_reactions integer
 ) RETURNS TABLE (
-    place bigint, status text, id bigint, seq bigint, created_at text, version integer, count integer
+    place bigint, status text, id bigint, seq bigint, created_at text, version integer, count integer, outbox_id bigint,
+    payload text
 )
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off SET jit = off
@@ -754,10 +773,11 @@ BEGIN
                 AS t(type, round, conversation_id, user_id, body, reply_to, key, annotations, decider, hold_reason, ord)
             WHERE round = this_round AND type = 'message.created'
         )
-        SELECT these.places[stored.ord], stored.status, stored.id, stored.seq, stored.created_at, 1, NULL::integer
+        SELECT these.places[stored.ord], stored.status, stored.id, stored.seq, stored.created_at, 1, NULL::integer,
+            stored.outbox_id, stored.payload
         FROM these CROSS JOIN LATERAL store_messages(these.conversation_ids, these.user_ids, these.bodies, these.reply_tos,
-            these.keys, these.annotations, these.deciders, these.hold_reasons, false, NULL, NULL, locked)
-            WITH ORDINALITY AS stored (status, id, seq, created_at, ord)
+            these.keys, these.annotations, these.deciders, these.hold_reasons, false, NULL, NULL, told_within, locked)
+            WITH ORDINALITY AS stored (status, id, seq, created_at, outbox_id, payload, ord)
         WHERE these.places IS NOT NULL;
         RETURN QUERY
         WITH these AS MATERIALIZED (
@@ -774,11 +794,11 @@ BEGIN
             WHERE round = this_round AND type <> 'message.created'
         )
         SELECT these.places[changed.ord], changed.status, changed.id, changed.seq, changed.created_at, changed.version,
-            changed.count
+            changed.count, changed.outbox_id, changed.payload
         FROM these CROSS JOIN LATERAL change_messages(locked, time_now, these.types, these.conversation_ids, these.user_ids,
             these.message_ids, these.bodies, these.known_versions, these.reactions, these.keys, these.annotations,
-            these.deciders, these.hold_reasons, deleting_roles, edit_seconds, most_reactions, false)
-            WITH ORDINALITY AS changed (status, id, seq, created_at, version, count, ord)
+            these.deciders, these.hold_reasons, deleting_roles, edit_seconds, most_reactions, false, told_within)
+            WITH ORDINALITY AS changed (status, id, seq, created_at, version, count, outbox_id, payload, ord)
         WHERE these.places IS NOT NULL;
     END LOOP;
     IF digests IS NOT NULL THEN
@@ -804,7 +824,7 @@ BEGIN
         FROM change_messages(ARRAY[edit.conversation_id], clock_timestamp(), '{message.edited}', ARRAY[edit.conversation_id],
             ARRAY[edit.sender_id], ARRAY[edit.edits], ARRAY[edit.body::text], ARRAY[edit.edits_version], '{NULL}',
             ARRAY[edit.idempotency_key], ARRAY[edit.annotations::text], ARRAY[edit.held_by], '{NULL}', '{}',
-            NULL, NULL, true) c
+            NULL, NULL, true, NULL) c
         WHERE c.status = 'stored';
     END LOOP;
 END $$;
@@ -967,7 +987,7 @@ BEGIN
         SELECT id, type, conversation_id, payload, retry_count, created_at
         FROM outbox
         WHERE NOT processed AND parked_at IS NULL AND id > after_id
-            AND (next_attempt_at IS NULL OR next_attempt_at <= now())
+            AND (next_attempt_at IS NULL OR next_attempt_at <= now()) AND (relay_after IS NULL OR relay_after <= now())
         ORDER BY id
         LIMIT most
         FOR UPDATE SKIP LOCKED
@@ -1009,6 +1029,15 @@ BEGIN
         )
         UPDATE outbox o SET payload = due.payload FROM due WHERE o.id = due.outbox_id;
     END IF;
+END $$;
+
+-- Marks rows that a gateway has told of, but for those that a worker holds.
+CREATE FUNCTION mark_told(ids bigint[]) RETURNS void
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+BEGIN
+    PERFORM mark_outbox(ARRAY(SELECT id FROM outbox WHERE id = ANY(ids) AND NOT processed FOR UPDATE SKIP LOCKED));
 END $$;
 
 -- The triggers. Other services fire them with rights on `conversations` and `participants` alone, from whatever
@@ -1208,7 +1237,8 @@ BEGIN
             USING ERRCODE = 'YC001', HINT = 'Insert it into conversations first; the same transaction may do so.';
     END IF;
     SELECT stored.* INTO STRICT answer FROM store_messages(ARRAY[conversation], ARRAY[sender], ARRAY[body::text],
-        ARRAY[reply_to], ARRAY[idempotency_key], '{NULL}', '{NULL}', '{NULL}', true, NULL, NULL, ARRAY[conversation]) AS stored;
+        ARRAY[reply_to], ARRAY[idempotency_key], '{NULL}', '{NULL}', '{NULL}', true, NULL, NULL, NULL, ARRAY[conversation])
+        AS stored;
     CASE answer.status
         WHEN 'stored', 'stored before' THEN
             message_id := answer.id;
@@ -1382,7 +1412,7 @@ BEGIN
         IF walked.is_theirs THEN
             PERFORM c.status FROM change_messages(lock_conversations(ARRAY[walked.conversation_id], true), clock_timestamp(),
                 '{message.deleted}', ARRAY[walked.conversation_id], ARRAY[erased], ARRAY[walked.id], '{NULL}', '{NULL}',
-                '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{}', NULL, NULL, true) c;
+                '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{}', NULL, NULL, true, NULL) c;
             deleted := deleted + 1;
         ELSIF walked.has_reactions THEN
             FOR given IN
@@ -1391,7 +1421,8 @@ BEGIN
             LOOP
                 PERFORM c.status FROM change_messages(lock_conversations(ARRAY[walked.conversation_id], true),
                     clock_timestamp(), '{reaction.removed}', ARRAY[walked.conversation_id], ARRAY[erased], ARRAY[walked.id],
-                    '{NULL}', '{NULL}', ARRAY[given.reaction], '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{}', NULL, NULL, true) c;
+                    '{NULL}', '{NULL}', ARRAY[given.reaction], '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{}', NULL, NULL, true, NULL)
+                    c;
             END LOOP;
         END IF;
     END LOOP;

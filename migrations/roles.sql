@@ -65,15 +65,16 @@ GRANT SELECT (id, created_at, conversation_id, sender_id, verdict, plugin, revie
     INSERT (conversation_id, sender_id, verdict, plugin, version, sha256, reviewer, code, reason, message_id, held_id),
     UPDATE (reason), DELETE ON plugin_audit TO arcyou_gateway;
 GRANT SELECT (id, type, conversation_id, seq, payload, processed, next_attempt_at, parked_at, created_at),
-    INSERT (id, type, conversation_id, seq, payload, internal), UPDATE (payload) ON outbox TO arcyou_gateway;
-GRANT SELECT, INSERT, UPDATE (payload) ON outbox_corrections TO arcyou_gateway;
+    INSERT (id, type, conversation_id, seq, payload, internal, relay_after), UPDATE (payload, processed, processed_at)
+    ON outbox TO arcyou_gateway;
+GRANT SELECT, INSERT, UPDATE (payload), DELETE ON outbox_corrections TO arcyou_gateway;
 GRANT SELECT (event_key) ON installation TO arcyou_gateway, arcyou_worker;
 GRANT SELECT ON arcyou_schema_history TO arcyou_gateway;
 GRANT SELECT (user_id, not_before, changed_in, times), INSERT (user_id), UPDATE (times) ON user_cutoffs TO arcyou_gateway;
 GRANT USAGE ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq TO arcyou_gateway;
 -- Everybody may call these unless an administrator has changed that default. They run with their caller's rights.
 GRANT EXECUTE ON FUNCTION store_messages, store_changes, lock_conversations, change_messages,
-    erase_overtaken, note_decisions, release_edits, read_messages, read_changes, read_events, message_json, creation_json,
+    erase_overtaken, note_decisions, release_edits, mark_told, mark_outbox, read_messages, read_changes, read_events, message_json, creation_json,
     change_json, message_time, disconnect_user TO arcyou_gateway;
 
 -- A worker reads the outbox, records its progress there and removes what is done.

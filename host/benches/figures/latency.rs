@@ -5,19 +5,17 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::sync::Notify;
 use tokio::task::LocalSet;
-use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
 use crate::Options;
-use crate::load::{Heard, Socket, heard, member, send_frame};
 use crate::pace::{self, Latencies};
 use crate::report::{Figure, Goal, Round};
 use crate::sends;
 use crate::stack::{Servers, TWO_PLUGINS, plugins_dir};
+use crate::steady::{WARM_UP, steady};
 
 const RATE: u32 = 1000;
 const CONVERSATIONS: usize = 50;
@@ -27,8 +25,6 @@ const CONNECTIONS: usize = 10;
 const OVERRUN: f64 = 50.0;
 /// Transactions that are measured one after another.
 const ONE_BY_ONE: usize = 2000;
-/// Not counted: connections are made, plans and caches warm up.
-const WARM_UP: u64 = 2;
 
 pub fn figures(options: &Options) -> Vec<Figure> {
     let servers = Servers::start();
@@ -79,8 +75,6 @@ pub fn figures(options: &Options) -> Vec<Figure> {
     ]
 }
 
-type Shared = Rc<(RefCell<Latencies>, Notify)>;
-
 /// Acknowledgements and deliveries. The sender of each conversation is on the first gateway, its partner on the last.
 async fn product(servers: &Servers, total: u64, gateways: usize) -> (Latencies, Latencies) {
     let database = servers.database().await;
@@ -91,61 +85,7 @@ async fn product(servers: &Servers, total: u64, gateways: usize) -> (Latencies, 
         running.push(database.gateway(&[("PLUGINS_DIR", plugins.path().display().to_string())]).await);
     }
     let _worker = database.worker().await;
-    let (first, last) = (running[0].port, running[gateways - 1].port);
-    let [acks, events]: [Shared; 2] = std::array::from_fn(|_| Rc::default());
-    let intended: Rc<RefCell<Vec<Instant>>> = Rc::default();
-    let mut writers = Vec::new();
-    for conversation in &conversations {
-        let (writer, reader) = member(first, conversation.users[0], conversation.id).await.split();
-        tokio::task::spawn_local(listen(reader, Heard::Stored, intended.clone(), acks.clone()));
-        writers.push((conversation.id, writer));
-        let (silent, reader) = member(last, conversation.users[1], conversation.id).await.split();
-        let (intended, events) = (intended.clone(), events.clone());
-        tokio::task::spawn_local(async move {
-            listen(reader, Heard::Event, intended, events).await;
-            drop(silent);
-        });
-    }
-    let mut ticks = pace::ticks(RATE, total);
-    while let Some((number, at)) = ticks.recv().await {
-        intended.borrow_mut().push(at);
-        let place = number as usize % writers.len();
-        let (conversation, writer) = &mut writers[place];
-        writer.send(send_frame(*conversation, number)).await.unwrap();
-    }
-    let expected = (total - WARM_UP * u64::from(RATE)) as usize;
-    for shared in [&acks, &events] {
-        while shared.0.borrow().len() < expected {
-            shared.1.notified().await;
-        }
-    }
-    (acks.0.take(), events.0.take())
-}
-
-async fn listen(
-    mut reader: futures_util::stream::SplitStream<Socket>,
-    what: Heard,
-    intended: Rc<RefCell<Vec<Instant>>>,
-    shared: Shared,
-) {
-    while let Some(Ok(message)) = reader.next().await {
-        let number = match (heard(&message), &what) {
-            (Some(Heard::Stored), Heard::Stored) => number(&message, "\"temp_id\":"),
-            (Some(Heard::Event), Heard::Event) => number(&message, "{\"text\": \""),
-            _ => continue,
-        };
-        if number >= WARM_UP * u64::from(RATE) {
-            shared.0.borrow_mut().note(intended.borrow()[number as usize]);
-            shared.1.notify_waiters();
-        }
-    }
-}
-
-/// The number that follows a mark.
-fn number(message: &Message, mark: &str) -> u64 {
-    let text = message.to_text().unwrap();
-    let rest = text.split_once(mark).unwrap_or_else(|| panic!("{text}")).1;
-    rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap()
+    steady([running[0].port, running[gateways - 1].port], &conversations, RATE, total).await
 }
 
 /// The same transactions for one message each, in an open loop on as many connections as the gateway has.

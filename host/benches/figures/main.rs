@@ -22,10 +22,13 @@ mod memory;
 mod overload;
 mod pace;
 mod peers;
+mod plain_ws;
 mod report;
 mod sends;
+mod side_by_side;
 mod stack;
 mod start;
+mod steady;
 
 use clap::{Parser, ValueEnum};
 use tokio::runtime::Runtime;
@@ -83,6 +86,8 @@ enum Group {
     Chain,
     /// A gateway's start
     Start,
+    /// Beside plain `ws`; only if it is named
+    Peers,
 }
 
 fn main() {
@@ -90,11 +95,14 @@ fn main() {
     if let Some(peer) = options.peer {
         return peers::run(peer);
     }
-    let groups = if options.figures.is_empty() { Group::value_variants() } else { &options.figures };
+    let groups: Vec<Group> = match options.figures.as_slice() {
+        [] => Group::value_variants().iter().copied().filter(|group| *group != Group::Peers).collect(),
+        named => named.to_vec(),
+    };
     let load = report::load_average();
     let mut figures = Vec::new();
     for group in groups {
-        let measured = measure(*group, &options);
+        let measured = measure(group, &options);
         measured.iter().for_each(report::print_one);
         figures.extend(measured);
     }
@@ -116,6 +124,7 @@ fn measure(group: Group, options: &Options) -> Vec<Figure> {
         Group::Calls => calls::figures(options),
         Group::Chain => vec![chain::figure(options)],
         Group::Start => vec![start::figure(options)],
+        Group::Peers => side_by_side::figures(options),
     }
 }
 

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::job::{Job, NotStored};
 use super::outage::CommitHealth;
-use crate::store::{Attempted, Locking, NewChange, Store, StoreError};
+use crate::fanout::Announcer;
+use crate::store::{Answered, Attempted, Locking, NewChange, Store, StoreError};
 use crate::wake::Wake;
 
 /// Between attempts while the database is away.
@@ -32,13 +33,14 @@ pub(super) enum Place {
 pub struct Committer {
     pub(super) store: Store,
     wake: Wake,
+    announcer: Announcer,
     health: Arc<CommitHealth>,
 }
 
 impl Committer {
-    /// `wake` hears of each commit, and `health` of each failure.
-    pub fn new(store: Store, wake: Wake, health: Arc<CommitHealth>) -> Self {
-        Self { store, wake, health }
+    /// `announcer` tells of each commit, or else `wake` the workers; `health` hears of each failure.
+    pub fn new(store: Store, announcer: Announcer, wake: Wake, health: Arc<CommitHealth>) -> Self {
+        Self { store, wake, announcer, health }
     }
 
     /// Commits `jobs`, in order. A failed transaction is split until the message that fails it stands alone, and tried
@@ -58,12 +60,18 @@ impl Committer {
             if chunk.is_empty() {
                 continue;
             }
-            match self.attempt(&chunk, place).await {
-                Ok(outcomes) => {
+            let is_left_for = self.announcer.is_left_for();
+            match self.attempt(&chunk, is_left_for, place).await {
+                Ok(answers) => {
                     pause = FIRST_PAUSE;
                     self.health.worked();
-                    self.wake.hint();
+                    let (outcomes, events): (Vec<_>, Vec<_>) =
+                        answers.into_iter().map(|answer| (answer.attempted, answer.event)).unzip();
                     answer(chunk, outcomes, &mut left_out, &mut busy);
+                    self.announcer.tell(events.into_iter().flatten().collect());
+                    if is_left_for.is_zero() {
+                        self.wake.hint();
+                    }
                 }
                 Err(StoreError::Transient(_)) if chunk.len() == 1 && matches!(place, Place::Lane) => {
                     busy.extend(chunk.iter().map(|job| job.change.conversation()));
@@ -79,14 +87,14 @@ impl Committer {
     }
 
     /// One transaction. Whoever waits for a connection waits no longer than the first of these messages may.
-    async fn attempt(&self, chunk: &[Job], place: &Place) -> Result<Vec<Attempted>, StoreError> {
+    async fn attempt(&self, chunk: &[Job], is_left_for: Duration, place: &Place) -> Result<Vec<Answered>, StoreError> {
         let changes: Vec<&NewChange> = chunk.iter().map(|job| &job.change).collect();
         let started = Instant::now();
         let connected_by = chunk.iter().map(|job| job.deadline).min().unwrap_or(started);
         let result = match place {
-            Place::Lane => self.store.commit(&changes, Locking::SkipBusy, connected_by).await,
+            Place::Lane => self.store.commit(&changes, Locking::SkipBusy, is_left_for, connected_by).await,
             Place::Beside(permits) => match timeout_at(connected_by, permits.acquire()).await {
-                Ok(_permit) => self.store.commit(&changes, Locking::Wait, connected_by).await,
+                Ok(_permit) => self.store.commit(&changes, Locking::Wait, is_left_for, connected_by).await,
                 Err(_) => Err(StoreError::Unreachable("too many locked conversations before this one".to_owned())),
             },
         };

@@ -10,7 +10,7 @@ pub struct BatchConfig {
     pub lanes: usize,
     /// Messages in one transaction at most.
     pub max_rows: usize,
-    /// Messages that wait for one lane at most; more are refused.
+    /// Messages that wait for the lanes at most; more are refused.
     pub queue: usize,
     /// How long a message may wait for the database before its sender is told to try again.
     pub patience: Duration,
@@ -18,6 +18,6 @@ pub struct BatchConfig {
 
 impl Default for BatchConfig {
     fn default() -> Self {
-        Self { lanes: 4, max_rows: 256, queue: 4096, patience: Duration::from_secs(5) }
+        Self { lanes: 4, max_rows: 256, queue: 4 * 4096, patience: Duration::from_secs(5) }
     }
 }

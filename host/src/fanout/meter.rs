@@ -11,7 +11,7 @@ use metrics::{
 pub(super) struct Meter {
     /// Events that came over the bus.
     pub(super) received: Counter,
-    /// Of those, what no worker of this installation published.
+    /// Of those, what nobody of this installation published.
     pub(super) forged: Counter,
     /// Of those, what could not be read.
     pub(super) garbage: Counter,

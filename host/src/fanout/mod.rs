@@ -1,6 +1,6 @@
 //! The outbound line: what was committed, on its way to every socket that has joined its conversation.
 //!
-//! [`subscriber`] hears the bus, drops what is not genuine ([`event_key`]), sorts what is [`incoming`] and finds the conversation's [`room`], where [`resequence`]
+//! [`announcer`] tells what this gateway has committed itself, to its own rooms and over the bus. [`subscriber`] hears the bus, drops what is not genuine ([`event_key`]), sorts what is [`incoming`] and finds the conversation's [`room`], where [`resequence`]
 //! puts changes in order and [`members`] have their places, each with a queue to its socket ([`outbound`]), where a
 //! change comes after the reply to its request ([`own_changes`]). The bus
 //! forgets, so three tasks ask the store ([`history`]): [`repair`] when a room finds a hole, [`catch_up`] when the bus
@@ -15,6 +15,7 @@
 //!   outbox keeps it;
 //! - one member never slows another: pushing never waits.
 
+mod announcer;
 mod catch_up;
 mod channel_epoch;
 mod config;
@@ -48,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+pub use announcer::Announcer;
 pub use config::FanoutConfig;
 pub use history::{History, HistoryError};
 pub use members::NewMember;

@@ -8,13 +8,10 @@ use arcyou_platform::contract::{
     CONVERSATION_DELETED, Envelope, GLOBAL_CHANNEL, PARTICIPANT_REMOVED, PARTICIPANT_ROLE_CHANGED, PubSubMode,
 };
 use arcyou_platform::health::Part;
-use arcyou_protocol::event::{event_frame, live_frame};
 use uuid::Uuid;
 
 use super::hub::{Doubt, Due, Hub};
-use super::incoming::{Incoming, concerned_user, sort};
-use super::repair::follow_up;
-use super::resequence::Offered;
+use super::incoming::concerned_user;
 use super::room::Room;
 
 struct Listener {
@@ -154,28 +151,14 @@ impl Listener {
         self.hub.note_heard();
         self.hub.note_newest(envelope.id);
         let Some(room) = self.hub.registry.get(envelope.conversation_id) else { return };
-        match sort(&envelope) {
-            Incoming::Change { seq, created_ms } => {
-                let frame = live_frame(envelope.conversation_id, &envelope.kind, envelope.payload.get()).into();
-                let (offered, follow_ups) = room.change(seq, frame);
-                match offered {
-                    Offered::Delivered => created_ms.into_iter().for_each(|ms| self.hub.meter.delay(ms)),
-                    Offered::Duplicate => self.hub.meter.duplicates.increment(1),
-                    Offered::Held | Offered::Dropped => {}
-                }
-                follow_up(&self.hub, &room, follow_ups, self.hub.config.gap_wait);
-            }
-            Incoming::Other => self.hear_other(&room, &envelope),
+        if self.hub.deliver(&room, &envelope) {
+            self.doubt(&room, &envelope);
         }
     }
 
-    fn hear_other(&self, room: &Arc<Room>, envelope: &Envelope<'_>) {
+    /// What an event says of rights to listen is looked up.
+    fn doubt(&self, room: &Room, envelope: &Envelope<'_>) {
         let (conversation, payload) = (envelope.conversation_id, envelope.payload.get());
-        let new =
-            room.event(envelope.id, false, || event_frame(envelope.id, &envelope.kind, conversation, payload).into());
-        if !new {
-            return;
-        }
         match envelope.kind.as_ref() {
             PARTICIPANT_REMOVED | PARTICIPANT_ROLE_CHANGED => {
                 if let Some(user) = concerned_user(payload).filter(|user| room.note_right_change(*user)) {

@@ -30,7 +30,7 @@ use crate::batch::{BatchConfig, Batcher, CommitHealth, Committer, Pace};
 use crate::bounds::users::{UserLimits, Users};
 use crate::cutoffs::Cutoffs;
 use crate::failure_records;
-use crate::fanout::{Fanout, FanoutConfig, FanoutTasks};
+use crate::fanout::{Announcer, Fanout, FanoutConfig, FanoutTasks};
 use crate::read_marks::ReadMarks;
 use crate::store::{SchemaGate, Store};
 use crate::wake::Wake;
@@ -149,6 +149,7 @@ impl Background {
     pub(super) fn batcher(
         &self,
         store: &Store,
+        announcer: Announcer,
         wake: &Wake,
         relay_lag: Option<Duration>,
         commits: Arc<CommitHealth>,
@@ -158,8 +159,8 @@ impl Background {
         if let Some(target) = relay_lag {
             self.until_the_end(pace.clone().control(store.clone(), target, health.part("relay"), wake.clone()));
         }
-        let committer = Committer::new(store.clone(), wake.clone(), commits);
-        Batcher::start(&committer, BatchConfig::default(), &pace, &self.lanes)
+        let committer = Committer::new(store.clone(), announcer, wake.clone(), commits);
+        Batcher::new(committer, BatchConfig::default(), pace, self.lanes.clone())
     }
 
     /// Plugins' verdicts leave rows.

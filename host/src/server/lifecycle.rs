@@ -25,7 +25,7 @@ use crate::auth::Authenticator;
 use crate::batch::CommitHealth;
 use crate::bounds::connections::ConnectionBounds;
 use crate::config::{AcceptLimits, Config};
-use crate::fanout::FanoutConfig;
+use crate::fanout::{Announcer, FanoutConfig};
 use crate::ingress::Ingress;
 use crate::session::connection::Retirement;
 use crate::session::shared::{Shared, page_readers};
@@ -83,10 +83,9 @@ impl Services {
         background.held_watch(store.clone(), schema.clone());
         let cutoffs = background.cutoffs(&store, schema.clone());
         let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, schema, &health);
-        let (batcher, audit) = (
-            background.batcher(&store, &wake, config.relay_lag, commits, &health),
-            background.audit(&store, config.audit),
-        );
+        let announcer = Announcer::start(&fanout, bus.clone(), store.clone());
+        let batcher = background.batcher(&store, announcer, &wake, config.relay_lag, commits, &health);
+        let audit = background.audit(&store, config.audit);
         let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
         let (users, read_marks) = (background.users(users), background.read_marks(&store, &wake));
         let page_readers = page_readers(store.pool_status().max_size);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use arcyou_platform::contract::{MESSAGE_CREATED, MESSAGE_DELETED, MESSAGE_EDITED, REACTION_ADDED, REACTION_REMOVED};
 use arcyou_plugin_host::Provenance;
@@ -173,6 +174,27 @@ pub enum Attempted {
     Busy,
 }
 
+/// What an attempt did with one change, and the event that tells of it if this attempt has stored it.
+#[derive(Debug)]
+pub struct Answered {
+    pub attempted: Attempted,
+    pub event: Option<StoredEvent>,
+}
+
+/// The event that tells of a change, as the outbox has it.
+#[derive(Debug)]
+pub struct StoredEvent {
+    /// The outbox row's id.
+    pub id: i64,
+    /// Its type.
+    pub kind: &'static str,
+    pub conversation: Uuid,
+    /// The change's place in the conversation.
+    pub seq: Seq,
+    /// JSON text, as PostgreSQL writes it.
+    pub payload: String,
+}
+
 /// What to do about a conversation that another transaction holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Locking {
@@ -184,14 +206,15 @@ pub enum Locking {
 
 impl Store {
     /// Stores a batch in one statement, which is one transaction and one round trip, over a connection that must be had
-    /// by `connected_by`. Answers are in the order of `batch`. On an error nothing was stored, save for
-    /// [`StoreError::Lost`].
+    /// by `connected_by`. Answers are in the order of `batch`. For `told_within` workers leave what is stored to the
+    /// caller. On an error nothing was stored, save for [`StoreError::Lost`].
     pub async fn commit(
         &self,
         batch: &[&NewChange],
         locking: Locking,
+        told_within: Duration,
         connected_by: Instant,
-    ) -> Result<Vec<Attempted>, StoreError> {
+    ) -> Result<Vec<Answered>, StoreError> {
         let client = self.client(connected_by).await?;
         let conversations: Vec<Uuid> = batch.iter().map(|c| c.conversation).collect();
         let senders: Vec<Uuid> = batch.iter().map(|c| c.sender).collect();
@@ -205,6 +228,7 @@ impl Store {
         let is_noted = self.audited && batch.iter().any(|c| c.decided_by.is_some());
         let versions = is_noted.then(|| column(batch, |by| by.version.as_deref()));
         let digests = is_noted.then(|| column(batch, |by| Some(&*by.sha256)));
+        let told_within = told_within.as_secs_f64();
         let mut parameters: Vec<Param<'_>> = vec![
             (&conversations, Type::UUID_ARRAY),
             (&senders, Type::UUID_ARRAY),
@@ -217,6 +241,7 @@ impl Store {
             (&wait, Type::BOOL),
             (&versions, Type::TEXT_ARRAY),
             (&digests, Type::TEXT_ARRAY),
+            (&told_within, Type::FLOAT8),
         ];
         // Messages alone, which most batches are, need less.
         let rows = if batch.iter().all(|c| c.is_message()) {
@@ -243,7 +268,7 @@ impl Store {
         if rows.len() != batch.len() {
             return Err(StoreError::NotUnderstood(format!("{} answers for {} changes", rows.len(), batch.len())));
         }
-        rows.iter().zip(batch).map(|(row, change)| attempted(row, change)).collect()
+        rows.iter().zip(batch).map(|(row, change)| answered(row, change)).collect()
     }
 
     /// The statement, alone as long as the database lets it.
@@ -263,6 +288,21 @@ impl Store {
 /// Something about the plugins that decided, where one did.
 fn column<'a>(batch: &[&'a NewChange], part: fn(&Provenance) -> Option<&str>) -> Vec<Option<&'a str>> {
     batch.iter().map(|change| change.decided_by().and_then(part)).collect()
+}
+
+fn answered(row: &Row, change: &NewChange) -> Result<Answered, StoreError> {
+    Ok(Answered { attempted: attempted(row, change)?, event: event(row, change)? })
+}
+
+fn event(row: &Row, change: &NewChange) -> Result<Option<StoredEvent>, StoreError> {
+    let (Some(id), Some(payload), Some(seq)) = (
+        row.try_get::<_, Option<i64>>("outbox_id")?,
+        row.try_get::<_, Option<String>>("payload")?,
+        row.try_get::<_, Option<i64>>("seq")?,
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(StoredEvent { id, kind: change.kind(), conversation: change.conversation, seq, payload }))
 }
 
 fn attempted(row: &Row, change: &NewChange) -> Result<Attempted, StoreError> {
@@ -305,6 +345,23 @@ fn outcome(status: &str, id: Option<i64>, version: Option<i32>, done: Done) -> O
         ("busy", _) => return Some(Attempted::Busy),
         _ => return None,
     }))
+}
+
+#[cfg(test)]
+impl NewChange {
+    /// A change without anything special.
+    pub(crate) fn plain(conversation: Uuid, sender: Uuid) -> Self {
+        let action = Action::Delete { message_id: 1 };
+        Self {
+            conversation,
+            sender,
+            action,
+            idempotency_key: None,
+            annotations: None,
+            decided_by: None,
+            hold_reason: None,
+        }
+    }
 }
 
 impl From<Screened> for NewChange {

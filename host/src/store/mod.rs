@@ -35,7 +35,7 @@ use crate::authorize::Participants;
 
 pub use api_keys::{ApiKey, ListedKey};
 pub use audit::AuditEntry;
-pub use commit::{Attempted, ChangeRefusal, Committed, Locking, NewChange};
+pub use commit::{Answered, Attempted, ChangeRefusal, Committed, Locking, NewChange, StoredEvent};
 pub use cutoffs::{Cutoff, CutoffPage, CutoffPlace};
 pub use directory::{Conversation, Membership, NewConversation, Participant, PutParticipants};
 pub use error::StoreError;
@@ -285,6 +285,11 @@ impl Store {
             }
         };
         Ok(OutboxProgress { newest: row.try_get("newest")?, oldest })
+    }
+
+    /// Marks rows of the outbox as told, but for those that a worker holds.
+    pub async fn mark_told(&self, ids: &[i64]) -> Result<(), StoreError> {
+        self.query(sql::MARK_TOLD, &[(&ids, Type::INT8_ARRAY)]).await.map(drop)
     }
 
     /// The earlier message of this sender with this key, if there is one.

@@ -4,17 +4,22 @@
 /// Locks the conversations of a batch, judges its messages and stores them, in a transaction of its own: `$1`
 /// conversation, `$2` sender, `$3` body, `$4` what it replies to, `$5` idempotency key, `$6` annotations, `$7` deciding
 /// plugin, `$8` why it is held (null: it is not), `$9` whether to wait for conversations that somebody else holds, `$10`
-/// the plugin's version, `$11` its file's digest (null: what it did leaves no audit row). One row for each message, in
-/// order. `migrations/README.md` says why the statements themselves stand in the schema.
-pub(super) const STORE_MESSAGES: &str =
-    "SELECT status, id, seq, created_at FROM store_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+/// the plugin's version, `$11` its file's digest (null: what it did leaves no audit row), `$12` for how many seconds workers
+/// leave the rows of the outbox to this gateway. One row for each message, in order. `migrations/README.md` says why the
+/// statements themselves stand in the schema.
+pub(super) const STORE_MESSAGES: &str = "SELECT status, id, seq, created_at, outbox_id, payload
+FROM store_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
-/// The same for a batch that has other changes too: `$12` the events' types, `$13` the messages that are changed, `$14`
-/// the versions that are to be replaced, `$15` reactions, `$16` the roles that delete the messages of others, `$17` for
-/// how many seconds a message can be edited (null: for ever), `$18` how many different reactions a message can have.
+/// The same for a batch that has other changes too: `$13` the events' types, `$14` the messages that are changed, `$15`
+/// the versions that are to be replaced, `$16` reactions, `$17` the roles that delete the messages of others, `$18` for
+/// how many seconds a message can be edited (null: for ever), `$19` how many different reactions a message can have.
 pub(super) const STORE_CHANGES: &str = "
-SELECT status, id, seq, created_at, version, count
-FROM store_changes($12, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $13, $14, $15, $16, $17, $18) ORDER BY place";
+SELECT status, id, seq, created_at, version, count, outbox_id, payload
+FROM store_changes($13, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15, $16, $17, $18, $19) ORDER BY place";
+
+/// Marks rows of the outbox that this gateway has told of: `$1`. Their transaction does not wait for the disk: a server that
+/// crashes may forget the marks, and workers tell of the rows once more.
+pub(super) const MARK_TOLD: &str = "SELECT set_config('synchronous_commit', 'off', true), mark_told($1)::text";
 
 /// Around what a stricter isolation level would fail, where that may be the default.
 pub(super) const BEGIN_READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";

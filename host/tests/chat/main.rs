@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod addresses;
+mod announced;
 mod changes;
 mod conversations;
 mod fanout;

@@ -214,20 +214,21 @@ async fn other_events_are_found_among_messages_without_reading_those() {
 async fn what_is_stored_stays_acknowledged_while_somebody_else_holds_its_conversation(world: World) {
     let gateway = world.gateway().await;
     let (alice, conversation) = alone(&world).await;
-    // Another conversation that shares a lane with this one.
-    let lane = |id: Uuid| id.as_u128() % BatchConfig::default().lanes as u128;
-    let mut slow = alone(&world).await;
-    while lane(slow.1) != lane(conversation) {
-        slow = alone(&world).await;
-    }
     let nap = "CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NEW; END';
         CREATE TRIGGER nap BEFORE INSERT ON messages FOR EACH ROW WHEN (NEW.body ->> 'text' = 'slow') EXECUTE FUNCTION nap()";
     world.sql.batch_execute(nap).await.unwrap();
     let mut client = Client::joined(gateway.port, alice, conversation).await;
-    let mut other = Client::authenticated(gateway.port, slow.0).await;
-    other.send_text(json!({"op": "send", "conversation_id": slow.1, "body": {"text": "slow"}}).to_string()).await;
+    // All lanes are in use: what comes now waits.
+    let lanes = BatchConfig::default().lanes;
+    let mut others = Vec::new();
+    for _ in 0..lanes {
+        let slow = alone(&world).await;
+        let mut other = Client::authenticated(gateway.port, slow.0).await;
+        other.send_text(json!({"op": "send", "conversation_id": slow.1, "body": {"text": "slow"}}).to_string()).await;
+        others.push(other);
+    }
     let asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
-    world.eventually(asleep, 1).await;
+    world.eventually(asleep, lanes as i64).await;
     let keyed = json!({"op": "send", "conversation_id": conversation, "body": {"text": "k"}, "idempotency_key": "k"});
     client.send_text(keyed.to_string()).await;
     // An earlier try, whose answer was lost, is committed only now; and then the next message holds the conversation.

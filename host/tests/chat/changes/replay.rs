@@ -16,7 +16,7 @@ async fn ten_thousand_changes_are_caught_up_like_messages() {
         array_fill('message.edited'::text, ARRAY[50]) || array_fill('message.created'::text, ARRAY[50]),
         array_fill($1::uuid, ARRAY[100]), array_fill($2::uuid, ARRAY[100]), array_fill('{\"text\": \"x\"}'::text, ARRAY[100]),
         array_fill(NULL::bigint, ARRAY[100]), array_fill(NULL::text, ARRAY[100]), array_fill(NULL::text, ARRAY[100]),
-        array_fill(NULL::text, ARRAY[100]), array_fill(NULL::text, ARRAY[100]), true, NULL, NULL,
+        array_fill(NULL::text, ARRAY[100]), array_fill(NULL::text, ARRAY[100]), true, NULL, NULL, NULL,
         array_fill($3::bigint, ARRAY[100]), array_fill(NULL::integer, ARRAY[100]), array_fill(NULL::text, ARRAY[100]),
         '{}', NULL, 50) AS stored";
     let message = id.as_i64().unwrap();

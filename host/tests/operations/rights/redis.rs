@@ -89,8 +89,9 @@ async fn flows(mode: PubSubMode) {
     assert_ne!(ask(port, "DBSIZE"), ":0");
     // Nor do they have what they do not need.
     for (user, command, allowed) in [
-        ("arcyou_gateway", format!("{} chat:message x", publish(mode)), false),
-        ("arcyou_gateway", format!("{} conv:{} x", publish(mode), Uuid::new_v4()), false),
+        ("arcyou_gateway", format!("{} chat:message x", publish(mode)), mode == PubSubMode::Global),
+        ("arcyou_gateway", format!("{} conv:{} x", publish(mode), Uuid::new_v4()), mode != PubSubMode::Global),
+        ("arcyou_gateway", format!("{} other x", publish(mode)), false),
         ("arcyou_gateway", format!("{} outbox:wake x", publish(mode)), true),
         ("arcyou_gateway", "GET other".to_owned(), false),
         ("arcyou_gateway", "KEYS *".to_owned(), false),

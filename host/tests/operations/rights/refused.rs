@@ -82,7 +82,7 @@ const REFUSED: &[(&str, &[&str])] = &[
             "UPDATE participants SET last_read_id = 0",
             "UPDATE participants SET user_id = gen_random_uuid()",
             "TRUNCATE participants",
-            "SELECT * FROM store_messages('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', true, NULL, NULL)",
+            "SELECT * FROM store_messages('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', true, NULL, NULL, NULL)",
             "SELECT FROM message_changes",
             "SELECT FROM message_reactions",
             "UPDATE user_cutoffs SET not_before = '1970-01-01'",
