@@ -23,8 +23,21 @@ CREATE TABLE conversations (
     last_message_at timestamptz,
     -- Whether nobody sends, edits or gives reactions here. What was said and given can still be taken back.
     read_only boolean NOT NULL DEFAULT false,
+    -- For how many days messages are kept, and how many of them; null: for ever, all. Workers purge what is beyond either,
+    -- oldest first (`purge_messages`).
+    keep_days integer CONSTRAINT conversations_keep_days CHECK (keep_days BETWEEN 1 AND 36500),
+    keep_messages bigint CONSTRAINT conversations_keep_messages CHECK (keep_messages > 0),
+    -- The `n` of the newest message that was purged: so many are gone, and unread are `message_count` less the greater one
+    -- of this and the `n` that was read. And the newest `seq` of any change that went with them: what is below can only
+    -- be read as it stands, not caught up.
+    purged_n bigint NOT NULL DEFAULT 0,
+    purged_seq bigint NOT NULL DEFAULT 0,
+    -- Nobody has to look for messages to purge before. Other conversations are not in its index, and what a send changes
+    -- is in no index: that keeps its update inside the page.
+    purge_at timestamptz NOT NULL DEFAULT 'epoch',
     created_at timestamptz NOT NULL DEFAULT now()
 );
+CREATE INDEX conversations_purge ON conversations (purge_at) WHERE keep_days IS NOT NULL OR keep_messages IS NOT NULL;
 -- Each message updates its conversation's row: leave room for updates inside the page.
 ALTER TABLE conversations SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
@@ -46,6 +59,18 @@ CREATE TABLE participants (
 );
 CREATE INDEX participants_by_user ON participants (user_id, conversation_id);
 ALTER TABLE participants SET (fillfactor = 85);
+
+-- Who wants to hear nothing more from whom. It counts in conversations of exactly two participants: in larger ones there are
+-- others to hear it.
+CREATE TABLE user_blocks (
+    user_id uuid NOT NULL,
+    blocked_id uuid NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, blocked_id),
+    CONSTRAINT user_blocks_are_of_others CHECK (user_id <> blocked_id)
+);
+-- What every send asks: whether anybody has blocked its sender.
+CREATE INDEX user_blocks_of_blocked ON user_blocks (blocked_id);
 
 -- Users who were disconnected: tokens that were issued before `not_before` are refused, and the sockets that they opened
 -- are closed. A row stays, for a token lives as long as its issuer likes; a user has one at most.
@@ -172,6 +197,7 @@ CREATE TABLE imported_messages (
     message_id bigint NOT NULL,
     PRIMARY KEY (conversation_id, source_id)
 );
+CREATE INDEX imported_messages_of_message ON imported_messages (conversation_id, message_id);
 
 -- Messages that a plugin held for review. Their ids are separate from those of `messages`: a message gets its
 -- `messages.id` and its `seq` when it is released. An idempotency key is unique across both tables because both are
@@ -355,11 +381,24 @@ BEGIN
     RETURN ARRAY(SELECT id FROM conversations WHERE id = ANY(conversation_ids) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
 END $$;
 
+-- Whether somebody whom others have blocked is alone with one of them in this conversation.
+CREATE FUNCTION is_blocked(conversation uuid, blocked uuid) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_sort = off SET jit = off
+AS $$
+DECLARE
+    participating uuid[] := ARRAY(SELECT p.user_id FROM participants p WHERE p.conversation_id = conversation
+        ORDER BY p.user_id LIMIT 3);
+BEGIN
+    RETURN cardinality(participating) = 2
+        AND EXISTS (SELECT FROM user_blocks b WHERE b.user_id = ANY(participating) AND b.blocked_id = blocked);
+END $$;
+
 -- Makes changes of messages in conversations that are locked, at most one in each, at this time or just after the newest
 -- message. `types` are the events' that tell of them. Answers one row for each, in order: 'stored', 'held',
 -- 'stored before', 'held before', 'forbidden', 'unknown message', 'deleted message', 'not author', 'too late',
--- 'version conflict', 'too many reactions', 'other message' (the key is of a change of another one), 'read only' or
--- 'busy'. `id` is the held edit's, or the message's; `version` is the message's, and that which stands of a conflict;
+-- 'version conflict', 'too many reactions', 'other message' (the key is of a change of another one), 'read only',
+-- 'blocked' or 'busy'. `id` is the held edit's, or the message's; `version` is the message's, and that which stands of a conflict;
 -- `count` is the reaction's.
 --
 -- Whoever has a role in `deleting_roles` deletes the messages of others; an edit is too late `edit_seconds` after the
@@ -392,6 +431,9 @@ BEGIN
                  WHEN i.conversation_id NOT IN (SELECT unnest(locked)) THEN 'busy'
                  WHEN p.user_id IS NULL AND NOT decided THEN 'forbidden'
                  WHEN c.read_only AND NOT decided AND i.type IN ('message.edited', 'reaction.added') THEN 'read only'
+                 WHEN NOT decided AND i.type IN ('message.edited', 'reaction.added')
+                     AND EXISTS (SELECT FROM user_blocks WHERE blocked_id BETWEEN i.user_id AND i.user_id ORDER BY blocked_id OFFSET 0)
+                     AND is_blocked(i.conversation_id, i.user_id) THEN 'blocked'
                  WHEN m.id IS NULL THEN 'unknown message'
                  WHEN d.seq IS NOT NULL THEN 'stored before'
                  WHEN m.deleted_at IS NOT NULL THEN 'deleted message'
@@ -618,10 +660,11 @@ BEGIN
 END $$;
 
 -- Stores a gateway's batch of messages, in one statement that is its own transaction; its plans are kept (README.md). Answers
--- one row for each, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', 'read only', 'unknown message'
--- or 'deleted message' (what it replies to), or 'busy' when somebody else has locked its conversation. The id of a held message
--- is that in `held_messages`. Without `digests` it writes no audit rows. Locks that were taken before are `locked`. A caller
--- who tells of what is stored, and is answered each event's outbox row and payload, does so within `told_within` seconds.
+-- one row for each, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', 'read only', 'blocked',
+-- 'unknown message' or 'deleted message' (what it replies to), or 'busy' when somebody else has locked its conversation. The
+-- id of a held message is that in `held_messages`. Without `digests` it writes no audit rows. Locks that were taken before
+-- are `locked`. A caller who tells of what is stored, and is answered each event's outbox row and payload, does so within
+-- `told_within` seconds.
 --
 -- Judging and storing is a statement of its own after the locks, because a statement's snapshot is older than a lock that
 -- it waits for. Its time grows with the batch and with nothing else: no two steps are joined row by row, places come from
@@ -662,6 +705,10 @@ BEGIN
                  WHEN i.conversation_id NOT IN (SELECT unnest(locked)) THEN 'busy'
                  WHEN p.user_id IS NULL THEN 'forbidden'
                  WHEN c.read_only THEN 'read only'
+                 -- One look into an index, and more only for somebody whom others have blocked.
+                 -- (`OFFSET 0` keeps the planner from reading all blocks into a hash instead.)
+                 WHEN EXISTS (SELECT FROM user_blocks WHERE blocked_id BETWEEN i.sender_id AND i.sender_id ORDER BY blocked_id OFFSET 0)
+                     AND is_blocked(i.conversation_id, i.sender_id) THEN 'blocked'
                  WHEN i.reply_to IS NOT NULL AND r.id IS NULL THEN 'unknown message'
                  WHEN r.deleted_at IS NOT NULL THEN 'deleted message'
                  ELSE 'new' END AS status,
@@ -895,7 +942,8 @@ BEGIN
 END $$;
 
 -- A page of a conversation's changes above `after_seq`, in their order, as they are told now. It ends like a page of
--- `read_messages`; a last row without `payload` says that there are more.
+-- `read_messages`; a last row without `payload` says that there are more. If some of them were purged, the first row has
+-- no `type`: its `seq` is the newest of those, and the page begins after it.
 CREATE FUNCTION read_changes(conversation uuid, after_seq bigint, most_rows bigint, most_bytes bigint)
 RETURNS TABLE (seq bigint, type text, payload text)
 LANGUAGE plpgsql STABLE
@@ -907,6 +955,11 @@ DECLARE
     page refcursor;
     bytes bigint := 0;
 BEGIN
+    SELECT purged_seq INTO seq FROM conversations WHERE id = conversation;
+    IF seq > after_seq THEN
+        after_seq := seq;
+        RETURN NEXT;
+    END IF;
     OPEN page FOR SELECT * FROM (
         SELECT m.seq, 'message.created', creation_json(m)::text FROM messages m
         WHERE m.conversation_id = conversation AND m.seq > after_seq
@@ -1187,6 +1240,41 @@ REVOKE EXECUTE ON FUNCTION conversation_made() FROM PUBLIC;
 CREATE TRIGGER conversation_made BEFORE INSERT ON conversations
     FOR EACH ROW EXECUTE FUNCTION conversation_made();
 
+-- A block waits for what the blocked one is just saying: it is judged under the lock of its conversation, and so is what
+-- comes after. Nothing is stored after the block's commit.
+CREATE FUNCTION user_blocked() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format($sql$
+        SELECT FROM %1$I.conversations WHERE id IN (
+            SELECT p.conversation_id FROM blocked b
+            JOIN %1$I.participants p ON p.user_id = b.user_id
+            JOIN %1$I.participants other ON other.conversation_id = p.conversation_id AND other.user_id = b.blocked_id
+            WHERE (SELECT count(*) FROM (SELECT FROM %1$I.participants WHERE conversation_id = p.conversation_id LIMIT 3)
+                AS counted) = 2)
+        ORDER BY id FOR NO KEY UPDATE
+        $sql$, TG_TABLE_SCHEMA);
+    RETURN NULL;
+END $$;
+REVOKE EXECUTE ON FUNCTION user_blocked() FROM PUBLIC;
+CREATE TRIGGER user_blocked AFTER INSERT ON user_blocks REFERENCING NEW TABLE AS blocked
+    FOR EACH STATEMENT EXECUTE FUNCTION user_blocked();
+
+-- Whoever changes how long messages are kept need not know who looks when.
+CREATE FUNCTION retention_changed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('UPDATE %I.conversations SET purge_at = DEFAULT WHERE id = $1', TG_TABLE_SCHEMA) USING NEW.id;
+    RETURN NULL;
+END $$;
+REVOKE EXECUTE ON FUNCTION retention_changed() FROM PUBLIC;
+CREATE TRIGGER retention_changed AFTER UPDATE OF keep_days, keep_messages ON conversations
+    FOR EACH ROW
+    WHEN ((OLD.keep_days, OLD.keep_messages) IS DISTINCT FROM (NEW.keep_days, NEW.keep_messages))
+    EXECUTE FUNCTION retention_changed();
+
 -- What a service calls in a transaction of its own. Its errors have SQLSTATEs of the class YC, which docs/backend.md lists.
 -- These functions run with their owner's rights, as the triggers do, and find their tables through a search_path that is
 -- pinned at their end.
@@ -1254,6 +1342,9 @@ BEGIN
         WHEN 'read only' THEN
             RAISE EXCEPTION 'conversation % is read-only', conversation
                 USING ERRCODE = 'YC007', HINT = 'UPDATE conversations SET read_only = false opens it again.';
+        WHEN 'blocked' THEN
+            RAISE EXCEPTION 'the other participant of conversation % has blocked user %', conversation, sender
+                USING ERRCODE = 'YC008', HINT = 'Send nothing until the row of user_blocks is gone.';
         WHEN 'unknown message' THEN
             RAISE EXCEPTION 'conversation % has no message % to reply to', conversation, reply_to
                 USING ERRCODE = 'YC003', HINT = 'reply_to is the message_id of a message of the same conversation.';
@@ -1365,7 +1456,7 @@ BEGIN
         SELECT count(*) AS imported, max(message_id) AS message_id, max(created_at) AS created_at FROM numbered
     ), advanced AS (
         UPDATE conversations c SET last_seq = c.last_seq + s.imported, message_count = c.message_count + s.imported,
-            last_message_id = s.message_id, last_message_at = s.created_at
+            last_message_id = s.message_id, last_message_at = s.created_at, purge_at = DEFAULT
         FROM sums s WHERE c.id = conversation AND s.imported > 0
     )
     SELECT s.imported, jsonb_array_length(history) - s.imported, room.last_seq + s.imported,
@@ -1397,6 +1488,7 @@ BEGIN
         after_seq := 0;
         -- Nobody writes as this user from here on.
         DELETE FROM participants WHERE user_id = erased;
+        DELETE FROM user_blocks WHERE user_id = erased OR blocked_id = erased;
         DELETE FROM held_messages WHERE sender_id = erased;
         UPDATE plugin_audit SET reason = NULL WHERE sender_id = erased AND reason IS NOT NULL;
     END IF;
@@ -1432,9 +1524,137 @@ BEGIN
     END IF;
 END $$;
 
-REVOKE EXECUTE ON FUNCTION arcyou_send, arcyou_import, arcyou_erase_user FROM PUBLIC;
+-- Takes messages away that their conversation does not keep any more, from one conversation at a time and oldest first,
+-- with everything that belongs to them: about `most` rows, so that senders wait a moment at most, and never for those
+-- that they have locked. Nobody is told. Answers how many went, and whether a conversation is still due.
+--
+-- What a worker has yet to relay stays until then, and so does what comes after it; what is parked does not count.
+-- `message_count`, `last_seq` and `last_message_id` stay as they are.
+CREATE FUNCTION purge_messages(most integer, OUT purged bigint, OUT more boolean)
+LANGUAGE plpgsql SECURITY DEFINER
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_sort = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    time_now timestamptz := clock_timestamp();
+    room conversations;
+    -- What is at or below this number, or before this time, is not kept.
+    last_n bigint;
+    kept_since timestamptz;
+    oldest record;
+    gone record;
+    next_look timestamptz;
+BEGIN
+    purged := 0;
+    FOR look IN 1 .. 50 LOOP
+        SELECT c.* INTO room FROM conversations c
+        WHERE (c.keep_days IS NOT NULL OR c.keep_messages IS NOT NULL) AND c.purge_at <= time_now
+        ORDER BY c.purge_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
+        EXIT WHEN NOT FOUND;
+        last_n := room.message_count - room.keep_messages;
+        kept_since := time_now - make_interval(days => room.keep_days);
+        SELECT m.n, m.created_at INTO oldest FROM messages m WHERE m.conversation_id = room.id ORDER BY m.seq LIMIT 1;
+        IF oldest.n <= last_n OR oldest.created_at < kept_since THEN
+            gone := purge_oldest(room.id, last_n, kept_since, most);
+            purged := gone.messages;
+            -- Behind the others that are due. What is not relayed yet is tried again soon.
+            UPDATE conversations c SET purged_n = greatest(c.purged_n, gone.n), purged_seq = greatest(c.purged_seq, gone.seq),
+                purge_at = CASE WHEN purged = 0 THEN time_now + interval '10 seconds' ELSE time_now END
+            WHERE c.id = room.id;
+            EXIT WHEN purged > 0;
+        ELSE
+            -- The oldest one's time is known. How many come is not, so whoever has been silent is looked at less often.
+            next_look := least(
+                coalesce(oldest.created_at, time_now) + make_interval(days => room.keep_days),
+                CASE WHEN room.keep_messages IS NOT NULL THEN
+                    time_now + least((time_now - coalesce(room.last_message_at, room.created_at)) / 10, interval '1 hour') END,
+                time_now + interval '1 day');
+            UPDATE conversations c SET purge_at = greatest(next_look, time_now + interval '1 minute') WHERE c.id = room.id;
+        END IF;
+    END LOOP;
+    more := EXISTS (SELECT FROM conversations c
+        WHERE (c.keep_days IS NOT NULL OR c.keep_messages IS NOT NULL) AND c.purge_at <= time_now
+        ORDER BY c.purge_at LIMIT 1);
+END $$;
+
+-- The part of `purge_messages` that deletes, from a conversation that is locked. Answers how many messages went, and the
+-- newest `n` and `seq` that went with them.
+CREATE FUNCTION purge_oldest(
+    conversation uuid, last_n bigint, kept_since timestamptz, most integer, OUT messages bigint, OUT n bigint, OUT seq bigint
+)
+LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_sort = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+BEGIN
+    WITH oldest AS MATERIALIZED (
+        SELECT m.id, m.n, m.seq, m.changed_seq, m.outbox_id, m.ctid AS place, m.tableoid AS part,
+            (m.n <= last_n OR m.created_at < kept_since) IS TRUE AS is_due,
+            (SELECT count(*) FROM (SELECT FROM message_changes c WHERE c.conversation_id = conversation
+                AND c.message_id = m.id ORDER BY c.version DESC NULLS LAST LIMIT most) AS counted) AS changes
+        FROM messages m WHERE m.conversation_id = conversation ORDER BY m.seq LIMIT most
+    ), due AS MATERIALIZED (
+        -- One whole message at least, however often it was changed.
+        SELECT * FROM (
+            SELECT o.*, bool_and(is_due) OVER in_order AS are_due, row_number() OVER in_order AS nth,
+                sum(1 + changes) OVER in_order AS rows
+            FROM oldest o WINDOW in_order AS (ORDER BY o.seq ROWS UNBOUNDED PRECEDING)
+        ) AS summed WHERE are_due AND (rows <= most OR nth = 1)
+    ), changes AS MATERIALIZED (
+        SELECT d.n, c.outbox_id, c.place FROM due d CROSS JOIN LATERAL (SELECT outbox_id, ctid AS place
+            FROM message_changes WHERE conversation_id = conversation AND message_id = d.id
+            ORDER BY version DESC NULLS LAST) c
+    ), told AS MATERIALIZED (
+        SELECT n, outbox_id FROM due WHERE outbox_id IS NOT NULL
+        UNION ALL
+        SELECT n, outbox_id FROM changes WHERE outbox_id IS NOT NULL
+    ), gone AS MATERIALIZED (
+        SELECT d.* FROM due d WHERE d.n < coalesce((SELECT min(t.n) FROM told t JOIN outbox o ON o.id = t.outbox_id
+            WHERE NOT o.processed AND o.parked_at IS NULL), 9223372036854775807)
+    ), last AS MATERIALIZED (
+        SELECT max(n) AS n FROM gone
+    ), untold AS MATERIALIZED (
+        SELECT outbox_id AS id FROM told WHERE n <= (SELECT n FROM last)
+    ), free AS MATERIALIZED (
+        SELECT o.id FROM outbox o WHERE o.id = ANY(ARRAY(SELECT id FROM untold)) FOR UPDATE SKIP LOCKED
+    ), forgotten AS (
+        DELETE FROM outbox o WHERE o.id = ANY(ARRAY(SELECT id FROM free))
+    ), corrected AS (
+        -- A row that somebody holds is corrected by whoever marks rows next.
+        INSERT INTO outbox_corrections (outbox_id, payload)
+        SELECT o.id, '{}' FROM outbox o WHERE o.id = ANY(ARRAY(SELECT id FROM untold))
+            AND o.id <> ALL(ARRAY(SELECT id FROM free))
+        ON CONFLICT (outbox_id) DO UPDATE SET payload = excluded.payload
+    ), unquoted AS (
+        UPDATE plugin_audit a SET reason = NULL FROM gone g WHERE a.message_id = g.id RETURNING a.held_id
+    ), unquoted_when_held AS (
+        UPDATE plugin_audit SET reason = NULL
+        WHERE message_id IS NULL AND held_id = ANY(ARRAY(SELECT held_id FROM unquoted WHERE held_id IS NOT NULL))
+    ), unheld AS (
+        DELETE FROM held_messages WHERE id = ANY(ARRAY(
+            SELECT h.id FROM gone g CROSS JOIN LATERAL (SELECT id, edits FROM held_messages
+                WHERE conversation_id = conversation AND edits BETWEEN g.id AND g.id ORDER BY edits) h))
+    ), unnamed AS (
+        DELETE FROM imported_messages i USING (
+            SELECT named.place FROM gone g CROSS JOIN LATERAL (SELECT ctid AS place FROM imported_messages
+                WHERE conversation_id = conversation AND message_id BETWEEN g.id AND g.id ORDER BY message_id) named
+        ) AS names WHERE i.ctid = names.place
+    ), given AS (
+        DELETE FROM message_reactions r USING gone g WHERE r.conversation_id = conversation AND r.message_id = g.id
+    ), unchanged AS (
+        DELETE FROM message_changes c USING changes found WHERE c.ctid = found.place AND found.n <= (SELECT n FROM last)
+    ), deleted AS (
+        DELETE FROM messages m USING gone g WHERE m.ctid = g.place AND m.tableoid = g.part
+    )
+    SELECT count(*), max(g.n), max(g.changed_seq) INTO messages, n, seq FROM gone g;
+END $$;
+
+REVOKE EXECUTE ON FUNCTION arcyou_send, arcyou_import, arcyou_erase_user, purge_messages, purge_oldest FROM PUBLIC;
 DO $$
 BEGIN
+    EXECUTE format('ALTER FUNCTION purge_messages SET search_path = pg_catalog, %I, pg_temp', current_schema());
     EXECUTE format('ALTER FUNCTION arcyou_send SET search_path = pg_catalog, %I, pg_temp', current_schema());
     EXECUTE format('ALTER FUNCTION arcyou_import SET search_path = pg_catalog, %I, pg_temp', current_schema());
     EXECUTE format('ALTER FUNCTION arcyou_erase_user SET search_path = pg_catalog, %I, pg_temp', current_schema());

@@ -39,7 +39,7 @@ END $$;
 -- Rights of earlier releases go.
 REVOKE ALL ON conversations, deleted_conversations, participants, participant_changes, participant_changes_due,
     messages, message_changes, message_reactions, imported_messages, held_messages, plugin_audit, outbox,
-    outbox_corrections, installation, api_keys, user_cutoffs, arcyou_schema_history
+    outbox_corrections, installation, api_keys, user_cutoffs, user_blocks, arcyou_schema_history
     FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
 REVOKE ALL ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq
     FROM arcyou_gateway, arcyou_worker, arcyou_service, arcyou_reader;
@@ -47,9 +47,10 @@ REVOKE ALL ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_se
 -- A gateway stores messages and their changes, moves read marks, decides on held messages and notes what plugins did. For
 -- services with keys it makes and deletes conversations and changes who participates; keys themselves it can only read.
 -- What it reads as whole rows is granted as a table.
-GRANT SELECT (id, last_seq, message_count, last_message_id, last_message_at, created_at, read_only), INSERT (id),
-    UPDATE (last_seq, message_count, last_message_id, last_message_at, read_only), DELETE ON conversations
-    TO arcyou_gateway;
+GRANT SELECT (id, last_seq, message_count, last_message_id, last_message_at, created_at, read_only, keep_days, keep_messages,
+    purged_n, purged_seq), INSERT (id, keep_days, keep_messages),
+    UPDATE (last_seq, message_count, last_message_id, last_message_at, read_only, keep_days, keep_messages), DELETE
+    ON conversations TO arcyou_gateway;
 GRANT SELECT (conversation_id, user_id, role, last_read_id, created_at), INSERT (conversation_id, user_id, role),
     UPDATE (role, last_read_id), DELETE ON participants TO arcyou_gateway;
 GRANT SELECT (id, name, secret_sha256, scopes, sender_id, rate, revoked_at) ON api_keys TO arcyou_gateway;
@@ -71,28 +72,33 @@ GRANT SELECT, INSERT, UPDATE (payload), DELETE ON outbox_corrections TO arcyou_g
 GRANT SELECT (event_key) ON installation TO arcyou_gateway, arcyou_worker;
 GRANT SELECT ON arcyou_schema_history TO arcyou_gateway;
 GRANT SELECT (user_id, not_before, changed_in, times), INSERT (user_id), UPDATE (times) ON user_cutoffs TO arcyou_gateway;
+GRANT SELECT, INSERT (user_id, blocked_id), DELETE ON user_blocks TO arcyou_gateway;
 GRANT USAGE ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq TO arcyou_gateway;
 -- Everybody may call these unless an administrator has changed that default. They run with their caller's rights.
-GRANT EXECUTE ON FUNCTION store_messages, store_changes, lock_conversations, change_messages,
-    erase_overtaken, note_decisions, release_edits, mark_told, mark_outbox, read_messages, read_changes, read_events, message_json, creation_json,
+GRANT EXECUTE ON FUNCTION store_messages, store_changes, lock_conversations, change_messages, is_blocked,
+    erase_overtaken, note_decisions, release_edits, mark_told, mark_outbox, read_messages, read_changes, read_events,
+    message_json, creation_json,
     change_json, message_time, disconnect_user TO arcyou_gateway;
 
 -- A worker reads the outbox, records its progress there and removes what is done.
 GRANT SELECT, UPDATE (payload, processed, processed_at, retry_count, error, next_attempt_at, parked_at), DELETE
     ON outbox TO arcyou_worker;
 GRANT SELECT, DELETE ON outbox_corrections TO arcyou_worker;
-GRANT EXECUTE ON FUNCTION claim_outbox, mark_outbox TO arcyou_worker;
+-- `purge_messages` has its owner's rights: a worker deletes no message but those that their conversation does not keep.
+GRANT EXECUTE ON FUNCTION claim_outbox, mark_outbox, purge_messages TO arcyou_worker;
 
 -- Another backend's service manages conversations and participants, sends messages in the name of participants, and sends
 -- events, of types that are not reserved: it has no right on `outbox.internal`. It reads no message. `arcyou_send` and the
 -- triggers on its tables do what it may not: store messages, tell open sockets, and remove a conversation's messages.
-GRANT SELECT, INSERT (id, read_only), UPDATE (read_only), DELETE ON conversations TO arcyou_service;
+GRANT SELECT, INSERT (id, read_only, keep_days, keep_messages), UPDATE (read_only, keep_days, keep_messages), DELETE
+    ON conversations TO arcyou_service;
 GRANT SELECT, INSERT (conversation_id, user_id, role), UPDATE (role), DELETE ON participants TO arcyou_service;
 GRANT INSERT (type, conversation_id, payload) ON outbox TO arcyou_service;
 GRANT USAGE ON SEQUENCE outbox_id_seq TO arcyou_service;
 -- It disconnects users, and takes no disconnection back.
 GRANT SELECT (user_id, not_before, times), INSERT (user_id), UPDATE (times) ON user_cutoffs TO arcyou_service;
 GRANT EXECUTE ON FUNCTION disconnect_user TO arcyou_service;
+GRANT SELECT, INSERT (user_id, blocked_id), DELETE ON user_blocks TO arcyou_service;
 GRANT EXECUTE ON FUNCTION arcyou_send TO arcyou_service;
 
 -- Reports read everything, message texts included.

@@ -42,6 +42,7 @@ pub(crate) const OUTCOMES: &[&str] = &["stored", "held", "discarded", "duplicate
 pub(crate) const REFUSALS: &[ErrorCode] = &[
     ErrorCode::NotParticipant,
     ErrorCode::ConversationReadOnly,
+    ErrorCode::Blocked,
     ErrorCode::Rejected,
     ErrorCode::PluginFailed,
     ErrorCode::Overloaded,
@@ -410,6 +411,9 @@ fn refused_change(refusal: ChangeRefusal) -> Failure {
             ErrorCode::ConversationReadOnly,
             "the conversation is read-only: nothing new is said in it; nothing was stored",
         ),
+        ChangeRefusal::Blocked => {
+            (ErrorCode::Blocked, "the other participant of this conversation has blocked you; nothing was stored")
+        }
         ChangeRefusal::TooManyReactions => (
             ErrorCode::TooManyReactions,
             "the message has as many different reactions as it can have; choose one that it has",

@@ -100,7 +100,7 @@ impl Config {
         let redis_url = env.required("REDIS_URL", "redis://user:password@host:port");
         let worker = WorkerConfig { relay: RelayConfig::read(&mut env), prune: PruneConfig::read(&mut env) };
         let admin = AdminConfig::read(&mut env, SocketAddr::from((Ipv4Addr::LOCALHOST, 9091)));
-        // The relay, its gauges and pruning use one connection each; one is spare.
+        // The relay, its gauges, pruning and purging use one connection each.
         let pool_size = env.within("DATABASE_POOL_SIZE", 4, 2..=100);
         let log_format = env.or("LOG_FORMAT", LogFormat::Text);
         // Read again where logging is set up; read here too so that an error in it is reported with the others.

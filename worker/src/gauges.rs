@@ -15,8 +15,12 @@ pub(crate) async fn run(pool: &Pool) {
     describe_gauge!("arcyou_database_pool_waiting", "Tasks that wait for a connection to PostgreSQL");
     describe_counter!("arcyou_outbox_wakes_total", "Hints from gateways");
     describe_counter!("arcyou_outbox_pruned_total", "Rows that this worker deleted after their retention");
+    describe_counter!(
+        "arcyou_messages_purged_total",
+        "Messages that this worker removed since they were kept no longer"
+    );
     describe_gauge!("arcyou_build_info", "Always 1: the version of this program, and what it was built for");
-    for name in ["arcyou_outbox_wakes_total", "arcyou_outbox_pruned_total"] {
+    for name in ["arcyou_outbox_wakes_total", "arcyou_outbox_pruned_total", "arcyou_messages_purged_total"] {
         metrics::counter!(name).absolute(0);
     }
     loop {

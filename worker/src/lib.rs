@@ -7,6 +7,7 @@
 //! - `outbox`: how consumers reach the table (transactions, time-outs, errors).
 //! - `schema`: what the worker needs of the schema; nothing starts before that is there.
 //! - `prune`: deletes the rows that no consumer needs any more.
+//! - `purge`: removes the messages that their conversations do not keep any more.
 //! - `gauges`: the state of the connection pool, as metrics.
 //!
 //! [`run`] starts all of it. What the worker shares with the gateway is in `arcyou_platform`.
@@ -16,6 +17,7 @@ mod consumers;
 mod gauges;
 mod outbox;
 mod prune;
+mod purge;
 mod schema;
 mod wake;
 
@@ -36,7 +38,7 @@ pub use crate::outbox::OutboxError;
 pub use crate::schema::NEEDS;
 
 /// Runs every consumer of the outbox until `shutdown`, when `health` stops being ready. Then each finishes the batch in hand, and the shared services
-/// (hints, pruning, gauges) stop when the last consumer has ended.
+/// (hints, pruning, purging, gauges) stop when the last consumer has ended.
 ///
 /// An outage of PostgreSQL or of the bus does not end the future: consumers retry, and `health` shows the outage. The
 /// parts `database` and `schema` are registered by this call itself, before the future is first polled; a bus registers
@@ -73,6 +75,7 @@ pub fn run(
             () = draining => {}
             () = wake.listen(&*bus) => {}
             () = prune::run(&pool, prune) => {}
+            () = purge::run(&pool) => {}
             () = gauges::run(&pool) => {}
         }
     }

@@ -23,7 +23,7 @@ pub const NEEDS: Needs = Needs {
         TableNeed::table("outbox_corrections", "DELETE", &[]),
     ],
     sequences: &[],
-    functions: &["claim_outbox", "mark_outbox"],
+    functions: &["claim_outbox", "mark_outbox", "purge_messages"],
 };
 
 const COLUMNS: &[&str] = &["id", "type", "conversation_id", "payload", "created_at"];

@@ -64,11 +64,14 @@ wire_enum! {
         NotParticipant = "not_participant",
         /// The conversation is read-only: nobody sends, edits or gives reactions in it. What was said can be deleted.
         ConversationReadOnly = "conversation_read_only",
+        /// The other one of the conversation's two participants has blocked the user: what was said can be deleted, and
+        /// nothing new is said.
+        Blocked = "blocked",
         /// The socket has not joined the conversation.
         NotJoined = "not_joined",
         /// The socket has already joined as many conversations as the limit allows.
         TooManyJoined = "too_many_joined",
-        /// The conversation never had such a message.
+        /// The conversation never had such a message, or has purged it.
         UnknownMessage = "unknown_message",
         /// The message is deleted: it cannot be edited, replied to or given a reaction.
         MessageDeleted = "message_deleted",

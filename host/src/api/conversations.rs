@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::IntoResponse;
 use axum_extra::extract::WithRejection;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -14,7 +14,10 @@ use super::page::Cursor;
 use super::participants::NewParticipant;
 use super::problem::{ApiCode, Problem};
 use super::state::{Api, Json, PATH, Path, Query};
-use crate::store::{Conversation, NewConversation};
+use crate::store::{Conversation, ConversationChange, NewConversation};
+
+/// As the schema has it: a hundred years.
+const MOST_DAYS: i32 = 36_500;
 
 /// A page of conversations.
 #[derive(Serialize, ToSchema)]
@@ -48,6 +51,22 @@ pub(super) struct MakeConversation {
     #[serde(default)]
     #[schema(max_items = 10_000)]
     participants: Vec<NewParticipant>,
+    /// For how many days messages are kept: 1 to 36,500; without it for ever.
+    #[schema(minimum = 1, maximum = 36_500)]
+    keep_days: Option<i32>,
+    /// How many messages are kept; without it all.
+    #[schema(minimum = 1)]
+    keep_messages: Option<i64>,
+}
+
+fn check_retention(days: Option<i32>, messages: Option<i64>) -> Result<(), Problem> {
+    if days.is_some_and(|days| !(1..=MOST_DAYS).contains(&days)) {
+        return Err(Problem::invalid(format!("keep_days must be 1 to {MOST_DAYS}, or null for ever")));
+    }
+    if messages.is_some_and(|messages| messages < 1) {
+        return Err(Problem::invalid("keep_messages must be 1 or more, or null for all"));
+    }
+    Ok(())
 }
 
 /// Makes a conversation, with its first participants.
@@ -59,9 +78,11 @@ pub(super) async fn create(
     WithRejection(axum::Json(asked), _): Json<MakeConversation>,
 ) -> Result<impl IntoResponse, Problem> {
     caller.may(Scope::ConversationsWrite)?;
-    let id = asked.id.unwrap_or_else(Uuid::new_v4);
-    let participants = NewParticipant::checked(asked.participants)?;
-    let made = api.store.make_conversation(&NewConversation { id, participants }).await?;
+    let MakeConversation { id, participants, keep_days, keep_messages } = asked;
+    check_retention(keep_days, keep_messages)?;
+    let id = id.unwrap_or_else(Uuid::new_v4);
+    let participants = NewParticipant::checked(participants)?;
+    let made = api.store.make_conversation(&NewConversation { id, participants, keep_days, keep_messages }).await?;
     let Some(conversation) = made else {
         let text = format!("the conversation {id} exists; choose another id, or leave it out");
         return Err(Problem::new(ApiCode::ConversationExists, text));
@@ -99,15 +120,28 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What is to be different about a conversation.
+/// What is to be different about a conversation; what is left out stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeConversation {
     /// Whether nobody may send, edit or give reactions.
-    read_only: bool,
+    read_only: Option<bool>,
+    /// For how many days messages are kept: 1 to 36,500, or null for ever.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 36_500)]
+    keep_days: Option<Option<i32>>,
+    /// How many messages are kept, or null for all.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i64>, minimum = 1)]
+    keep_messages: Option<Option<i64>>,
 }
 
-/// Makes a conversation read-only, or lets everybody write in it again.
+/// A field that is there, also if it is null.
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(field: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(field).map(Some)
+}
+
+/// Makes a conversation read-only or lets everybody write in it again, and says how long its messages are kept.
 #[utoipa::path(patch, operation_id = "change_conversation", path = "/conversations/{conversation_id}", tag = "conversations",
     params(("conversation_id" = Uuid, Path,)), request_body = ChangeConversation,
     responses((status = 200, body = Conversation)))]
@@ -118,6 +152,8 @@ pub(super) async fn change(
     WithRejection(axum::Json(change), _): Json<ChangeConversation>,
 ) -> Result<axum::Json<Conversation>, Problem> {
     caller.may(Scope::ConversationsWrite)?;
-    let changed = api.store.set_read_only(id, change.read_only).await?;
+    let ChangeConversation { read_only, keep_days, keep_messages } = change;
+    check_retention(keep_days.flatten(), keep_messages.flatten())?;
+    let changed = api.store.change_conversation(id, ConversationChange { read_only, keep_days, keep_messages }).await?;
     changed.map(axum::Json).ok_or_else(|| Problem::unknown_conversation(id))
 }

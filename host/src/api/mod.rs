@@ -1,6 +1,7 @@
 //! `/v1`: what backend services ask for over HTTP. Whatever changes a conversation passes the same inbound line as the
 //! requests of sockets.
 
+mod blocks;
 mod changing;
 mod commands;
 mod conversations;
@@ -106,6 +107,8 @@ fn described() -> (Router<Api>, utoipa::openapi::OpenApi) {
         .routes(routes!(reactions::put, reactions::remove))
         .routes(routes!(users::conversations))
         .routes(routes!(users::disconnect))
+        .routes(routes!(blocks::list))
+        .routes(routes!(blocks::put, blocks::remove))
         .routes(routes!(held::list))
         .routes(routes!(held::release))
         .routes(routes!(held::refuse));

@@ -162,7 +162,9 @@ impl From<StoreError> for Problem {
 
 const fn status_of(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::NotParticipant | ErrorCode::NotAuthor | ErrorCode::ConversationReadOnly => StatusCode::FORBIDDEN,
+        ErrorCode::NotParticipant | ErrorCode::NotAuthor | ErrorCode::ConversationReadOnly | ErrorCode::Blocked => {
+            StatusCode::FORBIDDEN
+        }
         ErrorCode::UnknownMessage => StatusCode::NOT_FOUND,
         ErrorCode::MessageDeleted => StatusCode::GONE,
         ErrorCode::EditTooLate | ErrorCode::TooManyReactions | ErrorCode::KeyReused => StatusCode::CONFLICT,

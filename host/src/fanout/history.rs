@@ -8,7 +8,7 @@ use arcyou_protocol::Seq;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::store::{ChangeEvent, MemberRole, OutboxEvent, Page, PageLimits, RoleChange, Store, StoreError};
+use crate::store::{ChangePage, MemberRole, OutboxEvent, Page, PageLimits, RoleChange, Store, StoreError};
 
 /// Answers that come later than this are not waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -20,13 +20,13 @@ pub trait History: Send + Sync + 'static {
     /// The key of the installation's events.
     async fn event_key(&self) -> Result<EventKey, HistoryError>;
 
-    /// A page of a conversation's changes after `after`, as they are told now, oldest first.
+    /// A page of a conversation's changes after `after`, as they are told now, oldest first; it says if some were purged.
     async fn changes_after(
         &self,
         conversation: Uuid,
         after: Seq,
         limits: PageLimits,
-    ) -> Result<Page<ChangeEvent>, HistoryError>;
+    ) -> Result<ChangePage, HistoryError>;
 
     /// Of these rooms (conversation, last delivered `seq`) those whose conversation has gone further.
     async fn behind(&self, rooms: &[(Uuid, Seq)]) -> Result<Vec<Uuid>, HistoryError>;
@@ -74,7 +74,7 @@ impl History for Store {
         conversation: Uuid,
         after: Seq,
         limits: PageLimits,
-    ) -> Result<Page<ChangeEvent>, HistoryError> {
+    ) -> Result<ChangePage, HistoryError> {
         in_time(self.changes_after(conversation, after, limits)).await
     }
 

@@ -19,12 +19,14 @@ pub(super) type MemberId = u64;
 pub(super) struct Standing {
     role: Mutex<Arc<str>>,
     evicted: AtomicBool,
+    lapsed: AtomicBool,
     cursor: AtomicI64,
 }
 
 impl Standing {
     fn new(role: Arc<str>) -> Self {
-        Self { role: Mutex::new(role), evicted: AtomicBool::new(false), cursor: AtomicI64::new(0) }
+        let (evicted, lapsed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { role: Mutex::new(role), evicted, lapsed, cursor: AtomicI64::new(0) }
     }
 
     /// The role as the store last told it.
@@ -38,6 +40,11 @@ impl Standing {
 
     pub(super) fn is_evicted(&self) -> bool {
         self.evicted.load(Ordering::Acquire)
+    }
+
+    /// Whether the room let go of the member because what it lacks cannot be read any more.
+    pub(super) fn is_lapsed(&self) -> bool {
+        self.lapsed.load(Ordering::Acquire)
     }
 
     /// Where the member stood when the room let go of it.
@@ -240,6 +247,22 @@ impl Members {
             member.standing.evict(member.cursor);
             member.outbound.notify();
             meter.evictions.increment(1);
+            meter.members.decrement(1.0);
+            false
+        });
+    }
+
+    /// Lets go of the members that have not come to this place, and wakes their sockets so that they notice.
+    pub(super) fn lapse_before(&mut self, through: Seq) {
+        let meter = &self.meter;
+        self.list.retain(|member| {
+            if member.cursor >= through {
+                return true;
+            }
+            member.standing.cursor.store(member.cursor, Ordering::Release);
+            member.standing.lapsed.store(true, Ordering::Release);
+            member.outbound.notify();
+            meter.lapses.increment(1);
             meter.members.decrement(1.0);
             false
         });

@@ -108,6 +108,12 @@ impl Membership {
         self.standing.role()
     }
 
+    /// Whether what the member lacks was purged: nothing more will come, and the client has to begin anew. The socket's
+    /// queue is notified when this turns true.
+    pub fn is_lapsed(&self) -> bool {
+        self.standing.is_lapsed()
+    }
+
     /// Whether the user lost the conversation: nothing more will come, and this may be dropped. The socket's queue is
     /// notified when this turns true.
     pub fn is_evicted(&self) -> bool {

@@ -33,6 +33,7 @@ pub(super) struct Meter {
     pub(super) pauses: Counter,
     /// Members that lost their right while they listened.
     pub(super) evictions: Counter,
+    pub(super) lapses: Counter,
     pub(super) members: Gauge,
     /// Conversations with a local member.
     pub(super) rooms: Gauge,
@@ -55,6 +56,7 @@ impl Meter {
             overflows: counter!("arcyou_fanout_queue_overflows_total"),
             pauses: counter!("arcyou_fanout_member_pauses_total"),
             evictions: counter!("arcyou_fanout_evictions_total"),
+            lapses: counter!("arcyou_fanout_lapses_total"),
             members: gauge!("arcyou_fanout_members"),
             rooms: gauge!("arcyou_fanout_rooms"),
             delay: histogram!("arcyou_fanout_delivery_seconds"),
@@ -95,6 +97,7 @@ fn describe() {
         "Members served from the database until their socket keeps up again"
     );
     describe_counter!("arcyou_fanout_evictions_total", "Members that lost the conversation while they listened");
+    describe_counter!("arcyou_fanout_lapses_total", "Members dropped because what they missed was purged");
     describe_gauge!("arcyou_fanout_members", "Conversations joined by sockets");
     describe_gauge!("arcyou_fanout_rooms", "Conversations with a socket here");
     describe_histogram!(

@@ -38,6 +38,8 @@ struct Frames {
     frames: Vec<(Seq, Utf8Bytes)>,
     /// There was nothing after it.
     complete: bool,
+    /// It begins after this change, since what was before is purged.
+    purged: Option<Seq>,
 }
 
 async fn read(hub: &Hub, room: &Room, after: Seq, limits: PageLimits) -> Result<Frames, HistoryError> {
@@ -47,7 +49,7 @@ async fn read(hub: &Hub, room: &Room, after: Seq, limits: PageLimits) -> Result<
     drop(permit);
     hub.meter.repairs.increment(1);
     let frame = |change: ChangeEvent| (change.seq, live_frame(room.conversation, &change.kind, &change.payload).into());
-    Ok(Frames { frames: page.items.into_iter().map(frame).collect(), complete: !page.more })
+    Ok(Frames { frames: page.items.into_iter().map(frame).collect(), complete: !page.more, purged: page.purged })
 }
 
 /// Fills a room's hole once it has stood for `wait`, and whatever opens meanwhile. There is one such task for a room.
@@ -62,6 +64,7 @@ async fn repair(hub: Arc<Hub>, room: Arc<Room>, wait: Duration) {
                 continue;
             }
         };
+        skip_purged(&hub, &room, &page);
         let mut rest = page.frames.as_slice();
         loop {
             let (slice, later) = rest.split_at(room.slice().min(rest.len()));
@@ -79,6 +82,13 @@ async fn repair(hub: Arc<Hub>, room: Arc<Room>, wait: Duration) {
         } else {
             let_write(std::slice::from_ref(&room)).await;
         }
+    }
+}
+
+/// Takes the room to where the store begins, if that is further on.
+fn skip_purged(hub: &Arc<Hub>, room: &Arc<Room>, page: &Frames) {
+    if let Some(purged) = page.purged {
+        follow_up(hub, room, room.skip_purged(purged), Duration::ZERO);
     }
 }
 
@@ -118,7 +128,10 @@ async fn serve(hub: Arc<Hub>, room: Arc<Room>, id: MemberId) {
         let limits = PageLimits { bytes: PAGE.bytes.min(member.outbound.page_bytes()), ..PAGE };
         match read(&hub, &room, member.cursor, limits).await {
             // Below what was delivered when it was read, a complete page leaves out only what was deleted.
-            Ok(page) => room.serve(id, &page.frames, page.complete.then_some(delivered)),
+            Ok(page) => {
+                skip_purged(&hub, &room, &page);
+                room.serve(id, &page.frames, page.complete.then_some(delivered));
+            }
             Err(error) => {
                 hub.note_failure("messages for a slow member could not be read", &error);
                 tokio::time::sleep(RETRY).await;

@@ -98,6 +98,17 @@ impl<T> Resequencer<T> {
         }
     }
 
+    /// Goes on after this place: the store has nothing to list up to there. Says whether that was ahead.
+    pub fn skip(&mut self, through: Seq, deliver: &mut impl FnMut(Seq, T)) -> bool {
+        let is_ahead = self.delivered.is_some_and(|delivered| delivered < through);
+        if is_ahead {
+            self.discard_through(through);
+            self.delivered = Some(through);
+            self.release(deliver);
+        }
+        is_ahead
+    }
+
     /// Whether the store has to be asked: something is held back, or known to be missing.
     pub fn wants_listing(&self) -> bool {
         self.delivered.is_some() && (!self.held.is_empty() || self.missing_at.is_some())

@@ -297,6 +297,27 @@ impl Room {
         follow_ups
     }
 
+    /// What the store has purged cannot be delivered any more. The room goes on after it; members that lack some of it are
+    /// let go, and their sockets end.
+    pub(super) fn skip_purged(&self, through: Seq) -> FollowUps {
+        let mut inner = self.lock();
+        let Inner { sequence, members, replay, .. } = &mut *inner;
+        members.lapse_before(through);
+        if sequence.delivered().is_some_and(|delivered| delivered < through) {
+            replay.skip(through);
+        }
+        let mut delivered = 0;
+        sequence.skip(through, &mut |seq, frame| {
+            delivered += 1;
+            replay.note(seq, &frame);
+            members.deliver_backfill(seq, &frame);
+        });
+        let follow_ups = inner.follow_ups();
+        drop(inner);
+        self.meter.delivered.increment(delivered);
+        follow_ups
+    }
+
     /// Whether a member that takes part in the catch-up has enough to write for now.
     pub(super) fn is_congested(&self) -> bool {
         self.lock().members.are_congested()

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::fanout::{History, HistoryError};
 use crate::migrate::{self, MigrateError, migrate_at};
-use crate::store::{ChangeEvent, MemberRole, NEEDS, OutboxEvent, Page, PageLimits, RoleChange, SchemaGate, Store};
+use crate::store::{ChangePage, MemberRole, NEEDS, OutboxEvent, Page, PageLimits, RoleChange, SchemaGate, Store};
 
 /// Between looks at a schema that is not complete.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -132,7 +132,7 @@ impl History for CompleteHistory {
         conversation: Uuid,
         after: Seq,
         limits: PageLimits,
-    ) -> Result<Page<ChangeEvent>, HistoryError> {
+    ) -> Result<ChangePage, HistoryError> {
         self.gate.opened().await;
         History::changes_after(&self.store, conversation, after, limits).await
     }

@@ -77,6 +77,11 @@ impl Conversation {
         }
     }
 
+    /// Whether what the client lacks was purged.
+    pub(super) fn is_lapsed(&self) -> bool {
+        matches!(self, Self::Live(membership) if membership.is_lapsed())
+    }
+
     pub(super) fn is_evicted(&self) -> bool {
         matches!(self, Self::Live(membership) if membership.is_evicted())
     }

@@ -14,7 +14,7 @@ use crate::authorize::not_participant;
 use crate::fanout::RoomRef;
 use crate::store::{Participation, logged};
 
-/// A client that is further behind than this many messages reads `history` instead.
+/// A client that is further behind than this many messages, or lacks some that are purged, reads `history` instead.
 const LARGEST_BACKFILL: Seq = 10_000;
 /// Joins of one list that plugins are asked about at the same time: some of them wait for other services.
 const ASKED_AT_ONCE: usize = 16;
@@ -180,7 +180,7 @@ impl Session {
         let standing = |target: &JoinTarget| {
             let participation = participations.remove(&target.conversation)?;
             let seq_of_id = seqs.get(&target.conversation).copied();
-            let start = start_of(target.resume, seq_of_id, participation.last_seq);
+            let start = start_of(target.resume, seq_of_id, &participation);
             Some((target.conversation, start.map(|start| (participation, start))))
         };
         Ok(targets.iter().filter_map(standing).collect())
@@ -194,7 +194,7 @@ impl Session {
         if let Some(cursor) = self.remove(conversation).map(Conversation::stop) {
             start.cursor = resume.map_or(cursor, |_| start.cursor);
         }
-        let Participation { role, last_read_id, last_seq } = participation;
+        let Participation { role, last_read_id, last_seq, .. } = participation;
         let entered = Some(Entered { room, target: last_seq, role: role.as_str().into(), is_checked: true });
         let joined = Joined { conversation, last_seq, last_read_id, role, resumed: start.resumed };
         count("joined", 1);
@@ -207,7 +207,11 @@ fn count(outcome: &'static str, joins: u64) {
 }
 
 /// Where events start: after `resume`, whose message has `seq_of_id` if it is named by its id.
-fn start_of(resume: Option<ResumeFrom>, seq_of_id: Option<Seq>, last_seq: Seq) -> Result<Start, Failure> {
+fn start_of(
+    resume: Option<ResumeFrom>,
+    seq_of_id: Option<Seq>,
+    &Participation { last_seq, purged_seq, .. }: &Participation,
+) -> Result<Start, Failure> {
     let after = match resume {
         None => return Ok(Start { cursor: last_seq, resumed: None }),
         Some(ResumeFrom::Id(0)) => Some(0),
@@ -217,7 +221,7 @@ fn start_of(resume: Option<ResumeFrom>, seq_of_id: Option<Seq>, last_seq: Seq) -
     let after = after.ok_or_else(|| {
         Failure::new(ErrorCode::UnknownMessage, "this conversation has no such message or seq to resume after")
     })?;
-    let is_resumed = last_seq.saturating_sub(after) <= LARGEST_BACKFILL;
+    let is_resumed = after >= purged_seq && last_seq.saturating_sub(after) <= LARGEST_BACKFILL;
     Ok(Start { cursor: if is_resumed { after } else { last_seq }, resumed: Some(is_resumed) })
 }
 
@@ -228,13 +232,22 @@ mod tests {
 
     #[test]
     fn events_start_where_the_client_stopped() {
-        let start = |resume, seq_of_id| start_of(resume, seq_of_id, 50_000).map(|start| (start.cursor, start.resumed));
+        let participation =
+            |purged_seq| Participation { role: "member".to_owned(), last_read_id: 0, last_seq: 50_000, purged_seq };
+        let start_at = |resume, seq_of_id, purged_seq| {
+            start_of(resume, seq_of_id, &participation(purged_seq)).map(|start| (start.cursor, start.resumed))
+        };
+        let start = |resume, seq_of_id| start_at(resume, seq_of_id, 0);
         assert_eq!(start(None, None).unwrap(), (50_000, None));
         assert_eq!(start(Some(ResumeFrom::Seq(49_990)), None).unwrap(), (49_990, Some(true)));
         assert_eq!(start(Some(ResumeFrom::Seq(50_000)), None).unwrap(), (50_000, Some(true)));
         assert_eq!(start(Some(ResumeFrom::Seq(0)), None).unwrap(), (50_000, Some(false)));
         assert_eq!(start(Some(ResumeFrom::Id(7)), Some(40_000)).unwrap(), (40_000, Some(true)));
         assert_eq!(start(Some(ResumeFrom::Id(0)), None).unwrap(), (50_000, Some(false)));
+        assert_eq!(start_at(Some(ResumeFrom::Seq(49_990)), None, 49_990).unwrap(), (49_990, Some(true)));
+        assert_eq!(start_at(Some(ResumeFrom::Seq(49_990)), None, 49_991).unwrap(), (50_000, Some(false)));
+        assert_eq!(start_at(Some(ResumeFrom::Id(7)), Some(0), 1).unwrap(), (50_000, Some(false)));
+        assert_eq!(start_at(None, None, 49_991).unwrap(), (50_000, None));
         for resume in [ResumeFrom::Seq(50_001), ResumeFrom::Id(7)] {
             assert_eq!(start(Some(resume), None).unwrap_err().code, ErrorCode::UnknownMessage);
         }

@@ -113,6 +113,10 @@ impl Session {
         let limits = PageLimits { rows: PAGE_ROWS, bytes: self.page_bytes() };
         let Some(_turn) = self.shared.page_turn().await else { return Err(End::Close(CloseCode::ResumeRequired)) };
         let page = self.shared.store.changes_after(conversation, after, limits).await.map_err(broken)?;
+        if page.purged.is_some() {
+            // While the client was catching up. It comes back, and hears that it has missed too much.
+            return Err(End::Close(CloseCode::ResumeRequired));
+        }
         self.note_read(page.items.iter().map(|change| change.payload.len()).sum());
         Ok(page.items)
     }
@@ -172,8 +176,12 @@ impl Session {
     }
 
     /// Tells the client which conversations the room has taken from it. It may have heard of the reason as an event,
-    /// but need not: a removal in the middle of a join comes before there is anybody to hear of it.
+    /// but need not: a removal in the middle of a join comes before there is anybody to hear of it. If events of one were
+    /// missed for good, the client has to resume.
     pub(super) fn tell_evicted(&mut self) -> Result<(), End> {
+        if self.conversations.values().any(Conversation::is_lapsed) {
+            return Err(End::Close(CloseCode::ResumeRequired));
+        }
         let evicted: Vec<Uuid> =
             self.conversations.extract_if(|_, joined| joined.is_evicted()).map(|(id, _)| id).collect();
         evicted.into_iter().try_for_each(|conversation| {

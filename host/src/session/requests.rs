@@ -209,13 +209,11 @@ impl Session {
                 // The place itself counts among those after it.
                 let half = PageLimits { rows: limit.div_ceil(2), bytes: limits.bytes / 2 };
                 let mut page = read(Window::After(seq.saturating_sub(1)), half).await?;
-                let before = match limit / 2 {
-                    0 => None,
-                    rows => Some(read(Window::Before(seq), PageLimits { rows, ..half }).await?),
-                };
-                let more_before = before.as_ref().map_or(seq > 1, |before| before.more);
-                let before = before.map(|before| before.items).unwrap_or_default();
-                page.items.splice(..0, before.into_iter().rev());
+                let rows = limit / 2;
+                // Where none of them is to be shown, one says that there are some.
+                let before = read(Window::Before(seq), PageLimits { rows: rows.max(1), ..half }).await?;
+                let more_before = before.more || (rows == 0 && !before.items.is_empty());
+                page.items.splice(..0, before.items.into_iter().take(rows as usize).rev());
                 (page, Some(more_before))
             }
         };

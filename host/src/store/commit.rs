@@ -162,6 +162,8 @@ pub enum ChangeRefusal {
     TooManyReactions,
     /// Nobody sends, edits or gives reactions in this conversation.
     ReadOnly,
+    /// The only other participant has blocked the user.
+    Blocked,
     /// The idempotency key is of a change of another message.
     OtherMessage,
 }
@@ -341,6 +343,7 @@ fn outcome(status: &str, id: Option<i64>, version: Option<i32>, done: Done) -> O
         ("version conflict", _) => Committed::Refused(ChangeRefusal::VersionConflict(version?)),
         ("other message", _) => Committed::Refused(ChangeRefusal::OtherMessage),
         ("read only", _) => Committed::Refused(ChangeRefusal::ReadOnly),
+        ("blocked", _) => Committed::Refused(ChangeRefusal::Blocked),
         ("too many reactions", _) => Committed::Refused(ChangeRefusal::TooManyReactions),
         ("busy", _) => return Some(Attempted::Busy),
         _ => return None,

@@ -27,6 +27,12 @@ pub struct Conversation {
     pub created_at: String,
     /// Whether nobody may send, edit or give reactions.
     pub read_only: bool,
+    /// For how many days messages are kept; null: for ever.
+    pub keep_days: Option<i32>,
+    /// How many messages are kept; null: all.
+    pub keep_messages: Option<i64>,
+    /// Messages that are gone since they were kept no longer: those numbered up to this `n`.
+    pub purged_n: i64,
 }
 
 /// A conversation to be made.
@@ -35,6 +41,21 @@ pub struct NewConversation {
     pub id: Uuid,
     /// Users and their roles.
     pub participants: BTreeMap<Uuid, String>,
+    /// For how many days messages are kept; none: for ever.
+    pub keep_days: Option<i32>,
+    /// How many messages are kept; none: all.
+    pub keep_messages: Option<i64>,
+}
+
+/// What is to be different about a conversation; none: it stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConversationChange {
+    /// Whether nobody may send, edit or give reactions.
+    pub read_only: Option<bool>,
+    /// For how many days messages are kept, or for ever.
+    pub keep_days: Option<Option<i32>>,
+    /// How many messages are kept, or all.
+    pub keep_messages: Option<Option<i64>>,
 }
 
 /// A user who participates in a conversation.
@@ -90,15 +111,34 @@ impl Store {
     /// Makes a conversation with its participants; none if its id is taken.
     pub async fn make_conversation(&self, new: &NewConversation) -> Result<Option<Conversation>, StoreError> {
         let (users, roles): (Vec<&Uuid>, Vec<&String>) = new.participants.iter().unzip();
-        let parameters: [Param<'_>; 3] =
-            [(&new.id, Type::UUID), (&users, Type::UUID_ARRAY), (&roles, Type::TEXT_ARRAY)];
+        let parameters: [Param<'_>; 5] = [
+            (&new.id, Type::UUID),
+            (&users, Type::UUID_ARRAY),
+            (&roles, Type::TEXT_ARRAY),
+            (&new.keep_days, Type::INT4),
+            (&new.keep_messages, Type::INT8),
+        ];
         self.query(sql::CONVERSATION_INSERT, &parameters).await?.first().map(conversation).transpose()
     }
 
-    /// Lets nobody write in a conversation, or everybody again; none if there is none with this id.
-    pub async fn set_read_only(&self, id: Uuid, read_only: bool) -> Result<Option<Conversation>, StoreError> {
-        let parameters: [Param<'_>; 2] = [(&id, Type::UUID), (&read_only, Type::BOOL)];
-        self.query(sql::CONVERSATION_READ_ONLY, &parameters).await?.first().map(conversation).transpose()
+    /// Changes a conversation; none if there is none with this id.
+    pub async fn change_conversation(
+        &self,
+        id: Uuid,
+        change: ConversationChange,
+    ) -> Result<Option<Conversation>, StoreError> {
+        let ConversationChange { read_only, keep_days, keep_messages } = change;
+        let parameters: [Param<'_>; 6] = [
+            (&id, Type::UUID),
+            (&read_only, Type::BOOL),
+            (&keep_days.is_some(), Type::BOOL),
+            (&keep_days.flatten(), Type::INT4),
+            (&keep_messages.is_some(), Type::BOOL),
+            (&keep_messages.flatten(), Type::INT8),
+        ];
+        // Under a stricter isolation level a send at the same time would fail it.
+        let rows = self.transaction(sql::BEGIN_READ_COMMITTED, sql::CONVERSATION_CHANGE, &parameters).await?;
+        rows.first().map(conversation).transpose()
     }
 
     /// Deletes a conversation with everything in it. Whether there was one.
@@ -193,11 +233,18 @@ fn conversation(row: &Row) -> Result<Conversation, StoreError> {
         last_message_at: row.try_get(4)?,
         created_at: row.try_get(5)?,
         read_only: row.try_get(6)?,
+        keep_days: row.try_get(7)?,
+        keep_messages: row.try_get(8)?,
+        purged_n: row.try_get(9)?,
     })
 }
 
 /// One row more than the limit says that there are more.
-fn page<T>(rows: &[Row], limit: i64, read: impl Fn(&Row) -> Result<T, StoreError>) -> Result<Page<T>, StoreError> {
+pub(super) fn page<T>(
+    rows: &[Row],
+    limit: i64,
+    read: impl Fn(&Row) -> Result<T, StoreError>,
+) -> Result<Page<T>, StoreError> {
     let shown = usize::try_from(limit).unwrap_or_default();
     let items = rows.iter().take(shown).map(read).collect::<Result<_, _>>()?;
     Ok(Page { items, more: rows.len() > shown })

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod audit;
+mod blocks;
 mod commit;
 mod cutoffs;
 mod directory;
@@ -35,9 +36,10 @@ use crate::authorize::Participants;
 
 pub use api_keys::{ApiKey, ListedKey};
 pub use audit::AuditEntry;
+pub use blocks::BlockedUser;
 pub use commit::{Answered, Attempted, ChangeRefusal, Committed, Locking, NewChange, StoredEvent};
 pub use cutoffs::{Cutoff, CutoffPage, CutoffPlace};
-pub use directory::{Conversation, Membership, NewConversation, Participant, PutParticipants};
+pub use directory::{Conversation, ConversationChange, Membership, NewConversation, Participant, PutParticipants};
 pub use error::StoreError;
 pub use gate::SchemaGate;
 pub use needs::NEEDS;
@@ -65,6 +67,17 @@ pub struct ChangeEvent {
     pub kind: String,
     /// The payload's JSON text.
     pub payload: String,
+}
+
+/// A part of a conversation's changes, in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangePage {
+    /// What fits; empty only if there is nothing.
+    pub items: Vec<ChangeEvent>,
+    /// Whether there are more after these.
+    pub more: bool,
+    /// If some of what was asked for is purged: the newest change that is. The page begins after it.
+    pub purged: Option<Seq>,
 }
 
 /// A message that somebody wants to edit.
@@ -377,14 +390,21 @@ impl Store {
         conversation: Uuid,
         after: Seq,
         limits: PageLimits,
-    ) -> Result<Page<ChangeEvent>, StoreError> {
+    ) -> Result<ChangePage, StoreError> {
         let (most_rows, most_bytes) = limits.as_int8();
         let parameters: [Param<'_>; 4] =
             [(&conversation, Type::UUID), (&after, Type::INT8), (&most_rows, Type::INT8), (&most_bytes, Type::INT8)];
-        page::page(self.query(sql::READ_CHANGES, &parameters).await?, |row| {
+        let mut rows = self.query(sql::READ_CHANGES, &parameters).await?;
+        let first = rows.first().map(|row| Ok::<_, Error>((row.try_get(0)?, row.try_get::<_, Option<&str>>(1)?)));
+        let purged = first.transpose()?.and_then(|(seq, kind)| kind.is_none().then_some(seq));
+        if purged.is_some() {
+            rows.remove(0);
+        }
+        let Page { items, more } = page::page(rows, |row| {
             let Some(payload) = row.try_get(2)? else { return Ok(None) };
             Ok(Some(ChangeEvent { seq: row.try_get(0)?, kind: row.try_get(1)?, payload }))
-        })
+        })?;
+        Ok(ChangePage { items, more, purged })
     }
 
     /// Moves a reader's mark forward, never back.

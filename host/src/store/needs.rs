@@ -11,8 +11,12 @@ pub const NEEDS: Needs = Needs {
         TableNeed::columns("conversations", "SELECT", COUNTED),
         TableNeed::columns("conversations", "SELECT", &["created_at"]),
         TableNeed::columns("conversations", "UPDATE", COUNTED),
+        TableNeed::columns("conversations", "SELECT", RETENTION),
+        TableNeed::columns("conversations", "SELECT", &["purged_n", "purged_seq"]),
         TableNeed::columns("conversations", "UPDATE", &["read_only"]),
+        TableNeed::columns("conversations", "UPDATE", RETENTION),
         TableNeed::columns("conversations", "INSERT", &["id"]),
+        TableNeed::columns("conversations", "INSERT", RETENTION),
         TableNeed::table("conversations", "DELETE", &[]),
         TableNeed::columns("participants", "SELECT", &["conversation_id", "user_id", "role", "last_read_id"]),
         TableNeed::columns("participants", "SELECT", &["created_at"]),
@@ -45,6 +49,9 @@ pub const NEEDS: Needs = Needs {
         TableNeed::columns("user_cutoffs", "SELECT", &["user_id", "not_before", "changed_in", "times"]),
         TableNeed::columns("user_cutoffs", "INSERT", &["user_id"]),
         TableNeed::columns("user_cutoffs", "UPDATE", &["times"]),
+        TableNeed::table("user_blocks", "SELECT", &["user_id", "blocked_id", "created_at"]),
+        TableNeed::columns("user_blocks", "INSERT", &["user_id", "blocked_id"]),
+        TableNeed::table("user_blocks", "DELETE", &[]),
         TableNeed::columns("outbox", "SELECT", OUTBOX),
         TableNeed::columns(
             "outbox",
@@ -63,6 +70,7 @@ pub const NEEDS: Needs = Needs {
         "store_changes",
         "lock_conversations",
         "change_messages",
+        "is_blocked",
         "erase_overtaken",
         "note_decisions",
         "release_edits",
@@ -80,6 +88,8 @@ pub const NEEDS: Needs = Needs {
 };
 
 const COUNTED: &[&str] = &["last_seq", "message_count", "last_message_id", "last_message_at"];
+
+const RETENTION: &[&str] = &["keep_days", "keep_messages"];
 
 const MESSAGE: &[&str] = &[
     "id",

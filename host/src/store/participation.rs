@@ -18,6 +18,8 @@ pub struct Participation {
     pub last_read_id: i64,
     /// The newest message's `seq`.
     pub last_seq: Seq,
+    /// The newest change that was purged; 0: none was.
+    pub purged_seq: Seq,
 }
 
 impl Store {
@@ -34,11 +36,11 @@ impl Store {
         user: Uuid,
     ) -> Result<HashMap<Uuid, Participation>, StoreError> {
         let rows = self.query(sql::STANDINGS, &[(&conversations, Type::UUID_ARRAY), (&user, Type::UUID)]).await?;
-        let standing = |row: &Row| Ok((row.try_get(3)?, participation(row)?));
+        let standing = |row: &Row| Ok((row.try_get(4)?, participation(row)?));
         rows.iter().map(standing).collect()
     }
 
-    /// The place of one message of each of these conversations, as its `seq`. If the message was deleted it is that of
+    /// The place of one message of each of these conversations, as its `seq`. If the message was purged it is that of
     /// the last one before it, or 0 if that is not among the newest `look_at`. None for an id that is higher than any the
     /// conversation ever had.
     pub async fn seqs_of(&self, messages: &[(Uuid, i64)], look_at: Seq) -> Result<HashMap<Uuid, Seq>, StoreError> {
@@ -51,5 +53,10 @@ impl Store {
 }
 
 fn participation(row: &Row) -> Result<Participation, StoreError> {
-    Ok(Participation { role: row.try_get(0)?, last_read_id: row.try_get(1)?, last_seq: row.try_get(2)? })
+    Ok(Participation {
+        role: row.try_get(0)?,
+        last_read_id: row.try_get(1)?,
+        last_seq: row.try_get(2)?,
+        purged_seq: row.try_get(3)?,
+    })
 }

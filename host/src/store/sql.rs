@@ -62,16 +62,16 @@ pub(super) const STANDING_MESSAGE: &str =
 
 /// A user's participation: `$1` conversation, `$2` user.
 pub(super) const STANDING: &str = "
-SELECT p.role, p.last_read_id, c.last_seq FROM participants p JOIN conversations c ON c.id = p.conversation_id
+SELECT p.role, p.last_read_id, c.last_seq, c.purged_seq FROM participants p JOIN conversations c ON c.id = p.conversation_id
 WHERE p.conversation_id = $1 AND p.user_id = $2";
 
 /// The same for several: `$1` conversations, `$2` user.
 pub(super) const STANDINGS: &str = "
-SELECT p.role, p.last_read_id, c.last_seq, c.id FROM participants p JOIN conversations c ON c.id = p.conversation_id
+SELECT p.role, p.last_read_id, c.last_seq, c.purged_seq, c.id FROM participants p JOIN conversations c ON c.id = p.conversation_id
 WHERE p.conversation_id = ANY($1) AND p.user_id = $2";
 
 /// The places of messages, as `seq`s: `$1` their conversations, `$2` their ids, `$3` so many messages are looked at for one
-/// that was deleted. Its place is that of the last one before it, or 0 if there is none so near to the end. No row for one
+/// that was purged. Its place is that of the last one before it, or 0 if there is none so near to the end. No row for one
 /// that is newer than its conversation's newest.
 pub(super) const SEQS_OF: &str = "
 SELECT r.conversation_id, coalesce(
@@ -105,7 +105,8 @@ ORDER BY c.changed_in, c.user_id";
 pub(super) const READ_MESSAGES: &str = "SELECT seq, json FROM read_messages($1, $2, $3, $4, $5, $6, $7)";
 
 /// A page of changes as they are told now, oldest first: `$1` conversation, `$2` after this `seq`, `$3` rows and `$4`
-/// bytes at most. A last row without `payload`: there are more.
+/// bytes at most. A last row without `payload`: there are more. A first row without `type`: what is up to its `seq` was
+/// purged.
 pub(super) const READ_CHANGES: &str = "SELECT seq, type, payload FROM read_changes($1, $2, $3, $4)";
 
 /// Moves a reader's mark forward: `$1` conversation, `$2` user, `$3` message id, `$4` whether to tell the conversation. A
@@ -268,12 +269,14 @@ pub(super) const AUDIT_KEPT: &str = "
 INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, version, sha256, code, reason)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])";
 
-/// The places in the list of those whose sender had a message deleted since then, or whose conversation is gone: `$1`
-/// conversations, `$2` senders, `$3` times, in seconds since 1970.
+/// The places in the list of those whose sender had a message deleted since then, or whose conversation is gone, or has
+/// purged all that was said by then: `$1` conversations, `$2` senders, `$3` times, in seconds since 1970.
 pub(super) const DELETED_SINCE: &str = "
 SELECT quoted.ord FROM unnest($1::uuid[], $2::uuid[], $3::float8[]) WITH ORDINALITY
     AS quoted (conversation_id, sender_id, time, ord)
-WHERE NOT EXISTS (SELECT FROM conversations WHERE id = quoted.conversation_id)
+WHERE NOT EXISTS (SELECT FROM conversations WHERE id = quoted.conversation_id AND (purged_n = 0
+        OR to_timestamp(quoted.time) >= (SELECT m.created_at FROM messages m WHERE m.conversation_id = conversations.id
+            ORDER BY m.seq LIMIT 1)))
     OR EXISTS (
         SELECT FROM message_changes c JOIN messages m ON m.conversation_id = c.conversation_id AND m.id = c.message_id
         WHERE c.conversation_id = quoted.conversation_id AND c.type = 'message.deleted'
@@ -305,30 +308,39 @@ UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL RETU
 
 /// Conversations by id: `$1` after this one, `$2` rows.
 pub(super) const CONVERSATIONS: &str = "
-SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only
+SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only,
+    keep_days, keep_messages, purged_n
 FROM conversations WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT $2";
 
 /// One conversation: `$1` its id.
 pub(super) const CONVERSATION: &str = "
-SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only
+SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only,
+    keep_days, keep_messages, purged_n
 FROM conversations WHERE id = $1";
 
-/// A new conversation, unless its id is taken: `$1` its id, `$2` participants, `$3` their roles.
+/// A new conversation, unless its id is taken: `$1` its id, `$2` participants, `$3` their roles, `$4` for how many days
+/// messages are kept, `$5` how many of them.
 pub(super) const CONVERSATION_INSERT: &str = "
 WITH made AS (
-    INSERT INTO conversations (id) VALUES ($1) ON CONFLICT (id) DO NOTHING
-    RETURNING id, last_seq, message_count, last_message_id, last_message_at, created_at, read_only
+    INSERT INTO conversations (id, keep_days, keep_messages) VALUES ($1, $4, $5) ON CONFLICT (id) DO NOTHING
+    RETURNING id, last_seq, message_count, last_message_id, last_message_at, created_at, read_only, keep_days,
+        keep_messages, purged_n
 ), added AS (
     INSERT INTO participants (conversation_id, user_id, role)
     SELECT made.id, new.user_id, new.role FROM made, unnest($2::uuid[], $3::text[]) AS new (user_id, role)
 )
-SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only
+SELECT id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only,
+    keep_days, keep_messages, purged_n
 FROM made";
 
-/// Whether anybody may write in a conversation: `$1` its id, `$2` whether it is read-only.
-pub(super) const CONVERSATION_READ_ONLY: &str = "
-UPDATE conversations SET read_only = $2 WHERE id = $1
-RETURNING id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only";
+/// Changes a conversation: `$1` its id, `$2` whether it is read-only (null: as it is), `$4` for how many days messages are
+/// kept, if `$3`, and `$6` how many of them, if `$5`.
+pub(super) const CONVERSATION_CHANGE: &str = "
+UPDATE conversations SET read_only = coalesce($2, read_only), keep_days = CASE WHEN $3 THEN $4 ELSE keep_days END,
+    keep_messages = CASE WHEN $5 THEN $6 ELSE keep_messages END
+WHERE id = $1
+RETURNING id, last_seq, message_count, last_message_id, message_time(last_message_at), message_time(created_at), read_only,
+    keep_days, keep_messages, purged_n";
 
 /// The end of a conversation: `$1` its id.
 pub(super) const CONVERSATION_DELETE: &str = "DELETE FROM conversations WHERE id = $1 RETURNING id";
@@ -369,3 +381,14 @@ pub(super) const MESSAGE: &str = "
 SELECT m.version, page.json FROM messages m
 CROSS JOIN LATERAL read_messages(m.conversation_id, NULL, m.seq + 1, 1, 0, $3, NULL) AS page
 WHERE m.conversation_id = $1 AND m.id = $2 AND page.json IS NOT NULL";
+
+/// Whom a user has blocked: `$1` user, `$2` after this one, `$3` rows.
+pub(super) const BLOCKS: &str = "
+SELECT blocked_id, message_time(created_at) FROM user_blocks
+WHERE user_id = $1 AND ($2::uuid IS NULL OR blocked_id > $2) ORDER BY blocked_id LIMIT $3";
+
+/// Blocks a user: `$1` who does, `$2` whom.
+pub(super) const BLOCK: &str = "INSERT INTO user_blocks (user_id, blocked_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+
+/// Takes that back.
+pub(super) const UNBLOCK: &str = "DELETE FROM user_blocks WHERE user_id = $1 AND blocked_id = $2";

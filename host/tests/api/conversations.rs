@@ -123,3 +123,27 @@ async fn conversations_are_listed_all_and_of_a_user() {
     assert_eq!(pages(&format!("/users/{user}/conversations"), "conversation_id").await, own);
     assert_eq!(pages(&format!("/users/{}/conversations", Uuid::new_v4()), "conversation_id").await, [] as [Value; 0]);
 }
+
+#[tokio::test]
+async fn a_service_says_how_long_messages_are_kept() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let service = Service::new(&world, &gateway).await;
+    let made = service.post("/conversations", json!({"keep_days": 30})).await.ok(201);
+    let place = format!("/conversations/{}", made["id"].as_str().unwrap());
+    let kept = |shown: &Value| (shown["keep_days"].clone(), shown["keep_messages"].clone(), shown["purged_n"].clone());
+    assert_eq!(kept(&made), (json!(30), Value::Null, json!(0)));
+    let change = async |change: Value| service.call(Method::PATCH, &place, &[], Some(&change)).await;
+    assert_eq!(kept(&change(json!({"keep_messages": 100})).await.ok(200)), (json!(30), json!(100), json!(0)));
+    // What is left out stays, and null takes it back.
+    let changed = change(json!({"keep_days": null, "read_only": true})).await.ok(200);
+    assert_eq!((kept(&changed), &changed["read_only"]), ((Value::Null, json!(100), json!(0)), &json!(true)));
+    for wrong in
+        [json!({"keep_days": 0}), json!({"keep_days": 36_501}), json!({"keep_messages": 0}), json!({"keep_hours": 1})]
+    {
+        assert_eq!(change(wrong.clone()).await.code(400), "invalid_field", "{wrong}");
+    }
+    assert_eq!(service.post("/conversations", json!({"keep_days": -1})).await.code(400), "invalid_field");
+    let shown = service.get(&place).await.ok(200);
+    assert_eq!((kept(&shown), &shown["read_only"]), ((Value::Null, json!(100), json!(0)), &json!(true)));
+}

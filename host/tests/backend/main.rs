@@ -3,8 +3,10 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod adoption;
+mod blocks;
 mod governance;
 mod import;
+mod retention;
 mod send;
 mod send_beside_others;
 #[path = "../support/mod.rs"]

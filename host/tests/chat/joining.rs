@@ -124,9 +124,16 @@ async fn a_thousand_rooms_are_joined_again_by_two_frames_and_two_questions_each(
         );
     }
     assert!(replies.iter().all(|reply| reply["success"] == true && reply["ref"] == "all"));
-    assert_eq!(wiretap.count("c.last_seq, c.id FROM participants"), 2, "who participates, for all of a list");
+    assert_eq!(
+        wiretap.count("c.last_seq, c.purged_seq, c.id FROM participants"),
+        2,
+        "who participates, for all of a list"
+    );
     assert_eq!(wiretap.count("c.last_message_id >= r.id"), 2, "where all of a list go on");
-    assert!(wiretap.count("c.last_seq FROM participants") <= 100, "but for those that are behind, page by page");
+    assert!(
+        wiretap.count("c.last_seq, c.purged_seq FROM participants") <= 100,
+        "but for those that are behind, page by page"
+    );
     // All of them are live.
     for id in [ids[0], ids[1], ids[999]] {
         client.say(id, "now").await;
@@ -254,6 +261,6 @@ async fn a_fresh_token_goes_on_with_all_conversations_by_one_question() {
         client.say(id, "on").await;
         assert_eq!(client.message().await, ("on".to_owned(), 2));
     }
-    assert_eq!(wiretap.count("c.last_seq, c.id FROM participants"), 2);
-    assert_eq!(wiretap.count("c.last_seq FROM participants"), 0);
+    assert_eq!(wiretap.count("c.last_seq, c.purged_seq, c.id FROM participants"), 2);
+    assert_eq!(wiretap.count("c.last_seq, c.purged_seq FROM participants"), 0);
 }

@@ -289,6 +289,7 @@ async fn every_code_is_reached() {
         "version_conflict",
         "too_many_reactions",
         "conversation_read_only",
+        "blocked",
         "key_reused",
     ];
     reached.extend(of_changes.map(str::to_owned));

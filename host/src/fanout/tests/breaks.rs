@@ -197,3 +197,27 @@ async fn what_is_said_while_the_first_one_joins_is_not_lost() {
     assert_eq!(a.seq().await, seq);
     world.end().await;
 }
+
+#[tokio::test]
+async fn what_was_purged_is_skipped_and_who_lacks_it_begins_anew() {
+    for mode in MODES {
+        let world = World::new(mode);
+        let mut behind = world.join(ROOM, A, 0).await;
+        world.say(ROOM);
+        behind.read_through(0, 1).await;
+        for _ in 2..=4 {
+            world.store.message(ROOM);
+        }
+        world.store.purge(ROOM, 3);
+        let mut level = world.join(ROOM, B, 3).await;
+        world.say(ROOM);
+        level.read_through(3, 5).await;
+        world.until("let go", || behind.membership.is_lapsed()).await;
+        assert!(behind.pending().is_empty() && !level.membership.is_lapsed());
+        let mut back = world.join(ROOM, A, 3).await;
+        world.say(ROOM);
+        back.read_through(3, 6).await;
+        assert_eq!(level.seq().await, 6);
+        world.end().await;
+    }
+}

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{History, HistoryError, MEMBER};
-use crate::store::{ChangeEvent, MemberRole, OutboxEvent, Page, PageLimits, RoleChange};
+use crate::store::{ChangeEvent, ChangePage, MemberRole, OutboxEvent, Page, PageLimits, RoleChange};
 
 pub(super) struct FakeBus {
     mode: PubSubMode,
@@ -157,6 +157,7 @@ pub(super) struct FakeStore {
 struct Tables {
     last_seq: HashMap<Uuid, Seq>,
     changes: HashMap<Uuid, Vec<ChangeEvent>>,
+    purged: HashMap<Uuid, Seq>,
     participants: HashMap<(Uuid, Uuid), String>,
     events: Vec<OutboxEvent>,
     outbox_id: i64,
@@ -220,6 +221,13 @@ impl FakeStore {
         self.tables().changes.entry(conversation).or_default().retain(|message| message.seq != seq);
     }
 
+    /// Purges messages up to this one, as a worker does.
+    pub(super) fn purge(&self, conversation: Uuid, through: Seq) {
+        let mut tables = self.tables();
+        tables.changes.entry(conversation).or_default().retain(|message| message.seq > through);
+        tables.purged.insert(conversation, through);
+    }
+
     /// Deletes a conversation and makes it again.
     pub(super) fn forget(&self, conversation: Uuid) {
         let mut tables = self.tables();
@@ -249,10 +257,14 @@ impl History for FakeStore {
         conversation: Uuid,
         after: Seq,
         limits: PageLimits,
-    ) -> Result<Page<ChangeEvent>, HistoryError> {
+    ) -> Result<ChangePage, HistoryError> {
         let page = self.answer(|tables| {
+            let purged = tables.purged.get(&conversation).copied().filter(|purged| *purged > after);
+            let after = purged.unwrap_or(after);
             let changes = tables.changes.get(&conversation).into_iter().flatten();
-            page(changes.filter(|change| change.seq > after), limits, |change| change.payload.len())
+            let Page { items, more } =
+                page(changes.filter(|change| change.seq > after), limits, |change| change.payload.len());
+            ChangePage { items, more, purged }
         })?;
         // The answer takes time; meanwhile things happen.
         tokio::task::yield_now().await;

@@ -131,7 +131,7 @@ async fn a_role_without_rights_is_told_what_it_lacks_and_whom_to_ask() {
     let reason = says(&gateway, "lacks rights").await;
     for part in [
         "INSERT on table messages (id, conversation_id, seq",
-        "UPDATE on table conversations (last_seq, message_count, last_message_id, last_message_at, read_only)",
+        "UPDATE on table conversations (last_seq, message_count, last_message_id, last_message_at, read_only, keep_days",
         "USAGE on sequence outbox_id_seq",
         &format!("GRANT arcyou_gateway TO {}", nobody.name),
     ] {
@@ -154,7 +154,7 @@ async fn a_role_with_row_rights_alone_starts() {
     let grant = format!(
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC;
          GRANT SELECT, INSERT, UPDATE, DELETE ON conversations, participants, messages, message_changes, message_reactions,
-             held_messages, plugin_audit, outbox, outbox_corrections, user_cutoffs TO {0};
+             held_messages, plugin_audit, outbox, outbox_corrections, user_cutoffs, user_blocks TO {0};
          GRANT SELECT ON installation, api_keys TO {0};
          GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {0}",
         login.name
