@@ -1,18 +1,22 @@
-//! The gateway's side of PostgreSQL. Statements are in [`sql`], what they mean for callers is here.
+//! The gateway's side of PostgreSQL. Statements are in [`sql`] and [`user_sql`], what they mean for callers is here.
 
 mod api_keys;
 mod audit;
 mod commit;
 mod cutoffs;
 mod directory;
+mod erase;
 mod error;
+mod export;
 mod gate;
 mod needs;
 mod page;
 mod participation;
+mod place;
 mod review;
 mod rows;
 mod sql;
+mod user_sql;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -38,11 +42,14 @@ pub use audit::AuditEntry;
 pub use commit::{Attempted, ChangeRefusal, Committed, Locking, NewChange};
 pub use cutoffs::{Cutoff, CutoffPage, CutoffPlace};
 pub use directory::{Conversation, Membership, NewConversation, Participant, PutParticipants};
+pub use erase::ErasedPart;
 pub use error::StoreError;
+pub use export::{Export, ExportPage, Exported, ExportedLine};
 pub use gate::SchemaGate;
 pub use needs::NEEDS;
 pub use page::{Page, PageLimits};
 pub use participation::Participation;
+pub use place::{MessagePlace, NoPlace};
 pub use review::{
     DecisionPage, HeldMessage, HeldPage, NoReviewer, Released, ReviewDecision, Reviewer, WaitingForReview,
 };
