@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{NOW, USER, code, key, key_for, public_jwk, sign};
 use crate::auth::remote::RemoteKeys;
 use crate::auth::subject::{DEFAULT_NAMESPACE, UserClaim, UserIds, user_id};
-use crate::auth::{Authenticator, Identity, Issued, Issuer, IssuerRules, KeyError, PublicKeys};
+use crate::auth::{Authenticator, Identity, Issued, Issuer, IssuerRules, KeyError, NoUser, PublicKeys};
 use arcyou_protocol::{ErrorCode, Failure};
 
 fn rules(algorithms: &str) -> IssuerRules {
