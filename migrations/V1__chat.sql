@@ -1524,6 +1524,61 @@ BEGIN
     END IF;
 END $$;
 
+-- A page of what a user wrote and gave, for whoever exports it: one row for each message of the user, also in conversations
+-- left since, and for each reaction. The page walks so many messages, of whomever they are, and ends when it has more than
+-- these bytes. A last row without `json` says where it stopped, if there are more. As for an erasure, no index leads from a
+-- user to messages.
+CREATE FUNCTION read_of_user(
+    reader uuid, after_conversation uuid, after_seq bigint, most_rows bigint, most_bytes bigint
+) RETURNS TABLE (conversation_id uuid, seq bigint, is_reaction boolean, json text)
+LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_sort = off SET jit = off SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    walked record;
+    given record;
+    rows bigint := 0;
+    bytes bigint := 0;
+BEGIN
+    FOR walked IN
+        SELECT m.conversation_id, m.seq, m.id, m.reactions IS NOT NULL AS has_reactions, CASE WHEN m.sender_id = reader
+            THEN json_build_object('type', 'message', 'message', message_json(m))::text END AS json
+        FROM messages m WHERE (m.conversation_id, m.seq) > (after_conversation, after_seq)
+        ORDER BY m.conversation_id, m.seq LIMIT most_rows
+    LOOP
+        rows := rows + 1;
+        conversation_id := walked.conversation_id;
+        seq := walked.seq;
+        IF walked.json IS NOT NULL THEN
+            is_reaction := false;
+            json := walked.json;
+            bytes := bytes + octet_length(json);
+            RETURN NEXT;
+        END IF;
+        IF walked.has_reactions THEN
+            FOR given IN
+                SELECT r.reaction, c.created_at FROM message_reactions r LEFT JOIN message_changes c
+                    ON c.conversation_id = r.conversation_id AND c.seq = r.seq
+                WHERE r.conversation_id = walked.conversation_id AND r.message_id = walked.id AND r.user_id = reader
+            LOOP
+                is_reaction := true;
+                json := json_build_object('type', 'reaction', 'conversation_id', walked.conversation_id, 'message_id',
+                    walked.id, 'reaction', given.reaction, 'given_at', message_time(given.created_at))::text;
+                bytes := bytes + octet_length(json);
+                RETURN NEXT;
+            END LOOP;
+        END IF;
+        EXIT WHEN bytes >= most_bytes;
+    END LOOP;
+    IF rows >= most_rows OR bytes >= most_bytes THEN
+        is_reaction := NULL;
+        json := NULL;
+        RETURN NEXT;
+    END IF;
+END $$;
+
 -- Takes messages away that their conversation does not keep any more, from one conversation at a time and oldest first,
 -- with everything that belongs to them: about `most` rows, so that senders wait a moment at most, and never for those
 -- that they have locked. Nobody is told. Answers how many went, and whether a conversation is still due.

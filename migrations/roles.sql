@@ -77,8 +77,9 @@ GRANT USAGE ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_s
 -- Everybody may call these unless an administrator has changed that default. They run with their caller's rights.
 GRANT EXECUTE ON FUNCTION store_messages, store_changes, lock_conversations, change_messages, is_blocked,
     erase_overtaken, note_decisions, release_edits, mark_told, mark_outbox, read_messages, read_changes, read_events,
-    message_json, creation_json,
-    change_json, message_time, disconnect_user TO arcyou_gateway;
+    message_json, creation_json, change_json, message_time, disconnect_user, read_of_user TO arcyou_gateway;
+-- It erases users as their owner would, for services whose key may.
+GRANT EXECUTE ON FUNCTION arcyou_erase_user TO arcyou_gateway;
 
 -- A worker reads the outbox, records its progress there and removes what is done.
 GRANT SELECT, UPDATE (payload, processed, processed_at, retry_count, error, next_attempt_at, parked_at), DELETE

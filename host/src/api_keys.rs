@@ -59,8 +59,8 @@ async fn act(action: Action, store: &Store) -> anyhow::Result<()> {
             let text = KeyText::generate()?;
             let scopes = if scopes.is_empty() { Scope::ALL.to_vec() } else { scopes };
             let scopes = scopes.into_iter().map(|scope| scope.name().to_owned()).collect();
-            let key = ApiKey { name: name.to_string(), secret_sha256: text.sha256(), scopes, sender, rate };
-            store.insert_api_key(text.id, &key).await?;
+            let (name, secret_sha256) = (name.to_string(), text.sha256());
+            store.insert_api_key(&ApiKey { id: text.id, name, secret_sha256, scopes, sender, rate }).await?;
             Ok(print(&text.to_string())?)
         }
         Action::List { json } => list(&store.api_keys().await?, json),

@@ -77,7 +77,7 @@ pub struct Config {
     pub change_rules: ChangeRules,
     /// `RELAY_LAG_TARGET_MS`; none: sends are accepted however late they are delivered.
     pub relay_lag: Option<Duration>,
-    /// `API_ADDR` and `API_ALLOWED_ORIGINS`.
+    /// `API_ADDR`, `API_ALLOWED_ORIGINS` and `MAX_EXPORTS`.
     pub api: ApiConfig,
     /// What one socket may do and cost.
     pub limits: SessionLimits,
@@ -137,6 +137,8 @@ impl Config {
         let api = ApiConfig {
             address: reader.expecting("API_ADDR", "an address and a port, such as 127.0.0.1:8081"),
             origins: reader.optional("API_ALLOWED_ORIGINS"),
+            // Each reads all messages of the database.
+            max_exports: reader.within("MAX_EXPORTS", 2, 1..=100),
         };
         // As long as balancers take to notice: haproxy asks every two seconds, Kubernetes every few, and both twice or more.
         let drain_delay = Duration::from_secs(reader.within("DRAIN_DELAY_SECONDS", 5, 0..=600));
@@ -353,6 +355,8 @@ fn accept(reader: &mut Reader<'_>) -> AcceptLimits {
         // A large office behind one address has hundreds of people; more are most often a load balancer.
         per_address: reader.within("MAX_CONNECTIONS_PER_ADDRESS", 1000, 1..=10_000_000),
         unauthenticated_per_address: reader.within("MAX_UNAUTHENTICATED_PER_ADDRESS", 100, 1..=10_000_000),
+        // Several processes with pools of a hundred; a service that leaks connections takes no more of the places.
+        per_key: reader.within("MAX_CONNECTIONS_PER_KEY", 500, 1..=10_000_000),
         // With as many unfinished requests, 64 MiB.
         handshakes: reader.within("MAX_HANDSHAKES", 4096, 16..=1_000_000),
         refused_tokens_per_minute: NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN),

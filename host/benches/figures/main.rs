@@ -19,6 +19,7 @@ mod in_sql;
 mod latency;
 mod load;
 mod memory;
+mod over_http;
 mod overload;
 mod pace;
 mod peers;
@@ -68,6 +69,8 @@ enum Group {
     Changes,
     /// A service's messages in its own transactions, and histories that it brings
     InSql,
+    /// A service's messages over HTTP, beside those of sockets
+    OverHttp,
     /// More sends than the machine can take: what is delivered, and when
     Overload,
     /// The gateway's processor time for a send
@@ -115,6 +118,7 @@ fn measure(group: Group, options: &Options) -> Vec<Figure> {
         Group::Sends => sends::figures(options),
         Group::Changes => changes::figures(options),
         Group::InSql => in_sql::figures(options),
+        Group::OverHttp => over_http::figures(options),
         Group::Overload => vec![overload::figure(options)],
         Group::Cost => vec![cost::figure(options)],
         Group::Latency => latency::figures(options),

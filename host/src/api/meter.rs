@@ -9,8 +9,8 @@ use metrics::{counter, describe_counter, describe_histogram, histogram};
 
 /// Every status that the API answers with.
 const STATUSES: &[&str] = &[
-    "200", "201", "202", "204", "400", "401", "403", "404", "405", "409", "410", "412", "413", "415", "422", "429",
-    "500", "503", "504",
+    "200", "201", "202", "204", "400", "401", "403", "404", "405", "408", "409", "410", "412", "413", "415", "422",
+    "429", "500", "503", "504",
 ];
 
 /// Describes what is counted, and begins every series.

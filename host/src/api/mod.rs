@@ -1,11 +1,14 @@
 //! `/v1`: what backend services ask for over HTTP. Whatever changes a conversation passes the same inbound line as the
 //! requests of sockets.
 
+mod access;
 mod blocks;
+mod caller;
 mod changing;
 mod commands;
 mod conversations;
 mod document;
+mod export;
 mod held;
 mod kept_connection;
 pub mod key;
@@ -16,6 +19,7 @@ mod participants;
 mod problem;
 mod reactions;
 mod sending;
+mod slow_body;
 mod state;
 mod users;
 
@@ -24,7 +28,6 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
-use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::from_fn;
 use axum::routing::get;
@@ -35,7 +38,7 @@ use utoipa_axum::routes;
 use self::problem::{ApiCode, Problem};
 
 pub use self::kept_connection::KeptConnection;
-pub use self::state::{Api, PATH};
+pub use self::state::{Api, PATH, Parts};
 use crate::origins::Origins;
 
 const DOCUMENT_PATH: &str = "/v1/openapi.json";
@@ -49,12 +52,15 @@ pub struct ApiConfig {
     pub address: Option<SocketAddr>,
     /// `API_ALLOWED_ORIGINS`: pages that may ask; none: no page.
     pub origins: Option<Origins>,
+    /// `MAX_EXPORTS`: exports of users at once.
+    pub max_exports: usize,
 }
 
 impl Api {
     /// The routes below [`PATH`], and the document that describes them, for pages of these origins too.
     pub fn router(self, origins: Option<Origins>) -> Router {
         meter::begin();
+        export::begin();
         let (routes, document) = described();
         let document = document.to_json().unwrap_or_default();
         let document = || async move { ([(CONTENT_TYPE, "application/json")], document) };
@@ -62,6 +68,7 @@ impl Api {
             .route(DOCUMENT_PATH, get(document))
             .method_not_allowed_fallback(other_method)
             .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+            .layer(from_fn(slow_body::bound))
             .layer(from_fn(meter::count))
             .with_state(self);
         match origins {
@@ -73,7 +80,7 @@ impl Api {
 
 /// Tells browsers which pages may ask.
 fn cross_origin(origins: Origins) -> CorsLayer {
-    let admitted = move |origin: &HeaderValue, _: &Parts| origins.admit(Some(origin.as_bytes()));
+    let admitted = move |origin: &HeaderValue, _: &axum::http::request::Parts| origins.admit(Some(origin.as_bytes()));
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(admitted))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
@@ -105,8 +112,11 @@ fn described() -> (Router<Api>, utoipa::openapi::OpenApi) {
         .routes(routes!(sending::send_batch))
         .routes(routes!(messages::get, changing::edit, changing::delete))
         .routes(routes!(reactions::put, reactions::remove))
+        .routes(routes!(users::find))
         .routes(routes!(users::conversations))
         .routes(routes!(users::disconnect))
+        .routes(routes!(users::erase))
+        .routes(routes!(export::export))
         .routes(routes!(blocks::list))
         .routes(routes!(blocks::put, blocks::remove))
         .routes(routes!(held::list))

@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::slow_body::TooSlow;
 use crate::store::StoreError;
 
 /// Codes of the API that no socket is answered with. They never change their meaning; new ones may be added.
@@ -25,8 +26,14 @@ pub(super) enum ApiCode {
     SenderRequired,
     NotFound,
     MethodNotAllowed,
+    /// The body did not come in time.
+    RequestTimeout,
     /// There is no such conversation.
     UnknownConversation,
+    /// No issuer of tokens has this name.
+    UnknownIssuer,
+    /// An issuer's subject that cannot be a user.
+    UnfitSubject,
     /// The user does not participate in the conversation.
     UnknownParticipant,
     /// The id of a new conversation is taken.
@@ -38,14 +45,17 @@ pub(super) enum ApiCode {
 
 impl ApiCode {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::InvalidApiKey,
         Self::MissingScope,
         Self::OtherSender,
         Self::SenderRequired,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::RequestTimeout,
         Self::UnknownConversation,
+        Self::UnknownIssuer,
+        Self::UnfitSubject,
         Self::UnknownParticipant,
         Self::ConversationExists,
         Self::NothingHeld,
@@ -61,7 +71,10 @@ impl ApiCode {
             Self::SenderRequired => ("sender_required", StatusCode::UNPROCESSABLE_ENTITY),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
             Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED),
+            Self::RequestTimeout => ("request_timeout", StatusCode::REQUEST_TIMEOUT),
             Self::UnknownConversation => ("unknown_conversation", StatusCode::NOT_FOUND),
+            Self::UnknownIssuer => ("unknown_issuer", StatusCode::NOT_FOUND),
+            Self::UnfitSubject => ("unfit_subject", StatusCode::UNPROCESSABLE_ENTITY),
             Self::UnknownParticipant => ("unknown_participant", StatusCode::NOT_FOUND),
             Self::ConversationExists => ("conversation_exists", StatusCode::CONFLICT),
             Self::NothingHeld => ("nothing_held", StatusCode::NOT_FOUND),
@@ -193,6 +206,10 @@ impl From<JsonRejection> for Problem {
             JsonRejection::JsonSyntaxError(error) => Failure::new(ErrorCode::InvalidJson, error.body_text()).into(),
             rejection if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 Failure::new(ErrorCode::FrameTooLarge, "the request is too large; send less at once").into()
+            }
+            rejection if TooSlow::caused(&rejection) => {
+                let text = "the body did not come in time; send it again over a better line, or less at once";
+                Self::new(ApiCode::RequestTimeout, text)
             }
             rejection => Self::invalid(rejection.body_text()),
         }

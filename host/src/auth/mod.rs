@@ -51,6 +51,15 @@ pub struct Identity {
     pub expires_at: Option<f64>,
 }
 
+/// Why a subject is no user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoUser {
+    /// No issuer has this name; or none was named, and there are several.
+    UnknownIssuer,
+    /// The issuer's tokens could not name a user so.
+    Unfit,
+}
+
 /// Turns tokens into identities.
 pub enum Authenticator {
     /// A token is a user's UUID, and everybody is believed.
@@ -102,15 +111,15 @@ impl Authenticator {
         }
     }
 
-    /// The user that an issuer's `subject` is: of the only issuer, or of the one whose tokens have this `iss`. None if
-    /// there is no such issuer, or if the subject cannot be a user.
-    pub fn user_id(&self, iss: Option<&str>, subject: &str) -> Option<Uuid> {
-        let Self::Verified(verifier) = self else { return Uuid::try_parse(subject).ok() };
+    /// The user that an issuer's `subject` is: of the only issuer, or of the one whose tokens have this `iss`. In
+    /// development there is one issuer, whatever it is called.
+    pub fn user_id(&self, iss: Option<&str>, subject: &str) -> Result<Uuid, NoUser> {
+        let Self::Verified(verifier) = self else { return Uuid::try_parse(subject).map_err(|_| NoUser::Unfit) };
         let issuer = match (iss, verifier.issuers.as_slice()) {
             (None, [only]) => only,
-            (iss, issuers) => issuers.iter().find(|issuer| issuer.is(iss))?,
+            (iss, issuers) => issuers.iter().find(|issuer| issuer.is(iss)).ok_or(NoUser::UnknownIssuer)?,
         };
-        subject::user_id(issuer.rules().user_ids, subject)
+        subject::user_id(issuer.rules().user_ids, subject).ok_or(NoUser::Unfit)
     }
 
     /// The identity behind a token, at `now` seconds since the epoch, with the keys that are there.

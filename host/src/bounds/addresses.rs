@@ -36,7 +36,7 @@ impl fmt::Display for ClientAddress {
 /// What is counted of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
-    /// Open sockets.
+    /// Open sockets, and connections that services keep.
     Sockets,
     /// Open sockets without an accepted token.
     Unauthenticated,

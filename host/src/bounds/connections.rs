@@ -1,5 +1,5 @@
 //! Who may open a socket, and what it holds: an unauthenticated one a place among few, an authenticated one a place
-//! among `MAX_CONNECTIONS`. All of it is held by guards, so that a socket gives back what it holds however it ends.
+//! among `MAX_CONNECTIONS`, which connections of services share. All of it is held by guards, so that a socket gives back what it holds however it ends.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -9,10 +9,12 @@ use std::time::Duration;
 use arcyou_protocol::ErrorCode;
 use axum::http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
 
 use super::addresses::{AddressBook, AddressLimits, ClientAddress, Counted, Share};
+use super::kept::{Keeping, KeyBook};
 use super::refusals::{Bound, Refusals};
-use super::refused_tokens::RefusedTokens;
+use super::refused_secrets::{RefusedSecrets, Repute};
 use super::trusted_proxies::TrustedProxies;
 
 /// The part of `MAX_CONNECTIONS` that may be open besides without having authenticated …
@@ -27,15 +29,17 @@ const HANDSHAKES_PART_OF_ADDRESS: usize = 16;
 /// What a gateway, and one client address, may have open.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
-    /// Authenticated sockets at once.
+    /// Authenticated sockets, and connections that services keep, at once.
     pub max_connections: usize,
-    /// Sockets of one address.
+    /// The same of one address.
     pub per_address: usize,
     /// Sockets of one address that have not authenticated.
     pub unauthenticated_per_address: usize,
+    /// Connections that one key of a service keeps open.
+    pub per_key: usize,
     /// Connections that are not sockets yet.
     pub handshakes: usize,
-    /// Tokens of one address that may be refused in a minute.
+    /// Tokens of one address that may be refused in a minute, and as many keys of services.
     pub refused_tokens_per_minute: NonZeroU32,
     /// Who is believed about a client's address.
     pub trusted_proxies: TrustedProxies,
@@ -63,10 +67,12 @@ impl ConnectionLimits {
 pub struct ConnectionBounds {
     limits: ConnectionLimits,
     book: Arc<AddressBook>,
+    keys: Arc<KeyBook>,
     unauthenticated: Arc<Semaphore>,
-    /// One for each authenticated socket that there may be.
+    /// One for each authenticated socket, or kept connection, that there may be.
     places: Arc<Semaphore>,
-    refused_tokens: RefusedTokens,
+    refused_tokens: RefusedSecrets,
+    refused_keys: RefusedSecrets,
     refusals: Refusals,
 }
 
@@ -75,9 +81,11 @@ impl ConnectionBounds {
     pub fn new(limits: ConnectionLimits) -> Self {
         Self {
             book: Arc::new(AddressBook::new(limits.of_address())),
+            keys: Arc::new(KeyBook::new(limits.per_key)),
             unauthenticated: Arc::new(Semaphore::new(limits.unauthenticated())),
             places: Arc::new(Semaphore::new(limits.max_connections)),
-            refused_tokens: RefusedTokens::new(limits.refused_tokens_per_minute),
+            refused_tokens: RefusedSecrets::new(limits.refused_tokens_per_minute),
+            refused_keys: RefusedSecrets::new(limits.refused_tokens_per_minute),
             refusals: Refusals::default(),
             limits,
         }
@@ -94,6 +102,38 @@ impl ConnectionBounds {
         (!self.limits.trusted_proxies.contain(peer)).then(|| peer.into())
     }
 
+    /// The address for which a request of `peer` with these `headers` counts.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
+        self.limits.trusted_proxies.client(peer, headers).into()
+    }
+
+    /// Lets a service's key be looked at that nobody has vouched for yet. An error is how long to wait, because too many
+    /// of this address were refused.
+    pub fn admit_key(&self, address: ClientAddress) -> Result<Repute, Duration> {
+        self.refused_keys.admit(address).inspect_err(|_| self.refusals.connection(Bound::RefusedKeys, address))
+    }
+
+    /// A key was refused.
+    pub fn key_refused(&self, address: ClientAddress) {
+        self.refused_keys.refused(address);
+    }
+
+    /// What a connection of `peer` holds over which a service has asked with this key, or the bound that it meets.
+    pub fn keep(&self, peer: IpAddr, key: Uuid) -> Result<Keeping, Bound> {
+        let kept = self.keep_within(peer, key);
+        kept.inspect_err(|bound| self.refused(*bound, peer))
+    }
+
+    fn keep_within(&self, peer: IpAddr, key: Uuid) -> Result<Keeping, Bound> {
+        let of_key = self.keys.take(key).ok_or(Bound::ConnectionsPerKey)?;
+        let of_address = match self.address_of(peer) {
+            Some(address) => Some(self.book.take(address, Counted::Sockets).ok_or(Bound::ConnectionsPerAddress)?),
+            None => None,
+        };
+        let place = self.places.clone().try_acquire_owned().map_err(|_| Bound::Connections)?;
+        Ok(Keeping { _of_key: of_key, _of_address: of_address, _place: place })
+    }
+
     /// Notes for operators that a connection was refused or cut.
     pub fn refused(&self, bound: Bound, peer: IpAddr) {
         self.refusals.connection(bound, ClientAddress::from(peer));
@@ -101,7 +141,7 @@ impl ConnectionBounds {
 
     /// A socket that `peer` asks for with these `headers`, or the bound that it meets.
     pub fn admit(self: &Arc<Self>, peer: IpAddr, headers: &HeaderMap) -> Result<Admission, Bound> {
-        let address = self.limits.trusted_proxies.client(peer, headers).into();
+        let address = self.client(peer, headers);
         self.admit_address(address).inspect_err(|bound| self.refusals.connection(*bound, address))
     }
 
@@ -176,6 +216,7 @@ mod tests {
         Arc::new(ConnectionBounds::new(ConnectionLimits {
             max_connections,
             per_address: 1000,
+            per_key: 500,
             unauthenticated_per_address: 100,
             handshakes: 4096,
             refused_tokens_per_minute: NonZeroU32::new(60).unwrap(),
@@ -217,6 +258,27 @@ mod tests {
         assert_eq!(admit(&bounds, 3).err(), Some(Bound::Connections));
         drop(first);
         assert_eq!(second.authenticate(), Ok(()));
+    }
+
+    #[test]
+    fn a_kept_connection_takes_a_place_and_a_share_of_its_address_and_its_key() {
+        let mut limits = bounds(3).limits().clone();
+        (limits.per_key, limits.per_address) = (2, 2);
+        limits.trusted_proxies = "10.0.0.1".parse().unwrap();
+        let bounds = Arc::new(ConnectionBounds::new(limits));
+        let [one, other] = [1, 2].map(Uuid::from_u128);
+        let keep = |last: u8, key| bounds.keep(IpAddr::from([192, 0, 2, last]), key);
+        let held = (keep(1, one).unwrap(), keep(1, one).unwrap());
+        assert_eq!(keep(2, one).unwrap_err(), Bound::ConnectionsPerKey);
+        assert_eq!(keep(1, other).unwrap_err(), Bound::ConnectionsPerAddress);
+        // What met a bound holds nothing.
+        let proxy = IpAddr::from([10, 0, 0, 1]);
+        let third = bounds.keep(proxy, other).unwrap();
+        assert_eq!(bounds.keep(proxy, other).unwrap_err(), Bound::Connections);
+        assert_eq!(admit(&bounds, 3).err(), Some(Bound::Connections));
+        drop(held);
+        assert!(admit(&bounds, 3).is_ok() && bounds.keep(proxy, other).is_ok());
+        drop(third);
     }
 
     #[test]

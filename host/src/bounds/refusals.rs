@@ -38,19 +38,23 @@ pub fn count_auth(code: ErrorCode) {
     counter!("arcyou_auth_refused_total", "code" => code.value()).increment(1);
 }
 
-/// A bound that a connection met.
+/// A bound that a connection met, or a request over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Bound {
     /// Authenticated sockets of the gateway: `MAX_CONNECTIONS`.
     Connections,
     /// Sockets of one address: `MAX_CONNECTIONS_PER_ADDRESS`.
     ConnectionsPerAddress,
+    /// Connections that one key keeps open: `MAX_CONNECTIONS_PER_KEY`.
+    ConnectionsPerKey,
     /// Sockets of the gateway that have not authenticated.
     Unauthenticated,
     /// The same of one address: `MAX_UNAUTHENTICATED_PER_ADDRESS`.
     UnauthenticatedPerAddress,
     /// Tokens of one address that were refused: `MAX_REFUSED_TOKENS_PER_MINUTE`.
     RefusedTokens,
+    /// Keys of services of one address that were refused: as many as tokens.
+    RefusedKeys,
     /// Connections that are not sockets yet: `MAX_HANDSHAKES`.
     Handshakes,
     /// The same of one address.
@@ -61,11 +65,14 @@ pub enum Bound {
 
 impl Bound {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
+        Self::ConnectionsPerKey,
         Self::Unauthenticated,
         Self::UnauthenticatedPerAddress,
+        Self::RefusedTokens,
+        Self::RefusedKeys,
         Self::Handshakes,
         Self::HandshakesPerAddress,
         Self::RequestHead,
@@ -76,9 +83,11 @@ impl Bound {
         match self {
             Self::Connections => "connections",
             Self::ConnectionsPerAddress => "connections_per_address",
+            Self::ConnectionsPerKey => "connections_per_key",
             Self::Unauthenticated => "unauthenticated",
             Self::UnauthenticatedPerAddress => "unauthenticated_per_address",
             Self::RefusedTokens => "refused_tokens",
+            Self::RefusedKeys => "refused_keys",
             Self::Handshakes => "handshakes",
             Self::HandshakesPerAddress => "handshakes_per_address",
             Self::RequestHead => "request_head",
@@ -90,8 +99,12 @@ impl Bound {
         match self {
             Self::Connections => "the gateway is full: run more gateways, or raise MAX_CONNECTIONS",
             Self::ConnectionsPerAddress => {
-                "this address has MAX_CONNECTIONS_PER_ADDRESS sockets; if it is your load balancer, name it in \
+                "this address has MAX_CONNECTIONS_PER_ADDRESS open connections; if it is your load balancer, name it in \
                  TRUSTED_PROXIES"
+            }
+            Self::ConnectionsPerKey => {
+                "a key keeps MAX_CONNECTIONS_PER_KEY connections open, and further ones are closed after each answer; let the \
+                 service use fewer"
             }
             Self::Unauthenticated => {
                 "too many sockets have sent no accepted auth; if that is usual here, raise MAX_CONNECTIONS"
@@ -103,6 +116,10 @@ impl Bound {
             Self::RefusedTokens => {
                 "MAX_REFUSED_TOKENS_PER_MINUTE tokens of this address were refused: somebody guesses, or a client is broken; \
                  if it is your load balancer, name it in TRUSTED_PROXIES"
+            }
+            Self::RefusedKeys => {
+                "MAX_REFUSED_TOKENS_PER_MINUTE keys of this address were refused: somebody guesses, or a service has a wrong \
+                 or revoked key; if it is your load balancer, name it in TRUSTED_PROXIES"
             }
             Self::Handshakes => "the oldest connection that was no WebSocket yet was cut: there were MAX_HANDSHAKES",
             Self::HandshakesPerAddress => {
@@ -131,7 +148,7 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// A connection of `address` was refused or cut.
+    /// A connection of `address` was refused or cut, or a request over it.
     pub fn connection(&self, bound: Bound, address: impl fmt::Display) {
         counter!("arcyou_refused_connections_total", "bound" => bound.name()).increment(1);
         if self.connections.check_key(&bound).is_ok() {

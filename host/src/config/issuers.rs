@@ -208,7 +208,7 @@ fn issuer(
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::auth::Authenticator;
+    use crate::auth::{Authenticator, NoUser};
 
     const ONE: &str = r#"
         [[issuer]]
@@ -243,8 +243,8 @@ mod tests {
             users[0],
             Uuid::new_v5(&Uuid::new_v5(&Uuid::NAMESPACE_URL, b"https://one.example/"), uuid.as_bytes())
         );
-        assert_eq!(user("three", "alice"), None);
-        assert_eq!(user("three", &users[0].to_string()), None);
+        assert_eq!(user("three", "alice"), Err(NoUser::Unfit));
+        assert_eq!(user("three", &users[0].to_string()), Err(NoUser::Unfit));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::handshake_slots::{HandshakeSlots, Slot};
+use super::patient_stream::PatientStream;
 use crate::api::{self, KeptConnection};
 use crate::bounds::connections::ConnectionBounds;
 use crate::bounds::refusals::Bound;
@@ -131,14 +132,8 @@ async fn converse(
     slot: Slot,
     shutdown: CancellationToken,
 ) {
-    let kept = KeptConnection::default();
-    let until = kept.clone();
-    let mut speaking = pin!(speak(stream, peer, app, bounds, kept.clone(), async move {
-        tokio::select! {
-            () = tokio::time::sleep(HTTP_WITHIN) => {}
-            () = until.kept() => shutdown.cancelled().await,
-        }
-    }));
+    let kept = KeptConnection::new(peer, bounds.clone());
+    let mut speaking = pin!(speak(stream, peer, app, bounds, kept.clone(), shutdown));
     tokio::select! {
         () = &mut speaking => return,
         () = slot.cut.cancelled() => return,
@@ -147,14 +142,34 @@ async fn converse(
     speaking.await;
 }
 
-/// After `enough` the request at hand is the last one.
+/// How a connection goes on whose request at hand is its last one.
+#[derive(Clone, Copy)]
+enum LastRequest {
+    /// It is answered within [`REQUEST_WITHIN`].
+    Soon,
+    /// It is answered, however long that takes: its service may just not keep one more connection.
+    Whole,
+}
+
+/// Waits until the request at hand is the last one.
+async fn enough(kept: &KeptConnection, shutdown: &CancellationToken) -> LastRequest {
+    tokio::select! {
+        () = tokio::time::sleep(HTTP_WITHIN) => LastRequest::Soon,
+        () = kept.full() => LastRequest::Whole,
+        () = kept.kept() => {
+            shutdown.cancelled().await;
+            LastRequest::Soon
+        }
+    }
+}
+
 async fn speak(
     stream: TcpStream,
     peer: IpAddr,
     app: Router,
     bounds: Arc<ConnectionBounds>,
     kept: KeptConnection,
-    enough: impl Future<Output = ()>,
+    shutdown: CancellationToken,
 ) {
     // Frames are small and must not wait for one another in the kernel.
     let _ = stream.set_nodelay(true);
@@ -163,24 +178,28 @@ async fn speak(
         return;
     }
     let budget = ReadBudget::default();
-    let app = app.layer(Extension(budget.clone())).layer(Extension(ConnectInfo(peer))).layer(Extension(kept));
+    let app = app.layer(Extension(budget.clone())).layer(Extension(ConnectInfo(peer))).layer(Extension(kept.clone()));
+    let stream = PatientStream::new(BudgetedStream::new(stream, budget.clone()), budget);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_WITHIN)
         .max_buf_size(REQUEST_HEAD_BYTES)
-        .serve_connection(TokioIo::new(BudgetedStream::new(stream, budget)), TowerToHyperService::new(app))
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = enough => None,
+        ended = connection.as_mut() => Ok(ended),
+        last = enough(&kept, &shutdown) => Err(last),
     };
     match ended {
-        Some(Err(error)) if error.is_parse_too_large() => bounds.refused(Bound::RequestHead, peer),
-        Some(_) => {}
-        None => {
+        Ok(Err(error)) if error.is_parse_too_large() => bounds.refused(Bound::RequestHead, peer),
+        Ok(_) => {}
+        Err(last) => {
             // The request at hand is answered still.
             connection.as_mut().graceful_shutdown();
+            if matches!(last, LastRequest::Whole) && shutdown.run_until_cancelled(connection.as_mut()).await.is_some() {
+                return;
+            }
             let _ = timeout(REQUEST_WITHIN, connection).await;
         }
     }

@@ -57,7 +57,8 @@ impl Services {
     /// sockets are told to go elsewhere, spread over the drain time.
     pub async fn serve(self, config: Config, listeners: Listeners, shutdown: CancellationToken) {
         let Self { pool, bus, plugins, plugin_values, installation, health, metrics: scrape, pages } = self;
-        let Config { limits, users, accept, authenticator, drain_delay, drain, .. } = config;
+        let Config { limits, users, accept, drain_delay, drain, .. } = config;
+        let authenticator = Arc::new(config.authenticator);
         let AcceptLimits { connections, origins } = accept;
         metrics::begin();
         let background = Background::default();
@@ -101,9 +102,17 @@ impl Services {
             page_readers,
         });
 
-        let api = Api::new(shared.store.clone(), shared.ingress.clone(), wake, shared.limits.frame.body);
-        let sockets = TaskTracker::new();
         let bounds = Arc::new(ConnectionBounds::new(connections));
+        let api = Api::new(api::Parts {
+            store: shared.store.clone(),
+            ingress: shared.ingress.clone(),
+            wake,
+            body_limits: shared.limits.frame.body,
+            authenticator: shared.authenticator.clone(),
+            bounds: bounds.clone(),
+            max_exports: config.api.max_exports,
+        });
+        let sockets = TaskTracker::new();
         let closing = CancellationToken::new();
         let retirement = Retirement::new(closing.clone(), drain);
         let app = handshake::router(shared, origins, bounds.clone(), health.clone(), sockets.clone(), retirement);

@@ -78,7 +78,10 @@ fn describe() {
     describe_gauge!("arcyou_tokens_verified", "0 if JWT_PUBLIC_KEY is dev-placeholder and everybody is believed");
     describe_counter!("arcyou_connections_total", "Sockets since the start");
     describe_counter!("arcyou_closed_total", "Sockets that the gateway closed, by close code");
-    describe_counter!("arcyou_refused_connections_total", "Connections and sockets that were refused or cut, by bound");
+    describe_counter!(
+        "arcyou_refused_connections_total",
+        "Connections, sockets and keys that were refused or cut, by bound"
+    );
     describe_counter!("arcyou_refused_origins_total", "Handshakes of web pages that are not in ALLOWED_ORIGINS");
     describe_counter!("arcyou_auth_refused_total", "Refused auth requests, by failure code");
     describe_counter!("arcyou_joins_total", "Joins by outcome: joined, or the code of the refusal");

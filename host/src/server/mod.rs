@@ -1,6 +1,7 @@
 //! A gateway as a process: what it talks to ([`services`]), where it listens ([`listeners`]), how a connection becomes
-//! a socket ([`handshake`], `handshake_slots`), what runs beside the sockets (`background`), who waits for the schema
-//! (`schema`), how many sockets there is room for ([`open_files`]), and its life from start to drain ([`lifecycle`]).
+//! a socket ([`handshake`], `handshake_slots`), how long it may take to read an answer (`patient_stream`), what runs beside
+//! the sockets (`background`), who waits for the schema (`schema`), how many sockets there is room for ([`open_files`]),
+//! and its life from start to drain ([`lifecycle`]).
 
 mod background;
 pub mod handshake;
@@ -10,6 +11,7 @@ pub mod lifecycle;
 pub mod listeners;
 mod metrics;
 pub mod open_files;
+mod patient_stream;
 mod plugin_values;
 mod schema;
 pub mod services;

@@ -76,6 +76,7 @@ mod tests {
         ConnectionLimits {
             max_connections,
             per_address: 1000,
+            per_key: 500,
             unauthenticated_per_address: 100,
             handshakes,
             refused_tokens_per_minute: NonZeroU32::MIN,

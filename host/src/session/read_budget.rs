@@ -32,6 +32,11 @@ impl ReadBudget {
         self.0.store((largest as u64).saturating_mul(FRAGMENTATION), Ordering::Relaxed);
     }
 
+    /// Whether it was renewed ever: the connection is a WebSocket.
+    pub fn is_limited(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != u64::MAX
+    }
+
     /// Whether the budget is used up, so that nothing more is read.
     pub fn is_spent(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
@@ -40,7 +45,9 @@ impl ReadBudget {
     fn spend(&self, bytes: u64) {
         // One task reads and renews; there is nobody to race with.
         let left = self.0.load(Ordering::Relaxed);
-        self.0.store(left.saturating_sub(bytes), Ordering::Relaxed);
+        if left != u64::MAX {
+            self.0.store(left.saturating_sub(bytes), Ordering::Relaxed);
+        }
     }
 }
 

@@ -77,7 +77,7 @@ impl SessionLimits {
 /// What all connections share.
 pub struct Shared {
     pub(crate) limits: SessionLimits,
-    pub(crate) authenticator: Authenticator,
+    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) cutoffs: Cutoffs,
     pub(crate) users: Arc<Users>,
     pub(crate) store: Store,

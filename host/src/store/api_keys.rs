@@ -10,6 +10,7 @@ use super::{Param, Store, StoreError, sql};
 /// A key that is not revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiKey {
+    pub id: Uuid,
     /// What whoever made it calls it.
     pub name: String,
     /// The digest of its secret, which nobody has kept.
@@ -42,6 +43,7 @@ impl Store {
         let rows = self.query(sql::API_KEY, &[(&id, Type::UUID)]).await?;
         let key = |row: &Row| {
             Ok(ApiKey {
+                id,
                 name: row.try_get(0)?,
                 secret_sha256: row.try_get(1)?,
                 scopes: row.try_get(2)?,
@@ -53,10 +55,10 @@ impl Store {
     }
 
     /// Keeps a new key.
-    pub async fn insert_api_key(&self, id: Uuid, key: &ApiKey) -> Result<(), StoreError> {
-        let ApiKey { name, secret_sha256, scopes, sender, rate } = key;
+    pub async fn insert_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+        let ApiKey { id, name, secret_sha256, scopes, sender, rate } = key;
         let parameters: [Param<'_>; 6] = [
-            (&id, Type::UUID),
+            (id, Type::UUID),
             (name, Type::TEXT),
             (secret_sha256, Type::BYTEA),
             (scopes, Type::TEXT_ARRAY),

@@ -1,4 +1,4 @@
-//! The gateway's side of PostgreSQL. Statements are in [`sql`], what they mean for callers is here.
+//! The gateway's side of PostgreSQL. Statements are in [`sql`] and [`user_sql`], what they mean for callers is here.
 
 mod api_keys;
 mod audit;
@@ -6,14 +6,18 @@ mod blocks;
 mod commit;
 mod cutoffs;
 mod directory;
+mod erase;
 mod error;
+mod export;
 mod gate;
 mod needs;
 mod page;
 mod participation;
+mod place;
 mod review;
 mod rows;
 mod sql;
+mod user_sql;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,11 +44,14 @@ pub use blocks::BlockedUser;
 pub use commit::{Answered, Attempted, ChangeRefusal, Committed, Locking, NewChange, StoredEvent};
 pub use cutoffs::{Cutoff, CutoffPage, CutoffPlace};
 pub use directory::{Conversation, ConversationChange, Membership, NewConversation, Participant, PutParticipants};
+pub use erase::ErasedPart;
 pub use error::StoreError;
+pub use export::{Export, ExportPage, Exported, ExportedLine};
 pub use gate::SchemaGate;
 pub use needs::NEEDS;
 pub use page::{Page, PageLimits};
 pub use participation::Participation;
+pub use place::{MessagePlace, NoPlace};
 pub use review::{
     DecisionPage, HeldMessage, HeldPage, NoReviewer, Released, ReviewDecision, Reviewer, WaitingForReview,
 };

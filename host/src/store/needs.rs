@@ -84,6 +84,8 @@ pub const NEEDS: Needs = Needs {
         "change_json",
         "message_time",
         "disconnect_user",
+        "read_of_user",
+        "arcyou_erase_user",
     ],
 };
 

@@ -1,5 +1,7 @@
 //! A backend service: a key, and requests with it.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Client, Method};
 use serde_json::Value;
@@ -37,7 +39,18 @@ impl Service {
     }
 
     pub fn with_key(port: u16, key: String) -> Self {
-        Self { client: Client::new(), base: format!("http://127.0.0.1:{port}/v1"), key }
+        Self::at(Ipv4Addr::LOCALHOST, port, key)
+    }
+
+    /// The same on another machine.
+    pub fn at(address: Ipv4Addr, port: u16, key: String) -> Self {
+        let client = Client::builder().local_address(IpAddr::from(address)).build().unwrap();
+        Self { client, base: format!("http://127.0.0.1:{port}/v1"), key }
+    }
+
+    /// The same machine with another key.
+    pub fn guessing(&self, key: String) -> Self {
+        Self { client: self.client.clone(), base: self.base.clone(), key }
     }
 
     pub async fn call(

@@ -10,4 +10,8 @@ mod disconnecting;
 mod failing_issuers;
 mod issuer;
 mod issuers;
+mod lookup;
 mod rotation;
+#[allow(dead_code)]
+#[path = "../api/service.rs"]
+mod service;

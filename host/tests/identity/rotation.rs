@@ -136,3 +136,45 @@ async fn a_token_without_kid_is_verified_with_any_key_also_a_newer_one() {
     assert_eq!(auth(gateway.port, &new).await["success"], true);
     assert_eq!(auth(gateway.port, &old).await["success"], true);
 }
+
+/// 500 sockets whose users come with tokens of the key before or of the newest, while it is replaced twice.
+#[tokio::test]
+#[ignore = "a measurement: it prints how long the slowest waited"]
+async fn five_hundred_sockets_authenticate_over_two_rotations() {
+    const SOCKETS: usize = 500;
+    let world = World::new().await;
+    let mut issuer = Issuer::start().await;
+    let variables = [("MAX_UNAUTHENTICATED_PER_ADDRESS", "1000"), ("MAX_CONNECTIONS", "16000")];
+    let gateway = program(&world, &issuer, &variables).await;
+    let mut kid = "a".to_owned();
+    for round in 0..2 {
+        let mut tokens = Vec::new();
+        for number in 0..SOCKETS {
+            if number == SOCKETS / 2 {
+                kid = format!("key-{round}");
+                issuer.generate("RS256", &kid).await;
+            }
+            tokens.push(issuer.token(&kid, claims()).await);
+        }
+        let mut sockets = Vec::new();
+        // An address has so many handshakes at once and no more.
+        for some in tokens.chunks(100) {
+            sockets.extend(join_all(some.iter().map(|_| Client::connect(gateway.port))).await);
+        }
+        let began = Instant::now();
+        let answers = join_all(sockets.iter_mut().zip(&tokens).map(async |(socket, token)| {
+            let answer = socket.request(json!({"op": "auth", "token": token})).await;
+            (answer, began.elapsed())
+        }));
+        let answers = answers.await;
+        for (answer, _) in &answers {
+            assert_eq!(answer["success"], true, "{answer}");
+        }
+        let mut waits: Vec<Duration> = answers.into_iter().map(|(_, wait)| wait).collect();
+        waits.sort();
+        let (middle, slowest) = (waits[SOCKETS / 2], waits[SOCKETS - 1]);
+        println!("rotation {round}: {SOCKETS} sockets at once, none refused; p50 {middle:?}, the slowest {slowest:?}");
+    }
+    // One at the start, and one for each rotation.
+    assert_eq!(issuer.requests().await, 3);
+}

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{NOW, USER, code, key, key_for, public_jwk, sign};
 use crate::auth::remote::RemoteKeys;
 use crate::auth::subject::{DEFAULT_NAMESPACE, UserClaim, UserIds, user_id};
-use crate::auth::{Authenticator, Identity, Issued, Issuer, IssuerRules, KeyError, PublicKeys};
+use crate::auth::{Authenticator, Identity, Issued, Issuer, IssuerRules, KeyError, NoUser, PublicKeys};
 use arcyou_protocol::{ErrorCode, Failure};
 
 fn rules(algorithms: &str) -> IssuerRules {
@@ -129,9 +129,12 @@ fn each_issuer_proves_its_own_tokens_and_no_others() {
     // The same `sub`, and another user.
     let partner = them(with(json!("them"), "partner")).unwrap();
     assert_eq!((Some(partner.user), partner.subject.as_deref()), (user_id(own, USER), Some(USER)));
-    assert_eq!(authenticator.user_id(Some("them"), USER), Some(partner.user));
+    assert_eq!(authenticator.user_id(Some("them"), USER), Ok(partner.user));
     assert_eq!(authenticator.user_id(Some("us"), USER).unwrap().to_string(), USER);
-    assert_eq!((authenticator.user_id(None, USER), authenticator.user_id(Some("nobody"), USER)), (None, None));
+    for nobody in [None, Some("nobody")] {
+        assert_eq!(authenticator.user_id(nobody, USER), Err(NoUser::UnknownIssuer));
+    }
+    assert_eq!(authenticator.user_id(Some("us"), "auth0|7"), Err(NoUser::Unfit));
     let mut stolen = with(json!("us"), "chat");
     stolen["sub"] = json!(partner.user);
     assert_eq!(code(us(stolen)), ErrorCode::TokenClaims, "the other issuer's user");

@@ -1,0 +1,67 @@
+//! How long a request's body may take to come: it waits in memory, and its connection holds a place.
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, timeout_at};
+
+/// A body may take so long, whatever its size …
+const GRACE: Duration = Duration::from_secs(10);
+/// … and longer for each part of it that has come: bad lines carry so many bytes in a second.
+const BYTES_PER_SECOND: u32 = 64 * 1024;
+
+/// The rest of a body did not come in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body did not come in time")]
+pub(super) struct TooSlow;
+
+impl TooSlow {
+    /// Whether it is at the bottom of an error.
+    pub(super) fn caused(error: &(dyn Error + 'static)) -> bool {
+        error.is::<Self>() || error.source().is_some_and(Self::caused)
+    }
+}
+
+/// Holds a request's body to its time.
+pub(super) async fn bound(request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let since = Instant::now();
+    let request = request.map(|body| {
+        let parts = stream::unfold((Some(body.into_data_stream()), 0_usize), move |(body, came)| async move {
+            let mut body = body?;
+            match timeout_at(since + allowed(came), body.next()).await {
+                Ok(part) => {
+                    let part = part?;
+                    let came = came + part.as_ref().map_or(0, Bytes::len);
+                    Some((part.map_err(axum::BoxError::from), (Some(body), came)))
+                }
+                Err(_) => Some((Err(TooSlow.into()), (None, came))),
+            }
+        });
+        Body::from_stream(parts)
+    });
+    next.run(request).await
+}
+
+/// How long a body may take of which so much has come.
+fn allowed(came: usize) -> Duration {
+    GRACE + Duration::from_secs_f64(came as f64 / f64::from(BYTES_PER_SECOND))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_body_has_time_on_a_bad_line_and_drops_have_none() {
+        assert_eq!(allowed(8 << 20), Duration::from_secs(138));
+        assert_eq!(allowed(10), GRACE + Duration::from_secs_f64(10.0 / 65_536.0));
+    }
+}

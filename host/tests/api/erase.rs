@@ -1,0 +1,103 @@
+//! Users who are erased over HTTP, a part with each request.
+
+use arcyou_protocol::CloseCode;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::service::{Service, key};
+use crate::support::World;
+use crate::support::client::Client;
+
+/// Repeats the request until all is done; answers how many requests that took, and how many messages were deleted.
+async fn erase(service: &Service, user: Uuid) -> (usize, i64) {
+    let (mut requests, mut deleted, mut after) = (0, 0, String::new());
+    loop {
+        let answer = service.post(&format!("/users/{user}/erase{after}"), Value::Null).await.ok(200);
+        assert_eq!(answer["user_id"], json!(user));
+        requests += 1;
+        deleted += answer["deleted"].as_i64().unwrap();
+        let Some(next) = answer["next"].as_str() else { return (requests, deleted) };
+        after = format!("?after={next}");
+    }
+}
+
+#[tokio::test]
+async fn an_erased_user_is_disconnected_and_leaves_places_without_text() {
+    let world = World::new().await;
+    world.grant_rights().await;
+    let login = world.login(Some("arcyou_gateway")).await;
+    // With the rights that a gateway has, and no other.
+    let gateway = world.gateway_with(&[("DATABASE_URL", login.url())]).await;
+    let _worker = world.worker().await;
+    let service = Service::new(&world, &gateway).await;
+    let [alice, bob] = [Uuid::new_v4(), Uuid::new_v4()];
+    let mut rooms = Vec::new();
+    for _ in 0..3 {
+        rooms.push(world.conversation(&[alice, bob]).await);
+    }
+    let mut bobs = Client::joined(gateway.port, bob, rooms[0]).await;
+    let mut alices = Client::joined(gateway.port, alice, rooms[0]).await;
+    for room in &rooms {
+        bobs.say(*room, "secret").await;
+        let kept = alices.say(*room, "kept").await["message_id"].clone();
+        let react = json!({"op": "react", "conversation_id": room, "message_id": kept, "reaction": "+1"});
+        bobs.ok(react).await;
+    }
+    assert_eq!(erase(&service, bob).await, (1, 3));
+    let code = loop {
+        if let Err(code) = bobs.next_or_close().await {
+            break code;
+        }
+    };
+    assert_eq!(code, Some(CloseCode::Disconnected.value()));
+    // Everybody is told, in order.
+    let mut told = Vec::new();
+    while !told.iter().any(|kind| kind == "reaction.removed") {
+        told.push(alices.event().await["type"].as_str().unwrap().to_owned());
+    }
+    assert!(told.iter().any(|kind| kind == "message.deleted"), "{told:?}");
+    for query in [
+        "SELECT count(*) FROM messages WHERE body::text LIKE '%secret%'",
+        "SELECT count(*) FROM message_reactions",
+        "SELECT count(*) FROM participants WHERE user_id NOT IN (SELECT sender_id FROM messages WHERE body IS NOT NULL)",
+    ] {
+        assert_eq!(world.count(query).await, 0, "{query}");
+    }
+    assert_eq!(world.count("SELECT count(*) FROM messages WHERE deleted_at IS NOT NULL").await, 3);
+    // Once more changes nothing.
+    assert_eq!(erase(&service, bob).await, (1, 0));
+    alices.say(rooms[0], "still here").await;
+}
+
+#[tokio::test]
+async fn a_request_walks_a_part_and_the_next_one_goes_on_after_it() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let service = Service::new(&world, &gateway).await;
+    let [alice, bob] = [Uuid::new_v4(), Uuid::new_v4()];
+    let conversation = world.conversation(&[alice, bob]).await;
+    fill(&world, conversation, alice, 12_000).await;
+    let first = world.sql.execute("UPDATE messages SET sender_id = $1 WHERE seq IN (1, 11999)", &[&bob]).await.unwrap();
+    assert_eq!(first, 2);
+    // One request walks 10,000 messages at most.
+    let (requests, deleted) = erase(&service, bob).await;
+    assert_eq!(deleted, 2);
+    assert!(requests >= 2, "{requests}");
+    assert_eq!(world.count("SELECT count(*) FROM messages WHERE body IS NULL").await, 2);
+    for wrong in ["x", "1:2", &format!("{conversation}"), &format!("{conversation}:-1")] {
+        let refused = service.post(&format!("/users/{bob}/erase?after={wrong}"), Value::Null).await;
+        assert_eq!(refused.code(400), "invalid_field", "{wrong}");
+    }
+    let reads = Service::with_key(gateway.port, key(&world, &["--scope", "users:read"]).await);
+    assert_eq!(reads.post(&format!("/users/{alice}/erase"), Value::Null).await.code(403), "missing_scope");
+}
+
+/// Stores messages as if they had always been there.
+pub async fn fill(world: &World, conversation: Uuid, sender: Uuid, messages: i64) {
+    let fill = "INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body)
+        SELECT $1, n, n, n, $2, jsonb_build_object('text', repeat('x', 1000)) FROM generate_series(1, $3::int8) n";
+    world.sql.execute(fill, &[&conversation, &sender, &messages]).await.unwrap();
+    let count = "UPDATE conversations SET last_seq = $2, message_count = $2,
+        last_message_id = (SELECT max(id) FROM messages WHERE conversation_id = $1) WHERE id = $1";
+    world.sql.execute(count, &[&conversation, &messages]).await.unwrap();
+}
