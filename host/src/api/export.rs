@@ -35,6 +35,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(10);
 #[derive(Default, Serialize)]
 struct Counts {
     participations: u64,
+    blocks: u64,
     messages: u64,
     reactions: u64,
     held_messages: u64,
@@ -70,6 +71,7 @@ impl Counts {
         match kind {
             Exported::User => {}
             Exported::Participation => self.participations += 1,
+            Exported::Block => self.blocks += 1,
             Exported::Message => self.messages += 1,
             Exported::Reaction => self.reactions += 1,
             Exported::HeldMessage => self.held_messages += 1,
@@ -142,7 +144,7 @@ impl Running {
 }
 
 /// Exports everything of a user, one JSON object on each line, with its kind as `type`: the `user`, then each
-/// `participation`, `message` and `reaction`, each `held_message`, and each `audit` row. `progress` says nothing. The last
+/// `participation` and `block`, each `message` and `reaction`, each `held_message`, and each `audit` row. `progress` says nothing. The last
 /// line, `end`, counts them: without it the export was cut, and is to be asked for again.
 #[utoipa::path(get, operation_id = "export_user", path = "/users/{user_id}/export", tag = "users",
     params(("user_id" = Uuid, Path,)),

@@ -18,6 +18,8 @@ pub enum Exported {
     User,
     /// That the user participates in a conversation.
     Participation,
+    /// That the user has blocked another one.
+    Block,
     /// A message that the user wrote, or the place of one that was deleted.
     Message,
     /// A reaction that the user gave.
@@ -33,6 +35,7 @@ pub enum Exported {
 enum Section {
     User,
     Participations(Option<Uuid>),
+    Blocks(Option<Uuid>),
     Messages(MessagePlace),
     Held(i64),
     Audit(i64),
@@ -70,9 +73,11 @@ impl Export {
             Section::Participations(after) => {
                 let (lines, last) =
                     self.page(user_sql::EXPORT_PARTICIPATIONS, &after, Type::UUID, Exported::Participation).await?;
-                let next =
-                    last.map_or(Section::Messages(MessagePlace::BEGIN), |last| Section::Participations(Some(last)));
-                (lines, next)
+                (lines, last.map_or(Section::Blocks(None), |last| Section::Participations(Some(last))))
+            }
+            Section::Blocks(after) => {
+                let (lines, last) = self.page(user_sql::EXPORT_BLOCKS, &after, Type::UUID, Exported::Block).await?;
+                (lines, last.map_or(Section::Messages(MessagePlace::BEGIN), |last| Section::Blocks(Some(last))))
             }
             Section::Messages(after) => {
                 let (lines, last) = self.messages(after).await?;

@@ -21,6 +21,12 @@ SELECT conversation_id, json_build_object('type', 'participation', 'conversation
 FROM participants WHERE user_id = $1 AND ($2::uuid IS NULL OR conversation_id > $2)
 ORDER BY conversation_id LIMIT $3";
 
+/// Whom a user has blocked, as an export tells: `$1` user, `$2` after this one, `$3` rows.
+pub(super) const EXPORT_BLOCKS: &str = "
+SELECT blocked_id, json_build_object('type', 'block', 'blocked_id', blocked_id, 'created_at', message_time(created_at))::text
+FROM user_blocks WHERE user_id = $1 AND ($2::uuid IS NULL OR blocked_id > $2)
+ORDER BY blocked_id LIMIT $3";
+
 /// What a user wrote and gave: `$1` user, `$2` after this conversation and `$3` this `seq` in it, `$4` messages to walk, `$5`
 /// bytes at most. A last row without `json`: where the walk stopped.
 pub(super) const READ_OF_USER: &str =

@@ -58,6 +58,14 @@ async fn an_export_has_everything_of_a_user_and_nothing_of_others() {
         SELECT $1, sender, 'rejected', 'x', 'y' FROM unnest($2::uuid[]) sender, generate_series(1, 150)";
     world.sql.execute(noted, &[&stayed, &vec![alice, bob]]).await.unwrap();
     service.post(&format!("/users/{bob}/disconnect"), Value::Null).await.ok(200);
+    let blocked = Uuid::new_v4();
+    for (user, of) in [(bob, blocked), (alice, bob)] {
+        world
+            .sql
+            .execute("INSERT INTO user_blocks (user_id, blocked_id) VALUES ($1, $2)", &[&user, &of])
+            .await
+            .unwrap();
+    }
 
     let lines = export(&service, bob).await;
     let of = |kind: &str| lines.iter().filter(|line| line["type"] == kind).collect::<Vec<_>>();
@@ -66,6 +74,8 @@ async fn an_export_has_everything_of_a_user_and_nothing_of_others() {
     assert!(lines[0]["disconnected_at"].is_string(), "{}", lines[0]);
     let [participation] = of("participation")[..] else { panic!("{lines:?}") };
     assert_eq!((&participation["conversation_id"], &participation["role"]), (&json!(stayed), &json!("member")));
+    let [block] = of("block")[..] else { panic!("{lines:?}") };
+    assert_eq!(block["blocked_id"], json!(blocked));
     let messages = of("message");
     assert!(messages.iter().all(|line| line["message"]["sender_id"] == json!(bob)));
     let (tombstones, standing): (Vec<&Value>, Vec<&Value>) =
@@ -77,8 +87,9 @@ async fn an_export_has_everything_of_a_user_and_nothing_of_others() {
     assert_eq!(texts, expected);
     assert!(of("reaction").iter().all(|line| line["reaction"] == "+1" && line["given_at"].is_string()));
     assert_eq!(of("held_message")[0]["body"], json!({"text": "held"}));
-    let end =
-        json!({"type": "end", "participations": 1, "messages": 7, "reactions": 6, "held_messages": 1, "audit": 150});
+    let end = json!({
+        "type": "end", "participations": 1, "blocks": 1, "messages": 7, "reactions": 6, "held_messages": 1, "audit": 150
+    });
     assert_eq!(lines.last(), Some(&end));
     assert_eq!(of("audit").len(), 150);
     // Nobody who was never here.
