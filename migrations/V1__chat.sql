@@ -10,6 +10,10 @@ CREATE TABLE installation (
 );
 INSERT INTO installation DEFAULT VALUES;
 
+-- Limits of what a conversation keeps. A domain is checked when a column is given a value, a table's CHECK by each send.
+CREATE DOMAIN kept_days AS integer CHECK (VALUE BETWEEN 1 AND 36500);
+CREATE DOMAIN kept_messages AS bigint CHECK (VALUE > 0);
+
 CREATE TABLE conversations (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     -- The `seq` of the newest change: a message that was created, edited or deleted, a reaction that was added or removed.
@@ -25,8 +29,8 @@ CREATE TABLE conversations (
     read_only boolean NOT NULL DEFAULT false,
     -- For how many days messages are kept, and how many of them; null: for ever, all. Workers purge what is beyond either,
     -- oldest first (`purge_messages`).
-    keep_days integer CONSTRAINT conversations_keep_days CHECK (keep_days BETWEEN 1 AND 36500),
-    keep_messages bigint CONSTRAINT conversations_keep_messages CHECK (keep_messages > 0),
+    keep_days kept_days,
+    keep_messages kept_messages,
     -- The `n` of the newest message that was purged: so many are gone, and unread are `message_count` less the greater one
     -- of this and the `n` that was read. And the newest `seq` of any change that went with them: what is below can only
     -- be read as it stands, not caught up.
