@@ -2,7 +2,7 @@
 //!
 //! In the order of the data:
 //!
-//! - `wake`: gateways publish a hint when they commit rows, and every consumer is woken by it.
+//! - `wake`: gateways publish a hint when they see rows that wait, and every consumer is woken by it.
 //! - `consumers`: each reads the outbox independently. There is one, `relay`: claim → publish to Redis → mark.
 //! - `outbox`: how consumers reach the table (transactions, time-outs, errors).
 //! - `schema`: what the worker needs of the schema; nothing starts before that is there.
