@@ -68,16 +68,17 @@ impl<C: Clock + Clone> RefusedSecrets<C> {
 
     /// How long the secrets of `address` are refused unseen, if they are.
     pub fn wait(&self, address: ClientAddress) -> Option<Duration> {
-        let now = self.limiter.clock().now();
+        // After the lock: what another thread notes meanwhile is no time of the future.
         let until = self.lock().suspects.get(&address)?.until;
+        let now = self.limiter.clock().now();
         (until > now).then(|| until.duration_since(now).into())
     }
 
     /// Lets a secret of `address` be looked at. An error is how long to wait. Of those that an address which guesses sends
     /// at once when its wait is over, one is looked at.
     pub fn admit(&self, address: ClientAddress) -> Result<Repute, Duration> {
-        let now = self.limiter.clock().now();
         let mut known = self.lock();
+        let now = self.limiter.clock().now();
         let Some(suspect) = known.suspects.get_mut(&address) else { return Ok(Repute::Clean) };
         if suspect.until > now {
             return Err(suspect.until.duration_since(now).into());

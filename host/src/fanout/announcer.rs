@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Fanout;
+use super::deliver::deliver;
 use super::hub::Hub;
 use crate::store::{Store, StoredEvent};
 
@@ -86,7 +87,7 @@ async fn tell_rooms(hub: Arc<Hub>, mut commits: Receiver<Arc<Announced>>) {
             // The database writes nothing else.
             let Ok(payload) = serde_json::from_str::<&RawValue>(&event.payload) else { continue };
             let kind = event.kind.into();
-            hub.deliver(&room, &Envelope { id: event.id, kind, conversation_id: event.conversation, payload });
+            deliver(&hub, &room, &Envelope { id: event.id, kind, conversation_id: event.conversation, payload });
             // A large room takes a while, and others wait for this thread.
             tokio::task::consume_budget().await;
         }

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Instant;
 
-use arcyou_platform::contract::Envelope;
 use arcyou_platform::health::{Part, PartState};
 use arcyou_platform::outage_log::OutageLog;
-use arcyou_protocol::event::{event_frame, live_frame};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -18,12 +16,8 @@ use uuid::Uuid;
 use super::config::FanoutConfig;
 use super::event_key::KnownKey;
 use super::history::{History, HistoryError};
-use super::incoming::{Incoming, sort};
 use super::meter::Meter;
 use super::pending_set::PendingSet;
-use super::repair::follow_up;
-use super::resequence::Offered;
-use super::room::Room;
 use super::room_registry::RoomRegistry;
 
 /// What is to be compared with the store.
@@ -131,28 +125,6 @@ impl Hub {
         if let Some(line) = self.store_outage.worked(Instant::now()) {
             let (seconds, failures) = (line.lasted.as_secs(), line.failures);
             tracing::info!(seconds, failures, "the fan-out has answers from the database again");
-        }
-    }
-
-    /// Gives an event to its room. Says whether that had not had it.
-    pub(super) fn deliver(self: &Arc<Self>, room: &Arc<Room>, envelope: &Envelope<'_>) -> bool {
-        let (conversation, payload) = (envelope.conversation_id, envelope.payload.get());
-        match sort(envelope) {
-            Incoming::Change { seq, created_ms } => {
-                let frame = live_frame(conversation, &envelope.kind, payload).into();
-                let (offered, follow_ups) = room.change(seq, frame);
-                match offered {
-                    Offered::Delivered => created_ms.into_iter().for_each(|ms| self.meter.delay(ms)),
-                    Offered::Duplicate => self.meter.duplicates.increment(1),
-                    Offered::Held | Offered::Dropped => {}
-                }
-                follow_up(self, room, follow_ups, self.config.gap_wait);
-                offered != Offered::Duplicate
-            }
-            Incoming::Other => {
-                let id = envelope.id;
-                room.event(id, false, || event_frame(id, &envelope.kind, conversation, payload).into())
-            }
         }
     }
 

@@ -19,6 +19,7 @@ mod announcer;
 mod catch_up;
 mod channel_epoch;
 mod config;
+mod deliver;
 mod event_key;
 mod history;
 mod hub;

@@ -10,6 +10,7 @@ use arcyou_platform::contract::{
 use arcyou_platform::health::Part;
 use uuid::Uuid;
 
+use super::deliver::deliver;
 use super::hub::{Doubt, Due, Hub};
 use super::incoming::concerned_user;
 use super::room::Room;
@@ -151,7 +152,7 @@ impl Listener {
         self.hub.note_heard();
         self.hub.note_newest(envelope.id);
         let Some(room) = self.hub.registry.get(envelope.conversation_id) else { return };
-        if self.hub.deliver(&room, &envelope) {
+        if deliver(&self.hub, &room, &envelope) {
             self.doubt(&room, &envelope);
         }
     }

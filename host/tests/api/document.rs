@@ -15,7 +15,7 @@ async fn the_document_is_served_and_describes_every_operation() {
     let operations =
         document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
     let operations: Vec<&Value> = operations.collect();
-    assert_eq!(operations.len(), 25);
+    assert_eq!(operations.len(), 28);
     for operation in operations {
         assert!(operation["summary"].is_string() && operation["responses"]["default"].is_object(), "{operation}");
     }
