@@ -37,7 +37,7 @@ async fn a_history_is_numbered_in_its_order_and_keeps_its_times() {
     assert_eq!(import(&world, conversation, &next).await.unwrap(), (1, 1, 4));
     assert_eq!(import(&world, conversation, &next).await.unwrap(), (0, 2, 4));
     assert_eq!(world.count("SELECT count(*) FROM outbox").await, 0, "it does not ring");
-    let mut client = Client::joined(gateway.port, alice, conversation).await;
+    let mut client = Client::authenticated(gateway.port, alice).await;
     assert_eq!(client.say(conversation, "five").await["seq"], 5);
     let page = client.ok(json!({"op": "history", "conversation_id": conversation, "after_seq": 0})).await;
     let messages = page["messages"].as_array().unwrap();

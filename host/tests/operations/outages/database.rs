@@ -136,10 +136,10 @@ async fn what_never_reached_a_server_is_not_called_unknown() {
 /// More than a lane's queue takes, while nothing moves: the rest is refused at once, and what was taken is stored.
 #[tokio::test]
 async fn a_queue_that_is_full_says_so() {
-    const PEOPLE: usize = 80;
+    const PEOPLE: usize = 150;
     const EACH: usize = 64;
     let world = World::breakable().await;
-    let variables = [("RATE_LIMIT_PER_SECOND", "0"), ("MAX_SOCKETS_PER_USER", "80")];
+    let variables = [("RATE_LIMIT_PER_SECOND", "0"), ("MAX_SOCKETS_PER_USER", "150")];
     let gateway = world.program(&variables).await;
     let (alice, bouncer) = (Uuid::new_v4(), world.bouncer.clone().unwrap());
     let conversation = world.conversation(&[alice]).await;
@@ -177,7 +177,7 @@ async fn a_queue_that_is_full_says_so() {
             }
         }
     }
-    assert!(overloaded > 0 && stored >= 4096, "{stored} stored, {overloaded} refused");
+    assert!(overloaded > 0 && stored >= 8192, "{stored} stored, {overloaded} refused");
     assert_eq!(world.count("SELECT count(*) FROM messages").await, stored);
 }
 
