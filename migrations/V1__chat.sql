@@ -1469,8 +1469,8 @@ BEGIN
 END $$;
 
 -- Takes a user out of the conversations, what the user wrote out of the database, and back what the user gave: a part at a
--- time, so that nobody waits long. The first call is given the user alone; each further one what the last one answered,
--- until that is no conversation. A call walks so many messages, and deletes the user's among them as the user would: their
+-- time, so that nobody waits long. The first call is given the user alone, and takes the user out; each further one is given
+-- what the last one answered, until that is no conversation. It walks so many messages, and deletes the user's among them as the user would: their
 -- places stay, and everybody is told. The user's id stays in those places, and in the changes.
 CREATE FUNCTION arcyou_erase_user(
     erased uuid, INOUT after_conversation uuid DEFAULT NULL, INOUT after_seq bigint DEFAULT NULL, most integer DEFAULT 1000,
@@ -1490,11 +1490,15 @@ BEGIN
     IF after_conversation IS NULL THEN
         after_conversation := '00000000-0000-0000-0000-000000000000';
         after_seq := 0;
-        -- Nobody writes as this user from here on.
+        -- What the user is just saying is judged under the lock of its conversation, and so is what comes after: nobody
+        -- writes as this user from the commit on. Only then the messages are walked, for whoever waits has the locks.
+        PERFORM FROM conversations c WHERE c.id IN (SELECT p.conversation_id FROM participants p WHERE p.user_id = erased)
+        ORDER BY c.id FOR NO KEY UPDATE;
         DELETE FROM participants WHERE user_id = erased;
         DELETE FROM user_blocks WHERE user_id = erased OR blocked_id = erased;
         DELETE FROM held_messages WHERE sender_id = erased;
         UPDATE plugin_audit SET reason = NULL WHERE sender_id = erased AND reason IS NOT NULL;
+        RETURN;
     END IF;
     FOR walked IN
         SELECT m.conversation_id, m.seq, m.id, m.sender_id = erased AND m.deleted_at IS NULL AS is_theirs,

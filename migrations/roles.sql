@@ -51,8 +51,8 @@ GRANT SELECT (id, last_seq, message_count, last_message_id, last_message_at, cre
     purged_n, purged_seq), INSERT (id, keep_days, keep_messages),
     UPDATE (last_seq, message_count, last_message_id, last_message_at, read_only, keep_days, keep_messages), DELETE
     ON conversations TO arcyou_gateway;
-GRANT SELECT (conversation_id, user_id, role, last_read_id, created_at), INSERT (conversation_id, user_id, role),
-    UPDATE (role, last_read_id), DELETE ON participants TO arcyou_gateway;
+-- Whether a participant was added or changed is told by a system column, which only a right on the table lets it see.
+GRANT SELECT, INSERT (conversation_id, user_id, role), UPDATE (role, last_read_id), DELETE ON participants TO arcyou_gateway;
 GRANT SELECT (id, name, secret_sha256, scopes, sender_id, rate, revoked_at) ON api_keys TO arcyou_gateway;
 GRANT SELECT, INSERT (id, conversation_id, seq, n, changed_seq, sender_id, body, reply_to, idempotency_key, annotations,
     decided_by, created_at, outbox_id),

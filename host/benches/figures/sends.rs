@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::Options;
 use crate::load::ClosedLoop;
 use crate::report::{Figure, Goal, Round};
-use crate::stack::{Conversation, Database, Servers, TWO_PLUGINS, cpu, cpu_of_tree, plugins_dir};
+use crate::stack::{Conversation, Servers, TWO_PLUGINS, cpu, cpu_of_tree, plugins_dir};
 
 /// The statements themselves, so that nothing else is measured.
 #[allow(dead_code)]

@@ -46,6 +46,7 @@ pub(super) async fn put(
     WithRejection(axum::extract::Path((user, blocked)), _): Path<(Uuid, Uuid)>,
 ) -> Result<StatusCode, Problem> {
     caller.may(Scope::UsersWrite)?;
+    caller.sender(Some(user))?;
     if user == blocked {
         return Err(Failure::new(ErrorCode::InvalidField, "users cannot block themselves; name another one").into());
     }
@@ -62,6 +63,7 @@ pub(super) async fn remove(
     WithRejection(axum::extract::Path((user, blocked)), _): Path<(Uuid, Uuid)>,
 ) -> Result<StatusCode, Problem> {
     caller.may(Scope::UsersWrite)?;
+    caller.sender(Some(user))?;
     api.store.unblock(user, blocked).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::commands::{etag, idempotency_key, raw, unknown_message};
 use super::key::{Caller, Scope};
+use super::object::Object;
 use super::problem::Problem;
 use super::state::{Api, Json, Path, Query};
 
@@ -104,7 +105,7 @@ pub(super) async fn edit(
     caller: Caller,
     headers: HeaderMap,
     WithRejection(axum::extract::Path((conversation, message_id)), _): Path<(Uuid, i64)>,
-    WithRejection(axum::Json(new), _): Json<NewBody>,
+    WithRejection(axum::Json(Object(new)), _): Json<NewBody>,
 ) -> Result<Response, Problem> {
     caller.may(Scope::MessagesWrite)?;
     let body = api.body(&new.body)?;

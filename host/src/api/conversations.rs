@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::key::{Caller, Scope};
+use super::object::{Object, objects};
 use super::page::Cursor;
 use super::participants::NewParticipant;
 use super::problem::{ApiCode, Problem};
@@ -48,7 +49,7 @@ pub(super) struct MakeConversation {
     /// A UUID of your own; without one the gateway draws one.
     id: Option<Uuid>,
     /// At most 10,000; add more afterwards.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "objects")]
     #[schema(max_items = 10_000)]
     participants: Vec<NewParticipant>,
     /// For how many days messages are kept: 1 to 36,500; without it for ever.
@@ -75,7 +76,7 @@ fn check_retention(days: Option<i32>, messages: Option<i64>) -> Result<(), Probl
 pub(super) async fn create(
     State(api): State<Api>,
     caller: Caller,
-    WithRejection(axum::Json(asked), _): Json<MakeConversation>,
+    WithRejection(axum::Json(Object(asked)), _): Json<MakeConversation>,
 ) -> Result<impl IntoResponse, Problem> {
     caller.may(Scope::ConversationsWrite)?;
     let MakeConversation { id, participants, keep_days, keep_messages } = asked;
@@ -149,7 +150,7 @@ pub(super) async fn change(
     State(api): State<Api>,
     caller: Caller,
     WithRejection(axum::extract::Path(id), _): Path<Uuid>,
-    WithRejection(axum::Json(change), _): Json<ChangeConversation>,
+    WithRejection(axum::Json(Object(change)), _): Json<ChangeConversation>,
 ) -> Result<axum::Json<Conversation>, Problem> {
     caller.may(Scope::ConversationsWrite)?;
     let ChangeConversation { read_only, keep_days, keep_messages } = change;

@@ -14,6 +14,7 @@ mod kept_connection;
 pub mod key;
 mod messages;
 mod meter;
+mod object;
 mod page;
 mod participants;
 mod problem;

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::key::{Caller, Scope};
+use super::object::{Object, objects};
 use super::page::Cursor;
 use super::problem::{ApiCode, Problem};
 use super::state::{Api, Json, Path, Query};
@@ -89,6 +90,7 @@ pub(super) async fn list(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AddParticipants {
+    #[serde(deserialize_with = "objects")]
     #[schema(max_items = 10_000)]
     participants: Vec<NewParticipant>,
 }
@@ -109,7 +111,7 @@ pub(super) async fn add(
     State(api): State<Api>,
     caller: Caller,
     WithRejection(axum::extract::Path(conversation), _): Path<Uuid>,
-    WithRejection(axum::Json(asked), _): Json<AddParticipants>,
+    WithRejection(axum::Json(Object(asked)), _): Json<AddParticipants>,
 ) -> Result<axum::Json<Added>, Problem> {
     caller.may(Scope::ConversationsWrite)?;
     let participants = NewParticipant::checked(asked.participants)?;
@@ -143,7 +145,7 @@ pub(super) async fn put(
     State(api): State<Api>,
     caller: Caller,
     WithRejection(axum::extract::Path((conversation, user)), _): Path<(Uuid, Uuid)>,
-    WithRejection(axum::Json(asked), _): Json<Role>,
+    WithRejection(axum::Json(Object(asked)), _): Json<Role>,
 ) -> Result<axum::Json<Added>, Problem> {
     caller.may(Scope::ConversationsWrite)?;
     let participants = BTreeMap::from([(user, checked_role(asked.role)?)]);

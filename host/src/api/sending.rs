@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::commands::{idempotency_key, raw};
 use super::key::{Caller, Scope};
+use super::object::{Object, objects};
 use super::problem::{Problem, ProblemDocument};
 use super::state::{Api, Json, Path};
 use crate::authorize::{RoleCache, Submitted};
@@ -102,6 +103,7 @@ pub(super) struct BatchedMessage {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Batch {
+    #[serde(deserialize_with = "objects")]
     #[schema(min_items = 1, max_items = 1000)]
     messages: Vec<BatchedMessage>,
 }
@@ -133,7 +135,7 @@ pub(super) async fn send(
     caller: Caller,
     headers: HeaderMap,
     WithRejection(axum::extract::Path(conversation), _): Path<Uuid>,
-    WithRejection(axum::Json(message), _): Json<NewMessage>,
+    WithRejection(axum::Json(Object(message)), _): Json<NewMessage>,
 ) -> Result<impl IntoResponse, Problem> {
     caller.may(Scope::MessagesWrite)?;
     let NewMessage { sender_id, body, reply_to } = message;
@@ -152,7 +154,7 @@ pub(super) async fn send(
 pub(super) async fn send_batch(
     State(api): State<Api>,
     caller: Caller,
-    WithRejection(axum::Json(batch), _): Json<Batch>,
+    WithRejection(axum::Json(Object(batch)), _): Json<Batch>,
 ) -> Result<axum::Json<BatchSent>, Problem> {
     caller.may(Scope::MessagesWrite)?;
     if batch.messages.is_empty() || batch.messages.len() > MOST_AT_ONCE {

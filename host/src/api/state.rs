@@ -8,6 +8,7 @@ use axum_extra::extract::WithRejection;
 use tokio::sync::Semaphore;
 
 use super::access::Access;
+use super::object::Object;
 use super::problem::Problem;
 use crate::auth::Authenticator;
 use crate::bounds::connections::ConnectionBounds;
@@ -17,7 +18,7 @@ use crate::wake::Wake;
 
 /// Where the API is on its listener.
 pub const PATH: &str = "/v1";
-pub(super) type Json<T> = WithRejection<axum::Json<T>, Problem>;
+pub(super) type Json<T> = WithRejection<axum::Json<Object<T>>, Problem>;
 pub(super) type Query<T> = WithRejection<axum::extract::Query<T>, Problem>;
 pub(super) type Path<T> = WithRejection<axum::extract::Path<T>, Problem>;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum_extra::extract::WithRejection;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -19,9 +19,12 @@ use crate::store::{ErasedPart, Membership, MessagePlace};
 /// An erasure goes on for so long before it answers …
 const ERASES_FOR: Duration = Duration::from_secs(2);
 /// … and for so many parts, …
-const MOST_PARTS: usize = 50;
+const MOST_PARTS: usize = 200;
 /// … each a transaction that walks so many messages. While it deletes some, nobody else sends in their conversations.
-const PART_MESSAGES: i32 = 200;
+const PART_MESSAGES: i32 = 50;
+/// Who waits for a conversation waits for at most 100 ms at once, and then tries again: time in which they have their turn,
+/// after a part that has deleted something.
+const TURN_OF_OTHERS: Duration = Duration::from_millis(50);
 
 /// Who a user is elsewhere.
 #[derive(Deserialize, IntoParams)]
@@ -157,6 +160,9 @@ pub(super) async fn erase(
         after = part.next;
         if after.is_none() || Instant::now() >= until {
             break;
+        }
+        if part.deleted > 0 {
+            sleep(TURN_OF_OTHERS).await;
         }
     }
     Ok(axum::Json(Erased { user_id: user, deleted, next: after.map(|place| place.to_string()) }))

@@ -22,6 +22,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The same while lanes are slowed down.
 const LOOK_CLOSELY_EVERY: Duration = Duration::from_millis(100);
 
+/// A worker that runs needs far less.
+const OVERDUE: Duration = Duration::from_secs(1);
+
 /// While the same row is the oldest for this long, nothing is relayed: an outage of Redis, or of all workers. What is
 /// stored meanwhile is delivered afterwards, and slower commits would help nobody.
 const STALLED: Duration = Duration::from_secs(1);
@@ -162,10 +165,19 @@ impl Default for Pace {
 
 impl Pace {
     /// Watches the relay's lag in this database, and keeps it at about `target`. `part` warns while nothing is relayed.
-    /// Workers are told of rows that wait: other services insert some, and tell nobody. Never ends.
-    pub async fn control(self: Arc<Self>, store: Store, target: Duration, part: Part, wake: Wake) {
+    /// Workers are told of rows that wait: other services insert some, and tell nobody. `overdue` is called once a second
+    /// while rows wait for so long that who lost a right could still be listening. Never ends.
+    pub async fn control(
+        self: Arc<Self>,
+        store: Store,
+        target: Duration,
+        part: Part,
+        wake: Wake,
+        overdue: impl Fn() + Send,
+    ) {
         let mut control = PaceControl::new(target);
         let (mut from, mut rate) = (0, None);
+        let mut called = Instant::now();
         loop {
             sleep(if rate.is_some() { LOOK_CLOSELY_EVERY } else { LOOK_EVERY }).await;
             // While the database does not answer, nothing is known; then nothing is committed either.
@@ -175,6 +187,10 @@ impl Pace {
             from = outbox.relayed_up_to();
             if outbox.oldest.is_some() {
                 wake.hint();
+            }
+            if outbox.lag() >= OVERDUE && called.elapsed() >= OVERDUE {
+                called = Instant::now();
+                overdue();
             }
             rate = control.update(Sample { at: Instant::now(), outbox, committed: self.committed() });
             report(&part, outbox.lag());

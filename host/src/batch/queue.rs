@@ -14,21 +14,29 @@ use super::queue_shares::QueueShares;
 pub(super) struct Queue {
     config: BatchConfig,
     shares: QueueShares,
-    /// What the next transaction takes, oldest first.
-    ready: VecDeque<Job>,
-    /// The conversations of transactions under way, with what follows.
-    under_way: HashMap<Uuid, Followers>,
+    /// What waits, and what is under way, by conversation.
+    conversations: HashMap<Uuid, Waiting>,
+    /// The conversations that the next transaction takes, in their order.
+    ready: VecDeque<Uuid>,
     /// How many jobs follow conversations that are finished beside the lanes: they have a bound of their own.
     behind_busy: usize,
     /// Lanes in use.
     lanes: usize,
 }
 
-#[derive(Debug, Default)]
-struct Followers {
-    jobs: Vec<Job>,
+#[derive(Debug)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    at: At,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Ready,
+    /// In a transaction.
+    UnderWay,
     /// Somebody else holds the conversation, and it is finished beside the lanes.
-    is_busy: bool,
+    Busy,
 }
 
 impl Queue {
@@ -36,8 +44,8 @@ impl Queue {
         Self {
             config,
             shares: QueueShares::default(),
+            conversations: HashMap::new(),
             ready: VecDeque::new(),
-            under_way: HashMap::new(),
             behind_busy: 0,
             lanes: 0,
         }
@@ -45,22 +53,20 @@ impl Queue {
 
     /// Takes a job, while so many may wait.
     pub(super) fn push(&mut self, job: Job, room: usize) -> Result<(), NotStored> {
-        match self.under_way.get_mut(&job.change.conversation()) {
-            Some(followers) if followers.is_busy => {
-                if self.behind_busy >= self.config.queue {
-                    return Err(NotStored::Overloaded);
-                }
-                self.behind_busy += 1;
-                followers.jobs.push(job);
-            }
-            followers => {
-                if !self.shares.enter(job.change.sender(), room) {
-                    return Err(NotStored::Overloaded);
-                }
-                match followers {
-                    Some(followers) => followers.jobs.push(job),
-                    None => self.ready.push_back(job),
-                }
+        let conversation = job.change.conversation();
+        let waiting = self.conversations.get_mut(&conversation);
+        let is_busy = waiting.as_ref().is_some_and(|waiting| waiting.at == At::Busy);
+        let may =
+            if is_busy { self.behind_busy < self.config.queue } else { self.shares.enter(job.change.sender(), room) };
+        if !may {
+            return Err(NotStored::Overloaded);
+        }
+        self.behind_busy += usize::from(is_busy);
+        match waiting {
+            Some(waiting) => waiting.jobs.push_back(job),
+            None => {
+                self.conversations.insert(conversation, Waiting { jobs: VecDeque::from([job]), at: At::Ready });
+                self.ready.push_back(conversation);
             }
         }
         Ok(())
@@ -85,12 +91,17 @@ impl Queue {
     }
 
     fn batch(&mut self) -> Vec<Job> {
-        let rows = self.ready.len().min(self.config.max_rows);
-        let batch: Vec<Job> = self.ready.drain(..rows).collect();
-        self.shares.leave(batch.iter().map(|job| job.change.sender()));
-        for job in &batch {
-            self.under_way.entry(job.change.conversation()).or_default();
+        let mut batch = Vec::new();
+        while batch.len() < self.config.max_rows
+            && let Some(conversation) = self.ready.pop_front()
+        {
+            let Some(waiting) = self.conversations.get_mut(&conversation) else { continue };
+            // What does not fit follows.
+            let fitting = waiting.jobs.len().min(self.config.max_rows - batch.len());
+            batch.extend(waiting.jobs.drain(..fitting));
+            waiting.at = At::UnderWay;
         }
+        self.shares.leave(batch.iter().map(|job| job.change.sender()));
         batch
     }
 
@@ -98,30 +109,28 @@ impl Queue {
     pub(super) fn committed(&mut self, conversations: &HashSet<Uuid>, busy: &HashMap<Uuid, Vec<Job>>) {
         for conversation in conversations {
             if !busy.contains_key(conversation) {
-                self.release(*conversation);
-            } else if let Some(followers) = self.under_way.get_mut(conversation) {
-                followers.is_busy = true;
-                self.behind_busy += followers.jobs.len();
-                self.shares.leave(followers.jobs.iter().map(|job| job.change.sender()));
+                self.finished(*conversation);
+            } else if let Some(waiting) = self.conversations.get_mut(conversation) {
+                waiting.at = At::Busy;
+                self.behind_busy += waiting.jobs.len();
+                self.shares.leave(waiting.jobs.iter().map(|job| job.change.sender()));
             }
         }
     }
 
-    /// A busy conversation is finished.
+    /// A conversation is in no transaction any more: what followed it can be committed.
     pub(super) fn finished(&mut self, conversation: Uuid) {
-        self.release(conversation);
-    }
-
-    /// What followed a conversation can be committed.
-    fn release(&mut self, conversation: Uuid) {
-        let Some(Followers { jobs, is_busy }) = self.under_way.remove(&conversation) else { return };
-        if is_busy {
-            self.behind_busy -= jobs.len();
-            for job in &jobs {
-                self.shares.put(job.change.sender());
-            }
+        let Some(waiting) = self.conversations.get_mut(&conversation) else { return };
+        if waiting.at == At::Busy {
+            self.behind_busy -= waiting.jobs.len();
+            waiting.jobs.iter().for_each(|job| self.shares.put(job.change.sender()));
         }
-        self.ready.extend(jobs);
+        if waiting.jobs.is_empty() {
+            self.conversations.remove(&conversation);
+        } else {
+            waiting.at = At::Ready;
+            self.ready.push_back(conversation);
+        }
     }
 }
 
@@ -181,7 +190,7 @@ mod tests {
     #[test]
     fn what_comes_for_a_conversation_under_way_follows_it() {
         let mut queue = queue(&[(1, 1), (2, 2), (1, 3), (3, 4)]);
-        assert_eq!(shown(queue.start()), [(1, 1), (2, 2), (1, 3)], "no larger than it may be");
+        assert_eq!(shown(queue.start()), [(1, 1), (1, 3), (2, 2)], "no larger than it may be");
         push(&mut queue, (1, 5)).unwrap();
         push(&mut queue, (2, 6)).unwrap();
         push(&mut queue, (1, 7)).unwrap();
@@ -208,7 +217,19 @@ mod tests {
         queue.finished(Uuid::from_u128(1));
         assert_eq!((shown(queue.start()), queue.behind_busy), (vec![(1, 3), (1, 4)], 0));
         committed(&mut queue, &[1, 2], &[]);
-        assert!(queue.under_way.is_empty() && queue.go_on().is_none());
+        assert!(queue.conversations.is_empty() && queue.go_on().is_none());
+    }
+
+    /// Its order would be lost.
+    #[test]
+    fn what_does_not_fit_into_a_batch_is_in_no_other_lane() {
+        let mut queue = queue(&[(1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 6)]);
+        assert_eq!(shown(queue.start()), [(1, 1), (1, 2), (1, 3)]);
+        assert_eq!(shown(queue.start()), [(2, 6)]);
+        committed(&mut queue, &[2], &[]);
+        assert!(queue.go_on().is_none());
+        committed(&mut queue, &[1], &[]);
+        assert_eq!(shown(queue.go_on()), [(1, 4), (1, 5)]);
     }
 
     #[test]

@@ -96,6 +96,11 @@ impl Fanout {
         (Self { hub }, FanoutTasks(tasks))
     }
 
+    /// Nobody relays what others than gateways insert: rooms are compared with the store.
+    pub fn compare(&self) {
+        self.hub.due.add(Due::All);
+    }
+
     /// The room of a conversation, kept subscribed while any reference to it is alive.
     pub fn enter(&self, conversation: Uuid) -> RoomRef {
         RoomRef::enter(self.hub.clone(), conversation)

@@ -149,6 +149,7 @@ impl Background {
     pub(super) fn batcher(
         &self,
         store: &Store,
+        fanout: Fanout,
         announcer: Announcer,
         wake: &Wake,
         relay_lag: Option<Duration>,
@@ -157,7 +158,9 @@ impl Background {
     ) -> Batcher {
         let pace = Arc::<Pace>::default();
         if let Some(target) = relay_lag {
-            self.until_the_end(pace.clone().control(store.clone(), target, health.part("relay"), wake.clone()));
+            let part = health.part("relay");
+            let overdue = move || fanout.compare();
+            self.until_the_end(pace.clone().control(store.clone(), target, part, wake.clone(), overdue));
         }
         let committer = Committer::new(store.clone(), announcer, wake.clone(), commits);
         Batcher::new(committer, BatchConfig::default(), pace, self.lanes.clone())

@@ -85,7 +85,7 @@ impl Services {
         let cutoffs = background.cutoffs(&store, schema.clone());
         let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, schema, &health);
         let announcer = Announcer::start(&fanout, bus.clone(), store.clone());
-        let batcher = background.batcher(&store, announcer, &wake, config.relay_lag, commits, &health);
+        let batcher = background.batcher(&store, fanout.clone(), announcer, &wake, config.relay_lag, commits, &health);
         let audit = background.audit(&store, config.audit);
         let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
         let (users, read_marks) = (background.users(users), background.read_marks(&store, &wake));

@@ -101,3 +101,25 @@ pub async fn fill(world: &World, conversation: Uuid, sender: Uuid, messages: i64
         last_message_id = (SELECT max(id) FROM messages WHERE conversation_id = $1) WHERE id = $1";
     world.sql.execute(count, &[&conversation, &messages]).await.unwrap();
 }
+
+/// What is being said when the erasure begins is waited for, and erased too.
+#[tokio::test]
+async fn nothing_is_left_of_what_a_user_was_just_sending() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let service = Service::new(&world, &gateway).await;
+    let bob = Uuid::new_v4();
+    let conversation = world.conversation(&[bob, Uuid::new_v4()]).await;
+    let backend = world.connect().await;
+    backend.batch_execute("BEGIN").await.unwrap();
+    let send = "SELECT arcyou_send($1, $2, '{\"text\": \"secret\"}')";
+    backend.query(send, &[&conversation, &bob]).await.unwrap();
+    let erasing = tokio::spawn(async move { erase(&service, bob).await });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    world.eventually(waits, 1).await;
+    backend.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(erasing.await.unwrap().1, 1);
+    let anywhere = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'
+        AND query_to_xml(format('SELECT * FROM %I', tablename), false, false, '')::text LIKE '%secret%'";
+    assert_eq!(world.count(anywhere).await, 0);
+}

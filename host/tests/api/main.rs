@@ -7,6 +7,7 @@ mod document;
 mod erase;
 mod export;
 mod keys;
+mod least_rights;
 mod listeners;
 mod messages;
 mod service;
