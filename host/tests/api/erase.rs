@@ -119,7 +119,7 @@ async fn nothing_is_left_of_what_a_user_was_just_sending() {
     world.eventually(waits, 1).await;
     backend.batch_execute("COMMIT").await.unwrap();
     assert_eq!(erasing.await.unwrap().1, 1);
-    let anywhere = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'
-        AND query_to_xml(format('SELECT * FROM %I', tablename), false, false, '')::text LIKE '%secret%'";
-    assert_eq!(world.count(anywhere).await, 0);
+    let anywhere = "SELECT array_agg(tablename::text) FROM pg_tables WHERE schemaname = 'public'
+        AND query_to_xml(format('SELECT * FROM %I', tablename), false, false, '')::text LIKE '%\"secret\"%'";
+    assert_eq!(world.sql.query_one(anywhere, &[]).await.unwrap().get::<_, Option<Vec<String>>>(0), None);
 }

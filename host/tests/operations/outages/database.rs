@@ -142,16 +142,16 @@ async fn a_queue_that_is_full_says_so() {
     let variables = [("RATE_LIMIT_PER_SECOND", "0"), ("MAX_SOCKETS_PER_USER", "150")];
     let gateway = world.program(&variables).await;
     let (alice, bouncer) = (Uuid::new_v4(), world.bouncer.clone().unwrap());
-    let conversation = world.conversation(&[alice]).await;
     let mut clients = Vec::new();
     for _ in 0..PEOPLE {
-        // Joined, so that nobody has to ask the database whether they may.
-        clients.push(Client::joined(gateway.port, alice, conversation).await);
+        // Joined, so that nobody has to ask the database whether they may; each to one, so that none has much to hear.
+        let conversation = world.conversation(&[alice]).await;
+        clients.push((conversation, Client::joined(gateway.port, alice, conversation).await));
     }
     let paused = bouncer.clone();
     blocking(move || paused.pause().unwrap()).await;
-    let send = json!({"op": "send", "conversation_id": conversation, "body": {"text": "x"}}).to_string();
-    for client in &mut clients {
+    for (conversation, client) in &mut clients {
+        let send = json!({"op": "send", "conversation_id": conversation, "body": {"text": "x"}}).to_string();
         for _ in 0..EACH {
             client.send_text(send.clone()).await;
         }
@@ -162,7 +162,7 @@ async fn a_queue_that_is_full_says_so() {
     }
     blocking(move || bouncer.resume().unwrap()).await;
     let (mut stored, mut overloaded) = (0, 0);
-    for client in &mut clients {
+    for (_, client) in &mut clients {
         for _ in 0..EACH {
             let reply = loop {
                 let frame = client.next().await;
