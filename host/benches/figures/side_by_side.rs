@@ -34,7 +34,7 @@ enum Side {
 
 /// Processes of one of the two, until they are dropped.
 enum Running {
-    Gateways { gateways: Vec<Part>, _worker: Part },
+    Gateways { gateways: Vec<Part>, _worker: Box<Part> },
     Plain(Vec<PlainWs>),
 }
 
@@ -51,7 +51,7 @@ impl Running {
         for _ in 0..count {
             gateways.push(database.gateway(&[]).await);
         }
-        Self::Gateways { gateways, _worker: database.worker().await }
+        Self::Gateways { gateways, _worker: Box::new(database.worker().await) }
     }
 
     /// The first one and the last one.
@@ -64,7 +64,7 @@ impl Running {
     }
 }
 
-/// Lines of latencies: what, which goal for the median and for the 99th of a hundred.
+/// Conversations of two, each at the same rate.
 const PAIRS: Load = Load { conversations: CONVERSATIONS, members: 2, rate: 0, processes: 1 };
 
 pub fn figures(options: &Options) -> Vec<Figure> {
@@ -103,6 +103,7 @@ pub fn figures(options: &Options) -> Vec<Figure> {
     figures
 }
 
+/// The names of a median and a 99th of a hundred, and what they are to reach.
 type Line = ([&'static str; 2], [Goal; 2]);
 
 fn latencies(servers: &Servers, options: &Options, load: Load, acks: Option<Line>, events: Line) -> Vec<Figure> {

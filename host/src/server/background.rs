@@ -30,7 +30,7 @@ use crate::batch::{BatchConfig, Batcher, CommitHealth, Committer, Pace};
 use crate::bounds::users::{UserLimits, Users};
 use crate::cutoffs::Cutoffs;
 use crate::failure_records;
-use crate::fanout::{Announcer, Fanout, FanoutConfig, FanoutTasks};
+use crate::fanout::{Fanout, FanoutConfig, FanoutTasks};
 use crate::read_marks::ReadMarks;
 use crate::store::{SchemaGate, Store};
 use crate::wake::Wake;
@@ -145,24 +145,26 @@ impl Background {
         read_marks
     }
 
-    /// Commands are committed in groups.
-    pub(super) fn batcher(
+    /// Commits are no faster than what is stored is relayed; what is overdue is looked up.
+    pub(super) fn pace(
         &self,
         store: &Store,
         fanout: Fanout,
-        announcer: Announcer,
         wake: &Wake,
         relay_lag: Option<Duration>,
-        commits: Arc<CommitHealth>,
         health: &Health,
-    ) -> Batcher {
+    ) -> Arc<Pace> {
         let pace = Arc::<Pace>::default();
         if let Some(target) = relay_lag {
             let part = health.part("relay");
             let overdue = move || fanout.compare();
             self.until_the_end(pace.clone().control(store.clone(), target, part, wake.clone(), overdue));
         }
-        let committer = Committer::new(store.clone(), announcer, wake.clone(), commits);
+        pace
+    }
+
+    /// Commands are committed in groups.
+    pub(super) fn batcher(&self, committer: Committer, pace: Arc<Pace>) -> Batcher {
         Batcher::new(committer, BatchConfig::default(), pace, self.lanes.clone())
     }
 

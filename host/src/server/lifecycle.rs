@@ -22,7 +22,7 @@ use super::services::Services;
 use crate::admin;
 use crate::api::{self, Api};
 use crate::auth::Authenticator;
-use crate::batch::CommitHealth;
+use crate::batch::{CommitHealth, Committer};
 use crate::bounds::connections::ConnectionBounds;
 use crate::config::{AcceptLimits, Config};
 use crate::fanout::{Announcer, FanoutConfig};
@@ -85,7 +85,8 @@ impl Services {
         let cutoffs = background.cutoffs(&store, schema.clone());
         let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, schema, &health);
         let announcer = Announcer::start(&fanout, bus.clone(), store.clone());
-        let batcher = background.batcher(&store, fanout.clone(), announcer, &wake, config.relay_lag, commits, &health);
+        let pace = background.pace(&store, fanout.clone(), &wake, config.relay_lag, &health);
+        let batcher = background.batcher(Committer::new(store.clone(), announcer, wake.clone(), commits), pace);
         let audit = background.audit(&store, config.audit);
         let ingress = Ingress { store: store.clone(), plugins, batcher, audit, meter: Arc::default() };
         let (users, read_marks) = (background.users(users), background.read_marks(&store, &wake));
