@@ -198,7 +198,7 @@ async fn bad_input_is_told_what_to_do() {
     let sent = |rest: &str| format!(r#"{{"sender_id":"{alice}",{rest}}}"#);
     for (text, code, detail) in [
         ("{", "invalid_json", "EOF"),
-        ("[]", "invalid_field", "expected struct"),
+        ("[]", "invalid_field", "expected an object"),
         (&sent(r#""bdy":{}"#), "invalid_field", "bdy"),
         (&sent(r#""body":7"#), "invalid_field", "object"),
         (&sent(r#""body":{"a":1,"a":2}"#), "duplicate_key", "\"a\""),
