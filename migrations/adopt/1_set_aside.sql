@@ -21,6 +21,7 @@ CREATE TABLE arcyou_adoption (
     -- The names that old things had, by their oids, and what was made: for an adoption that is undone.
     renamed jsonb NOT NULL DEFAULT '{}',
     made_tables regclass[],
+    made_domains regtype[],
     made_functions regprocedure[]
 );
 INSERT INTO arcyou_adoption (timezone) VALUES (current_setting('arcyou.timezone'));

@@ -218,5 +218,7 @@ END $$;
 UPDATE arcyou_adoption SET
     made_tables = ARRAY(SELECT oid::regclass FROM pg_class WHERE xmin = pg_current_xact_id()::xid AND relkind IN ('r', 'v')
         AND relnamespace = to_regnamespace(quote_ident(current_schema())) AND relname NOT LIKE 'before\_arcyou\_%'),
+    made_domains = ARRAY(SELECT oid::regtype FROM pg_type WHERE xmin = pg_current_xact_id()::xid AND typtype = 'd'
+        AND typnamespace = to_regnamespace(quote_ident(current_schema()))),
     made_functions = ARRAY(SELECT oid::regprocedure FROM pg_proc WHERE xmin = pg_current_xact_id()::xid
         AND pronamespace = to_regnamespace(quote_ident(current_schema())));

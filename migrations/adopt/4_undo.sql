@@ -16,6 +16,9 @@ BEGIN
     FOR thing IN SELECT made::text AS name FROM unnest(place.made_functions) AS made JOIN pg_proc ON oid = made LOOP
         EXECUTE format('DROP FUNCTION IF EXISTS %s CASCADE', thing.name);
     END LOOP;
+    FOR thing IN SELECT made::text AS name FROM unnest(place.made_domains) AS made JOIN pg_type ON oid = made LOOP
+        EXECUTE format('DROP DOMAIN %s', thing.name);
+    END LOOP;
     FOR thing IN
         SELECT c.relname, CASE c.relkind WHEN 'i' THEN 'INDEX' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, was.value AS name
         FROM jsonb_each_text(place.renamed) AS was JOIN pg_class c ON c.oid = was.key::oid

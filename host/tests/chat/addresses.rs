@@ -121,7 +121,9 @@ async fn headers_without_end_are_cut_at_16_kib() {
         }
         let grown = gateway.resident().saturating_sub(before);
         println!("{CONNECTIONS} unfinished requests: {} KiB each", grown / 1024 / CONNECTIONS as u64);
-        assert!(grown < 64 * 1024 * CONNECTIONS as u64, "{grown} bytes");
+        // Twice 16 KiB while a buffer grows, and what the allocator keeps of that: 15 to 106 in a debug build. A server
+        // without the bound would hold 400.
+        assert!(grown < 160 * 1024 * CONNECTIONS as u64, "{grown} bytes");
         // One byte more is one too many.
         let mut connection = connection_from(ATTACKER, gateway.port).await;
         connection.write_all(&endless.as_bytes()[..HEAD_BYTES]).await.unwrap();
