@@ -19,8 +19,8 @@ mod page;
 mod participants;
 mod problem;
 mod reactions;
+mod request_body;
 mod sending;
-mod slow_body;
 mod state;
 mod users;
 
@@ -43,8 +43,6 @@ pub use self::state::{Api, PATH, Parts};
 use crate::origins::Origins;
 
 const DOCUMENT_PATH: &str = "/v1/openapi.json";
-/// Bytes of a request's body: ten thousand participants, or a batch of messages.
-const MAX_REQUEST_BYTES: usize = 8 << 20;
 
 /// Where the API is, and for whom.
 #[derive(Debug, Clone, Default)]
@@ -68,8 +66,8 @@ impl Api {
         let routes = routes
             .route(DOCUMENT_PATH, get(document))
             .method_not_allowed_fallback(other_method)
-            .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
-            .layer(from_fn(slow_body::bound))
+            .layer(DefaultBodyLimit::max(request_body::MAX_BYTES))
+            .layer(from_fn(request_body::bound))
             .layer(from_fn(meter::count))
             .with_state(self);
         match origins {

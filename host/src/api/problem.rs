@@ -1,16 +1,19 @@
 //! What the API answers when it does not do what it was asked for: problem documents as in RFC 9457.
 
+use std::error::Error;
+
 use arcyou_protocol::{ErrorCode, Failure};
 use axum::Json;
+use axum::extract::path::ErrorKind;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::slow_body::TooSlow;
+use super::request_body::TooSlow;
 use crate::store::StoreError;
 
 /// Codes of the API that no socket is answered with. They never change their meaning; new ones may be added.
@@ -127,6 +130,10 @@ impl Problem {
         Self::new(ApiCode::UnknownConversation, format!("there is no conversation {id}"))
     }
 
+    pub(super) fn too_large() -> Self {
+        Failure::new(ErrorCode::FrameTooLarge, "the request is too large; send less at once").into()
+    }
+
     pub(super) fn invalid(detail: impl Into<String>) -> Self {
         Failure::new(ErrorCode::InvalidField, detail).into()
     }
@@ -203,10 +210,9 @@ impl From<JsonRejection> for Problem {
                 ApiCode::UnsupportedMediaType,
                 "the request must have the header Content-Type: application/json",
             ),
-            JsonRejection::JsonSyntaxError(error) => Failure::new(ErrorCode::InvalidJson, error.body_text()).into(),
-            rejection if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Failure::new(ErrorCode::FrameTooLarge, "the request is too large; send less at once").into()
-            }
+            JsonRejection::JsonSyntaxError(error) => Failure::new(ErrorCode::InvalidJson, cause(&error)).into(),
+            JsonRejection::JsonDataError(error) => Self::invalid(cause(&error)),
+            rejection if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Self::too_large(),
             rejection if TooSlow::caused(&rejection) => {
                 let text = "the body did not come in time; send it again over a better line, or less at once";
                 Self::new(ApiCode::RequestTimeout, text)
@@ -216,15 +222,30 @@ impl From<JsonRejection> for Problem {
     }
 }
 
+/// What is wrong with a request, without the names of types that axum puts before it.
+fn cause(rejection: &dyn Error) -> String {
+    rejection.source().map_or_else(|| rejection.to_string(), cause)
+}
+
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
-        Self::invalid(rejection.body_text())
+        Self::invalid(format!("the query: {}", cause(&rejection)))
     }
 }
 
 impl From<PathRejection> for Problem {
     fn from(rejection: PathRejection) -> Self {
-        Self::invalid(rejection.body_text())
+        let PathRejection::FailedToDeserializePathParams(failed) = &rejection else {
+            return Self::invalid(rejection.body_text());
+        };
+        Self::invalid(match failed.kind() {
+            ErrorKind::DeserializeError { key, value, message } => format!("{key} in the path, {value:?}: {message}"),
+            // Ids of messages and of what is held.
+            ErrorKind::ParseErrorAtKey { value, .. }
+            | ErrorKind::ParseErrorAtIndex { value, .. }
+            | ErrorKind::ParseError { value, .. } => format!("{value:?} in the path should be a number"),
+            other => other.to_string(),
+        })
     }
 }
 
@@ -237,6 +258,10 @@ impl IntoResponse for Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(wait) = wait {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.div_ceil(1000)));
+        }
+        // The rest of its body is not read.
+        if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"arcyou\""));

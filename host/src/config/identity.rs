@@ -111,8 +111,16 @@ impl Single {
                     "is dev-placeholder, which believes everybody, beside JWT_JWKS_URL; unset one",
                 );
             }
-            if issuer.is_some() || audience.is_some() {
-                reader.note("JWT_ISSUER and JWT_AUDIENCE do nothing while JWT_PUBLIC_KEY is dev-placeholder");
+            let idle = [
+                ("JWT_ISSUER", issuer.is_some()),
+                ("JWT_AUDIENCE", audience.is_some()),
+                ("JWT_ALGORITHMS", algorithms.is_some()),
+                ("JWT_USER_CLAIM", user_claim.is_some()),
+                ("USER_ID_NAMESPACE", namespace.is_some()),
+            ];
+            let idle: Vec<&str> = idle.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect();
+            if !idle.is_empty() {
+                reader.note(format!("{} do nothing while JWT_PUBLIC_KEY is dev-placeholder", idle.join(", ")));
             }
             return Some(Authenticator::Development);
         }

@@ -14,8 +14,8 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
-use super::rows::{stored_change, stored_ids};
-use super::{ANSWER_WITHIN, Param, Store, StoreError, conclude, in_transaction, sql};
+use super::answers::Answer;
+use super::{ANSWER_WITHIN, Lease, Param, Store, StoreError, conclude, in_transaction, sql};
 use crate::authorize::Submitted;
 use crate::screen::Screened;
 
@@ -60,12 +60,12 @@ impl NewChange {
         }
     }
 
-    fn is_message(&self) -> bool {
+    pub(super) fn is_message(&self) -> bool {
         matches!(self.action, Action::Send { .. })
     }
 
     /// The type of the event that tells of it.
-    fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match self.action {
             Action::Send { .. } => MESSAGE_CREATED,
             Action::Edit { .. } => MESSAGE_EDITED,
@@ -73,6 +73,10 @@ impl NewChange {
             Action::React { remove: false, .. } => REACTION_ADDED,
             Action::React { remove: true, .. } => REACTION_REMOVED,
         }
+    }
+
+    pub(super) fn action(&self) -> &Action {
+        &self.action
     }
 
     fn body(&self) -> Option<&str> {
@@ -218,6 +222,13 @@ impl Store {
         connected_by: Instant,
     ) -> Result<Vec<Answered>, StoreError> {
         let client = self.client(connected_by).await?;
+        let is_noted = self.audited && batch.iter().any(|c| c.decided_by.is_some());
+        if let ([change], Locking::SkipBusy, false) = (batch, locking, is_noted)
+            && change.is_message()
+            && change.hold_reason.is_none()
+        {
+            return self.commit_one(client, change, told_within).await;
+        }
         let conversations: Vec<Uuid> = batch.iter().map(|c| c.conversation).collect();
         let senders: Vec<Uuid> = batch.iter().map(|c| c.sender).collect();
         let bodies: Vec<Option<&str>> = batch.iter().map(|c| c.body()).collect();
@@ -227,7 +238,6 @@ impl Store {
         let decided_by: Vec<Option<&str>> = batch.iter().map(|c| c.decided_by().map(|by| &*by.plugin)).collect();
         let hold_reasons: Vec<Option<&str>> = batch.iter().map(|c| c.hold_reason.as_deref()).collect();
         let wait = locking == Locking::Wait;
-        let is_noted = self.audited && batch.iter().any(|c| c.decided_by.is_some());
         let versions = is_noted.then(|| column(batch, |by| by.version.as_deref()));
         let digests = is_noted.then(|| column(batch, |by| Some(&*by.sha256)));
         let told_within = told_within.as_secs_f64();
@@ -270,7 +280,32 @@ impl Store {
         if rows.len() != batch.len() {
             return Err(StoreError::NotUnderstood(format!("{} answers for {} changes", rows.len(), batch.len())));
         }
-        rows.iter().zip(batch).map(|(row, change)| answered(row, change)).collect()
+        rows.iter().zip(batch).map(|(row, change)| Answer::of_row(row, change)?.understood(change)).collect()
+    }
+
+    /// The same for a message alone, which is most of what comes at a quiet time.
+    async fn commit_one(
+        &self,
+        client: Lease,
+        change: &NewChange,
+        told_within: Duration,
+    ) -> Result<Vec<Answered>, StoreError> {
+        let decided_by = change.decided_by().map(|by| &*by.plugin);
+        let told_within = told_within.as_secs_f64();
+        let parameters: [Param<'_>; 8] = [
+            (&change.conversation, Type::UUID),
+            (&change.sender, Type::UUID),
+            (&change.body(), Type::TEXT),
+            (&change.reply_to(), Type::INT8),
+            (&change.idempotency_key.as_deref(), Type::TEXT),
+            (&change.annotations, Type::TEXT),
+            (&decided_by, Type::TEXT),
+            (&told_within, Type::FLOAT8),
+        ];
+        let rows = timeout(ANSWER_WITHIN, self.store(&client, sql::STORE_MESSAGE, &parameters)).await;
+        let rows = conclude(client, rows)?;
+        let row = rows.first().ok_or_else(|| StoreError::NotUnderstood("no answer for a message".to_owned()))?;
+        Ok(vec![Answer::of_texts(row.try_get(0)?)?.understood(change)?])
     }
 
     /// The statement, alone as long as the database lets it.
@@ -290,64 +325,6 @@ impl Store {
 /// Something about the plugins that decided, where one did.
 fn column<'a>(batch: &[&'a NewChange], part: fn(&Provenance) -> Option<&str>) -> Vec<Option<&'a str>> {
     batch.iter().map(|change| change.decided_by().and_then(part)).collect()
-}
-
-fn answered(row: &Row, change: &NewChange) -> Result<Answered, StoreError> {
-    Ok(Answered { attempted: attempted(row, change)?, event: event(row, change)? })
-}
-
-fn event(row: &Row, change: &NewChange) -> Result<Option<StoredEvent>, StoreError> {
-    let (Some(id), Some(payload), Some(seq)) = (
-        row.try_get::<_, Option<i64>>("outbox_id")?,
-        row.try_get::<_, Option<String>>("payload")?,
-        row.try_get::<_, Option<i64>>("seq")?,
-    ) else {
-        return Ok(None);
-    };
-    Ok(Some(StoredEvent { id, kind: change.kind(), conversation: change.conversation, seq, payload }))
-}
-
-fn attempted(row: &Row, change: &NewChange) -> Result<Attempted, StoreError> {
-    let status: &str = row.try_get("status")?;
-    let done = match change.action {
-        Action::Send { .. } => Done::Message(stored_ids(row)?),
-        Action::Edit { .. } | Action::Delete { .. } => Done::Change(stored_change(row)?),
-        Action::React { .. } => {
-            Done::Reaction { count: row.try_get::<_, Option<i32>>("count")?.unwrap_or(0), seq: row.try_get("seq")? }
-        }
-    };
-    let version = if change.is_message() { None } else { row.try_get("version")? };
-    outcome(status, row.try_get("id")?, version, done).ok_or_else(|| StoreError::unknown_status(status))
-}
-
-/// What a row says beside its status.
-enum Done {
-    Message(Option<StoredIds>),
-    Change(Option<StoredChange>),
-    Reaction { count: i32, seq: Option<Seq> },
-}
-
-/// What a status of `store_messages` or `store_changes` means; none if it is unknown, or contradicts what stands beside it.
-fn outcome(status: &str, id: Option<i64>, version: Option<i32>, done: Done) -> Option<Attempted> {
-    let repeated = status.ends_with(" before");
-    Some(Attempted::Committed(match (status, done) {
-        ("stored" | "stored before", Done::Message(ids)) => Committed::Stored { ids: ids?, repeated },
-        ("stored" | "stored before", Done::Change(change)) => Committed::Changed { change: change?, repeated },
-        ("stored" | "stored before", Done::Reaction { count, seq }) => Committed::Reacted { count, seq, repeated },
-        ("held" | "held before", _) => Committed::Held { id: id?, repeated },
-        ("forbidden", _) => Committed::Forbidden,
-        ("unknown message", _) => Committed::Refused(ChangeRefusal::UnknownMessage),
-        ("deleted message", _) => Committed::Refused(ChangeRefusal::Deleted),
-        ("not author", _) => Committed::Refused(ChangeRefusal::NotAuthor),
-        ("too late", _) => Committed::Refused(ChangeRefusal::TooLate),
-        ("version conflict", _) => Committed::Refused(ChangeRefusal::VersionConflict(version?)),
-        ("other message", _) => Committed::Refused(ChangeRefusal::OtherMessage),
-        ("read only", _) => Committed::Refused(ChangeRefusal::ReadOnly),
-        ("blocked", _) => Committed::Refused(ChangeRefusal::Blocked),
-        ("too many reactions", _) => Committed::Refused(ChangeRefusal::TooManyReactions),
-        ("busy", _) => return Some(Attempted::Busy),
-        _ => return None,
-    }))
 }
 
 #[cfg(test)]
@@ -372,33 +349,5 @@ impl From<Screened> for NewChange {
         let (submitted, annotations, decided_by, hold_reason) = screened.into_parts();
         let Submitted { sender, command: Command { conversation, idempotency_key, action } } = submitted;
         Self { conversation, sender, action, idempotency_key, annotations, decided_by, hold_reason }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_status_is_not_taken_for_another() {
-        let ids = || Some(StoredIds { id: 1, seq: 1, created_at: String::new() });
-        let message = |status, ids| outcome(status, None, None, Done::Message(ids));
-        assert_eq!(message("forbidden", None), Some(Attempted::Committed(Committed::Forbidden)));
-        assert_eq!(message("busy", None), Some(Attempted::Busy));
-        for (status, ids) in
-            [("edited", None), ("edited", ids()), ("", None), ("stored", None), ("stored before", None), ("held", None)]
-        {
-            assert_eq!(message(status, ids), None, "{status}");
-        }
-        let held = Committed::Held { id: 7, repeated: true };
-        assert_eq!(outcome("held before", Some(7), None, Done::Change(None)), Some(Attempted::Committed(held)));
-        let conflict = Committed::Refused(ChangeRefusal::VersionConflict(4));
-        let found = outcome("version conflict", Some(7), Some(4), Done::Change(None));
-        assert_eq!(found, Some(Attempted::Committed(conflict)));
-        assert_eq!(outcome("version conflict", Some(7), None, Done::Change(None)), None);
-        assert_eq!(outcome("stored", Some(7), Some(4), Done::Change(None)), None);
-        let never = Committed::Reacted { count: 0, seq: None, repeated: true };
-        let found = outcome("stored before", Some(7), Some(4), Done::Reaction { count: 0, seq: None });
-        assert_eq!(found, Some(Attempted::Committed(never)));
     }
 }

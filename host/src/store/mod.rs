@@ -1,5 +1,6 @@
 //! The gateway's side of PostgreSQL. Statements are in [`sql`] and [`user_sql`], what they mean for callers is here.
 
+mod answers;
 mod api_keys;
 mod audit;
 mod blocks;

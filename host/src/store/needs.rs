@@ -67,6 +67,7 @@ pub const NEEDS: Needs = Needs {
     // `arcyou_erase_user` is not among them: everybody may call these, so that rights on rows are enough for a gateway to
     // work. Without that one it erases nobody.
     functions: &[
+        "store_message",
         "store_messages",
         "store_changes",
         "lock_conversations",

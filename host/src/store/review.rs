@@ -94,7 +94,7 @@ pub struct Reviewer(String);
 
 /// A text that cannot be a [`Reviewer`].
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a reviewer's name has 1 to {} characters, none of them a control character", Reviewer::MAX_CHARS)]
+#[error("a name has 1 to {} characters, none of them a control character", Reviewer::MAX_CHARS)]
 pub struct NoReviewer;
 
 impl Reviewer {

@@ -10,6 +10,10 @@
 pub(super) const STORE_MESSAGES: &str = "SELECT status, id, seq, created_at, outbox_id, payload
 FROM store_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
+/// The same for one message: `$1` conversation, `$2` sender, `$3` body, `$4` what it replies to, `$5` key, `$6` annotations,
+/// `$7` the plugin that decided, `$8` for how many seconds workers leave it. The columns come as an array of texts.
+pub(super) const STORE_MESSAGE: &str = "SELECT store_message($1, $2, $3, $4, $5, $6, $7, $8)";
+
 /// The same for a batch that has other changes too: `$13` the events' types, `$14` the messages that are changed, `$15`
 /// the versions that are to be replaced, `$16` reactions, `$17` the roles that delete the messages of others, `$18` for
 /// how many seconds a message can be edited (null: for ever), `$19` how many different reactions a message can have.
@@ -364,9 +368,13 @@ WITH room AS (
 )
 SELECT EXISTS (SELECT FROM room), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM put";
 
-/// The end of a participation: `$1` conversation, `$2` user.
-pub(super) const PARTICIPANT_REMOVE: &str =
-    "DELETE FROM participants WHERE conversation_id = $1 AND user_id = $2 RETURNING user_id";
+/// The end of a participation: `$1` conversation, `$2` user. It waits for what is being stored, so that nothing of the
+/// user is stored after the answer.
+pub(super) const PARTICIPANT_REMOVE: &str = "
+WITH room AS MATERIALIZED (
+    SELECT id FROM conversations WHERE id = $1 FOR NO KEY UPDATE
+)
+DELETE FROM participants p USING room WHERE p.conversation_id = room.id AND p.user_id = $2 RETURNING p.user_id";
 
 /// What a user participates in, by conversation: `$1` user, `$2` after this one, `$3` rows.
 pub(super) const MEMBERSHIPS: &str = "

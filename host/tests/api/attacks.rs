@@ -206,8 +206,26 @@ async fn a_head_or_a_body_that_comes_byte_by_byte_is_not_waited_for() {
         connection.write_all(head.as_bytes()).await.unwrap();
         let answer = trickle(&mut connection, &" ".repeat(600)).await;
         assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"code\":\"request_timeout\""), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
     };
     tokio::join!(slow_head, slow_body);
+}
+
+#[tokio::test]
+async fn what_says_that_it_is_too_large_is_not_awaited() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let key = key(&world, &[]).await;
+    let mut connection = connection_from(HOME, gateway.port).await;
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\ncontent-length: 9000000\r\n\r\n"
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("\"code\":\"frame_too_large\""), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
 }
 
 /// On a line of about 10 Mbit/s.

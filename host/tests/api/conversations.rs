@@ -53,6 +53,33 @@ async fn a_service_makes_a_conversation_and_its_members_talk() {
 }
 
 #[tokio::test]
+async fn nothing_is_stored_after_the_answer_of_a_removal() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let (service, bob) = (Service::new(&world, &gateway).await, Uuid::new_v4());
+    for _ in 0..10 {
+        let conversation = world.conversation(&[bob]).await;
+        let mut bobs = Client::authenticated(gateway.port, bob).await;
+        bobs.say(conversation, "x").await;
+        // On their way while the removal comes.
+        let another = json!({"op": "send", "conversation_id": conversation, "body": {}});
+        for _ in 0..30 {
+            bobs.send_text(another.to_string()).await;
+        }
+        service.delete(&format!("/conversations/{conversation}/participants/{bob}")).await.ok(204);
+        let last_seq = format!("SELECT last_seq FROM conversations WHERE id = '{conversation}'");
+        let at_answer = world.count(&last_seq).await;
+        let mut stored = 1;
+        for _ in 0..30 {
+            let reply = bobs.next().await;
+            stored += i64::from(reply["success"] == true);
+            assert!(reply["success"] == true || reply["code"] == "not_participant", "{reply}");
+        }
+        assert_eq!((world.count(&last_seq).await, stored), (at_answer, at_answer));
+    }
+}
+
+#[tokio::test]
 async fn an_id_is_taken_once() {
     let world = World::new().await;
     let gateway = world.gateway().await;

@@ -78,6 +78,7 @@ async fn what_cannot_be_imported_is_named_and_nothing_is_imported() {
     for (expected, part, history) in [
         ("YC010", "array", json!({})),
         ("YC010", "10,000", json!([])),
+        ("YC010", "objects", json!([good(), 1])),
         ("YC010", "several calls", json!(many)),
         (
             "YC011",

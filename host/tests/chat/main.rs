@@ -9,6 +9,7 @@ mod fanout;
 mod hostile;
 mod javascript_client;
 mod joining;
+mod one_message;
 mod other_services;
 mod own_changes;
 mod partitions;

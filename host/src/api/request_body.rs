@@ -1,4 +1,5 @@
-//! How long a request's body may take to come: it waits in memory, and its connection holds a place.
+//! How large a request's body may be, and how long it may take to come: it waits in memory, and its connection holds a
+//! place.
 
 use std::error::Error;
 use std::time::Duration;
@@ -6,10 +7,14 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
 
+use super::problem::Problem;
+
+/// Bytes of a request's body: ten thousand participants, or a batch of messages.
+pub(super) const MAX_BYTES: usize = 8 << 20;
 /// A body may take so long, whatever its size …
 const GRACE: Duration = Duration::from_secs(10);
 /// … and longer for each part of it that has come: bad lines carry so many bytes in a second.
@@ -27,10 +32,13 @@ impl TooSlow {
     }
 }
 
-/// Holds a request's body to its time.
+/// Refuses a request whose body is too large by its own account, and holds others to their time.
 pub(super) async fn bound(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
+    }
+    if request.body().size_hint().lower() > MAX_BYTES as u64 {
+        return Problem::too_large().into_response();
     }
     let since = Instant::now();
     let request = request.map(|body| {
@@ -61,7 +69,7 @@ mod tests {
 
     #[test]
     fn the_largest_body_has_time_on_a_bad_line_and_drops_have_none() {
-        assert_eq!(allowed(8 << 20), Duration::from_secs(138));
+        assert_eq!(allowed(MAX_BYTES), Duration::from_secs(138));
         assert_eq!(allowed(10), GRACE + Duration::from_secs_f64(10.0 / 65_536.0));
     }
 }
