@@ -17,7 +17,7 @@ use crate::stack::{Conversation, Database, Servers};
 const ONE_AT_A_TIME: usize = 16;
 /// Of one request: the most.
 const BATCH: usize = 1000;
-/// Requests with batches under way, as the lanes of the gateway are two.
+/// Requests with batches under way.
 const BATCHES: usize = 2;
 /// The sockets beside them: conversations, members of each, and sends of a member under way.
 const CROWD: (usize, usize, usize) = (50, 2, 8);

@@ -27,10 +27,11 @@ mod users;
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method};
-use axum::middleware::from_fn;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
@@ -67,13 +68,21 @@ impl Api {
             .route(DOCUMENT_PATH, get(document))
             .method_not_allowed_fallback(other_method)
             .layer(DefaultBodyLimit::max(request_body::MAX_BYTES))
-            .layer(from_fn(request_body::bound))
+            .layer(from_fn(bounded))
             .layer(from_fn(meter::count))
             .with_state(self);
         match origins {
             Some(origins) => routes.layer(cross_origin(origins)),
             None => routes,
         }
+    }
+}
+
+/// Refuses a body that says that it is too large, and awaits others as long as they may take.
+async fn bounded(request: Request, next: Next) -> Response {
+    match request_body::is_too_large(&request) {
+        true => Problem::too_large().into_response(),
+        false => request_body::bound(request, next).await,
     }
 }
 

@@ -7,11 +7,9 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
 use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
-
-use super::problem::Problem;
 
 /// Bytes of a request's body: ten thousand participants, or a batch of messages.
 pub(super) const MAX_BYTES: usize = 8 << 20;
@@ -32,13 +30,15 @@ impl TooSlow {
     }
 }
 
-/// Refuses a request whose body is too large by its own account, and holds others to their time.
+/// Whether a request's body is too large by its own account.
+pub(super) fn is_too_large(request: &Request) -> bool {
+    request.body().size_hint().lower() > MAX_BYTES as u64
+}
+
+/// Holds a request's body to its time.
 pub(super) async fn bound(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
-    }
-    if request.body().size_hint().lower() > MAX_BYTES as u64 {
-        return Problem::too_large().into_response();
     }
     let since = Instant::now();
     let request = request.map(|body| {

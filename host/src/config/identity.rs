@@ -114,7 +114,6 @@ impl Single {
             let idle = [
                 ("JWT_ISSUER", issuer.is_some()),
                 ("JWT_AUDIENCE", audience.is_some()),
-                ("JWT_ALGORITHMS", algorithms.is_some()),
                 ("JWT_USER_CLAIM", user_claim.is_some()),
                 ("USER_ID_NAMESPACE", namespace.is_some()),
             ];

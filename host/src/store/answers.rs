@@ -41,9 +41,8 @@ impl Answer {
     /// Reads what `store_message` answers.
     pub(super) fn of_texts(texts: Vec<Option<String>>) -> Result<Self, StoreError> {
         let not_understood = || StoreError::NotUnderstood("a message's answer".to_owned());
-        let number = |text: Option<String>| {
-            text.map(|text| text.parse::<i64>()).transpose().map_err(|_| not_understood())
-        };
+        let number =
+            |text: Option<String>| text.map(|text| text.parse::<i64>()).transpose().map_err(|_| not_understood());
         let columns: [Option<String>; 6] = texts.try_into().map_err(|_| not_understood())?;
         let [status, id, seq, created_at, outbox_id, payload] = columns;
         Ok(Self {
@@ -69,12 +68,20 @@ impl Answer {
             payload,
         });
         let done = match change.action() {
-            Action::Send { .. } => Done::Message(
-                id.zip(seq).zip(created_at).map(|((id, seq), created_at)| StoredIds { id, seq, created_at }),
-            ),
-            Action::Edit { .. } | Action::Delete { .. } => Done::Change(
-                seq.zip(version).zip(created_at).map(|((seq, version), at)| StoredChange { seq, version, at }),
-            ),
+            Action::Send { .. } => {
+                Done::Message(id.zip(seq).zip(created_at).map(|((id, seq), created_at)| StoredIds {
+                    id,
+                    seq,
+                    created_at,
+                }))
+            }
+            Action::Edit { .. } | Action::Delete { .. } => {
+                Done::Change(seq.zip(version).zip(created_at).map(|((seq, version), at)| StoredChange {
+                    seq,
+                    version,
+                    at,
+                }))
+            }
             Action::React { .. } => Done::Reaction { count: count.unwrap_or(0), seq },
         };
         let attempted = outcome(&status, id, version, done).ok_or_else(|| StoreError::unknown_status(&status))?;
