@@ -4,7 +4,7 @@ use arcyou_protocol::{Action, Seq, StoredChange, StoredIds};
 use tokio_postgres::Row;
 
 use super::StoreError;
-use super::commit::{Answered, Attempted, ChangeRefusal, Committed, NewChange, StoredEvent};
+use super::change::{Answered, Attempted, ChangeRefusal, Committed, NewChange, StoredEvent};
 
 /// The columns of one answer.
 pub(super) struct Answer {
@@ -63,11 +63,11 @@ impl Answer {
         let event = outbox_id.zip(seq).zip(payload).map(|((id, seq), payload)| StoredEvent {
             id,
             kind: change.kind(),
-            conversation: change.conversation(),
+            conversation: change.conversation,
             seq,
             payload,
         });
-        let done = match change.action() {
+        let done = match change.action {
             Action::Send { .. } => {
                 Done::Message(id.zip(seq).zip(created_at).map(|((id, seq), created_at)| StoredIds {
                     id,
