@@ -401,7 +401,7 @@ fn refused_change(refusal: ChangeRefusal) -> Failure {
         ChangeRefusal::Deleted => (ErrorCode::MessageDeleted, "the message is deleted; nothing was stored"),
         ChangeRefusal::NotAuthor => (
             ErrorCode::NotAuthor,
-            "the message is somebody else's, and your role does not delete it; nothing was stored",
+            "the message is somebody else's: its author alone edits it, and others need a role to delete it; nothing was stored",
         ),
         ChangeRefusal::TooLate => (ErrorCode::EditTooLate, "the message is too old to be edited; send a new one"),
         ChangeRefusal::VersionConflict(_) => {

@@ -34,8 +34,8 @@ pub(super) async fn create(pool: &Pool, private: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints how to chat, and with a private database how services use it.
-pub(super) fn explain(listens_on: SocketAddr, admin: SocketAddr, private: bool) {
+/// Prints how to chat, and of a private database where it is and how services use it.
+pub(super) fn explain(listens_on: SocketAddr, admin: SocketAddr, private_database: Option<&str>) {
     let reach = reach(listens_on);
     // What listens on every interface listens on this one too.
     let unspecified = listens_on.ip().is_unspecified();
@@ -57,13 +57,16 @@ Then, as either of them:
   {{"op":"send","conversation_id":"{CONVERSATION}","body":{{"text":"Hello!"}}}}
 "#
     );
-    if private {
+    if let Some(url) = private_database {
         let key = KeyText::DEVELOPMENT;
         println!(
             r#"From your backend, as Bob:
   curl http://{address}/v1/conversations/{CONVERSATION}/messages -H 'Content-Type: application/json' \
     -H 'Authorization: Bearer {key}' \
     -d '{{"sender_id":"{BOB}","body":{{"text":"Hello from the backend!"}}}}'
+Or with SQL:
+  psql {url} \
+    -c "SELECT seq FROM arcyou_send('{CONVERSATION}', '{BOB}', '{{\"text\": \"Hello from SQL!\"}}')"
 "#
         );
     }

@@ -115,7 +115,8 @@ impl Started {
     async fn serve(self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let Self { config, services, listeners, postgres } = self;
         let pool = services.pool.clone();
-        demo::explain(listeners.public_addr()?, listeners.admin.local_addr()?, postgres.is_some());
+        let private_database = postgres.as_ref().map(|postgres| postgres.url("postgres"));
+        demo::explain(listeners.public_addr()?, listeners.admin.local_addr()?, private_database.as_deref());
         let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };
         let worker_config = WorkerConfig { relay, ..WorkerConfig::default() };
         let ends = shutdown.child_token();

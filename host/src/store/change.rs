@@ -161,7 +161,7 @@ pub enum ChangeRefusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempted {
     Committed(Committed),
-    /// Somebody else holds the conversation's lock: nothing was done; only with [`Locking::SkipBusy`].
+    /// Somebody else holds the conversation's lock: nothing was done; only with [`super::Locking::SkipBusy`].
     Busy,
 }
 
