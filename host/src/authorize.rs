@@ -34,14 +34,15 @@ pub struct Permitted {
     role: Arc<str>,
 }
 
-/// The user's role in a conversation that a socket has joined, as the socket knows it.
+/// The user's role in a conversation, as whoever asks knows it already: a socket that has joined, or a batch that asked for
+/// all of its senders.
 #[derive(Debug, Clone)]
-pub struct JoinedRole {
+pub struct KnownRole {
     role: Arc<str>,
 }
 
-impl JoinedRole {
-    /// What the database answered when the conversation was joined, or when the role was changed.
+impl KnownRole {
+    /// What the database answered a moment ago, or when the conversation was joined, or the role was changed.
     pub(crate) fn new(role: Arc<str>) -> Self {
         Self { role }
     }
@@ -73,7 +74,7 @@ impl RoleCache {
 pub async fn authorize(
     participants: &dyn Participants,
     submitted: Submitted,
-    joined: Option<JoinedRole>,
+    joined: Option<KnownRole>,
     role_cache: &mut RoleCache,
 ) -> Result<Permitted, Failure> {
     if let Some(role) = joined.map(|joined| joined.role).or_else(|| role_cache.role(&submitted)) {

@@ -17,7 +17,7 @@ use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::audit::Audit;
-use crate::authorize::{JoinedRole, Permitted, RoleCache, Submitted, authorize, not_participant};
+use crate::authorize::{KnownRole, Permitted, RoleCache, Submitted, authorize, not_participant};
 use crate::batch::{Batcher, NotStored, Outcome};
 use crate::screen::{Screening, Standing, screen};
 use crate::store::{ChangeRefusal, Committed, ExistingEdit, ExistingSend, Store, logged};
@@ -179,7 +179,7 @@ impl Ingress {
     pub async fn accept(
         &self,
         submitted: Submitted,
-        joined: Option<JoinedRole>,
+        joined: Option<KnownRole>,
         role_cache: &mut RoleCache,
     ) -> Accepted {
         let since = Instant::now();
@@ -193,7 +193,7 @@ impl Ingress {
     async fn hand_over(
         &self,
         submitted: Submitted,
-        joined: Option<JoinedRole>,
+        joined: Option<KnownRole>,
         role_cache: &mut RoleCache,
     ) -> Result<Answer, Failure> {
         let (conversation, sender) = (submitted.command.conversation, submitted.sender);

@@ -1,5 +1,7 @@
 //! Messages are sent, one by one and in batches.
 
+use std::collections::HashMap;
+
 use arcyou_protocol::{Action, Command, Failure, Reply, SendStatus, Seq, StoredIds, checks};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -16,7 +18,7 @@ use super::key::{Caller, Scope};
 use super::object::{Object, objects};
 use super::problem::{Problem, ProblemDocument};
 use super::state::{Api, Json, Path};
-use crate::authorize::{RoleCache, Submitted};
+use crate::authorize::{KnownRole, RoleCache, Submitted};
 
 /// Messages of one batch.
 const MOST_AT_ONCE: usize = 1000;
@@ -166,9 +168,13 @@ pub(super) async fn send_batch(
     // Nothing is stored of a batch that is not as it should be.
     let submitted: Vec<Submitted> = submitted.collect::<Result<_, Problem>>()?;
     let mut accepted = Vec::with_capacity(submitted.len());
-    let mut role_cache = RoleCache::default();
+    // One question for all, and not one for each.
+    let member = |submitted: &Submitted| (submitted.command.conversation, submitted.sender);
+    let roles = api.store.roles(&submitted.iter().map(member).collect()).await?;
+    let roles: HashMap<_, _> = roles.into_iter().map(|(member, role)| (member, KnownRole::new(role.into()))).collect();
     for submitted in submitted {
-        accepted.push(api.ingress.accept(submitted, None, &mut role_cache).await);
+        let role = roles.get(&member(&submitted)).cloned();
+        accepted.push(api.ingress.accept(submitted, role, &mut RoleCache::default()).await);
     }
     let mut results = Vec::with_capacity(accepted.len());
     for accepted in accepted {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arcyou_protocol::Seq;
 use uuid::Uuid;
 
-use crate::authorize::JoinedRole;
+use crate::authorize::KnownRole;
 use crate::fanout::{Membership, RoomRef};
 
 /// A conversation that a socket has joined.
@@ -37,9 +37,9 @@ pub(super) struct Entered {
 }
 
 /// The user's role in a conversation whose events come.
-pub(super) fn joined_role(conversations: &HashMap<Uuid, Conversation>, conversation: Uuid) -> Option<JoinedRole> {
+pub(super) fn joined_role(conversations: &HashMap<Uuid, Conversation>, conversation: Uuid) -> Option<KnownRole> {
     match conversations.get(&conversation)? {
-        Conversation::Live(membership) if !membership.is_evicted() => Some(JoinedRole::new(membership.role())),
+        Conversation::Live(membership) if !membership.is_evicted() => Some(KnownRole::new(membership.role())),
         _ => None,
     }
 }

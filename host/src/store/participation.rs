@@ -1,6 +1,6 @@
 //! Who takes part in what, and where a client that comes back goes on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arcyou_protocol::Seq;
 use tokio_postgres::Row;
@@ -38,6 +38,14 @@ impl Store {
         let rows = self.query(sql::STANDINGS, &[(&conversations, Type::UUID_ARRAY), (&user, Type::UUID)]).await?;
         let standing = |row: &Row| Ok((row.try_get(4)?, participation(row)?));
         rows.iter().map(standing).collect()
+    }
+
+    /// The roles of those of these (conversation, user) pairs that participate, by one query.
+    pub async fn roles(&self, members: &HashSet<(Uuid, Uuid)>) -> Result<HashMap<(Uuid, Uuid), String>, StoreError> {
+        let (conversations, users): (Vec<Uuid>, Vec<Uuid>) = members.iter().copied().unzip();
+        let parameters: [Param<'_>; 2] = [(&conversations, Type::UUID_ARRAY), (&users, Type::UUID_ARRAY)];
+        let rows = self.query(sql::ROLES, &parameters).await?;
+        rows.iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))).collect()
     }
 
     /// The place of one message of each of these conversations, as its `seq`. If the message was purged it is that of

@@ -1,6 +1,13 @@
 //! All SQL of the gateway. Every statement runs unnamed through PgBouncer in transaction mode, and answers in plain
 //! types.
 
+/// Who of these has which role: `$1` conversations, `$2` their users. The limit keeps it a look into an index for each.
+pub(super) const ROLES: &str = "
+SELECT asked.conversation_id, asked.user_id, p.role
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (conversation_id, user_id)
+CROSS JOIN LATERAL (SELECT role FROM participants
+    WHERE conversation_id = asked.conversation_id AND user_id = asked.user_id LIMIT 1) p";
+
 /// Locks the conversations of a batch, judges its messages and stores them, in a transaction of its own: `$1`
 /// conversation, `$2` sender, `$3` body, `$4` what it replies to, `$5` idempotency key, `$6` annotations, `$7` deciding
 /// plugin, `$8` why it is held (null: it is not), `$9` whether to wait for conversations that somebody else holds, `$10`
