@@ -786,7 +786,7 @@ BEGIN
 END $$;
 
 -- The same for one message without a reason to hold it, as most batches are at a quiet time: by small statements, which
--- cost half as much. A message that something stands against is left to `store_messages`. Its columns are answered as
+-- cost a third. A message that something stands against is left to `store_messages`. Its columns are answered as
 -- texts: a call that is no source of rows costs less to plan.
 CREATE FUNCTION store_message(
     conversation uuid, sender uuid, body text, reply_to bigint, key text, annotations text, decider text, told_within float8
@@ -837,9 +837,9 @@ BEGIN
             ARRAY[annotations], ARRAY[decider], '{NULL}', false, NULL, NULL, told_within) s);
 END $$;
 
--- The same as `store_messages` for a batch of messages and other changes, by the types of the events that tell of them. The changes of a
--- conversation are made in their order, those of others beside them: a round takes from each conversation its next
--- messages and the one change that follows. `place` is a row's place in the batch; answers come in any order.
+-- The same as `store_messages` for a batch of messages and other changes, by the types of the events that tell of them.
+-- The changes of a conversation are made in their order, those of others beside them: a round takes from each conversation
+-- its next messages and the one change that follows. `place` is a row's place in the batch; answers come in any order.
 CREATE FUNCTION store_changes(
     types text[], conversation_ids uuid[], user_ids uuid[], bodies text[], reply_tos bigint[], keys text[],
     all_annotations text[], deciders text[], hold_reasons text[], wait_for_locks boolean, versions text[], digests text[],

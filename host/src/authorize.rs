@@ -74,10 +74,10 @@ impl RoleCache {
 pub async fn authorize(
     participants: &dyn Participants,
     submitted: Submitted,
-    joined: Option<KnownRole>,
+    known: Option<KnownRole>,
     role_cache: &mut RoleCache,
 ) -> Result<Permitted, Failure> {
-    if let Some(role) = joined.map(|joined| joined.role).or_else(|| role_cache.role(&submitted)) {
+    if let Some(role) = known.map(|known| known.role).or_else(|| role_cache.role(&submitted)) {
         return Ok(Permitted { submitted, role });
     }
     let (conversation, user, at) = (submitted.command.conversation, submitted.sender, Instant::now());

@@ -176,16 +176,11 @@ impl About {
 impl Ingress {
     /// Takes a command as far as the batch. Calls for one socket must follow one another, so that its changes are
     /// stored in the order of its frames; what is pending may then be awaited side by side.
-    pub async fn accept(
-        &self,
-        submitted: Submitted,
-        joined: Option<KnownRole>,
-        role_cache: &mut RoleCache,
-    ) -> Accepted {
+    pub async fn accept(&self, submitted: Submitted, known: Option<KnownRole>, role_cache: &mut RoleCache) -> Accepted {
         let since = Instant::now();
         let (op, conversation) = (submitted.command.action.op(), submitted.command.conversation);
         let span = tracing::debug_span!("command", op = op.value(), %conversation, sender = %submitted.sender);
-        let handed_over = self.hand_over(submitted, joined, role_cache).instrument(span.clone()).await;
+        let handed_over = self.hand_over(submitted, known, role_cache).instrument(span.clone()).await;
         let answer = handed_over.unwrap_or_else(|failure| Answer::Ready(Some(Err(failure))));
         Accepted { op, since, span, meter: self.meter.clone(), answer }
     }
@@ -193,7 +188,7 @@ impl Ingress {
     async fn hand_over(
         &self,
         submitted: Submitted,
-        joined: Option<KnownRole>,
+        known: Option<KnownRole>,
         role_cache: &mut RoleCache,
     ) -> Result<Answer, Failure> {
         let (conversation, sender) = (submitted.command.conversation, submitted.sender);
@@ -201,7 +196,7 @@ impl Ingress {
         let edits = about.as_ref().filter(|about| about.is_edit).map(|about| about.message_id);
         let key = submitted.command.idempotency_key.clone().filter(|_| about.is_none() || edits.is_some());
         let earlier = key.map(|key| Box::new(Earlier { store: self.store.clone(), conversation, sender, key, edits }));
-        let permitted = authorize(&self.store, submitted, joined, role_cache).await;
+        let permitted = authorize(&self.store, submitted, known, role_cache).await;
         let screening = match permitted {
             Ok(permitted) => self.screen(permitted).await,
             Err(failure) => Err(failure),

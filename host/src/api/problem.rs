@@ -253,14 +253,15 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let wait = self.0.retry_after_ms;
+        // The rest of its body is not read. (That of a message which is too large was.)
+        let leaves_body = [ApiCode::RequestTimeout.shown().0, ErrorCode::FrameTooLarge.value()].contains(&self.0.code);
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(wait) = wait {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.div_ceil(1000)));
         }
-        // The rest of its body is not read.
-        if matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE) {
+        if leaves_body {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if status == StatusCode::UNAUTHORIZED {

@@ -1,13 +1,6 @@
 //! All SQL of the gateway. Every statement runs unnamed through PgBouncer in transaction mode, and answers in plain
 //! types.
 
-/// Who of these has which role: `$1` conversations, `$2` their users. The limit keeps it a look into an index for each.
-pub(super) const ROLES: &str = "
-SELECT asked.conversation_id, asked.user_id, p.role
-FROM unnest($1::uuid[], $2::uuid[]) AS asked (conversation_id, user_id)
-CROSS JOIN LATERAL (SELECT role FROM participants
-    WHERE conversation_id = asked.conversation_id AND user_id = asked.user_id LIMIT 1) p";
-
 /// Locks the conversations of a batch, judges its messages and stores them, in a transaction of its own: `$1`
 /// conversation, `$2` sender, `$3` body, `$4` what it replies to, `$5` idempotency key, `$6` annotations, `$7` deciding
 /// plugin, `$8` why it is held (null: it is not), `$9` whether to wait for conversations that somebody else holds, `$10`
@@ -17,16 +10,16 @@ CROSS JOIN LATERAL (SELECT role FROM participants
 pub(super) const STORE_MESSAGES: &str = "SELECT status, id, seq, created_at, outbox_id, payload
 FROM store_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
-/// The same for one message: `$1` conversation, `$2` sender, `$3` body, `$4` what it replies to, `$5` key, `$6` annotations,
-/// `$7` the plugin that decided, `$8` for how many seconds workers leave it. The columns come as an array of texts.
-pub(super) const STORE_MESSAGE: &str = "SELECT store_message($1, $2, $3, $4, $5, $6, $7, $8)";
-
 /// The same for a batch that has other changes too: `$13` the events' types, `$14` the messages that are changed, `$15`
 /// the versions that are to be replaced, `$16` reactions, `$17` the roles that delete the messages of others, `$18` for
 /// how many seconds a message can be edited (null: for ever), `$19` how many different reactions a message can have.
 pub(super) const STORE_CHANGES: &str = "
 SELECT status, id, seq, created_at, version, count, outbox_id, payload
 FROM store_changes($13, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15, $16, $17, $18, $19) ORDER BY place";
+
+/// Stores one message as `STORE_MESSAGES` does: `$1` conversation, `$2` sender, `$3` body, `$4` what it replies to, `$5` key, `$6` annotations,
+/// `$7` the plugin that decided, `$8` for how many seconds workers leave it. The columns come as an array of texts.
+pub(super) const STORE_MESSAGE: &str = "SELECT store_message($1, $2, $3, $4, $5, $6, $7, $8)";
 
 /// Marks rows of the outbox that this gateway has told of: `$1`. Their transaction does not wait for the disk: a server that
 /// crashes may forget the marks, and workers tell of the rows once more.
@@ -374,6 +367,13 @@ WITH room AS (
     RETURNING p.xmax = 0 AS is_new
 )
 SELECT EXISTS (SELECT FROM room), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM put";
+
+/// Who of these has which role: `$1` conversations, `$2` their users. The limit keeps it a look into an index for each.
+pub(super) const ROLES: &str = "
+SELECT asked.conversation_id, asked.user_id, p.role
+FROM unnest($1::uuid[], $2::uuid[]) AS asked (conversation_id, user_id)
+CROSS JOIN LATERAL (SELECT role FROM participants
+    WHERE conversation_id = asked.conversation_id AND user_id = asked.user_id LIMIT 1) p";
 
 /// The end of a participation: `$1` conversation, `$2` user. It waits for what is being stored, so that nothing of the
 /// user is stored after the answer.
