@@ -28,7 +28,7 @@ chaos: ## kills and cuts off the parts of a running chat, and checks its promise
 	cargo build -p arcyou-outbox-worker
 	cargo test -p arcyou-gateway --test chaos -- --ignored --nocapture $(ARGS)
 
-conformance: ## holds the WebSocket layer against Autobahn's cases, and the HTTP API against its document
+conformance: ## holds the WebSocket layer against Autobahn's cases, and the HTTP API against its document; SCHEMATHESIS_SEED=7
 	@host/local-services/setup.sh conformance
 	cargo test -p arcyou-gateway --test conformance -- --ignored --nocapture $(ARGS)
 

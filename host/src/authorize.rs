@@ -34,18 +34,15 @@ pub struct Permitted {
     role: Arc<str>,
 }
 
-/// The user's role in a conversation, as whoever asks knows it already: a socket that has joined, or a batch that asked for
-/// all of its senders.
+/// The sender's role in the conversation, as whoever submits a command knows it already.
 #[derive(Debug, Clone)]
-pub struct KnownRole {
-    role: Arc<str>,
-}
-
-impl KnownRole {
+pub enum Role {
+    /// Nothing is known: the database is asked, unless it just was.
+    Unknown,
     /// What the database answered a moment ago, or when the conversation was joined, or the role was changed.
-    pub(crate) fn new(role: Arc<str>) -> Self {
-        Self { role }
-    }
+    Known(Arc<str>),
+    /// The database answered a moment ago that the sender is no participant.
+    NoParticipant,
 }
 
 /// What a socket was last told of its user's standing in a conversation that it writes to without having joined it, as
@@ -74,10 +71,15 @@ impl RoleCache {
 pub async fn authorize(
     participants: &dyn Participants,
     submitted: Submitted,
-    known: Option<KnownRole>,
+    role: Role,
     role_cache: &mut RoleCache,
 ) -> Result<Permitted, Failure> {
-    if let Some(role) = known.map(|known| known.role).or_else(|| role_cache.role(&submitted)) {
+    let known = match role {
+        Role::Unknown => role_cache.role(&submitted),
+        Role::Known(role) => Some(role),
+        Role::NoParticipant => return Err(not_participant()),
+    };
+    if let Some(role) = known {
         return Ok(Permitted { submitted, role });
     }
     let (conversation, user, at) = (submitted.command.conversation, submitted.sender, Instant::now());

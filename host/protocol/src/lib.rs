@@ -14,6 +14,7 @@ mod close;
 mod code;
 pub mod event;
 mod fields;
+mod frame;
 mod ids;
 mod numbers;
 mod parse;

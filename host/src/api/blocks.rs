@@ -1,6 +1,5 @@
 //! Who wants to hear nothing more from whom.
 
-use arcyou_protocol::{ErrorCode, Failure};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum_extra::extract::WithRejection;
@@ -10,7 +9,7 @@ use uuid::Uuid;
 
 use super::key::{Caller, Scope};
 use super::page::Cursor;
-use super::problem::Problem;
+use super::problem::{ApiCode, Problem};
 use super::state::{Api, Path, Query};
 use crate::store::BlockedUser;
 
@@ -48,7 +47,7 @@ pub(super) async fn put(
     caller.may(Scope::UsersWrite)?;
     caller.sender(Some(user))?;
     if user == blocked {
-        return Err(Failure::new(ErrorCode::InvalidField, "users cannot block themselves; name another one").into());
+        return Err(Problem::new(ApiCode::OwnBlock, "users cannot block themselves; name another one"));
     }
     api.store.block(user, blocked).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 use super::state::Api;
-use crate::authorize::{RoleCache, Submitted};
+use crate::authorize::{Role, RoleCache, Submitted};
 
 /// The header that makes a repeat safe.
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -16,7 +16,8 @@ pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 impl Api {
     /// Lets a user's command through the inbound line, and waits for what becomes of it.
     pub(super) async fn carry_out(&self, sender: Uuid, command: Command) -> Result<Reply, Problem> {
-        let accepted = self.ingress.accept(Submitted { sender, command }, None, &mut RoleCache::default()).await;
+        let accepted =
+            self.ingress.accept(Submitted { sender, command }, Role::Unknown, &mut RoleCache::default()).await;
         Ok(accepted.await?)
     }
 

@@ -15,6 +15,7 @@ use super::page::Cursor;
 use super::participants::NewParticipant;
 use super::problem::{ApiCode, Problem};
 use super::state::{Api, Json, PATH, Path, Query};
+use super::whole_number::WholeNumber;
 use crate::store::{Conversation, ConversationChange, NewConversation};
 
 /// As the schema has it: a hundred years.
@@ -53,21 +54,21 @@ pub(super) struct MakeConversation {
     #[schema(max_items = 10_000)]
     participants: Vec<NewParticipant>,
     /// For how many days messages are kept: 1 to 36,500; without it for ever.
-    #[schema(minimum = 1, maximum = 36_500)]
-    keep_days: Option<i32>,
+    #[schema(value_type = Option<i32>, minimum = 1, maximum = 36_500)]
+    keep_days: Option<WholeNumber>,
     /// How many messages are kept; without it all.
-    #[schema(minimum = 1)]
-    keep_messages: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 1)]
+    keep_messages: Option<WholeNumber>,
 }
 
-fn check_retention(days: Option<i32>, messages: Option<i64>) -> Result<(), Problem> {
-    if days.is_some_and(|days| !(1..=MOST_DAYS).contains(&days)) {
-        return Err(Problem::invalid(format!("keep_days must be 1 to {MOST_DAYS}, or null for ever")));
-    }
-    if messages.is_some_and(|messages| messages < 1) {
-        return Err(Problem::invalid("keep_messages must be 1 or more, or null for all"));
-    }
-    Ok(())
+fn days(WholeNumber(days): WholeNumber) -> Result<i32, Problem> {
+    let days = i32::try_from(days).ok().filter(|days| (1..=MOST_DAYS).contains(days));
+    days.ok_or_else(|| Problem::invalid(format!("keep_days must be 1 to {MOST_DAYS}, or null for ever")))
+}
+
+fn messages(WholeNumber(messages): WholeNumber) -> Result<i64, Problem> {
+    let messages = Some(messages).filter(|messages| *messages >= 1);
+    messages.ok_or_else(|| Problem::invalid("keep_messages must be 1 or more, or null for all"))
 }
 
 /// Makes a conversation, with its first participants.
@@ -80,7 +81,7 @@ pub(super) async fn create(
 ) -> Result<impl IntoResponse, Problem> {
     caller.may(Scope::ConversationsWrite)?;
     let MakeConversation { id, participants, keep_days, keep_messages } = asked;
-    check_retention(keep_days, keep_messages)?;
+    let (keep_days, keep_messages) = (keep_days.map(days).transpose()?, keep_messages.map(messages).transpose()?);
     let id = id.unwrap_or_else(Uuid::new_v4);
     let participants = NewParticipant::checked(participants)?;
     let made = api.store.make_conversation(&NewConversation { id, participants, keep_days, keep_messages }).await?;
@@ -130,11 +131,11 @@ pub(super) struct ChangeConversation {
     /// For how many days messages are kept: 1 to 36,500, or null for ever.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 36_500)]
-    keep_days: Option<Option<i32>>,
+    keep_days: Option<Option<WholeNumber>>,
     /// How many messages are kept, or null for all.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<i64>, minimum = 1)]
-    keep_messages: Option<Option<i64>>,
+    keep_messages: Option<Option<WholeNumber>>,
 }
 
 /// A field that is there, also if it is null.
@@ -154,7 +155,11 @@ pub(super) async fn change(
 ) -> Result<axum::Json<Conversation>, Problem> {
     caller.may(Scope::ConversationsWrite)?;
     let ChangeConversation { read_only, keep_days, keep_messages } = change;
-    check_retention(keep_days.flatten(), keep_messages.flatten())?;
-    let changed = api.store.change_conversation(id, ConversationChange { read_only, keep_days, keep_messages }).await?;
+    let change = ConversationChange {
+        read_only,
+        keep_days: keep_days.map(|kept| kept.map(days).transpose()).transpose()?,
+        keep_messages: keep_messages.map(|kept| kept.map(messages).transpose()).transpose()?,
+    };
+    let changed = api.store.change_conversation(id, change).await?;
     changed.map(axum::Json).ok_or_else(|| Problem::unknown_conversation(id))
 }

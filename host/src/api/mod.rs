@@ -23,6 +23,7 @@ mod request_body;
 mod sending;
 mod state;
 mod users;
+mod whole_number;
 
 use std::net::SocketAddr;
 

@@ -37,6 +37,8 @@ pub(super) enum ApiCode {
     UnknownIssuer,
     /// An issuer's subject that cannot be a user.
     UnfitSubject,
+    /// Users cannot block themselves.
+    OwnBlock,
     /// The user does not participate in the conversation.
     UnknownParticipant,
     /// The id of a new conversation is taken.
@@ -48,7 +50,7 @@ pub(super) enum ApiCode {
 
 impl ApiCode {
     #[cfg(test)]
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::InvalidApiKey,
         Self::MissingScope,
         Self::OtherSender,
@@ -59,6 +61,7 @@ impl ApiCode {
         Self::UnknownConversation,
         Self::UnknownIssuer,
         Self::UnfitSubject,
+        Self::OwnBlock,
         Self::UnknownParticipant,
         Self::ConversationExists,
         Self::NothingHeld,
@@ -78,6 +81,7 @@ impl ApiCode {
             Self::UnknownConversation => ("unknown_conversation", StatusCode::NOT_FOUND),
             Self::UnknownIssuer => ("unknown_issuer", StatusCode::NOT_FOUND),
             Self::UnfitSubject => ("unfit_subject", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::OwnBlock => ("own_block", StatusCode::UNPROCESSABLE_ENTITY),
             Self::UnknownParticipant => ("unknown_participant", StatusCode::NOT_FOUND),
             Self::ConversationExists => ("conversation_exists", StatusCode::CONFLICT),
             Self::NothingHeld => ("nothing_held", StatusCode::NOT_FOUND),

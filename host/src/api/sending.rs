@@ -1,14 +1,14 @@
 //! Messages are sent, one by one and in batches.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arcyou_protocol::{Action, Command, Failure, Reply, SendStatus, Seq, StoredIds, checks};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum_extra::extract::WithRejection;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -18,12 +18,11 @@ use super::key::{Caller, Scope};
 use super::object::{Object, objects};
 use super::problem::{Problem, ProblemDocument};
 use super::state::{Api, Json, Path};
-use crate::authorize::{KnownRole, RoleCache, Submitted};
+use super::whole_number::WholeNumber;
+use crate::authorize::{Role, RoleCache, Submitted};
 
 /// Messages of one batch.
 const MOST_AT_ONCE: usize = 1000;
-/// Beyond it a double does not tell integers apart.
-const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// A message to be sent.
 #[derive(Deserialize, ToSchema)]
@@ -34,9 +33,8 @@ pub(super) struct NewMessage {
     #[schema(value_type = Object)]
     body: Box<RawValue>,
     /// The message that it replies to.
-    #[serde(default, deserialize_with = "whole_number")]
-    #[schema(minimum = 1)]
-    reply_to: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 1)]
+    reply_to: Option<WholeNumber>,
 }
 
 /// What became of a message.
@@ -93,9 +91,8 @@ pub(super) struct BatchedMessage {
     #[schema(value_type = Object)]
     body: Box<RawValue>,
     /// The message that it replies to.
-    #[serde(default, deserialize_with = "whole_number")]
-    #[schema(minimum = 1)]
-    reply_to: Option<i64>,
+    #[schema(value_type = Option<i64>, minimum = 1)]
+    reply_to: Option<WholeNumber>,
     /// 1 to 128 characters: a repeat with the same one is stored once.
     #[schema(min_length = 1, max_length = 128, pattern = "^[^\\u0000]+$")]
     idempotency_key: Option<String>,
@@ -171,9 +168,9 @@ pub(super) async fn send_batch(
     // One question for all, and not one for each.
     let member = |submitted: &Submitted| (submitted.command.conversation, submitted.sender);
     let roles = api.store.roles(&submitted.iter().map(member).collect()).await?;
-    let roles: HashMap<_, _> = roles.into_iter().map(|(member, role)| (member, KnownRole::new(role.into()))).collect();
+    let roles: HashMap<_, Arc<str>> = roles.into_iter().map(|(member, role)| (member, role.into())).collect();
     for submitted in submitted {
-        let role = roles.get(&member(&submitted)).cloned();
+        let role = roles.get(&member(&submitted)).cloned().map_or(Role::NoParticipant, Role::Known);
         accepted.push(api.ingress.accept(submitted, role, &mut RoleCache::default()).await);
     }
     let mut results = Vec::with_capacity(accepted.len());
@@ -194,17 +191,9 @@ impl Api {
     }
 }
 
-/// JSON does not distinguish 7 from 7.0, and neither do schemas.
-fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
-    let whole = |number: f64| number.fract() == 0.0 && number.abs() <= MOST_EXACT;
-    let id = number.as_i64().or_else(|| number.as_f64().filter(|number| whole(*number)).map(|number| number as i64));
-    id.map(Some).ok_or_else(|| D::Error::custom("it must be a whole number, the id of a message"))
-}
-
-fn checked_id(id: Option<i64>) -> Result<Option<i64>, Problem> {
+fn checked_id(id: Option<WholeNumber>) -> Result<Option<i64>, Problem> {
     match id {
-        Some(id) if id < 1 => Err(Problem::invalid("reply_to must be the id of a message")),
-        id => Ok(id),
+        Some(WholeNumber(id)) if id < 1 => Err(Problem::invalid("reply_to must be the id of a message")),
+        id => Ok(id.map(|WholeNumber(id)| id)),
     }
 }

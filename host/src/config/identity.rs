@@ -114,12 +114,14 @@ impl Single {
             let idle = [
                 ("JWT_ISSUER", issuer.is_some()),
                 ("JWT_AUDIENCE", audience.is_some()),
+                ("JWT_ALGORITHMS", algorithms.is_some_and(|algorithms| algorithms != Algorithms::default())),
                 ("JWT_USER_CLAIM", user_claim.is_some()),
                 ("USER_ID_NAMESPACE", namespace.is_some()),
             ];
             let idle: Vec<&str> = idle.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect();
+            let verb = if idle.len() == 1 { "does" } else { "do" };
             if !idle.is_empty() {
-                reader.note(format!("{} do nothing while JWT_PUBLIC_KEY is dev-placeholder", idle.join(", ")));
+                reader.note(format!("{} {verb} nothing while JWT_PUBLIC_KEY is dev-placeholder", idle.join(", ")));
             }
             return Some(Authenticator::Development);
         }

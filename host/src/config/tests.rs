@@ -109,7 +109,10 @@ fn a_slip_is_noted_with_the_errors_and_without_them() {
 #[test]
 fn claims_that_do_nothing_are_noted() {
     let mut source = minimal();
-    source.extend([("JWT_ISSUER", "us"), ("USER_ID_NAMESPACE", "default")]);
+    source.insert("JWT_ALGORITHMS", "ES256");
+    let notes = Config::from_source(&source, Mode::Serve).unwrap().notes;
+    assert_eq!(notes, ["JWT_ALGORITHMS does nothing while JWT_PUBLIC_KEY is dev-placeholder"]);
+    source.extend([("JWT_ALGORITHMS", "RS256"), ("JWT_ISSUER", "us"), ("USER_ID_NAMESPACE", "default")]);
     let notes = Config::from_source(&source, Mode::Serve).unwrap().notes;
     assert_eq!(notes, ["JWT_ISSUER, USER_ID_NAMESPACE do nothing while JWT_PUBLIC_KEY is dev-placeholder"]);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arcyou_protocol::Seq;
 use uuid::Uuid;
 
-use crate::authorize::KnownRole;
+use crate::authorize::Role;
 use crate::fanout::{Membership, RoomRef};
 
 /// A conversation that a socket has joined.
@@ -37,10 +37,10 @@ pub(super) struct Entered {
 }
 
 /// The user's role in a conversation whose events come.
-pub(super) fn joined_role(conversations: &HashMap<Uuid, Conversation>, conversation: Uuid) -> Option<KnownRole> {
-    match conversations.get(&conversation)? {
-        Conversation::Live(membership) if !membership.is_evicted() => Some(KnownRole::new(membership.role())),
-        _ => None,
+pub(super) fn joined_role(conversations: &HashMap<Uuid, Conversation>, conversation: Uuid) -> Role {
+    match conversations.get(&conversation) {
+        Some(Conversation::Live(membership)) if !membership.is_evicted() => Role::Known(membership.role()),
+        _ => Role::Unknown,
     }
 }
 

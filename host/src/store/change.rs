@@ -1,6 +1,7 @@
 //! A change to be stored, and what becomes of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arcyou_platform::contract::{MESSAGE_CREATED, MESSAGE_DELETED, MESSAGE_EDITED, REACTION_ADDED, REACTION_REMOVED};
 use arcyou_plugin_host::Provenance;
@@ -10,6 +11,21 @@ use uuid::Uuid;
 
 use crate::authorize::Submitted;
 use crate::screen::Screened;
+
+/// Who may change what. Decided under the conversation's lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeRules {
+    /// Roles that delete the messages of others.
+    pub delete_roles: Vec<String>,
+    /// How long a message can be edited; none: for ever.
+    pub edit_within: Option<Duration>,
+}
+
+impl Default for ChangeRules {
+    fn default() -> Self {
+        Self { delete_roles: ["owner", "admin", "moderator"].map(str::to_owned).into(), edit_within: None }
+    }
+}
 
 /// A change to be stored. Made from what the plugin chain let through.
 #[derive(Debug, Clone, PartialEq, Eq)]

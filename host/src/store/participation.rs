@@ -1,13 +1,16 @@
 //! Who takes part in what, and where a client that comes back goes on.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use arcyou_protocol::Seq;
+use arcyou_protocol::{Failure, Seq};
+use async_trait::async_trait;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::{Param, Store, StoreError, sql};
+use super::{Param, Store, StoreError, logged, sql};
+use crate::authorize::Participants;
 
 /// What a participant is to a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,18 @@ pub struct Participation {
     pub last_seq: Seq,
     /// The newest change that was purged; 0: none was.
     pub purged_seq: Seq,
+}
+
+/// A member (conversation, user) and the role that it is known by.
+pub type MemberRole = (Uuid, Uuid, Arc<str>);
+
+/// What became of a participant's role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleChange {
+    pub conversation: Uuid,
+    pub user: Uuid,
+    /// None: the user does not participate any more.
+    pub role: Option<String>,
 }
 
 impl Store {
@@ -57,6 +72,44 @@ impl Store {
             [(&conversations, Type::UUID_ARRAY), (&ids, Type::INT8_ARRAY), (&look_at, Type::INT8)];
         let rows = self.query(sql::SEQS_OF, &parameters).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// Of these members those whose role is another by now.
+    pub async fn changed_roles(&self, members: &[MemberRole]) -> Result<Vec<RoleChange>, StoreError> {
+        let conversations: Vec<Uuid> = members.iter().map(|(conversation, ..)| *conversation).collect();
+        let users: Vec<Uuid> = members.iter().map(|(_, user, _)| *user).collect();
+        let roles: Vec<&str> = members.iter().map(|(.., role)| &**role).collect();
+        let parameters: [Param<'_>; 3] =
+            [(&conversations, Type::UUID_ARRAY), (&users, Type::UUID_ARRAY), (&roles, Type::TEXT_ARRAY)];
+        let rows = self.query(sql::CHANGED_ROLES, &parameters).await?;
+        let change = |row: &Row| {
+            let (conversation, user) = (row.try_get("conversation_id")?, row.try_get("user_id")?);
+            Ok(RoleChange { conversation, user, role: row.try_get("role")? })
+        };
+        rows.iter().map(change).collect()
+    }
+
+    /// Of these conversations those that do not exist.
+    pub async fn absent(&self, conversations: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+        let rows = self.query(sql::ABSENT, &[(&conversations, Type::UUID_ARRAY)]).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Of these (conversation, user) pairs those that do not participate any more.
+    pub async fn not_participants(&self, members: &[(Uuid, Uuid)]) -> Result<Vec<(Uuid, Uuid)>, StoreError> {
+        let (conversations, users): (Vec<Uuid>, Vec<Uuid>) = members.iter().copied().unzip();
+        let rows = self
+            .query(sql::NOT_PARTICIPANTS, &[(&conversations, Type::UUID_ARRAY), (&users, Type::UUID_ARRAY)])
+            .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+}
+
+#[async_trait]
+impl Participants for Store {
+    async fn role(&self, conversation: Uuid, user: Uuid) -> Result<Option<String>, Failure> {
+        let participation = self.participation(conversation, user).await.map_err(logged)?;
+        Ok(participation.map(|participation| participation.role))
     }
 }
 

@@ -173,4 +173,9 @@ async fn a_service_says_how_long_messages_are_kept() {
     assert_eq!(service.post("/conversations", json!({"keep_days": -1})).await.code(400), "invalid_field");
     let shown = service.get(&place).await.ok(200);
     assert_eq!((kept(&shown), &shown["read_only"]), ((Value::Null, json!(100), json!(0)), &json!(true)));
+    // JSON does not distinguish 30 from 30.0.
+    let made = service.post("/conversations", json!({"keep_days": 30.0, "keep_messages": 1e3})).await.ok(201);
+    assert_eq!(kept(&made), (json!(30), json!(1000), json!(0)));
+    assert_eq!(kept(&change(json!({"keep_days": 7.0})).await.ok(200)).0, json!(7));
+    assert_eq!(change(json!({"keep_days": 7.5})).await.code(400), "invalid_field");
 }

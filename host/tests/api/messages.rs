@@ -119,14 +119,23 @@ async fn a_batch_keeps_its_order_and_one_refusal_does_not_stop_it() {
     for n in (0..200).filter(|n| *n != 50) {
         assert_eq!(room.socket.message().await.0, n.to_string());
     }
-    let again = room.service.post("/messages", batch).await.ok(200);
-    assert!(again["results"].as_array().unwrap().iter().filter(|result| result["duplicate"] == true).count() == 199);
+    let repeat = async || {
+        let again = room.service.post("/messages", batch.clone()).await.ok(200);
+        again["results"].as_array().unwrap().iter().filter(|result| result["duplicate"] == true).count()
+    };
+    assert_eq!(repeat().await, 199);
     assert_eq!(room.service.post("/messages", json!({"messages": []})).await.code(400), "invalid_field");
     let mut damaged = json!({"messages": [entry(300), entry(301)]});
     damaged["messages"][1]["body"] = json!(7);
     let refused = room.service.post("/messages", damaged).await;
     assert_eq!(refused.code(400), "invalid_field");
     assert!(refused.body["detail"].as_str().unwrap().starts_with("messages[1]: "), "{}", refused.body);
+    // What was stored is answered as it was, though its sender has left since.
+    room.service.delete(&format!("/conversations/{conversation}/participants/{}", room.alice)).await.ok(204);
+    assert_eq!(repeat().await, 199);
+    let more = json!({"messages": [entry(400)]});
+    let results = room.service.post("/messages", more).await.ok(200);
+    assert_eq!(results["results"][0]["problem"]["code"], "not_participant", "{results}");
     assert_eq!(room.world.count("SELECT count(*) FROM messages").await, 199);
 }
 

@@ -53,7 +53,7 @@ async fn a_service_blocks_users_for_others() {
     for _ in 0..2 {
         service.put(&format!("{place}/{}", Uuid::new_v4()), Value::Null).await.ok(204);
     }
-    assert_eq!(service.put(&format!("{place}/{alice}"), Value::Null).await.code(400), "invalid_field");
+    assert_eq!(service.put(&format!("{place}/{alice}"), Value::Null).await.code(422), "own_block");
     let (mut found, mut after) = (Vec::new(), String::new());
     loop {
         let page = service.get(&format!("{place}?limit=2{after}")).await.ok(200);

@@ -1,10 +1,11 @@
 //! A message alone takes another way into the database than one of a batch, and comes to the same.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
 use crate::support::World;
+use crate::support::client::Client;
 
 const ALICE: &str = "'00000000-0000-0000-0000-00000000000a'";
 const BOB: &str = "'00000000-0000-0000-0000-00000000000b'";
@@ -179,4 +180,23 @@ async fn it_fails_in_the_same_way() {
     for call in [alone(&PLAIN, "{}"), in_a_batch(&PLAIN, "{}")] {
         assert_eq!(fails(room, call).await, SqlState::INAPPROPRIATE_ISOLATION_LEVEL_FOR_BRANCH_TRANSACTION);
     }
+}
+
+/// The figures of a quiet message are those of this way.
+#[tokio::test]
+async fn gateways_take_it() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let alice = Uuid::new_v4();
+    let conversation = world.conversation(&[alice]).await;
+    let mut client = Client::joined(gateway.port, alice, conversation).await;
+    world.sql.batch_execute("ALTER FUNCTION store_messages RENAME TO away").await.unwrap();
+    let first = client.say(conversation, "x").await["message_id"].clone();
+    let reply =
+        json!({"op": "send", "conversation_id": conversation, "body": {}, "reply_to": first, "idempotency_key": "k"});
+    assert_eq!(client.ok(reply.clone()).await["seq"], 2);
+    // A repeat is one of those that it leaves to the function that is away.
+    assert_eq!(client.code(reply.clone()).await, "internal");
+    world.sql.batch_execute("ALTER FUNCTION away RENAME TO store_messages").await.unwrap();
+    assert_eq!(client.ok(reply).await["duplicate"], true);
 }

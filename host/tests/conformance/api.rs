@@ -15,8 +15,10 @@ use crate::support::{World, http_get};
 const CONFIG: &str =
     "[checks.positive_data_acceptance]\nexpected-statuses = ['2xx', 401, 403, 404, 409, 410, 412, 413, 422, 429]\n";
 
-/// Requests for each operation and each kind of check.
+/// Requests for each operation and each kind of check; `SCHEMATHESIS_EXAMPLES` sets another number.
 const EXAMPLES: &str = "60";
+/// What they are drawn by; `SCHEMATHESIS_SEED` sets another one.
+const SEED: &str = "1";
 
 fn home() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("conformance")
@@ -55,8 +57,10 @@ async fn the_api_does_what_its_document_says() {
     std::fs::write(folder.path().join("schemathesis.toml"), CONFIG).unwrap();
     let document = format!("http://127.0.0.1:{}/v1/openapi.json", gateway.port);
     let authorization = format!("Authorization: Bearer {}", key.trim());
+    let set = |variable: &str, usual: &str| std::env::var(variable).unwrap_or_else(|_| usual.to_owned());
+    let (examples, seed) = (set("SCHEMATHESIS_EXAMPLES", EXAMPLES), set("SCHEMATHESIS_SEED", SEED));
     let arguments =
-        ["run", &document, "--checks", "all", "--max-examples", EXAMPLES, "--seed", "1", "-H", &authorization];
+        ["run", &document, "--checks", "all", "--max-examples", &examples, "--seed", &seed, "-H", &authorization];
     let said = run(&home().join("api/bin/schemathesis"), &arguments, folder.path()).await;
     println!("{said}");
 }
