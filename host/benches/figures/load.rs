@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
@@ -57,15 +57,24 @@ pub async fn open(port: u16) -> Socket {
     client_async_with_config(format!("ws://127.0.0.1:{port}/"), stream, Some(config)).await.unwrap().0
 }
 
+/// A user's socket.
+pub async fn authenticated(port: u16, user: Uuid) -> Socket {
+    let mut socket = open(port).await;
+    succeed(&mut socket, json!({"op": "auth", "token": user})).await;
+    socket
+}
+
 /// A user's socket that has joined a conversation.
 pub async fn member(port: u16, user: Uuid, conversation: Uuid) -> Socket {
-    let mut socket = open(port).await;
-    for frame in [json!({"op": "auth", "token": user}), json!({"op": "join", "conversation_id": conversation})] {
-        socket.send(Message::text(frame.to_string())).await.unwrap();
-        let reply = socket.next().await.unwrap().unwrap();
-        assert!(reply.to_text().unwrap().contains("\"success\":true"), "{reply}");
-    }
+    let mut socket = authenticated(port, user).await;
+    succeed(&mut socket, json!({"op": "join", "conversation_id": conversation})).await;
     socket
+}
+
+async fn succeed(socket: &mut Socket, request: Value) {
+    socket.send(Message::text(request.to_string())).await.unwrap();
+    let reply = socket.next().await.unwrap().unwrap();
+    assert!(reply.to_text().unwrap().contains("\"success\":true"), "{reply}");
 }
 
 /// What all members together have seen.
@@ -165,7 +174,7 @@ async fn store(socket: &mut Socket, conversation: Uuid, count: usize) -> Vec<i64
         ids.push(loop {
             let message = socket.next().await.unwrap().unwrap();
             if matches!(heard(&message), Some(Heard::Stored)) {
-                let reply: serde_json::Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
+                let reply: Value = serde_json::from_str(message.to_text().unwrap()).unwrap();
                 break reply["message_id"].as_i64().unwrap();
             }
         });

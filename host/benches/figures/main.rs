@@ -98,6 +98,12 @@ fn main() {
     if let Some(peer) = options.peer {
         return peers::run(peer);
     }
+    // A measurement would wait for ever for a task that has failed. The services end with this process.
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        std::process::exit(101)
+    }));
     let groups: Vec<Group> = match options.figures.as_slice() {
         [] => Group::value_variants().iter().copied().filter(|group| *group != Group::Peers).collect(),
         named => named.to_vec(),

@@ -77,16 +77,15 @@ impl Retirement {
     }
 }
 
-/// Serves one socket until it ends, or until it is to go elsewhere.
-pub async fn serve(
+/// Serves one socket until it ends, or until it is to go elsewhere. What the future holds is held once: the parameters of
+/// an `async fn` would stay in it beside what is made of them, in every idle socket.
+pub fn serve(
     socket: WebSocket,
     admission: Admission,
     budget: ReadBudget,
     shared: Arc<Shared>,
     retirement: Retirement,
-) {
-    gauge!("arcyou_connections").increment(1.0);
-    counter!("arcyou_connections_total").increment(1);
+) -> impl Future<Output = ()> {
     let now = Instant::now();
     let outbound = Arc::new(Outbound::new(shared.limits.queue_bytes));
     let max_frame_bytes = shared.limits.max_frame_bytes;
@@ -101,15 +100,19 @@ pub async fn serve(
         heard: now,
         pinged: false,
     };
-    let mut retire = pin!(retirement.come());
-    let mut alarm = pin!(sleep_until(connection.next_alarm()));
-    let end = loop {
-        if let Err(end) = connection.step(alarm.as_mut(), retire.as_mut()).await {
-            break end;
-        }
-    };
-    Box::pin(connection.finish(end)).await;
-    gauge!("arcyou_connections").decrement(1.0);
+    async move {
+        gauge!("arcyou_connections").increment(1.0);
+        counter!("arcyou_connections_total").increment(1);
+        let mut retire = pin!(retirement.come());
+        let mut alarm = pin!(sleep_until(connection.next_alarm()));
+        let end = loop {
+            if let Err(end) = connection.step(alarm.as_mut(), retire.as_mut()).await {
+                break end;
+            }
+        };
+        Box::pin(connection.finish(end)).await;
+        gauge!("arcyou_connections").decrement(1.0);
+    }
 }
 
 struct Connection {
@@ -144,17 +147,17 @@ impl Connection {
                     self.session.end_if_disconnected()?;
                     self.session.tell_evicted()?;
                 }
-                self.wire.flush().await
+                Box::pin(self.wire.flush()).await
             }
             answered = self.in_flight.next() => self.session.answer(answered),
             // Between pages whatever else there is has its turn.
             () = ready(()), if self.session.is_page_due() => Box::pin(self.session.send_page(&mut self.wire)).await,
-            // Boxed: what a frame's way needs, a socket that is idle does not hold.
+            // Boxed, as others here: what a frame's way needs, a socket that is idle does not hold.
             incoming = self.wire.next(), if self.in_flight.0.len() < MAX_IN_FLIGHT && self.rests_until.is_none() => {
                 Box::pin(self.received(incoming)).await
             }
             () = alarm.as_mut() => {
-                self.ring().await?;
+                Box::pin(self.ring()).await?;
                 alarm.reset(self.next_alarm());
                 Ok(())
             }
