@@ -39,11 +39,11 @@ impl Store {
     ) -> Result<Vec<Answered>, StoreError> {
         let client = self.client(connected_by).await?;
         let is_noted = self.audited && batch.iter().any(|c| c.decided_by.is_some());
-        if let ([change], Locking::SkipBusy, false) = (batch, locking, is_noted)
-            && change.is_message()
-            && change.hold_reason.is_none()
+        let is_plain = |change: &&NewChange| change.is_message() && change.hold_reason.is_none();
+        if let (Some(statement), Locking::SkipBusy, false) = (sql::store_few(batch.len()), locking, is_noted)
+            && batch.iter().all(is_plain)
         {
-            return self.commit_one(client, change, told_within).await;
+            return self.commit_few(client, statement, batch, told_within).await;
         }
         let conversations: Vec<Uuid> = batch.iter().map(|c| c.conversation).collect();
         let senders: Vec<Uuid> = batch.iter().map(|c| c.sender).collect();
@@ -99,29 +99,36 @@ impl Store {
         rows.iter().zip(batch).map(|(row, change)| Answer::of_row(row, change)?.understood(change)).collect()
     }
 
-    /// The same for a message alone, which is most of what comes at a quiet time.
-    async fn commit_one(
+    /// The same for a few plain messages, which is most of what comes at a quiet time.
+    async fn commit_few(
         &self,
         client: Lease,
-        change: &NewChange,
+        statement: &str,
+        batch: &[&NewChange],
         told_within: Duration,
     ) -> Result<Vec<Answered>, StoreError> {
-        let decided_by = change.decided_by().map(|by| &*by.plugin);
         let told_within = told_within.as_secs_f64();
-        let parameters: [Param<'_>; 8] = [
-            (&change.conversation, Type::UUID),
-            (&change.sender, Type::UUID),
-            (&change.body(), Type::TEXT),
-            (&change.reply_to(), Type::INT8),
-            (&change.idempotency_key.as_deref(), Type::TEXT),
-            (&change.annotations, Type::TEXT),
-            (&decided_by, Type::TEXT),
-            (&told_within, Type::FLOAT8),
-        ];
-        let rows = timeout(ANSWER_WITHIN, self.store(&client, sql::STORE_MESSAGE, &parameters)).await;
+        let values: Vec<_> = batch
+            .iter()
+            .map(|c| (c.body(), c.reply_to(), c.idempotency_key.as_deref(), c.decided_by().map(|by| &*by.plugin)))
+            .collect();
+        let mut parameters: Vec<Param<'_>> = vec![(&told_within, Type::FLOAT8)];
+        for (change, (body, reply_to, key, decided_by)) in batch.iter().zip(&values) {
+            parameters.extend::<[Param<'_>; 7]>([
+                (&change.conversation, Type::UUID),
+                (&change.sender, Type::UUID),
+                (body, Type::TEXT),
+                (reply_to, Type::INT8),
+                (key, Type::TEXT),
+                (&change.annotations, Type::TEXT),
+                (decided_by, Type::TEXT),
+            ]);
+        }
+        let rows = timeout(ANSWER_WITHIN, self.store(&client, statement, &parameters)).await;
         let rows = conclude(client, rows)?;
-        let row = rows.first().ok_or_else(|| StoreError::NotUnderstood("no answer for a message".to_owned()))?;
-        Ok(vec![Answer::of_texts(row.try_get(0)?)?.understood(change)?])
+        let row = rows.first().ok_or_else(|| StoreError::NotUnderstood("no answer for messages".to_owned()))?;
+        let answer = |(place, change): (usize, &&NewChange)| Answer::of_texts(row.try_get(place)?)?.understood(change);
+        batch.iter().enumerate().map(answer).collect()
     }
 
     /// The statement, alone as long as the database lets it.

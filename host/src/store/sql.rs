@@ -17,9 +17,24 @@ pub(super) const STORE_CHANGES: &str = "
 SELECT status, id, seq, created_at, version, count, outbox_id, payload
 FROM store_changes($13, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15, $16, $17, $18, $19) ORDER BY place";
 
-/// Stores one message as `STORE_MESSAGES` does: `$1` conversation, `$2` sender, `$3` body, `$4` what it replies to, `$5` key, `$6` annotations,
-/// `$7` the plugin that decided, `$8` for how many seconds workers leave it. The columns come as an array of texts.
-pub(super) const STORE_MESSAGE: &str = "SELECT store_message($1, $2, $3, $4, $5, $6, $7, $8)";
+/// Stores a few messages as `STORE_MESSAGES` does, one after the other: `$1` for how many seconds workers leave them; then of each
+/// conversation, sender, body, what it replies to, key, annotations and the plugin that decided. The columns of each come
+/// as an array of texts. None: so many cost less together.
+pub(super) fn store_few(messages: usize) -> Option<&'static str> {
+    match messages {
+        1 => Some("SELECT store_message($2, $3, $4, $5, $6, $7, $8, $1)"),
+        2 => Some(
+            "SELECT store_message($2, $3, $4, $5, $6, $7, $8, $1), \
+             store_message($9, $10, $11, $12, $13, $14, $15, $1)",
+        ),
+        3 => Some(
+            "SELECT store_message($2, $3, $4, $5, $6, $7, $8, $1), \
+             store_message($9, $10, $11, $12, $13, $14, $15, $1), \
+             store_message($16, $17, $18, $19, $20, $21, $22, $1)",
+        ),
+        _ => None,
+    }
+}
 
 /// Marks rows of the outbox that this gateway has told of: `$1`. Their transaction does not wait for the disk: a server that
 /// crashes may forget the marks, and workers tell of the rows once more.

@@ -1,4 +1,4 @@
-//! A message alone takes another way into the database than one of a batch, and comes to the same.
+//! A few messages take another way into the database than a large batch, and come to the same.
 
 use serde_json::{Value, json};
 use tokio_postgres::error::SqlState;
@@ -182,21 +182,51 @@ async fn it_fails_in_the_same_way() {
     }
 }
 
-/// The figures of a quiet message are those of this way.
+/// The figures of a quiet time are those of this way.
 #[tokio::test]
-async fn gateways_take_it() {
+async fn gateways_take_it_for_up_to_three() {
     let world = World::new().await;
     let gateway = world.gateway().await;
-    let alice = Uuid::new_v4();
-    let conversation = world.conversation(&[alice]).await;
-    let mut client = Client::joined(gateway.port, alice, conversation).await;
+    let users = [(); 3].map(|()| Uuid::new_v4());
+    let rooms = [world.conversation(&users).await, world.conversation(&users).await];
     world.sql.batch_execute("ALTER FUNCTION store_messages RENAME TO away").await.unwrap();
-    let first = client.say(conversation, "x").await["message_id"].clone();
+    let one = Client::authenticated(gateway.port, users[0]).await;
+    let two = Client::authenticated(gateway.port, users[1]).await;
+    let three = Client::authenticated(gateway.port, users[2]).await;
+    // As many as there are writers are in one batch at most.
+    let write = async |mut writer: Client, name: usize| {
+        for number in 0..100 {
+            let text = format!("{name} {number}");
+            let stored = writer.say(rooms[(name + number) % 2], &text).await;
+            let id = stored["message_id"].as_i64().unwrap();
+            let query = "SELECT body->>'text', seq FROM messages WHERE id = $1";
+            let row = world.sql.query_one(query, &[&id]).await.unwrap();
+            assert_eq!((row.get(0), json!(row.get::<_, i64>(1))), (text, stored["seq"].clone()));
+        }
+        writer
+    };
+    let (mut writer, ..) = tokio::join!(write(one, 0), write(two, 1), write(three, 2));
+    assert_eq!(world.count("SELECT sum(last_seq)::bigint FROM conversations").await, 300);
+    let first = writer.say(rooms[0], "x").await["message_id"].clone();
     let reply =
-        json!({"op": "send", "conversation_id": conversation, "body": {}, "reply_to": first, "idempotency_key": "k"});
-    assert_eq!(client.ok(reply.clone()).await["seq"], 2);
+        json!({"op": "send", "conversation_id": rooms[0], "body": {}, "reply_to": first, "idempotency_key": "k"});
+    writer.ok(reply.clone()).await;
     // A repeat is one of those that it leaves to the function that is away.
-    assert_eq!(client.code(reply.clone()).await, "internal");
+    assert_eq!(writer.code(reply.clone()).await, "internal");
     world.sql.batch_execute("ALTER FUNCTION away RENAME TO store_messages").await.unwrap();
-    assert_eq!(client.ok(reply).await["duplicate"], true);
+    assert_eq!(writer.ok(reply).await["duplicate"], true);
+}
+
+#[tokio::test]
+async fn calls_in_one_statement_see_what_those_before_them_did() {
+    let world = World::new().await;
+    let room = room(&world, "").await;
+    let keyed = Case { key: "'k'", ..PLAIN };
+    let call = |case: &Case| {
+        format!("({})", alone(case, "{}").replace("AS status, a[3] AS seq, a[6]::jsonb AS payload", "|| ' ' || a[3]"))
+    };
+    let query = format!("SELECT {}, {}, {}", call(&keyed), call(&keyed), call(&Case { sender: BOB, ..PLAIN }));
+    let row = world.sql.query_one(&within(room, &query), &[]).await.unwrap();
+    let told: [&str; 3] = [row.get(0), row.get(1), row.get(2)];
+    assert_eq!(told, ["stored 1", "stored before 1", "stored 2"]);
 }
