@@ -110,7 +110,7 @@ pub(super) async fn disconnect(
     WithRejection(axum::extract::Path(user), _): Path<Uuid>,
 ) -> Result<axum::Json<Disconnected>, Problem> {
     caller.may(Scope::UsersWrite)?;
-    let not_before = api.store.cut_off(user).await?;
+    let not_before = api.store.cut_off(user).await.map_err(Problem::of_change)?;
     Ok(axum::Json(Disconnected { user_id: user, not_before }))
 }
 
@@ -150,7 +150,7 @@ pub(super) async fn erase(
     let until = Instant::now() + ERASES_FOR;
     if after.is_none() {
         // Nobody comes in as this user any more with a token of now, and no socket goes on.
-        api.store.cut_off(user).await?;
+        api.store.cut_off(user).await.map_err(Problem::of_change)?;
     }
     let mut deleted = 0;
     for _ in 0..MOST_PARTS {

@@ -35,8 +35,9 @@ use arcyou_platform::outage_log::OutageLog;
 use arcyou_protocol::Failure;
 use deadpool_postgres::{Pool, Status};
 use futures_util::future::join3;
+use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
@@ -77,6 +78,8 @@ pub struct Store {
     /// Whether the database's isolation level is so strict that a batch must ask for its own.
     begins: Arc<AtomicBool>,
     schema: SchemaGate,
+    /// Who may wait for what another transaction has locked: half of the connections, so that sends have the others.
+    waits: Arc<Semaphore>,
 }
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -84,7 +87,8 @@ type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 impl Store {
     /// A store over a pool that may lead through PgBouncer.
     pub fn new(pool: Pool) -> Self {
-        Self { pool, audited: false, rules: Arc::default(), begins: Arc::default(), schema: SchemaGate::open() }
+        let waits = Arc::new(Semaphore::new((pool.status().max_size / 2).max(1)));
+        Self { pool, audited: false, rules: Arc::default(), begins: Arc::default(), schema: SchemaGate::open(), waits }
     }
 
     /// The same, which waits for the gate to open as it waits for a connection.
@@ -138,6 +142,15 @@ impl Store {
         let client = self.client(until).await?;
         let rows = timeout_at(until, client.query_typed(statement, parameters)).await;
         conclude(client, rows)
+    }
+
+    /// The same for a change that waits for what others have locked, a bounded time: after an error nothing of it
+    /// happens any more, save for [`StoreError::Lost`].
+    async fn change(&self, statement: &str, parameters: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        let Ok(Ok(_turn)) = timeout(ANSWER_WITHIN, self.waits.acquire()).await else {
+            return Err(StoreError::Unreachable("too many changes wait for locks".to_owned()));
+        };
+        self.transaction(sql::BEGIN_CHANGE, statement, parameters).await
     }
 
     /// The same in a transaction that begins so; still one round trip.

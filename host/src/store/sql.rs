@@ -43,6 +43,10 @@ pub(super) const MARK_TOLD: &str = "SELECT set_config('synchronous_commit', 'off
 /// Around what a stricter isolation level would fail, where that may be the default.
 pub(super) const BEGIN_READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
+/// The same for a change that may meet locks of others. It gives up before its caller does: what was answered to have failed must
+/// not happen later.
+pub(super) const BEGIN_CHANGE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '3s'";
+
 /// Whether the server takes no writes: a standby, or a primary that was fenced off.
 pub(super) const READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::bool";
 

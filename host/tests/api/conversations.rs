@@ -179,3 +179,45 @@ async fn a_service_says_how_long_messages_are_kept() {
     assert_eq!(kept(&change(json!({"keep_days": 7.0})).await.ok(200)).0, json!(7));
     assert_eq!(change(json!({"keep_days": 7.5})).await.code(400), "invalid_field");
 }
+
+/// What was answered with 503 does not happen later, and does not stop others meanwhile.
+#[tokio::test]
+async fn a_change_that_finds_a_conversation_locked_is_given_up() {
+    let world = World::new().await;
+    let gateway = world.gateway_with(&[("DATABASE_POOL_SIZE", "4")]).await;
+    let service = Service::new(&world, &gateway).await;
+    let alice = Uuid::new_v4();
+    let (held, other) = (world.conversation(&[alice]).await, world.conversation(&[alice]).await);
+    let mut socket = Client::joined(gateway.port, alice, other).await;
+    let holder = world.connect().await;
+    let hold = format!("BEGIN; SELECT FROM arcyou_send('{held}', '{alice}', '{{}}')");
+    holder.batch_execute(&hold).await.unwrap();
+    let place = format!("/conversations/{held}");
+    let refused = async |method: Method, path: &str, body: Option<Value>| {
+        let answer = service.call(method, path, &[], body.as_ref()).await;
+        assert_eq!(answer.code(503), "unavailable", "{path}");
+    };
+    let participant = format!("{place}/participants/{alice}");
+    let changes = async {
+        tokio::join!(
+            refused(Method::DELETE, &place, None),
+            refused(Method::DELETE, &participant, None),
+            refused(Method::PATCH, &place, Some(json!({"read_only": true}))),
+            refused(Method::PATCH, &place, Some(json!({"keep_days": 1}))),
+        )
+    };
+    let talk = async {
+        for _ in 0..20 {
+            socket.say(other, "x").await;
+        }
+    };
+    tokio::join!(changes, talk);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    let shown = service.get(&place).await.ok(200);
+    assert_eq!(
+        (&shown["read_only"], &shown["keep_days"], &shown["last_seq"]),
+        (&json!(false), &Value::Null, &json!(0))
+    );
+    service.delete(&participant).await.ok(204);
+    service.delete(&place).await.ok(204);
+}
