@@ -1347,7 +1347,9 @@ RETURN CASE
     WHEN jsonb_path_exists(body, 'strict $.**{32} ? (@.type() == "object" || @.type() == "array")')
         THEN 'the body is nested deeper than 32 levels'
     WHEN EXISTS (SELECT FROM jsonb_path_query(body, 'strict $.** ? (@.type() == "number")') AS number
-        WHERE octet_length(number::text) > 1100 OR abs(number::numeric) > 1.7976931348623157e308)
+        WHERE octet_length(number::text) > 1100 OR abs(number::numeric) > 1.7976931348623157e308
+            -- Half the smallest double: it would become zero.
+            OR number::numeric <> 0 AND abs(number::numeric) <= 2.4703282292062327e-324)
         THEN 'the body has a number that is out of range for a double, or has more than 1,100 digits'
 END;
 

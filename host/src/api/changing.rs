@@ -105,6 +105,7 @@ pub(super) async fn edit(
     caller: Caller,
     headers: HeaderMap,
     WithRejection(axum::extract::Path((conversation, message_id)), _): Path<(Uuid, i64)>,
+    _: Query<NoParameters>,
     WithRejection(axum::Json(Object(new)), _): Json<NewBody>,
 ) -> Result<Response, Problem> {
     caller.may(Scope::MessagesWrite)?;
@@ -114,6 +115,11 @@ pub(super) async fn edit(
     let command = Command { conversation, idempotency_key, action: Action::Edit { message_id, body, if_version } };
     Changed::of(api.carry_out(user, command).await?).map(Changed::answer)
 }
+
+/// A request without parameters: who edits stands in the body, and not where a deletion has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoParameters {}
 
 /// Who changes a message.
 #[derive(Deserialize, IntoParams)]

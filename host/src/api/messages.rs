@@ -15,7 +15,7 @@ use super::key::{Caller, Scope};
 use super::page::limited;
 use super::problem::Problem;
 use super::state::{Api, Path, Query};
-use crate::store::{PageLimits, Window};
+use crate::store::{PageLimits, StoredMessage, Window};
 
 /// A page of messages ends before it passes this many bytes.
 const PAGE_BYTES: usize = 4 << 20;
@@ -74,7 +74,9 @@ pub(super) async fn page(
     let within =
         page.items.iter().take_while(|message| after_seq.is_none() || message.seq < before_seq.unwrap_or(Seq::MAX));
     let within = within.count();
-    let has_more = page.more && within == page.items.len();
+    // Where one ends just below `before_seq`, nothing is between.
+    let reaches = |last: &StoredMessage| after_seq.is_some() && before_seq.is_some_and(|before| last.seq + 1 >= before);
+    let has_more = page.more && within == page.items.len() && !page.items.last().is_some_and(reaches);
     let messages =
         page.items.into_iter().take(within).filter_map(|message| RawValue::from_string(message.json).ok()).collect();
     Ok(axum::Json(MessagePage { messages, as_of_seq: found.last_seq, has_more }))

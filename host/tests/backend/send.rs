@@ -172,6 +172,7 @@ async fn each_refusal_has_its_sqlstate_and_says_what_to_do() {
         json!({"text": "x".repeat(32768)}).to_string(),
         nested(33),
         r#"{"n": 2e308}"#.to_owned(),
+        r#"{"n": -1e-400}"#.to_owned(),
         format!(r#"{{"n": [0, {{"m": {}}}]}}"#, "1".repeat(1101)),
     ];
     let message = || Order::of(conversation, alice, HELLO);
