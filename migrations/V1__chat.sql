@@ -1,6 +1,6 @@
 -- The chat schema, in the order in which a message passes through it. Other services write `conversations` and
--- `participants` with plain SQL, may insert into `outbox`, and call `arcyou_send`; all other tables belong to the gateway.
--- README.md beside this file says how to change the schema, and what runs inside the database and why.
+-- `participants` with plain SQL, may insert into `outbox`, and call `arcyou_send`; all other tables belong to the
+-- gateway. README.md beside this file says how to change the schema, and what runs inside the database and why.
 
 -- One row: what distinguishes this installation from others. Workers mark events with the key and gateways believe no
 -- others, so only they may read it. 244 random bits, since each of the two UUIDs has 122.
@@ -10,14 +10,16 @@ CREATE TABLE installation (
 );
 INSERT INTO installation DEFAULT VALUES;
 
--- Limits of what a conversation keeps. A domain is checked when a column is given a value, a table's CHECK by each send.
+-- Limits of what a conversation keeps. A domain is checked when a column is given a value, a table's CHECK by each
+-- send.
 CREATE DOMAIN kept_days AS integer CHECK (VALUE BETWEEN 1 AND 36500);
 CREATE DOMAIN kept_messages AS bigint CHECK (VALUE > 0);
 
 CREATE TABLE conversations (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-    -- The `seq` of the newest change: a message that was created, edited or deleted, a reaction that was added or removed.
-    -- Every transaction that makes one locks this row, so that `seq` has no holes and follows the order of commits.
+    -- The `seq` of the newest change: a message that was created, edited or deleted, a reaction that was added or
+    -- removed. Every transaction that makes one locks this row, so that `seq` has no holes and follows the order of
+    -- commits.
     last_seq bigint NOT NULL DEFAULT 0,
     -- The `n` of the newest message.
     message_count bigint NOT NULL DEFAULT 0,
@@ -27,17 +29,17 @@ CREATE TABLE conversations (
     last_message_at timestamptz,
     -- Whether nobody sends, edits or gives reactions here. What was said and given can still be taken back.
     read_only boolean NOT NULL DEFAULT false,
-    -- For how many days messages are kept, and how many of them; null: for ever, all. Workers purge what is beyond either,
-    -- oldest first (`purge_messages`).
+    -- For how many days messages are kept, and how many of them; null: for ever, all. Workers purge what is beyond
+    -- either, oldest first (`purge_messages`).
     keep_days kept_days,
     keep_messages kept_messages,
-    -- The `n` of the newest message that was purged: so many are gone, and unread are `message_count` less the greater one
-    -- of this and the `n` that was read. And the newest `seq` of any change that went with them: what is below can only
-    -- be read as it stands, not caught up.
+    -- The `n` of the newest message that was purged: so many are gone, and unread are `message_count` less the greater
+    -- one of this and the `n` that was read. And the newest `seq` of any change that went with them: what is below can
+    -- only be read as it stands, not caught up.
     purged_n bigint NOT NULL DEFAULT 0,
     purged_seq bigint NOT NULL DEFAULT 0,
-    -- Nobody has to look for messages to purge before. Other conversations are not in its index, and what a send changes
-    -- is in no index: that keeps its update inside the page.
+    -- Nobody has to look for messages to purge before. Other conversations are not in its index, and what a send
+    -- changes is in no index: that keeps its update inside the page.
     purge_at timestamptz NOT NULL DEFAULT 'epoch',
     created_at timestamptz NOT NULL DEFAULT now()
 );
@@ -45,8 +47,8 @@ CREATE INDEX conversations_purge ON conversations (purge_at) WHERE keep_days IS 
 -- Each message updates its conversation's row: leave room for updates inside the page.
 ALTER TABLE conversations SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 
--- Where the `seq` of deleted conversations ended. One that is made again with the same id goes on from there: no event of
--- the old one, however late, can then be taken for one of the new.
+-- Where the `seq` of deleted conversations ended. One that is made again with the same id goes on from there: no event
+-- of the old one, however late, can then be taken for one of the new.
 CREATE TABLE deleted_conversations (
     id uuid PRIMARY KEY,
     last_seq bigint NOT NULL
@@ -64,8 +66,8 @@ CREATE TABLE participants (
 CREATE INDEX participants_by_user ON participants (user_id, conversation_id);
 ALTER TABLE participants SET (fillfactor = 85);
 
--- Who wants to hear nothing more from whom. It counts in conversations of exactly two participants: in larger ones there are
--- others to hear it.
+-- Who wants to hear nothing more from whom. It counts in conversations of exactly two participants: in larger ones
+-- there are others to hear it.
 CREATE TABLE user_blocks (
     user_id uuid NOT NULL,
     blocked_id uuid NOT NULL,
@@ -76,13 +78,13 @@ CREATE TABLE user_blocks (
 -- What every send asks: whether anybody has blocked its sender.
 CREATE INDEX user_blocks_of_blocked ON user_blocks (blocked_id);
 
--- Users who were disconnected: tokens that were issued before `not_before` are refused, and the sockets that they opened
--- are closed. A row stays, for a token lives as long as its issuer likes; a user has one at most.
+-- Users who were disconnected: tokens that were issued before `not_before` are refused, and the sockets that they
+-- opened are closed. A row stays, for a token lives as long as its issuer likes; a user has one at most.
 CREATE TABLE user_cutoffs (
     user_id uuid PRIMARY KEY,
     not_before timestamptz NOT NULL,
-    -- The transaction that wrote the row. Gateways ask for what was written by those that had not ended when they looked
-    -- last, and so miss none, in whatever order they commit.
+    -- The transaction that wrote the row. Gateways ask for what was written by those that had not ended when they
+    -- looked last, and so miss none, in whatever order they commit.
     changed_in bigint NOT NULL,
     times bigint NOT NULL DEFAULT 1
 );
@@ -252,8 +254,8 @@ CREATE TABLE plugin_audit (
     -- The code of a rejection, and the reason of a rejection, a hold or a failure.
     code text,
     reason text,
-    -- The message if it was stored (replaced, released), or whose edit was held; and what was held. A held message gets a new
-    -- id when it is released.
+    -- The message if it was stored (replaced, released), or whose edit was held; and what was held. A held message gets
+    -- a new id when it is released.
     message_id bigint,
     held_id bigint,
     CHECK (reviewer IS NOT NULL OR sha256 IS NOT NULL)
@@ -310,8 +312,8 @@ CREATE TABLE outbox_corrections (
     payload jsonb NOT NULL
 );
 
--- Keys of services that use the HTTP API. A key's secret has 256 random bits and is kept nowhere, so its plain digest tells
--- nobody what it is.
+-- Keys of services that use the HTTP API. A key's secret has 256 random bits and is kept nowhere, so its plain digest
+-- tells nobody what it is.
 CREATE TABLE api_keys (
     id uuid PRIMARY KEY,
     -- What whoever made it calls it; audit rows name a reviewer by it.
@@ -366,11 +368,12 @@ RETURN CASE
     ELSE jsonb_build_object('seq', (c).seq, 'message_id', (c).message_id, 'user_id', (c).user_id, 'overtaken', true)
 END;
 
--- Locks the conversations of a batch, always in the order of ids, so that two gateways cannot deadlock. Answers those that
--- it has: without `wait` not those that somebody else holds. `NO KEY` lets other services insert participants meanwhile.
+-- Locks the conversations of a batch, always in the order of ids, so that two gateways cannot deadlock. Answers those
+-- that it has: without `wait` not those that somebody else holds. `NO KEY` lets other services insert participants
+-- meanwhile.
 --
--- Fails under any isolation level but READ COMMITTED, where a snapshot would be older than the locks. Gateways then open
--- a transaction with that level around it.
+-- Fails under any isolation level but READ COMMITTED, where a snapshot would be older than the locks. Gateways then
+-- open a transaction with that level around it.
 CREATE FUNCTION lock_conversations(conversation_ids uuid[], wait boolean) RETURNS uuid[]
 LANGUAGE plpgsql
 AS $$
@@ -398,11 +401,11 @@ BEGIN
         AND EXISTS (SELECT FROM user_blocks b WHERE b.user_id = ANY(participating) AND b.blocked_id = blocked);
 END $$;
 
--- Makes changes of messages in conversations that are locked, at most one in each, at this time or just after the newest
--- message. `types` are the events' that tell of them. Answers one row for each, in order: 'stored', 'held',
--- 'stored before', 'held before', 'forbidden', 'unknown message', 'deleted message', 'not author', 'too late',
--- 'version conflict', 'too many reactions', 'other message' (the key is of a change of another one), 'read only',
--- 'blocked' or 'busy'. `id` is the held edit's, or the message's; `version` is the message's, and that which stands of a conflict;
+-- Makes changes of messages in conversations that are locked, at most one in each, at this time or just after the
+-- newest message. `types` are the events' that tell of them. Answers one row for each, in order: 'stored', 'held',
+-- 'stored before', 'held before', 'forbidden', 'unknown message', 'deleted message', 'not author', 'too late', 'version
+-- conflict', 'too many reactions', 'other message' (the key is of a change of another one), 'read only', 'blocked' or
+-- 'busy'. `id` is the held edit's, or the message's; `version` is the message's, and that which stands of a conflict;
 -- `count` is the reaction's.
 --
 -- Whoever has a role in `deleting_roles` deletes the messages of others; an edit is too late `edit_seconds` after the
@@ -554,8 +557,9 @@ BEGIN
     END IF;
 END $$;
 
--- Takes what these messages said before from wherever it still is: a text that was edited from what no worker has relayed,
--- and what was deleted from everywhere. An outbox row that a worker holds is corrected by whoever marks rows next.
+-- Takes what these messages said before from wherever it still is: a text that was edited from what no worker has
+-- relayed, and what was deleted from everywhere. An outbox row that a worker holds is corrected by whoever marks rows
+-- next.
 CREATE FUNCTION erase_overtaken(conversation_ids uuid[], message_ids bigint[]) RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -620,8 +624,8 @@ BEGIN
 END $$;
 
 -- One audit row for each message or edit of this batch that a plugin replaced or held: `xmin` tells which rows this
--- transaction wrote. If two versions of a plugin decided on one sender's texts in the same batch, the row names the later
--- one.
+-- transaction wrote. If two versions of a plugin decided on one sender's texts in the same batch, the row names the
+-- later one.
 CREATE FUNCTION note_decisions(
     conversation_ids uuid[], sender_ids uuid[], deciders text[], versions text[], digests text[]
 ) RETURNS void
@@ -663,18 +667,46 @@ BEGIN
     ORDER BY coalesce(f.message_id, f.held_id);
 END $$;
 
--- Stores a gateway's batch of messages, in one statement that is its own transaction; its plans are kept (README.md). Answers
--- one row for each, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', 'read only', 'blocked',
--- 'unknown message' or 'deleted message' (what it replies to), or 'busy' when somebody else has locked its conversation. The
--- id of a held message is that in `held_messages`. Without `digests` it writes no audit rows. Locks that were taken before
--- are `locked`. A caller who tells of what is stored, and is answered each event's outbox row and payload, does so within
--- `told_within` seconds.
+-- What an erasure and whoever notes reasons lock, so that none is noted of a user after the erasure has taken them
+-- away.
+CREATE FUNCTION reasons_lock() RETURNS bigint
+LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+    SELECT 4820231146907254306;
+END;
+
+-- Notes messages that plugins kept from being stored, each so many seconds after it came. A plugin's reason may quote
+-- what it refused, so it is left out where the sender was disconnected after that, or less than a minute before: until
+-- then sockets of before the disconnection may still be open. An erasure begins with a disconnection.
+CREATE FUNCTION note_kept(
+    conversation_ids uuid[], sender_ids uuid[], verdicts text[], plugins text[], versions text[], digests text[], codes text[],
+    reasons text[], ages double precision[]
+) RETURNS void
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(reasons_lock());
+    INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, version, sha256, code, reason)
+    SELECT k.conversation_id, k.sender_id, k.verdict, k.plugin, k.version, k.sha256, k.code, CASE WHEN NOT EXISTS (
+        SELECT FROM user_cutoffs u WHERE u.user_id = k.sender_id
+            AND u.not_before > clock_timestamp() - make_interval(mins => 1, secs => k.age)) THEN k.reason END
+    FROM unnest(conversation_ids, sender_ids, verdicts, plugins, versions, digests, codes, reasons, ages)
+        AS k(conversation_id, sender_id, verdict, plugin, version, sha256, code, reason, age);
+END $$;
+
+-- Stores a gateway's batch of messages, in one statement that is its own transaction; its plans are kept (README.md).
+-- Answers one row for each, in order: 'stored', 'held', 'stored before', 'held before', 'forbidden', 'read only',
+-- 'blocked', 'unknown message' or 'deleted message' (what it replies to), or 'busy' when somebody else has locked its
+-- conversation. The id of a held message is that in `held_messages`. Without `digests` it writes no audit rows. Locks
+-- that were taken before are `locked`. A caller who tells of what is stored, and is answered each event's outbox row
+-- and payload, does so within `told_within` seconds.
 --
--- Judging and storing is a statement of its own after the locks, because a statement's snapshot is older than a lock that
--- it waits for. Its time grows with the batch and with nothing else: no two steps are joined row by row, places come from
--- windows over the batch, ids are drawn before the insert, and each `LIMIT` keeps the planner from turning a look-up into
--- a join. A plan is made while tables may be empty, where one index looks like another: where two begin with the same
--- column, the order that is asked for is that of the right one, and with `enable_sort` off it is taken.
+-- Judging and storing is a statement of its own after the locks, because a statement's snapshot is older than a lock
+-- that it waits for. Its time grows with the batch and with nothing else: no two steps are joined row by row, places
+-- come from windows over the batch, ids are drawn before the insert, and each `LIMIT` keeps the planner from turning a
+-- look-up into a join. A plan is made while tables may be empty, where one index looks like another: where two begin
+-- with the same column, the order that is asked for is that of the right one, and with `enable_sort` off it is taken.
 CREATE FUNCTION store_messages(
     conversation_ids uuid[], sender_ids uuid[], bodies text[], reply_tos bigint[], keys text[], all_annotations text[],
     deciders text[], hold_reasons text[], wait_for_locks boolean, versions text[], digests text[], told_within float8,
@@ -786,8 +818,9 @@ BEGIN
 END $$;
 
 -- The same for one message without a reason to hold it, by small statements, which cost a third: at a quiet time most
--- batches are of one. A few are called in one statement, and none of the calls waits for a lock. A message that something stands against is left to `store_messages`. Its columns are answered as
--- texts: a call that is no source of rows costs less to plan.
+-- batches are of one. A few are called in one statement, and none of the calls waits for a lock. A message that
+-- something stands against is left to `store_messages`. Its columns are answered as texts: a call that is no source of
+-- rows costs less to plan.
 CREATE FUNCTION store_message(
     conversation uuid, sender uuid, body text, reply_to bigint, key text, annotations text, decider text, told_within float8
 ) RETURNS text[]
@@ -838,8 +871,9 @@ BEGIN
 END $$;
 
 -- The same as `store_messages` for a batch of messages and other changes, by the types of the events that tell of them.
--- The changes of a conversation are made in their order, those of others beside them: a round takes from each conversation
--- its next messages and the one change that follows. `place` is a row's place in the batch; answers come in any order.
+-- The changes of a conversation are made in their order, those of others beside them: a round takes from each
+-- conversation its next messages and the one change that follows. `place` is a row's place in the batch; answers come
+-- in any order.
 CREATE FUNCTION store_changes(
     types text[], conversation_ids uuid[], user_ids uuid[], bodies text[], reply_tos bigint[], keys text[],
     all_annotations text[], deciders text[], hold_reasons text[], wait_for_locks boolean, versions text[], digests text[],
@@ -909,7 +943,8 @@ BEGIN
     END IF;
 END $$;
 
--- Gives the edits among these held messages to their messages, as their authors would now; under the locks taken before.
+-- Gives the edits among these held messages to their messages, as their authors would now; under the locks taken
+-- before.
 CREATE FUNCTION release_edits(held_ids bigint[]) RETURNS TABLE (
     held_id bigint, id bigint, seq bigint, created_at text, conversation_id uuid, sender_id uuid, held_by text, reason text
 )
@@ -998,8 +1033,8 @@ BEGIN
 END $$;
 
 -- A page of a conversation's changes above `after_seq`, in their order, as they are told now. It ends like a page of
--- `read_messages`; a last row without `payload` says that there are more. If some of them were purged, the first row has
--- no `type`: its `seq` is the newest of those, and the page begins after it.
+-- `read_messages`; a last row without `payload` says that there are more. If some of them were purged, the first row
+-- has no `type`: its `seq` is the newest of those, and the page begins after it.
 CREATE FUNCTION read_changes(conversation uuid, after_seq bigint, most_rows bigint, most_bytes bigint)
 RETURNS TABLE (seq bigint, type text, payload text)
 LANGUAGE plpgsql STABLE
@@ -1154,8 +1189,8 @@ END $$;
 -- table that fired them. Nobody else may make triggers of these functions: on a table of their own choice they would
 -- write what they like.
 
--- Participants: the first change that a transaction makes to each is noted, whoever ran the SQL. Rows that were added or
--- removed are noted by one statement for all; an update has a trigger by row, which most updates (read marks) skip.
+-- Participants: the first change that a transaction makes to each is noted, whoever ran the SQL. Rows that were added
+-- or removed are noted by one statement for all; an update has a trigger by row, which most updates (read marks) skip.
 CREATE FUNCTION participants_changed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1191,8 +1226,8 @@ CREATE TRIGGER participant_updated AFTER UPDATE OF conversation_id, user_id, rol
     WHEN ((OLD.conversation_id, OLD.user_id, OLD.role) IS DISTINCT FROM (NEW.conversation_id, NEW.user_id, NEW.role))
     EXECUTE FUNCTION participants_changed();
 
--- At commit: what a transaction undid itself is told to nobody, and the end of a conversation is told as such. A removal
--- and a changed role take effect on every open socket.
+-- At commit: what a transaction undid itself is told to nobody, and the end of a conversation is told as such. A
+-- removal and a changed role take effect on every open socket.
 CREATE FUNCTION participant_changes_told() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1296,8 +1331,8 @@ REVOKE EXECUTE ON FUNCTION conversation_made() FROM PUBLIC;
 CREATE TRIGGER conversation_made BEFORE INSERT ON conversations
     FOR EACH ROW EXECUTE FUNCTION conversation_made();
 
--- A block waits for what the blocked one is just saying: it is judged under the lock of its conversation, and so is what
--- comes after. Nothing is stored after the block's commit.
+-- A block waits for what the blocked one is just saying: it is judged under the lock of its conversation, and so is
+-- what comes after. Nothing is stored after the block's commit.
 CREATE FUNCTION user_blocked() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
@@ -1331,13 +1366,13 @@ CREATE TRIGGER retention_changed AFTER UPDATE OF keep_days, keep_messages ON con
     WHEN ((OLD.keep_days, OLD.keep_messages) IS DISTINCT FROM (NEW.keep_days, NEW.keep_messages))
     EXECUTE FUNCTION retention_changed();
 
--- What a service calls in a transaction of its own. Its errors have SQLSTATEs of the class YC, which docs/backend.md lists.
--- These functions run with their owner's rights, as the triggers do, and find their tables through a search_path that is
--- pinned at their end.
+-- What a service calls in a transaction of its own. Its errors have SQLSTATEs of the class YC, which docs/backend.md
+-- lists. These functions run with their owner's rights, as the triggers do, and find their tables through a search_path
+-- that is pinned at their end.
 
--- Why a message cannot have this body, as far as SQL can tell; null if it can. The limits are the gateway's defaults, but
--- for the bytes of another `arcyou.max_body_bytes`. They are counted as PostgreSQL writes a body, which is with a space
--- after each comma and colon.
+-- Why a message cannot have this body, as far as SQL can tell; null if it can. The limits are the gateway's defaults,
+-- but for the bytes of another `arcyou.max_body_bytes`. They are counted as PostgreSQL writes a body, which is with a
+-- space after each comma and colon.
 CREATE FUNCTION body_fault(body jsonb) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN CASE
@@ -1354,12 +1389,12 @@ RETURN CASE
 END;
 
 -- Stores a message in the caller's transaction, by the statement that stores a gateway's: it is numbered, relayed and
--- replayed like any other, and rolled back with the caller's other work. No plugin judges it. The conversation is locked
--- until the transaction ends, so nobody else can send to it meanwhile.
+-- replayed like any other, and rolled back with the caller's other work. No plugin judges it. The conversation is
+-- locked until the transaction ends, so nobody else can send to it meanwhile.
 --
 -- A key that this sender has used in this conversation stores nothing: `duplicate`, with what was stored then, or the
--- `held_id` of what a plugin held. Above READ COMMITTED a conversation that has changed since the transaction's snapshot
--- is PostgreSQL's own serialization failure.
+-- `held_id` of what a plugin held. Above READ COMMITTED a conversation that has changed since the transaction's
+-- snapshot is PostgreSQL's own serialization failure.
 CREATE FUNCTION arcyou_send(
     conversation uuid, sender uuid, body jsonb, idempotency_key text DEFAULT NULL, reply_to bigint DEFAULT NULL,
     OUT message_id bigint, OUT seq bigint, OUT created_at timestamptz, OUT duplicate boolean, OUT held_id bigint
@@ -1432,10 +1467,10 @@ BEGIN
     ORDER BY t.place;
 END $$;
 
--- Appends messages of another system to a conversation, oldest first, at most 10,000 in one call:
--- `[{"id": …, "sender_id": …, "body": {…}, "created_at": …, "reply_to": …}, …]`, where `id` and `reply_to` are what that
--- system calls its messages. They keep their times, and those without a zone are UTC. Nobody is told of them: no outbox
--- row, no plugin; and no sender has to participate. What was imported before, under the same id, is left out.
+-- Appends messages of another system to a conversation, oldest first, at most 10,000 in one call: `[{"id": …,
+-- "sender_id": …, "body": {…}, "created_at": …, "reply_to": …}, …]`, where `id` and `reply_to` are what that system
+-- calls its messages. They keep their times, and those without a zone are UTC. Nobody is told of them: no outbox row,
+-- no plugin; and no sender has to participate. What was imported before, under the same id, is left out.
 CREATE FUNCTION arcyou_import(
     conversation uuid, history jsonb,
     OUT imported bigint, OUT duplicates bigint, OUT last_seq bigint, OUT last_message_id bigint
@@ -1471,6 +1506,7 @@ BEGIN
             WHEN g.sender_id IS NULL THEN 'it has no sender_id'
             WHEN body_fault(g.body) IS NOT NULL THEN body_fault(g.body)
             WHEN isfinite(g.created_at) IS NOT TRUE THEN 'it has no created_at'
+            WHEN g.created_at < '0001-01-01Z' THEN 'its created_at is before the year 1'
             WHEN g.created_at > clock_timestamp() THEN 'its created_at is in the future'
             WHEN first.place < g.place THEN format('message %s has the same id', first.place)
             WHEN g.created_at < t.time_before THEN 'it is older than the one before it'
@@ -1523,10 +1559,11 @@ BEGIN
     INTO imported, duplicates, last_seq, last_message_id FROM sums s;
 END $$;
 
--- Takes a user out of the conversations, what the user wrote out of the database, and back what the user gave: a part at a
--- time, so that nobody waits long. The first call is given the user alone, and takes the user out; each further one is given
--- what the last one answered, until that is no conversation. It walks so many messages, and deletes the user's among them as the user would: their
--- places stay, and everybody is told. The user's id stays in those places, and in the changes.
+-- Takes a user out of the conversations, what the user wrote out of the database, and back what the user gave: a part
+-- at a time, so that nobody waits long. The first call is given the user alone, and takes the user out; each further
+-- one is given what the last one answered, until that is no conversation. It walks so many messages, and deletes the
+-- user's among them as the user would: their places stay, and everybody is told. The user's id stays in those places,
+-- and in the changes.
 CREATE FUNCTION arcyou_erase_user(
     erased uuid, INOUT after_conversation uuid DEFAULT NULL, INOUT after_seq bigint DEFAULT NULL, most integer DEFAULT 1000,
     OUT deleted bigint
@@ -1552,6 +1589,8 @@ BEGIN
         DELETE FROM participants WHERE user_id = erased;
         DELETE FROM user_blocks WHERE user_id = erased OR blocked_id = erased;
         DELETE FROM held_messages WHERE sender_id = erased;
+        -- Whoever notes a reason now has seen the disconnection, or is waited for.
+        PERFORM pg_advisory_xact_lock(reasons_lock());
         UPDATE plugin_audit SET reason = NULL WHERE sender_id = erased AND reason IS NOT NULL;
         RETURN;
     END IF;
@@ -1587,10 +1626,10 @@ BEGIN
     END IF;
 END $$;
 
--- A page of what a user wrote and gave, for whoever exports it: one row for each message of the user, also in conversations
--- left since, and for each reaction. The page walks so many messages, of whomever they are, and ends when it has more than
--- these bytes. A last row without `json` says where it stopped, if there are more. As for an erasure, no index leads from a
--- user to messages.
+-- A page of what a user wrote and gave, for whoever exports it: one row for each message of the user, also in
+-- conversations left since, and for each reaction. The page walks so many messages, of whomever they are, and ends when
+-- it has more than these bytes. A last row without `json` says where it stopped, if there are more. As for an erasure,
+-- no index leads from a user to messages.
 CREATE FUNCTION read_of_user(
     reader uuid, after_conversation uuid, after_seq bigint, most_rows bigint, most_bytes bigint
 ) RETURNS TABLE (conversation_id uuid, seq bigint, is_reaction boolean, json text)
@@ -1696,8 +1735,8 @@ BEGIN
         ORDER BY c.purge_at LIMIT 1);
 END $$;
 
--- The part of `purge_messages` that deletes, from a conversation that is locked. Answers how many messages went, and the
--- newest `n` and `seq` that went with them.
+-- The part of `purge_messages` that deletes, from a conversation that is locked. Answers how many messages went, and
+-- the newest `n` and `seq` that went with them.
 CREATE FUNCTION purge_oldest(
     conversation uuid, last_n bigint, kept_since timestamptz, most integer, OUT messages bigint, OUT n bigint, OUT seq bigint
 )

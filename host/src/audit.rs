@@ -1,9 +1,9 @@
 //! A row in `plugin_audit` for each message that plugins keep from being stored, written beside the message's path: in
 //! batches, never waited for, and lossy when more comes than the database takes. (What was held or replaced leaves its
-//! row in the message's own transaction, and so does a reviewer's decision.) Old rows are removed here as well, and so are
-//! held messages that were refused as long ago.
+//! row in the message's own transaction, and so does a reviewer's decision.) Old rows are removed here as well, and so
+//! are held messages that were refused as long ago.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arcyou_platform::outage_log::OutageLog;
 use arcyou_plugin_host::Rejection;
@@ -71,7 +71,7 @@ impl Audit {
             Screening::Rejected(Rejection { by, code, reason, .. }) => ("rejected", by, Some(code), Some(&**reason)),
         };
         let (by, code, reason) = (by.clone(), code.cloned(), reason.map(str::to_owned));
-        Some(Box::new(AuditEntry { conversation, sender, verdict, by, code, reason }))
+        Some(Box::new(AuditEntry { conversation, sender, verdict, by, code, reason, at: Instant::now() }))
     }
 
     /// Takes note of it. Never waits.
@@ -88,7 +88,7 @@ async fn write(store: Store, mut queue: mpsc::Receiver<AuditEntry>) {
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         // A statement that perhaps was done is not done again: two rows would be worse than none.
         while let Err(error) = store.insert_audit(&batch).await {
-            if let Some(line) = outage.failed(std::time::Instant::now()) {
+            if let Some(line) = outage.failed(Instant::now()) {
                 let seconds = line.lasted.as_secs();
                 tracing::warn!(%error, rows = batch.len(), seconds, "plugins' verdicts were not noted");
             }
@@ -98,7 +98,7 @@ async fn write(store: Store, mut queue: mpsc::Receiver<AuditEntry>) {
             }
             tokio::time::sleep(AGAIN).await;
         }
-        outage.worked(std::time::Instant::now());
+        outage.worked(Instant::now());
         batch.clear();
     }
 }

@@ -140,7 +140,8 @@ impl Config {
             // Each reads all messages of the database.
             max_exports: reader.within("MAX_EXPORTS", 2, 1..=100),
         };
-        // As long as balancers take to notice: haproxy asks every two seconds, Kubernetes every few, and both twice or more.
+        // As long as balancers take to notice: haproxy asks every two seconds, Kubernetes every few, and both twice or
+        // more.
         let drain_delay = Duration::from_secs(reader.within("DRAIN_DELAY_SECONDS", 5, 0..=600));
         let drain = Duration::from_secs(reader.within("DRAIN_SECONDS", 20, 0..=3600));
         let log_format = log_format(&mut reader);

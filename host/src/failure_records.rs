@@ -1,6 +1,6 @@
-//! Failure records quote messages. They go when what they may quote is deleted: the record of a sender in a conversation
-//! in which a message of that sender was deleted since, whichever it was, and every record of a conversation that is
-//! gone.
+//! Failure records quote messages. They go when what they may quote is deleted: the record of a sender in a
+//! conversation in which a message of that sender was deleted since, whichever it was, and every record of a
+//! conversation that is gone.
 
 use std::fs;
 use std::io::ErrorKind;

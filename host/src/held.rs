@@ -95,7 +95,7 @@ async fn act(action: Action, store: &Store) -> anyhow::Result<()> {
         }
         Action::Release(decision) => {
             let (reviewer, ids) = (decision.reviewer()?, decision.ids);
-            let released = store.release(&ids, &reviewer).await.context("nothing was released")?;
+            let released = store.release(&ids, &reviewer).await.context("while releasing")?;
             for message in &released {
                 let place = &message.message;
                 print(&format!("released {} as message {}, seq {}", message.id, place.id, place.seq))?;
@@ -104,7 +104,7 @@ async fn act(action: Action, store: &Store) -> anyhow::Result<()> {
         }
         Action::Refuse(decision) => {
             let (reviewer, ids) = (decision.reviewer()?, decision.ids);
-            let refused = store.refuse(&ids, &reviewer).await.context("nothing was refused")?;
+            let refused = store.refuse(&ids, &reviewer).await.context("while refusing")?;
             refused.iter().try_for_each(|id| print(&format!("refused {id}")))?;
             (ids, refused)
         }

@@ -1,7 +1,7 @@
 //! Read marks: moved at once, told at most once a second for each reader.
 //!
-//! A client may acknowledge each message that it shows, and each told mark is a row of the outbox and an event for every
-//! member. So a mark that moves again within a second is told at its end, by its newest value.
+//! A client may acknowledge each message that it shows, and each told mark is a row of the outbox and an event for
+//! every member. So a mark that moves again within a second is told at its end, by its newest value.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,7 +77,8 @@ impl ReadMarks {
         let moved: Vec<Reader> =
             due.into_iter().filter(|(_, told)| told.moved_since).map(|(reader, _)| reader).collect();
         for readers in moved.chunks(AT_ONCE) {
-            // While the database is away they wait; a mark that moves meanwhile is told by its newest value all the same.
+            // While the database is away they wait; a mark that moves meanwhile is told by its newest value all the
+            // same.
             let moved_since = self.store.tell_read_marks(readers).await.map_err(logged).is_err();
             let told = Told { at: Instant::now(), moved_since };
             let mut all = self.lock();

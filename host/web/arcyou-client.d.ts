@@ -53,9 +53,12 @@ export class ArcYouClient {
         tempId?: string | number;
     }): Promise<Edited>;
     /**
-     * @param {string} conversationId @param {number} messageId @param {{ tempId?: string | number }} [options] @returns {Promise<Deleted>}
+     * With `ifVersion` it is refused as `version_conflict` if the message has another one by then.
+     * @param {string} conversationId @param {number} messageId
+     * @param {{ ifVersion?: number, tempId?: string | number }} [options] @returns {Promise<Deleted>}
      */
-    delete(conversationId: string, messageId: number, { tempId }?: {
+    delete(conversationId: string, messageId: number, { ifVersion, tempId }?: {
+        ifVersion?: number;
         tempId?: string | number;
     }): Promise<Deleted>;
     /**

@@ -330,11 +330,13 @@ export class ArcYouClient {
   }
 
   /**
-   * @param {string} conversationId @param {number} messageId @param {{ tempId?: string | number }} [options] @returns {Promise<Deleted>}
+   * With `ifVersion` it is refused as `version_conflict` if the message has another one by then.
+   * @param {string} conversationId @param {number} messageId
+   * @param {{ ifVersion?: number, tempId?: string | number }} [options] @returns {Promise<Deleted>}
    */
-  async delete(conversationId, messageId, { tempId } = {}) {
+  async delete(conversationId, messageId, { ifVersion, tempId } = {}) {
     // Needs no key, as little as `react`: what is done already is answered with success.
-    return this.#change(conversationId, { op: 'delete', message_id: messageId, temp_id: tempId });
+    return this.#change(conversationId, { op: 'delete', message_id: messageId, if_version: ifVersion, temp_id: tempId });
   }
 
   /**

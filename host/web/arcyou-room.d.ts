@@ -22,8 +22,10 @@ export class ArcYouRoom {
     edit(messageId: number, body: Record<string, any>, options?: {
         ifVersion?: number;
     }): Promise<Edited>;
-    /** @param {number} messageId @returns {Promise<Deleted>} */
-    delete(messageId: number): Promise<Deleted>;
+    /** @param {number} messageId @param {{ ifVersion?: number }} [options] @returns {Promise<Deleted>} */
+    delete(messageId: number, options?: {
+        ifVersion?: number;
+    }): Promise<Deleted>;
     /** @param {number} messageId @param {string} reaction @param {{ remove?: boolean }} [options] @returns {Promise<Reacted>} */
     react(messageId: number, reaction: string, { remove }?: {
         remove?: boolean;

@@ -187,9 +187,9 @@ export class ArcYouRoom {
     return reply;
   }
 
-  /** @param {number} messageId @returns {Promise<Deleted>} */
-  async delete(messageId) {
-    const reply = await this.#chat.delete(this.#id, messageId);
+  /** @param {number} messageId @param {{ ifVersion?: number }} [options] @returns {Promise<Deleted>} */
+  async delete(messageId, options = {}) {
+    const reply = await this.#chat.delete(this.#id, messageId, options);
     this.#replied('message.deleted', reply, { body: null, deleted_at: reply.deleted_at });
     return reply;
   }

@@ -110,7 +110,8 @@ pub trait Plugin: Sized {
 /// Called on the message as it came, before any filter, and once more on the result if a filter replaced the body. An
 /// edit is asked about in the same way; [`Message::edits`] tells what it edits.
 pub trait Validate: Plugin {
-    /// Judges one message or edit. [`Verdict::replace`] is not a validator's to give: the gateway counts it as a failure.
+    /// Judges one message or edit. [`Verdict::replace`] is not a validator's to give: the gateway counts it as a
+    /// failure.
     fn validate(&self, message: &Message) -> Verdict;
 }
 

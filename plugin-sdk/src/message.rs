@@ -124,8 +124,8 @@ impl Message {
 
     /// If this is an edit: what it edits, as that stands now. `None` for a message that is sent.
     ///
-    /// A rule about what may be said needs no look at it: the new body is judged as that of a message that is sent. It is
-    /// for rules about what changes, and for plugins that remember what was said.
+    /// A rule about what may be said needs no look at it: the new body is judged as that of a message that is sent. It
+    /// is for rules about what changes, and for plugins that remember what was said.
     ///
     /// ```
     /// use arcyou_plugin_sdk::{Message, Verdict, testing};

@@ -37,8 +37,8 @@ pub use crate::consumers::relay::parked;
 pub use crate::outbox::OutboxError;
 pub use crate::schema::NEEDS;
 
-/// Runs every consumer of the outbox until `shutdown`, when `health` stops being ready. Then each finishes the batch in hand, and the shared services
-/// (hints, pruning, purging, gauges) stop when the last consumer has ended.
+/// Runs every consumer of the outbox until `shutdown`, when `health` stops being ready. Then each finishes the batch in
+/// hand, and the shared services (hints, pruning, purging, gauges) stop when the last consumer has ended.
 ///
 /// An outage of PostgreSQL or of the bus does not end the future: consumers retry, and `health` shows the outage. The
 /// parts `database` and `schema` are registered by this call itself, before the future is first polled; a bus registers

@@ -14,8 +14,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Rows that go in one transaction, messages and what belongs to them: some milliseconds, for which their conversation
 /// is locked.
 const BATCH_ROWS: i32 = 500;
-/// The shortest pause after a batch. A pause is at least as long as the batch took, so that purging uses at most half of
-/// the time, and senders have the conversation meanwhile.
+/// The shortest pause after a batch. A pause is at least as long as the batch took, so that purging uses at most half
+/// of the time, and senders have the conversation meanwhile.
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 /// So often in a row a pass finds everything that is due locked by senders, before it leaves them alone for a while.
 const MOST_IN_VAIN: u32 = 20;
@@ -23,8 +23,8 @@ const MOST_IN_VAIN: u32 = 20;
 /// `$1` about so many rows. How many messages went, and whether a conversation is still due.
 const PURGE: &str = "SELECT purged, more FROM purge_messages($1)";
 
-/// Purges at intervals until dropped. An interrupted batch is rolled back. Any number of workers may do so at once. Never
-/// returns.
+/// Purges at intervals until dropped. An interrupted batch is rolled back. Any number of workers may do so at once.
+/// Never returns.
 pub(crate) async fn run(pool: &Pool) {
     loop {
         match pass(pool).await {

@@ -24,9 +24,9 @@ impl Default for BodyLimits {
     }
 }
 
-/// The canonical text of a JSON object: no white space, no duplicate keys, numbers without exponents and within the range
-/// of a double but with all their digits, nothing that PostgreSQL's `jsonb` cannot hold. Plugins, the database and
-/// readers all see this same value.
+/// The canonical text of a JSON object: no white space, no duplicate keys, numbers without exponents and within the
+/// range of a double but with all their digits, nothing that PostgreSQL's `jsonb` cannot hold. Plugins, the database
+/// and readers all see this same value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body(Box<str>);
 

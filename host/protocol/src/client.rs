@@ -133,7 +133,11 @@ pub enum Action {
         if_version: Option<i32>,
     },
     /// Take a message away for good. It keeps its place.
-    Delete { message_id: i64 },
+    Delete {
+        message_id: i64,
+        /// The version that is to be deleted; none: whichever stands.
+        if_version: Option<i32>,
+    },
     React {
         message_id: i64,
         /// 1 to 64 characters without spaces and control characters.

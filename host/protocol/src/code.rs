@@ -39,7 +39,8 @@ wire_enum! {
         TokenAlgorithm = "token_algorithm",
         /// The token's signature does not match the gateway's key.
         TokenSignature = "token_signature",
-        /// The issuer has no key of the token's `kid`. It may have a newer one if there is a `retry_after_ms`: retry then.
+        /// The issuer has no key of the token's `kid`. It may have a newer one if there is a `retry_after_ms`: retry
+        /// then.
         TokenKeyUnknown = "token_key_unknown",
         /// The issuer's keys could not be fetched yet, so the token was not looked at. Retry after `retry_after_ms`.
         KeysUnavailable = "keys_unavailable",
@@ -95,7 +96,8 @@ wire_enum! {
         Overloaded = "overloaded",
         /// The database is temporarily unavailable. Nothing was stored; retry.
         Unavailable = "unavailable",
-        /// The database's answer was lost; the message may be stored. Send it again with the same `idempotency_key`.
+        /// The database's answer was lost; the message or the change may be stored. Repeat it, with the same
+        /// `idempotency_key`.
         OutcomeUnknown = "outcome_unknown",
         /// The gateway failed; its log has the cause. Nothing was stored.
         Internal = "internal",

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::text::Text;
 
-/// The frame for a change as it happens: `kind` is its event's `type`, and `payload` the text of an object of the database's
-/// making, with the change's `seq`.
+/// The frame for a change as it happens: `kind` is its event's `type`, and `payload` the text of an object of the
+/// database's making, with the change's `seq`.
 pub fn live_frame(conversation: Uuid, kind: &str, payload: &str) -> String {
     change_frame("live", conversation, kind, payload)
 }
@@ -63,8 +63,9 @@ pub fn with_temp_id(frame: &str, temp_id: &str) -> String {
     [fields, r#","temp_id":"#, temp_id, "}"].concat()
 }
 
-/// The frame for any other event. The fields of a payload that is an object are added to those of the frame; on a
-/// conflict, the frame's fields win. Any other payload is added as `payload`.
+/// The frame for any other event. The fields of a payload that is an object are added to those of the frame, unless one
+/// of them says something else than the frame, or is a `seq`, which is the place of a change alone. Then the whole
+/// payload is added as `payload`, and so is any that is no object.
 pub fn event_frame(id: i64, kind: &str, conversation: Uuid, payload: &str) -> String {
     let mut buffer = Uuid::encode_buffer();
     let conversation: &str = conversation.hyphenated().encode_lower(&mut buffer);
@@ -76,16 +77,22 @@ pub fn event_frame(id: i64, kind: &str, conversation: Uuid, payload: &str) -> St
     for part in [r#","conversation_id":""#, conversation, r#"","conversationId":""#, conversation, "\""] {
         frame.push_str(part);
     }
+    let before = [&frame, "}"].concat();
+    let own = serde_json::from_str::<Fields<'_>>(&before).map(|Fields(own)| own).unwrap_or_default();
+    let in_frame = |name: &str| own.iter().find(|(known, _)| known == name).map(|(_, value)| value.get());
+    let contradicts = |(name, value): &(Cow<'_, str>, &RawValue)| {
+        name == "seq" || in_frame(name).is_some_and(|known| known != value.get())
+    };
     match serde_json::from_str::<Fields<'_>>(payload) {
-        Ok(Fields(fields)) => {
-            for (name, value) in fields.iter().filter(|(name, _)| !RESERVED.contains(&name.as_ref())) {
+        Ok(Fields(fields)) if !fields.iter().any(contradicts) => {
+            for (name, value) in fields.iter().filter(|(name, _)| in_frame(name).is_none()) {
                 frame.push(',');
                 push_string(&mut frame, name);
                 frame.push(':');
                 frame.push_str(value.get());
             }
         }
-        Err(_) => {
+        _ => {
             frame.push_str(r#","payload":"#);
             frame.push_str(payload);
         }
@@ -93,8 +100,6 @@ pub fn event_frame(id: i64, kind: &str, conversation: Uuid, payload: &str) -> St
     frame.push('}');
     frame
 }
-
-const RESERVED: [&str; 6] = ["op", "type", "source", "event_id", "conversation_id", "conversationId"];
 
 fn push_string(frame: &mut String, text: &str) {
     // Serialising a string into memory cannot fail.
@@ -168,16 +173,39 @@ mod tests {
     }
 
     #[test]
-    fn an_events_fields_stand_beside_the_frames_own_which_win() {
-        let payload = r#"{"user_id":"u","op":"send","event\u005fid":5,"pay\"load":[1, 2]}"#;
+    fn an_events_fields_stand_beside_the_frames_own() {
+        let payload =
+            format!(r#"{{"user_id":"u","event\u005fid":9,"conversation_id":"{CONVERSATION}","pay\"load":[1, 2]}}"#);
+        let frame = event_frame(9, "a\"b", CONVERSATION, &payload);
         assert_eq!(
-            parsed(&event_frame(9, "a\"b", CONVERSATION, payload)),
+            parsed(&frame),
             json!({"op": "event", "type": "a\"b", "source": "live", "event_id": 9, "user_id": "u", "pay\"load": [1, 2],
                 "conversation_id": CONVERSATION, "conversationId": CONVERSATION})
         );
-        for payload in ["null", "[1]", "\"x\"", "7"] {
+        assert_eq!(frame.matches("event_id").count(), 1);
+    }
+
+    #[test]
+    fn a_payload_that_would_contradict_its_event_is_whole() {
+        for payload in [
+            "null",
+            "[1]",
+            "\"x\"",
+            "7",
+            r#"{"type":"other","a":1}"#,
+            r#"{"event\u005fid":5}"#,
+            r#"{"source":"history"}"#,
+            r#"{"op":"send"}"#,
+            r#"{"seq":3,"a":1}"#,
+            r#"{"conversationId":"7"}"#,
+        ] {
             let frame = parsed(&event_frame(9, "x", CONVERSATION, payload));
             assert_eq!(frame["payload"], serde_json::from_str::<Value>(payload).unwrap());
+            assert_eq!(
+                (frame["type"].as_str(), frame.get("seq"), frame.get("a")),
+                (Some("x"), None, None),
+                "{payload}"
+            );
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The wire protocol: clients' requests, the gateway's replies, and events. Pure: no socket, no database, no clock.
 //!
-//! [`parse`] reads a request into an [`Operation`], whose parts pass [`checks`]; a message's [`body`] is made canonical. A [`Reply`], or a
-//! [`Failure`] with its [`ErrorCode`], answers the request. [`event`] writes the frames that clients get without a
-//! request. A [`CloseCode`] says why a socket is closed.
+//! [`parse`] reads a request into an [`Operation`], whose parts pass [`checks`]; a message's [`body`] is made
+//! canonical. A [`Reply`], or a [`Failure`] with its [`ErrorCode`], answers the request. [`event`] writes the frames
+//! that clients get without a request. A [`CloseCode`] says why a socket is closed.
 
 #[macro_use]
 mod wire_enum;

@@ -51,8 +51,8 @@ impl<'t> Iterator for Numbers<'t> {
     }
 }
 
-/// A number without exponent, as PostgreSQL's `numeric` writes it: with all its digits, those after the point too. None if
-/// it has too many characters, or if it is not zero although its double is.
+/// A number without exponent, as PostgreSQL's `numeric` writes it: with all its digits, those after the point too. None
+/// if it has too many characters, or if it is not zero although its double is.
 pub(crate) fn plain(number: &str, double: f64) -> Option<String> {
     let (sign, number) = number.strip_prefix('-').map_or(("", number), |number| ("-", number));
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));

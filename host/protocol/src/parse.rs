@@ -143,15 +143,19 @@ impl Fields<'_> {
 
     fn edit(&self, limits: &FrameLimits) -> Result<Action, FieldError> {
         let message_id = self.required_natural(MESSAGE_ID)?;
-        let if_version = match self.natural(&["if_version", "ifVersion"])?.map(i32::try_from).transpose() {
-            Ok(version) => version,
-            Err(_) => return invalid("if_version must be a version as the gateway has shown it"),
-        };
+        let if_version = self.version()?;
         Ok(Action::Edit { message_id, body: self.body(limits)?, if_version })
     }
 
     fn delete(&self) -> Result<Action, FieldError> {
-        Ok(Action::Delete { message_id: self.required_natural(MESSAGE_ID)? })
+        Ok(Action::Delete { message_id: self.required_natural(MESSAGE_ID)?, if_version: self.version()? })
+    }
+
+    fn version(&self) -> Result<Option<i32>, FieldError> {
+        match self.natural(&["if_version", "ifVersion"])?.map(i32::try_from).transpose() {
+            Ok(version) => Ok(version),
+            Err(_) => invalid("if_version must be a version as the gateway has shown it"),
+        }
     }
 
     fn react(&self) -> Result<Action, FieldError> {

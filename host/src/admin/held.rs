@@ -101,6 +101,7 @@ fn answer<T>(outcome: Result<T, StoreError>, show: impl FnOnce(&T) -> Option<Val
             Some(body) => Json(body).into_response(),
             None => problem(StatusCode::NOT_FOUND, "no held message waits for a decision under this id"),
         },
+        Err(error @ StoreError::Unknown(_)) => problem(StatusCode::GATEWAY_TIMEOUT, &error.to_string()),
         Err(error) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }

@@ -1,4 +1,5 @@
-//! The gateway's routes for operators and the page on the HTTP API, beside `/ready` and `/metrics`, which every program has.
+//! The gateway's routes for operators and the page on the HTTP API, beside `/ready` and `/metrics`, which every program
+//! has.
 
 mod held;
 mod plugins;

@@ -1,4 +1,5 @@
-//! Who may ask: what this gateway knows of keys, how often each may ask, and what becomes of those that it does not know.
+//! Who may ask: what this gateway knows of keys, how often each may ask, and what becomes of those that it does not
+//! know.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,8 +23,8 @@ use crate::store::{ApiKey, Store};
 
 /// For how long the database's answer about a key is believed: a revoked one works no longer than that.
 const BELIEVED: Duration = Duration::from_secs(2);
-/// Look-ups a second for all addresses together of which a key was refused of late. Others are not held up: who guesses from
-/// many addresses pays with each of them, and a good key's first request waits for nobody.
+/// Look-ups a second for all addresses together of which a key was refused of late. Others are not held up: who guesses
+/// from many addresses pays with each of them, and a good key's first request waits for nobody.
 const SUSPECTS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(49);
 /// Keys that are remembered at once.
 const MOST_REMEMBERED: usize = 10_000;
@@ -86,7 +87,8 @@ impl Access {
         Ok(known.key)
     }
 
-    /// A key that this gateway has not met, or that is none. The database is asked only for an address that does not guess.
+    /// A key that this gateway has not met, or that is none. The database is asked only for an address that does not
+    /// guess.
     async fn strangers_key(&self, text: Option<KeyText>, address: ClientAddress) -> Result<Known, Problem> {
         let guesses = |wait| too_fast("too many keys of your address were refused; wait, then ask again", wait);
         let repute = self.bounds.admit_key(address).map_err(guesses)?;

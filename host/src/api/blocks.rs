@@ -49,7 +49,7 @@ pub(super) async fn put(
     if user == blocked {
         return Err(Problem::new(ApiCode::OwnBlock, "users cannot block themselves; name another one"));
     }
-    api.store.block(user, blocked).await.map_err(Problem::of_change)?;
+    api.store.block(user, blocked).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -63,6 +63,6 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Problem> {
     caller.may(Scope::UsersWrite)?;
     caller.sender(Some(user))?;
-    api.store.unblock(user, blocked).await.map_err(Problem::of_change)?;
+    api.store.unblock(user, blocked).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,7 +2,7 @@
 
 use arcyou_protocol::{Action, Command, EditStatus, Failure, Reply, Seq, StoredChange};
 use axum::extract::State;
-use axum::http::header::{ETAG, IF_MATCH};
+use axum::http::header::ETAG;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum_extra::extract::WithRejection;
@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::commands::{etag, idempotency_key, raw, unknown_message};
+use super::commands::{IF_MATCH, etag, idempotency_key, raw, unknown_message};
 use super::key::{Caller, Scope};
 use super::object::Object;
 use super::problem::Problem;
@@ -20,14 +20,18 @@ use super::state::{Api, Json, Path, Query};
 /// A version that no message has: what replaces it replaces nothing.
 const NO_VERSION: i32 = 0;
 
-/// The version that is to be replaced: `"3"`; none for `*` or without the header.
-fn if_match(headers: &HeaderMap) -> Option<i32> {
-    let text = headers.get(IF_MATCH)?.to_str().unwrap_or_default().trim();
+/// The version that is to be changed: `"3"`; none for `*` or without the header.
+fn if_match(headers: &HeaderMap) -> Result<Option<i32>, Problem> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
     if text == "*" {
-        return None;
+        return Ok(None);
+    }
+    if text.contains(',') {
+        return Err(Problem::invalid("If-Match must have one ETag alone, the one of the version that you know, or *"));
     }
     let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
-    Some(version.unwrap_or(NO_VERSION))
+    Ok(Some(version.unwrap_or(NO_VERSION)))
 }
 
 /// What a message is to say.
@@ -105,44 +109,40 @@ pub(super) async fn edit(
     caller: Caller,
     headers: HeaderMap,
     WithRejection(axum::extract::Path((conversation, message_id)), _): Path<(Uuid, i64)>,
-    _: Query<NoParameters>,
     WithRejection(axum::Json(Object(new)), _): Json<NewBody>,
 ) -> Result<Response, Problem> {
     caller.may(Scope::MessagesWrite)?;
     let body = api.body(&new.body)?;
-    let (if_version, idempotency_key) = (if_match(&headers), idempotency_key(&headers)?);
+    let (if_version, idempotency_key) = (if_match(&headers)?, idempotency_key(&headers)?);
     let user = api.author_or(&caller, new.user_id, conversation, message_id).await?;
     let command = Command { conversation, idempotency_key, action: Action::Edit { message_id, body, if_version } };
     Changed::of(api.carry_out(user, command).await?).map(Changed::answer)
 }
 
-/// A request without parameters: who edits stands in the body, and not where a deletion has it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NoParameters {}
-
 /// Who changes a message.
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ByUser {
     /// Its author, by default; or somebody whose role deletes the messages of others.
     user_id: Option<Uuid>,
 }
 
-/// Deletes a message for good. It keeps its place, without a body.
+/// Deletes a message for good. It keeps its place, without a body. `If-Match` with its `ETag` refuses to delete a newer
+/// version.
 #[utoipa::path(delete, operation_id = "delete_message", path = "/conversations/{conversation_id}/messages/{message_id}", tag = "messages",
-    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ByUser),
+    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("If-Match" = Option<String>, Header, description = "the ETag of the version that is to be deleted"), ByUser),
     responses((status = 200, body = Changed, headers(("ETag" = String)))))]
 pub(super) async fn delete(
     State(api): State<Api>,
     caller: Caller,
+    headers: HeaderMap,
     WithRejection(axum::extract::Path((conversation, message_id)), _): Path<(Uuid, i64)>,
     WithRejection(query, _): Query<ByUser>,
 ) -> Result<Response, Problem> {
     caller.may(Scope::MessagesWrite)?;
+    let if_version = if_match(&headers)?;
     let user = api.author_or(&caller, query.user_id, conversation, message_id).await?;
-    let command = Command { conversation, idempotency_key: None, action: Action::Delete { message_id } };
+    let command = Command { conversation, idempotency_key: None, action: Action::Delete { message_id, if_version } };
     Changed::of(api.carry_out(user, command).await?).map(Changed::answer)
 }
 

@@ -12,6 +12,8 @@ use crate::authorize::{Role, RoleCache, Submitted};
 
 /// The header that makes a repeat safe.
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The header that names the version which is to be changed.
+pub(super) const IF_MATCH: &str = "if-match";
 
 impl Api {
     /// Lets a user's command through the inbound line, and waits for what becomes of it.

@@ -84,11 +84,7 @@ pub(super) async fn create(
     let (keep_days, keep_messages) = (keep_days.map(days).transpose()?, keep_messages.map(messages).transpose()?);
     let id = id.unwrap_or_else(Uuid::new_v4);
     let participants = NewParticipant::checked(participants)?;
-    let made = api
-        .store
-        .make_conversation(&NewConversation { id, participants, keep_days, keep_messages })
-        .await
-        .map_err(Problem::of_change)?;
+    let made = api.store.make_conversation(&NewConversation { id, participants, keep_days, keep_messages }).await?;
     let Some(conversation) = made else {
         let text = format!("the conversation {id} exists; choose another id, or leave it out");
         return Err(Problem::new(ApiCode::ConversationExists, text));
@@ -119,7 +115,7 @@ pub(super) async fn delete(
     WithRejection(axum::extract::Path(id), _): Path<Uuid>,
 ) -> Result<StatusCode, Problem> {
     caller.may(Scope::ConversationsWrite)?;
-    if !api.store.delete_conversation(id).await.map_err(Problem::of_change)? {
+    if !api.store.delete_conversation(id).await? {
         return Err(Problem::unknown_conversation(id));
     }
     api.wake.hint();
@@ -164,6 +160,6 @@ pub(super) async fn change(
         keep_days: keep_days.map(|kept| kept.map(days).transpose()).transpose()?,
         keep_messages: keep_messages.map(|kept| kept.map(messages).transpose()).transpose()?,
     };
-    let changed = api.store.change_conversation(id, change).await.map_err(Problem::of_change)?;
+    let changed = api.store.change_conversation(id, change).await?;
     changed.map(axum::Json).ok_or_else(|| Problem::unknown_conversation(id))
 }

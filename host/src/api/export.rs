@@ -144,8 +144,8 @@ impl Running {
 }
 
 /// Exports everything of a user, one JSON object on each line, with its kind as `type`: the `user`, then each
-/// `participation` and `block`, each `message` and `reaction`, each `held_message`, and each `audit` row. `progress` says nothing. The last
-/// line, `end`, counts them: without it the export was cut, and is to be asked for again.
+/// `participation` and `block`, each `message` and `reaction`, each `held_message`, and each `audit` row. `progress`
+/// says nothing. The last line, `end`, counts them: without it the export was cut, and is to be asked for again.
 #[utoipa::path(get, operation_id = "export_user", path = "/users/{user_id}/export", tag = "users",
     params(("user_id" = Uuid, Path,)),
     responses((status = 200, body = String, content_type = "application/x-ndjson", description = "JSON objects, one on each line")))]

@@ -15,7 +15,6 @@ use super::state::{Api, Path, Query};
 use crate::store::{HeldMessage, HeldPage, Released, Reviewer};
 
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct HeldQuery {
     /// Of this conversation alone.

@@ -22,7 +22,6 @@ const PAGE_BYTES: usize = 4 << 20;
 
 /// Which messages to show.
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
     /// Those above this place, oldest first.
@@ -83,7 +82,6 @@ pub(super) async fn page(
 }
 
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Viewer {
     /// The user whose own reactions are marked.

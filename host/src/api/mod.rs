@@ -22,6 +22,7 @@ mod reactions;
 mod request_body;
 mod sending;
 mod state;
+mod understood;
 mod users;
 mod whole_number;
 
@@ -29,9 +30,9 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LOCATION, RETRY_AFTER};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Method};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -39,6 +40,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::problem::{ApiCode, Problem};
+use self::understood::Understood;
 
 pub use self::kept_connection::KeptConnection;
 pub use self::state::{Api, PATH, Parts};
@@ -63,11 +65,13 @@ impl Api {
         meter::begin();
         export::begin();
         let (routes, document) = described();
+        let understood = Understood::of(&document);
         let document = document.to_json().unwrap_or_default();
         let document = || async move { ([(CONTENT_TYPE, "application/json")], document) };
         let routes = routes
             .route(DOCUMENT_PATH, get(document))
             .method_not_allowed_fallback(other_method)
+            .layer(from_fn_with_state(understood, understood::check))
             .layer(DefaultBodyLimit::max(request_body::MAX_BYTES))
             .layer(from_fn(bounded))
             .layer(from_fn(meter::count))
@@ -81,19 +85,21 @@ impl Api {
 
 /// Refuses a body that says that it is too large, and awaits others as long as they may take.
 async fn bounded(request: Request, next: Next) -> Response {
-    match request_body::is_too_large(&request) {
-        true => Problem::too_large().into_response(),
-        false => request_body::bound(request, next).await,
+    if request_body::is_too_large(&request) {
+        request_body::leave(request);
+        return Problem::too_large().into_response();
     }
+    request_body::bound(request, next).await
 }
 
 /// Tells browsers which pages may ask.
 fn cross_origin(origins: Origins) -> CorsLayer {
     let admitted = move |origin: &HeaderValue, _: &axum::http::request::Parts| origins.admit(Some(origin.as_bytes()));
+    let own_headers = [commands::IF_MATCH, commands::IDEMPOTENCY_KEY].map(HeaderName::from_static);
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(admitted))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, HeaderName::from_static(commands::IDEMPOTENCY_KEY)])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE].into_iter().chain(own_headers).collect::<Vec<_>>())
         .expose_headers([ETAG, LOCATION, RETRY_AFTER])
 }
 

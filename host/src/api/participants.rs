@@ -120,7 +120,7 @@ pub(super) async fn add(
 
 async fn put_all(api: &Api, conversation: Uuid, participants: BTreeMap<Uuid, String>) -> Result<Added, Problem> {
     let asked = participants.len() as i64;
-    let done = api.store.put_participants(conversation, &participants).await.map_err(Problem::of_change)?;
+    let done = api.store.put_participants(conversation, &participants).await?;
     let PutParticipants { added, changed } = done.ok_or_else(|| Problem::unknown_conversation(conversation))?;
     if added + changed > 0 {
         api.wake.hint();
@@ -162,7 +162,7 @@ pub(super) async fn remove(
     WithRejection(axum::extract::Path((conversation, user)), _): Path<(Uuid, Uuid)>,
 ) -> Result<StatusCode, Problem> {
     caller.may(Scope::ConversationsWrite)?;
-    if !api.store.remove_participant(conversation, user).await.map_err(Problem::of_change)? {
+    if !api.store.remove_participant(conversation, user).await? {
         let text = format!("the user {user} does not participate in the conversation {conversation}");
         return Err(Problem::new(ApiCode::UnknownParticipant, text));
     }

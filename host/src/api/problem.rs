@@ -178,19 +178,6 @@ impl From<Failure> for Problem {
     }
 }
 
-impl Problem {
-    /// Why a change was not done, or that nobody knows whether it was.
-    pub(super) fn of_change(error: StoreError) -> Self {
-        let is_unknown = matches!(error, StoreError::Lost(_) | StoreError::NotUnderstood(_));
-        let failure = crate::store::logged(error);
-        if is_unknown {
-            let text = "the database's answer was lost, and the change may be made; look what stands, or repeat it";
-            return Failure::new(ErrorCode::OutcomeUnknown, text).into();
-        }
-        failure.into()
-    }
-}
-
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         crate::store::logged(error).into()

@@ -13,7 +13,6 @@ use super::state::{Api, Path, Query};
 
 /// Whose reaction it is.
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ByUser {
     /// A participant. Not needed with a key that acts for a user.

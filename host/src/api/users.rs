@@ -22,13 +22,12 @@ const ERASES_FOR: Duration = Duration::from_secs(2);
 const MOST_PARTS: usize = 200;
 /// … each a transaction that walks so many messages. While it deletes some, nobody else sends in their conversations.
 const PART_MESSAGES: i32 = 50;
-/// Who waits for a conversation waits for at most 100 ms at once, and then tries again: time in which they have their turn,
-/// after a part that has deleted something.
+/// Who waits for a conversation waits for at most 100 ms at once, and then tries again: time in which they have their
+/// turn, after a part that has deleted something.
 const TURN_OF_OTHERS: Duration = Duration::from_millis(50);
 
 /// Who a user is elsewhere.
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Subject {
     /// The user's id, as tokens have it in the claim that names the user.
@@ -44,8 +43,8 @@ pub(super) struct FoundUser {
     user_id: Uuid,
 }
 
-/// Tells which user somebody is whom an issuer of tokens calls so. Any key may ask. Nobody needs to have been here before:
-/// the answer is computed.
+/// Tells which user somebody is whom an issuer of tokens calls so. Any key may ask. Nobody needs to have been here
+/// before: the answer is computed.
 #[utoipa::path(get, operation_id = "find_user", path = "/users", tag = "users", params(Subject),
     responses((status = 200, body = FoundUser)))]
 pub(super) async fn find(
@@ -110,12 +109,11 @@ pub(super) async fn disconnect(
     WithRejection(axum::extract::Path(user), _): Path<Uuid>,
 ) -> Result<axum::Json<Disconnected>, Problem> {
     caller.may(Scope::UsersWrite)?;
-    let not_before = api.store.cut_off(user).await.map_err(Problem::of_change)?;
+    let not_before = api.store.cut_off(user).await?;
     Ok(axum::Json(Disconnected { user_id: user, not_before }))
 }
 
 #[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ErasePlace {
     /// The `next` of the answer before; without it the erasure begins.
@@ -134,8 +132,8 @@ pub(super) struct Erased {
 }
 
 /// Erases a user, a part with each request: repeat it with `next` as `after` until `next` is null. It begins with the
-/// disconnection of the user, takes the user out of all conversations, then deletes what the user wrote and takes back the
-/// reactions that the user gave. It may begin anew at any time.
+/// disconnection of the user, takes the user out of all conversations, then deletes what the user wrote and takes back
+/// the reactions that the user gave. It may begin anew at any time.
 #[utoipa::path(post, operation_id = "erase_user", path = "/users/{user_id}/erase", tag = "users",
     params(("user_id" = Uuid, Path,), ErasePlace), responses((status = 200, body = Erased)))]
 pub(super) async fn erase(
@@ -150,7 +148,7 @@ pub(super) async fn erase(
     let until = Instant::now() + ERASES_FOR;
     if after.is_none() {
         // Nobody comes in as this user any more with a token of now, and no socket goes on.
-        api.store.cut_off(user).await.map_err(Problem::of_change)?;
+        api.store.cut_off(user).await?;
     }
     let mut deleted = 0;
     for _ in 0..MOST_PARTS {

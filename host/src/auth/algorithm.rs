@@ -1,4 +1,5 @@
-//! Which algorithms a token may be signed with. All of them are asymmetric: with any other, whoever verifies could sign.
+//! Which algorithms a token may be signed with. All of them are asymmetric: with any other, whoever verifies could
+//! sign.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,5 +1,5 @@
-//! One issuer of tokens: what its tokens must say, and with which keys they are verified. Pure but for what the keys are
-//! at the moment.
+//! One issuer of tokens: what its tokens must say, and with which keys they are verified. Pure but for what the keys
+//! are at the moment.
 
 use std::sync::Arc;
 

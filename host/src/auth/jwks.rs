@@ -49,7 +49,8 @@ struct Set {
 }
 
 impl JwkKeys {
-    /// Reads a set. What it has for other purposes, or in a form that is not known here, is passed over, as the RFC asks.
+    /// Reads a set. What it has for other purposes, or in a form that is not known here, is passed over, as the RFC
+    /// asks.
     pub(super) fn parse(text: &[u8], allowed: &Algorithms) -> Result<Self, JwksError> {
         let set: Set = serde_json::from_slice(text).map_err(|error| JwksError::NotASet(error.to_string()))?;
         let mut keys = Self::default();
@@ -76,7 +77,8 @@ impl JwkKeys {
         Ok(keys)
     }
 
-    /// The keys that a token may be signed with: those of its `kid`, or any if it has none. None: there is no such `kid`.
+    /// The keys that a token may be signed with: those of its `kid`, or any if it has none. None: there is no such
+    /// `kid`.
     pub(super) fn of<'a>(&'a self, kid: Option<&str>) -> Option<Vec<&'a Key>> {
         match kid {
             Some(kid) => self.by_kid.get(kid).map(|keys| keys.iter().collect()),

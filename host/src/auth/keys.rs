@@ -66,8 +66,8 @@ pub enum ReadAgain {
 }
 
 impl PublicKeys {
-    /// `text` is PEM (its line breaks perhaps written as `\n`), or names a file with PEM. Each key must be of use for one
-    /// of these algorithms.
+    /// `text` is PEM (its line breaks perhaps written as `\n`), or names a file with PEM. Each key must be of use for
+    /// one of these algorithms.
     pub fn read(text: &str, algorithms: &Algorithms) -> Result<Self, KeyError> {
         let (keys, file) = if text.contains("-----BEGIN") {
             (parse(&text.replace("\\n", "\n"), algorithms)?, None)

@@ -1,9 +1,9 @@
 //! From a token to the user it speaks for.
 //!
-//! An [`Authenticator`] knows one or several issuers (`issuer`), finds that of a token and holds the token against it. The
-//! decision is pure: the clock is an argument, and keys are what they are at that moment. They are read from PEM text
-//! ([`keys`]), or fetched by a task of their own ([`remote`], which asks by `fetch` and reads by `jwks`); `key` says what a
-//! key may verify, `algorithm` what is allowed at all. [`subject`] says which user a token names.
+//! An [`Authenticator`] knows one or several issuers (`issuer`), finds that of a token and holds the token against it.
+//! The decision is pure: the clock is an argument, and keys are what they are at that moment. They are read from PEM
+//! text ([`keys`]), or fetched by a task of their own ([`remote`], which asks by `fetch` and reads by `jwks`); `key`
+//! says what a key may verify, `algorithm` what is allowed at all. [`subject`] says which user a token names.
 
 mod algorithm;
 mod fetch;
@@ -75,8 +75,8 @@ pub struct Verifier {
 }
 
 impl Authenticator {
-    /// The simplest: `key` is [`DEVELOPMENT_KEY`], PEM text of one RSA key or several (its line breaks perhaps written as
-    /// `\n`), or a file with PEM text.
+    /// The simplest: `key` is [`DEVELOPMENT_KEY`], PEM text of one RSA key or several (its line breaks perhaps written
+    /// as `\n`), or a file with PEM text.
     pub fn new(key: &str, issuer: Option<&str>, audience: Option<&str>) -> Result<Self, KeyError> {
         if key.trim() == DEVELOPMENT_KEY {
             return Ok(Self::Development);
@@ -130,8 +130,8 @@ impl Authenticator {
         })
     }
 
-    /// The same, which waits for a moment if the token's issuer may have newer keys. `clock` tells the seconds since the
-    /// epoch.
+    /// The same, which waits for a moment if the token's issuer may have newer keys. `clock` tells the seconds since
+    /// the epoch.
     pub async fn authenticate(&self, token: &str, clock: impl Fn() -> f64) -> Result<Identity, Failure> {
         let until = Instant::now() + WAIT_FOR_KEYS;
         let mut newest = None;

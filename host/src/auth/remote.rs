@@ -1,6 +1,6 @@
-//! An issuer's keys by their address. One task fetches them: now and then, and when a token comes whose key is not known.
-//! Tokens only ask it to, and wait for a moment; so however many tokens come, and whatever they claim, the issuer is
-//! asked no more often than [`RemoteKeys::keep_fresh`] says, and nobody whose key is known waits.
+//! An issuer's keys by their address. One task fetches them: now and then, and when a token comes whose key is not
+//! known. Tokens only ask it to, and wait for a moment; so however many tokens come, and whatever they claim, the
+//! issuer is asked no more often than [`RemoteKeys::keep_fresh`] says, and nobody whose key is known waits.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};

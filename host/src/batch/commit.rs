@@ -95,7 +95,7 @@ impl Committer {
             Place::Lane => self.store.commit(&changes, Locking::SkipBusy, is_left_for, connected_by).await,
             Place::Beside(permits) => match timeout_at(connected_by, permits.acquire()).await {
                 Ok(_permit) => self.store.commit(&changes, Locking::Wait, is_left_for, connected_by).await,
-                Err(_) => Err(StoreError::Unreachable("too many locked conversations before this one".to_owned())),
+                Err(_) => Err(StoreError::Busy("too many locked conversations before this one")),
             },
         };
         histogram!("arcyou_commit_seconds").record(started.elapsed());
@@ -128,7 +128,9 @@ async fn retry(mut chunk: Vec<Job>, error: &StoreError, chunks: &mut VecDeque<Ve
         StoreError::Data(_) => chunk.into_iter().for_each(|job| job.answer(Err(NotStored::Unstorable))),
         StoreError::Refused(_) => chunk.into_iter().for_each(|job| job.answer(Err(NotStored::Refused))),
         // It may be stored, and to try again would be answered in the same way.
-        StoreError::NotUnderstood(_) => chunk.into_iter().for_each(|job| job.answer(Err(NotStored::Unknown))),
+        StoreError::NotUnderstood(_) | StoreError::Unknown(_) => {
+            chunk.into_iter().for_each(|job| job.answer(Err(NotStored::Unknown)))
+        }
         StoreError::Lost(_) => {
             // Only what carries a key can be tried again without storing it twice.
             let (repeatable, unique): (Vec<_>, Vec<_>) = chunk.into_iter().partition(|job| job.change.is_repeatable());
@@ -136,7 +138,7 @@ async fn retry(mut chunk: Vec<Job>, error: &StoreError, chunks: &mut VecDeque<Ve
             chunks.push_front(repeatable.into_iter().map(|job| Job { in_doubt: true, ..job }).collect());
             wait(pause).await;
         }
-        StoreError::Transient(_) | StoreError::Unreachable(_) => {
+        StoreError::Transient(_) | StoreError::Unreachable(_) | StoreError::Busy(_) => {
             chunks.push_front(chunk);
             wait(pause).await;
         }

@@ -1,5 +1,5 @@
-//! The lanes: each commits what waits, batch after batch, and is free when nothing does. Busy conversations are finished
-//! beside them.
+//! The lanes: each commits what waits, batch after batch, and is free when nothing does. Busy conversations are
+//! finished beside them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +14,8 @@ use super::job::{Job, NotStored};
 use super::pace::Pace;
 use super::queue::Queue;
 
-/// Attempts beside the lanes at once: each takes a connection while it waits for a lock, and of a pool of the usual size
-/// the lanes must have theirs.
+/// Attempts beside the lanes at once: each takes a connection while it waits for a lock, and of a pool of the usual
+/// size the lanes must have theirs.
 const ATTEMPTS_BESIDE: usize = 4;
 
 pub(super) struct Lanes {

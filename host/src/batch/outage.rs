@@ -46,7 +46,7 @@ impl CommitHealth {
 
     /// Data is a message's own fault, and a lock its neighbour's.
     pub(super) fn failed(&self, error: &StoreError, messages: usize) {
-        if matches!(error, StoreError::Data(_) | StoreError::Transient(_)) {
+        if matches!(error, StoreError::Data(_) | StoreError::Transient(_) | StoreError::Busy(_)) {
             return tracing::warn!(%error, messages, "a batch was not committed");
         }
         let now = Instant::now();

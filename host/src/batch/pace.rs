@@ -3,8 +3,8 @@
 //! Gateways and workers share the database. Under more load than it can take, gateways would store messages faster than
 //! workers relay them, and each message would be delivered later than the one before. So a gateway watches the relay's
 //! lag, the age of the oldest row that no worker has relayed, and lets its lanes commit no faster than the relay
-//! follows. What waits for a lane meanwhile makes its next batch larger, which costs the database less for each message;
-//! what does not fit in their queue is refused (`overloaded`).
+//! follows. What waits for a lane meanwhile makes its next batch larger, which costs the database less for each
+//! message; what does not fit in their queue is refused (`overloaded`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +33,8 @@ const STALLED: Duration = Duration::from_secs(1);
 const CORRECTION: f64 = 0.5;
 /// The weight of what was seen last in what is known of the relay's rate and of this gateway's share.
 const WEIGHT: f64 = 0.3;
-/// Lanes are free again after so many looks at a lag below this share of the target, with this share of the rate unused.
+/// Lanes are free again after so many looks at a lag below this share of the target, with this share of the rate
+/// unused.
 const CALM_LOOKS: u32 = 5;
 const CALM_LAG: f64 = 0.5;
 const UNUSED: f64 = 0.2;
@@ -89,7 +90,8 @@ impl PaceControl {
             return None;
         }
         let lag = now.outbox.lag().as_secs_f64() / self.target.as_secs_f64();
-        // A relay that has not moved since tells nothing about its rate. It may be an outage, which must slow nobody down.
+        // A relay that has not moved since tells nothing about its rate. It may be an outage, which must slow nobody
+        // down.
         let is_known = now.outbox.oldest.is_none() || now.outbox.relayed_up_to() > last.outbox.relayed_up_to();
         if is_known && (self.limit.is_some() || lag > 1.0) {
             self.limit = self.limit(&last, &now, lag);
@@ -165,8 +167,8 @@ impl Default for Pace {
 
 impl Pace {
     /// Watches the relay's lag in this database, and keeps it at about `target`. `part` warns while nothing is relayed.
-    /// Workers are told of rows that wait: other services insert some, and tell nobody. `overdue` is called once a second
-    /// while rows wait for so long that who lost a right could still be listening. Never ends.
+    /// Workers are told of rows that wait: other services insert some, and tell nobody. `overdue` is called once a
+    /// second while rows wait for so long that who lost a right could still be listening. Never ends.
     pub async fn control(
         self: Arc<Self>,
         store: Store,
@@ -241,8 +243,8 @@ mod tests {
     const TARGET: Duration = Duration::from_millis(200);
     const LOOK: Duration = LOOK_CLOSELY_EVERY;
 
-    /// A database that can do so much a second: a commit costs it 1, a relayed row as much. Commits go first, as gateways
-    /// have more connections.
+    /// A database that can do so much a second: a commit costs it 1, a relayed row as much. Commits go first, as
+    /// gateways have more connections.
     struct Model {
         capacity: f64,
         now: Instant,

@@ -5,7 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The bits of an IPv6 address that name a network. One subscriber has at least such a network, and all addresses in it.
+/// The bits of an IPv6 address that name a network. One subscriber has at least such a network, and all addresses in
+/// it.
 const IPV6_NETWORK_BITS: u32 = 64;
 
 /// An address as it is counted: an IPv4 address, also where it came as an IPv6 address (`::ffff:192.0.2.1`), or a /64

@@ -1,5 +1,6 @@
 //! Who may open a socket, and what it holds: an unauthenticated one a place among few, an authenticated one a place
-//! among `MAX_CONNECTIONS`, which connections of services share. All of it is held by guards, so that a socket gives back what it holds however it ends.
+//! among `MAX_CONNECTIONS`, which connections of services share. All of it is held by guards, so that a socket gives
+//! back what it holds however it ends.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -107,8 +108,8 @@ impl ConnectionBounds {
         self.limits.trusted_proxies.client(peer, headers).into()
     }
 
-    /// Lets a service's key be looked at that nobody has vouched for yet. An error is how long to wait, because too many
-    /// of this address were refused.
+    /// Lets a service's key be looked at that nobody has vouched for yet. An error is how long to wait, because too
+    /// many of this address were refused.
     pub fn admit_key(&self, address: ClientAddress) -> Result<Repute, Duration> {
         self.refused_keys.admit(address).inspect_err(|_| self.refusals.connection(Bound::RefusedKeys, address))
     }

@@ -1,5 +1,5 @@
-//! Connections that services keep open: each holds a place among `MAX_CONNECTIONS`, counts for its address as a socket does,
-//! and for its key.
+//! Connections that services keep open: each holds a place among `MAX_CONNECTIONS`, counts for its address as a socket
+//! does, and for its key.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

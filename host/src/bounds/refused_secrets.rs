@@ -74,8 +74,8 @@ impl<C: Clock + Clone> RefusedSecrets<C> {
         (until > now).then(|| until.duration_since(now).into())
     }
 
-    /// Lets a secret of `address` be looked at. An error is how long to wait. Of those that an address which guesses sends
-    /// at once when its wait is over, one is looked at.
+    /// Lets a secret of `address` be looked at. An error is how long to wait. Of those that an address which guesses
+    /// sends at once when its wait is over, one is looked at.
     pub fn admit(&self, address: ClientAddress) -> Result<Repute, Duration> {
         let mut known = self.lock();
         let now = self.limiter.clock().now();

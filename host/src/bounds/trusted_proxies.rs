@@ -51,8 +51,8 @@ impl TrustedProxies {
     }
 }
 
-/// Addresses are compared in their shortest form, so that a network of mapped ones (`::ffff:10.0.0.0/104`) must be in that
-/// form too.
+/// Addresses are compared in their shortest form, so that a network of mapped ones (`::ffff:10.0.0.0/104`) must be in
+/// that form too.
 fn as_compared(network: IpNet) -> IpNet {
     let IpNet::V6(mapped) = network else { return network };
     let bits = mapped.prefix_len().checked_sub(96);

@@ -45,8 +45,8 @@ enum Audience {
     Several(Vec<String>),
 }
 
-/// Whom an issuer speaks for. There is no default: with the wrong one, an issuer could speak for another one's users, or
-/// its users would lose what is theirs.
+/// Whom an issuer speaks for. There is no default: with the wrong one, an issuer could speak for another one's users,
+/// or its users would lose what is theirs.
 #[derive(Deserialize, Clone, Copy, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum Users {

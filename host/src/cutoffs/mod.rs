@@ -3,8 +3,8 @@
 //! No cutoff is missed, whenever it commits. A socket is registered first (`registry`), and then the database is asked
 //! about its user: what committed before that is in the answer. What commits later is found by the next look for new
 //! cutoffs (`watch`), which begins where the one before could not see everything yet, and ends the sockets that are
-//! registered. While the database does not answer, a socket stays unproven: it may authenticate, and is proven before it
-//! asks for anything.
+//! registered. While the database does not answer, a socket stays unproven: it may authenticate, and is proven before
+//! it asks for anything.
 
 mod registry;
 mod watch;

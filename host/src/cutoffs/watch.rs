@@ -1,6 +1,6 @@
-//! The one task that asks the database: what is new about once a second, and about users who authenticate whenever there
-//! are some. All who come while a question is under way are asked about together, so that a crowd that reconnects costs
-//! one connection and few queries.
+//! The one task that asks the database: what is new about once a second, and about users who authenticate whenever
+//! there are some. All who come while a question is under way are asked about together, so that a crowd that reconnects
+//! costs one connection and few queries.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -40,14 +40,12 @@ pub struct Options {
 /// The environment, with what `dev` provides where it has nothing.
 struct Provided {
     database_url: Option<String>,
-    plugins_dir: Option<PathBuf>,
 }
 
 impl Source for Provided {
     fn get(&self, name: &str) -> Option<String> {
         Process.get(name).or_else(|| match name {
             "DATABASE_URL" => self.database_url.clone(),
-            "PLUGINS_DIR" => self.plugins_dir.as_ref().map(|dir| dir.display().to_string()),
             "DRAIN_SECONDS" => Some("1".to_owned()),
             // No balancer has to notice.
             "DRAIN_DELAY_SECONDS" => Some("0".to_owned()),
@@ -87,15 +85,17 @@ async fn start(options: Options) -> anyhow::Result<Started> {
         Some(_) => None,
         None => Some(Arc::new(start_postgres(options).await?)),
     };
-    let provided = Provided {
-        database_url: postgres.as_ref().map(|postgres| postgres.url("postgres")),
-        plugins_dir: plugins::build().await?,
-    };
+    let provided = Provided { database_url: postgres.as_ref().map(|postgres| postgres.url("postgres")) };
     let mut config = Config::from_source(&provided, Mode::Dev)?;
     telemetry::init(config.log_format)?;
     telemetry::warn_of(&config.notes);
     server::open_files::make_room(&mut config);
     let health = Health::with_essential(server::ESSENTIAL).of(Program::Gateway);
+    // What is wrong with an address is told before the compilers have worked for half a minute.
+    let listeners = server::listen(&config).await?;
+    if let Some(built) = plugins::build().await? {
+        config.plugins_dir = Some(built);
+    }
     let bus: Arc<dyn Bus> = match &config.redis_url {
         Some(url) => bus::open(url, config.pubsub_mode, &health)?,
         None => Arc::new(LocalBus::new()),
@@ -105,7 +105,6 @@ async fn start(options: Options) -> anyhow::Result<Started> {
         "the kept database cannot be used; if another version made it, start once with --fresh (make dev ARGS=--fresh)",
     )?;
     demo::create(&services.pool, postgres.is_some()).await.context("the demo conversation could not be made")?;
-    let listeners = server::listen(&config).await?;
     let (pages, admin) = (services.pool.clone(), listeners.admin.local_addr()?);
     services.pages = Some(Box::new(move |app| playground::beside(app, pages, admin)));
     Ok(Started { config, services, listeners, postgres })

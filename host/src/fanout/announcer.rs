@@ -1,8 +1,9 @@
-//! What this gateway has committed, told at once: to its own rooms, and over the bus to other gateways; then its rows of
-//! the outbox are marked.
+//! What this gateway has committed, told at once: to its own rooms, and over the bus to other gateways; then its rows
+//! of the outbox are marked.
 //!
-//! Nothing depends on it. Workers leave these rows to the gateway for a short time only; what it did not mark by then they
-//! relay like any other row, and rooms drop what they have had. So each step may fail, or be left out when it is behind.
+//! Nothing depends on it. Workers leave these rows to the gateway for a short time only; what it did not mark by then
+//! they relay like any other row, and rooms drop what they have had. So each step may fail, or be left out when it is
+//! behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -36,8 +36,8 @@ impl KnownKey {
         self.key.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(make)
     }
 
-    /// Reads the key, and reads it again now and then, and soon when an event does not fit it: the database may have been
-    /// exchanged. `read` is called each time that it was doubted, or is another one. Never ends.
+    /// Reads the key, and reads it again now and then, and soon when an event does not fit it: the database may have
+    /// been exchanged. `read` is called each time that it was doubted, or is another one. Never ends.
     pub(super) async fn keep(&self, history: &dyn History, read: impl Fn()) {
         let (mut installation, mut is_doubted) = (String::new(), false);
         loop {

@@ -20,7 +20,8 @@ pub trait History: Send + Sync + 'static {
     /// The key of the installation's events.
     async fn event_key(&self) -> Result<EventKey, HistoryError>;
 
-    /// A page of a conversation's changes after `after`, as they are told now, oldest first; it says if some were purged.
+    /// A page of a conversation's changes after `after`, as they are told now, oldest first; it says if some were
+    /// purged.
     async fn changes_after(
         &self,
         conversation: Uuid,

@@ -12,7 +12,8 @@ use super::members::{MemberId, NewMember, Standing};
 use super::repair::follow_up;
 use super::room::{Entered, Room};
 
-/// A conversation's room, entered but not listened to. While it lives, what is delivered in the room is kept, within bounds, for when it attaches. So: enter, then check the right and read the store, then attach.
+/// A conversation's room, entered but not listened to. While it lives, what is delivered in the room is kept, within
+/// bounds, for when it attaches. So: enter, then check the right and read the store, then attach.
 #[must_use = "dropping it leaves the room"]
 pub struct RoomRef {
     hub: Arc<Hub>,

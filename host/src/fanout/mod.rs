@@ -1,11 +1,11 @@
 //! The outbound line: what was committed, on its way to every socket that has joined its conversation.
 //!
-//! [`announcer`] tells what this gateway has committed itself, to its own rooms and over the bus. [`subscriber`] hears the bus, drops what is not genuine ([`event_key`]), sorts what is [`incoming`] and finds the conversation's [`room`], where [`resequence`]
-//! puts changes in order and [`members`] have their places, each with a queue to its socket ([`outbound`]), where a
-//! change comes after the reply to its request ([`own_changes`]). The bus
-//! forgets, so three tasks ask the store ([`history`]): [`repair`] when a room finds a hole, [`catch_up`] when the bus
-//! had a break, [`revocation`] when a participant was
-//! removed or has another role. A session holds a [`membership`].
+//! [`announcer`] tells what this gateway has committed itself, to its own rooms and over the bus. [`subscriber`] hears
+//! the bus, drops what is not genuine ([`event_key`]), sorts what is [`incoming`] and finds the conversation's
+//! [`room`], where [`resequence`] puts changes in order and [`members`] have their places, each with a queue to its
+//! socket ([`outbound`]), where a change comes after the reply to its request ([`own_changes`]). The bus forgets, so
+//! three tasks ask the store ([`history`]): [`repair`] when a room finds a hole, [`catch_up`] when the bus had a break,
+//! [`revocation`] when a participant was removed or has another role. A session holds a [`membership`].
 //!
 //! What holds for each member of a room, from the cursor with which it attached until it leaves, is evicted, or its
 //! socket's queue overflows:

@@ -1,9 +1,10 @@
-//! What a socket's own requests do to its queue: a change never comes before the reply to its request, and it brings that
-//! one's `temp_id`. Pure.
+//! What a socket's own requests do to its queue: a change never comes before the reply to its request, and it brings
+//! that one's `temp_id`. Pure.
 //!
-//! A change by the socket's own user that arrives while requests of this socket to its conversation are not answered may be
-//! that of one of them: of one that had begun by then. So it waits until all of those are answered, or until the answer of
-//! one names it, and with it what follows it in its conversation. Everything else goes on, and so do all other sockets.
+//! A change by the socket's own user that arrives while requests of this socket to its conversation are not answered
+//! may be that of one of them: of one that had begun by then. So it waits until all of those are answered, or until the
+//! answer of one names it, and with it what follows it in its conversation. Everything else goes on, and so do all
+//! other sockets.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;

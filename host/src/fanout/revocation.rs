@@ -1,8 +1,8 @@
 //! Rights that may have changed, checked before that takes effect.
 //!
-//! What is heard may be old, since the outbox delivers at least once, and whoever may publish can repeat what they heard.
-//! So the store is asked first. If it cannot answer in time the right is taken for lost: the worst of that is a client
-//! that has to join again, the worst of the other is somebody who reads what they may no longer read.
+//! What is heard may be old, since the outbox delivers at least once, and whoever may publish can repeat what they
+//! heard. So the store is asked first. If it cannot answer in time the right is taken for lost: the worst of that is a
+//! client that has to join again, the worst of the other is somebody who reads what they may no longer read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
@@ -77,8 +77,8 @@ pub(super) fn correct(hub: &Hub, members: &UsersMembers, changes: Vec<RoleChange
     }
 }
 
-/// A deletion that holds takes the conversation from all. If the conversation exists it was made again: whoever does not
-/// participate loses it.
+/// A deletion that holds takes the conversation from all. If the conversation exists it was made again: whoever does
+/// not participate loses it.
 async fn check_deletions(hub: &Hub, doubts: &[Doubt]) {
     let deleted: Vec<Uuid> = doubts
         .iter()

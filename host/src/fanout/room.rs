@@ -297,8 +297,8 @@ impl Room {
         follow_ups
     }
 
-    /// What the store has purged cannot be delivered any more. The room goes on after it; members that lack some of it are
-    /// let go, and their sockets end.
+    /// What the store has purged cannot be delivered any more. The room goes on after it; members that lack some of it
+    /// are let go, and their sockets end.
     pub(super) fn skip_purged(&self, through: Seq) -> FollowUps {
         let mut inner = self.lock();
         let Inner { sequence, members, replay, .. } = &mut *inner;

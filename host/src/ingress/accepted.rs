@@ -61,7 +61,7 @@ impl About {
         let (message_id, reaction, is_edit) = match action {
             Action::Send { .. } => return None,
             Action::Edit { message_id, .. } => (*message_id, None, true),
-            Action::Delete { message_id } => (*message_id, None, false),
+            Action::Delete { message_id, .. } => (*message_id, None, false),
             Action::React { message_id, reaction, .. } => (*message_id, Some(reaction.clone()), false),
         };
         Some(Box::new(Self { conversation, message_id, reaction, is_edit }))
@@ -110,25 +110,40 @@ fn concluded(
 ) -> Answer {
     // A lane that is gone without an answer may have stored the message.
     let outcome = outcome.unwrap_or(Err(NotStored::Unknown));
-    if let Some(about) = about {
-        return Answer::Ready(Some(changed(outcome, replaced, *about)));
-    }
-    let result = match (outcome, earlier) {
-        // What is stored is what the first one made of it.
-        (Ok(Committed::Stored { ids, repeated: true }), Some(earlier)) => {
-            return Answer::Repeated(Box::pin(earlier.reply_stored(ids)));
+    let result = match about {
+        Some(about) => changed(outcome, replaced, *about),
+        None => stored(outcome, replaced),
+    };
+    match (result, earlier) {
+        // What stands may be another body than was sent now.
+        (Ok(repeat), Some(earlier)) if is_stored_before(&repeat) => {
+            Answer::Repeated(Box::pin(earlier.completed(repeat)))
         }
-        (Ok(Committed::Stored { ids, repeated }), _) => {
+        (result, _) => Answer::Ready(Some(result)),
+    }
+}
+
+fn is_stored_before(reply: &Reply) -> bool {
+    matches!(
+        reply,
+        Reply::Send { status: SendStatus::Stored(_), duplicate: true, .. }
+            | Reply::Edit { status: EditStatus::Stored(_), duplicate: true, .. }
+    )
+}
+
+/// What is answered to a send.
+fn stored(outcome: Outcome, replaced: Option<Body>) -> Result<Reply, Failure> {
+    match outcome {
+        Ok(Committed::Stored { ids, repeated }) => {
             Ok(sent(SendStatus::Stored(ids), repeated, replaced.filter(|_| !repeated)))
         }
-        (Ok(Committed::Held { id, repeated }), _) => Ok(sent(SendStatus::Held(id), repeated, None)),
-        (Ok(Committed::Forbidden), _) => Err(not_participant()),
-        (Ok(Committed::Refused(refusal)), _) => Err(refused_change(refusal)),
+        Ok(Committed::Held { id, repeated }) => Ok(sent(SendStatus::Held(id), repeated, None)),
+        Ok(Committed::Forbidden) => Err(not_participant()),
+        Ok(Committed::Refused(refusal)) => Err(refused_change(refusal)),
         // No send is answered so.
-        (Ok(Committed::Changed { .. } | Committed::Reacted { .. }), _) => Err(Failure::internal()),
-        (Err(error), _) => Err(refusal(error)),
-    };
-    Answer::Ready(Some(result))
+        Ok(Committed::Changed { .. } | Committed::Reacted { .. }) => Err(Failure::internal()),
+        Err(error) => Err(refusal(error)),
+    }
 }
 
 /// The same for what is no send.

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use arcyou_protocol::body::{Body, BodyLimits};
-use arcyou_protocol::{EditStatus, Failure, Reply, SendStatus, StoredIds};
+use arcyou_protocol::{EditStatus, Failure, Reply, SendStatus};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::store::{ExistingEdit, ExistingSend, Store, logged};
 
-/// How long the reply to a repeated send waits for what the first one has become; without it, it is still true.
+/// How long the reply to a repeat waits for what the first one has become; without it, it is still true.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(2);
 
 /// A send or an edit that may have been made before, under the same idempotency key.
@@ -38,25 +38,27 @@ impl Earlier {
     async fn reply_to_edit(&self) -> Result<Option<Reply>, Failure> {
         let Self { store, conversation, sender, key, edits } = self;
         let existing = store.find_edit_by_key(*conversation, *sender, key).await.map_err(logged)?;
-        let reply = |message_id, status| Reply::Edit {
+        let reply = |message_id, status, body| Reply::Edit {
             conversation: *conversation,
             message_id,
             status,
             duplicate: true,
-            body: None,
+            body,
         };
         let existing = existing.filter(|existing| Some(existing.message_id()) == *edits);
         Ok(existing.map(|existing| match existing {
-            ExistingEdit::Stored { message_id, change } => reply(message_id, EditStatus::Stored(change)),
-            ExistingEdit::Held { message_id, id } => reply(message_id, EditStatus::Held(id)),
+            ExistingEdit::Stored { message_id, change, body } => {
+                reply(message_id, EditStatus::Stored(change), body.and_then(as_stored))
+            }
+            ExistingEdit::Held { message_id, id } => reply(message_id, EditStatus::Held(id), None),
         }))
     }
 
-    /// The same for a send that is known to be stored.
-    pub(super) async fn reply_stored(self: Box<Self>, ids: StoredIds) -> Reply {
+    /// The same where it is known that there was one: the reply, with the body that stands if it can be had.
+    pub(super) async fn completed(self: Box<Self>, reply: Reply) -> Reply {
         match timeout(LOOK_UP_WITHIN, self.reply()).await {
-            Ok(Ok(Some(reply))) => reply,
-            _ => sent(SendStatus::Stored(ids), true, None),
+            Ok(Ok(Some(complete))) => complete,
+            _ => reply,
         }
     }
 }

@@ -88,8 +88,8 @@ impl Ingress {
         Ok(Answer::Ready(Some(existing.map_or(refused, Ok))))
     }
 
-    /// Asks the plugins. What they judge of an edit is shown beside what stands, so that is read first, and an edit that
-    /// cannot be made need not be judged.
+    /// Asks the plugins. What they judge of an edit is shown beside what stands, so that is read first, and an edit
+    /// that cannot be made need not be judged.
     async fn screen(&self, permitted: Permitted) -> Result<Screening, Failure> {
         let chain = self.plugins.chain();
         let Action::Edit { message_id, .. } = permitted.command().action else {

@@ -162,7 +162,8 @@ impl Adopter {
         Ok(self.client.batch_execute(ANALYZE).await?)
     }
 
-    /// Gives the old tables their names again, and removes what was made. `false`: nothing has begun that has not ended.
+    /// Gives the old tables their names again, and removes what was made. `false`: nothing has begun that has not
+    /// ended.
     pub async fn undo(database: &DatabaseUrl) -> anyhow::Result<bool> {
         let client = schema::connect(database).await?;
         let undone = async {

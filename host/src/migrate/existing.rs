@@ -21,7 +21,8 @@ pub(super) enum Existing {
     },
 }
 
-/// A table as it is in the database: its kind, its columns with their types, and the columns of each of its unique keys.
+/// A table as it is in the database: its kind, its columns with their types, and the columns of each of its unique
+/// keys.
 #[derive(Debug, Default)]
 struct Found {
     kind: String,

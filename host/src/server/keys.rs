@@ -1,5 +1,5 @@
-//! The keys that tokens are verified with, kept as fresh as their issuers' are: files are read again at SIGHUP, addresses
-//! are asked now and then. `/ready` says where keys are older than they should be, or missing.
+//! The keys that tokens are verified with, kept as fresh as their issuers' are: files are read again at SIGHUP,
+//! addresses are asked now and then. `/ready` says where keys are older than they should be, or missing.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -31,8 +31,8 @@ use crate::session::connection::Retirement;
 use crate::session::shared::{Shared, page_readers};
 use crate::store::{SchemaGate, Store};
 
-/// Without these a gateway cannot do its work: without keys of any issuer nobody gets in. Without Redis it can: messages
-/// are stored and delivered from the database.
+/// Without these a gateway cannot do its work: without keys of any issuer nobody gets in. Without Redis it can:
+/// messages are stored and delivered from the database.
 pub const ESSENTIAL: &[&str] = &["auth", "database", "schema"];
 
 /// `serve`: runs until `shutdown`. A database or Redis that is away is waited for, and `/ready` says so.

@@ -1,7 +1,7 @@
 //! A gateway as a process: what it talks to ([`services`]), where it listens ([`listeners`]), how a connection becomes
-//! a socket ([`handshake`], `handshake_slots`), how long it may take to read an answer (`patient_stream`), what runs beside
-//! the sockets (`background`), who waits for the schema (`schema`), how many sockets there is room for ([`open_files`]),
-//! and its life from start to drain ([`lifecycle`]).
+//! a socket ([`handshake`], `handshake_slots`), how long it may take to read an answer (`patient_stream`), what runs
+//! beside the sockets (`background`), who waits for the schema (`schema`), how many sockets there is room for
+//! ([`open_files`]), and its life from start to drain ([`lifecycle`]).
 
 mod background;
 pub mod handshake;

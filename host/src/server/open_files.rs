@@ -6,14 +6,15 @@ use crate::config::Config;
 /// Files of the process that are no client's, besides the connections of the database pool: Redis, the admin address,
 /// plugins and what they fetch, the runtime's own, and connections that are just ending.
 const RESERVED: usize = 128;
-/// The part of what is left that connections which are not WebSockets (yet) may have where there is too little for all …
+/// The part of what is left that connections which are not WebSockets (yet) may have where there is too little for all
+/// …
 const HANDSHAKES_PART: usize = 4;
 /// … but so many in any case.
 const HANDSHAKES_AT_LEAST: usize = 16;
 
 /// Raises the soft limit on open files to what the configuration needs, and where the hard limit is lower, lowers
-/// `MAX_CONNECTIONS` and `MAX_HANDSHAKES` to what fits. Whoever comes when all places are taken is then told so at once,
-/// as with any other `MAX_CONNECTIONS`, and database, Redis and operators always find a file that is free.
+/// `MAX_CONNECTIONS` and `MAX_HANDSHAKES` to what fits. Whoever comes when all places are taken is then told so at
+/// once, as with any other `MAX_CONNECTIONS`, and database, Redis and operators always find a file that is free.
 pub fn make_room(config: &mut Config) {
     let reserved = RESERVED + config.pool_size;
     let limits = &mut config.accept.connections;
@@ -38,8 +39,8 @@ fn files_of(limits: &ConnectionLimits) -> usize {
     limits.max_connections.saturating_add(limits.unauthenticated()).saturating_add(limits.handshakes)
 }
 
-/// The soft limit, raised to `needed` or to the hard limit. Where it cannot be told, it is taken to be enough: what is not
-/// is then met when a connection cannot be accepted.
+/// The soft limit, raised to `needed` or to the hard limit. Where it cannot be told, it is taken to be enough: what is
+/// not is then met when a connection cannot be accepted.
 fn raise_to(needed: usize) -> usize {
     let raised = rlimit::increase_nofile_limit(u64::try_from(needed).unwrap_or(u64::MAX));
     raised.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))

@@ -1,5 +1,5 @@
-//! How long a client may take to take an answer: what waits for it costs memory, and a request that is never over costs a
-//! place.
+//! How long a client may take to take an answer: what waits for it costs memory, and a request that is never over costs
+//! a place.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,8 +16,8 @@ const LEAST_BYTES: usize = 64 * 1024;
 /// … in this time.
 const TAKES_WITHIN: Duration = Duration::from_secs(20);
 
-/// A stream over which HTTP is spoken. It ends in an error when its client does not take what is written. A WebSocket has
-/// bounds of its own: there it does nothing.
+/// A stream over which HTTP is spoken. It ends in an error when its client does not take what is written. A WebSocket
+/// has bounds of its own: there it does nothing.
 #[derive(Debug)]
 pub(super) struct PatientStream<S> {
     stream: S,

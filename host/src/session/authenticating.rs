@@ -85,8 +85,8 @@ impl Session {
         Ok((identity, renewal))
     }
 
-    /// Holds the token against the user's disconnections: from here on the socket hears of them, and what was before that
-    /// is asked for.
+    /// Holds the token against the user's disconnections: from here on the socket hears of them, and what was before
+    /// that is asked for.
     async fn prove(&mut self, identity: &Identity) -> Result<(), NoAuth> {
         let Identity { user, issued, .. } = *identity;
         let cutoffs = &self.shared.cutoffs;

@@ -26,8 +26,8 @@ use crate::fanout::outbound::Outbound;
 
 /// Commands of one socket that are under way; after that its frames wait in the kernel.
 const MAX_IN_FLIGHT: usize = 64;
-/// How long a socket is not read after a command was refused as one too many for the gateway: refusing costs as well, and
-/// there may be many to refuse.
+/// How long a socket is not read after a command was refused as one too many for the gateway: refusing costs as well,
+/// and there may be many to refuse.
 const REST: Duration = Duration::from_millis(100);
 /// Frames that may be refused for coming too fast before the socket is closed: so many times the burst, or this many.
 const FLOOD_BURSTS: u32 = 10;
@@ -77,8 +77,8 @@ impl Retirement {
     }
 }
 
-/// Serves one socket until it ends, or until it is to go elsewhere. What the future holds is held once: the parameters of
-/// an `async fn` would stay in it beside what is made of them, in every idle socket.
+/// Serves one socket until it ends, or until it is to go elsewhere. What the future holds is held once: the parameters
+/// of an `async fn` would stay in it beside what is made of them, in every idle socket.
 pub fn serve(
     socket: WebSocket,
     admission: Admission,

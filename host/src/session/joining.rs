@@ -176,8 +176,8 @@ impl Session {
     }
 
     /// Tells the client which conversations the room has taken from it. It may have heard of the reason as an event,
-    /// but need not: a removal in the middle of a join comes before there is anybody to hear of it. If events of one were
-    /// missed for good, the client has to resume.
+    /// but need not: a removal in the middle of a join comes before there is anybody to hear of it. If events of one
+    /// were missed for good, the client has to resume.
     pub(super) fn tell_evicted(&mut self) -> Result<(), End> {
         if self.conversations.values().any(Conversation::is_lapsed) {
             return Err(End::Close(CloseCode::ResumeRequired));

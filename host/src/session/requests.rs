@@ -191,8 +191,8 @@ impl Session {
             return Err(too_fast("too much was read; wait before you read more", wait));
         }
         let store = &self.shared.store;
-        // Asked each time: history must not outlive the right to it. And before the page, which may then have more than is
-        // said, but not less.
+        // Asked each time: history must not outlive the right to it. And before the page, which may then have more than
+        // is said, but not less.
         let participation = store.participation(conversation, user).await.map_err(logged)?;
         let as_of_seq = participation.ok_or_else(not_participant)?.last_seq;
         let limits = PageLimits { rows: limit, bytes: self.page_bytes() };

@@ -1,7 +1,7 @@
 //! What plugins did to messages, for whoever asks later.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arcyou_plugin_host::{KeptRecord, Provenance};
 use tokio_postgres::Row;
@@ -21,10 +21,13 @@ pub struct AuditEntry {
     pub by: Arc<Provenance>,
     pub code: Option<String>,
     pub reason: Option<String>,
+    /// When the plugin had decided.
+    pub at: Instant,
 }
 
 impl Store {
-    /// Writes a row for each. On an error none was written, save for [`StoreError::Lost`].
+    /// Writes a row for each, without the reason if its sender was disconnected since or just before: a user who is
+    /// erased leaves no text. On an error none was written, save for [`StoreError::Lost`].
     pub async fn insert_audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
         let conversations: Vec<Uuid> = entries.iter().map(|entry| entry.conversation).collect();
         let senders: Vec<Uuid> = entries.iter().map(|entry| entry.sender).collect();
@@ -34,7 +37,8 @@ impl Store {
         let digests: Vec<&str> = entries.iter().map(|entry| &*entry.by.sha256).collect();
         let codes: Vec<Option<&str>> = entries.iter().map(|entry| entry.code.as_deref()).collect();
         let reasons: Vec<Option<&str>> = entries.iter().map(|entry| entry.reason.as_deref()).collect();
-        let parameters: [Param<'_>; 8] = [
+        let ages: Vec<f64> = entries.iter().map(|entry| entry.at.elapsed().as_secs_f64()).collect();
+        let parameters: [Param<'_>; 9] = [
             (&conversations, Type::UUID_ARRAY),
             (&senders, Type::UUID_ARRAY),
             (&verdicts, Type::TEXT_ARRAY),
@@ -43,12 +47,13 @@ impl Store {
             (&digests, Type::TEXT_ARRAY),
             (&codes, Type::TEXT_ARRAY),
             (&reasons, Type::TEXT_ARRAY),
+            (&ages, Type::FLOAT8_ARRAY),
         ];
-        self.query(sql::AUDIT_KEPT, &parameters).await.map(|_| ())
+        self.transaction(sql::BEGIN_READ_COMMITTED, sql::AUDIT_KEPT, &parameters).await.map(drop)
     }
 
-    /// The records that may quote what was deleted: a message of their sender was, since `before` the record was written,
-    /// or their conversation. `before` covers what two clocks differ by.
+    /// The records that may quote what was deleted: a message of their sender was, since `before` the record was
+    /// written, or their conversation. `before` covers what two clocks differ by.
     pub async fn quoting_deleted(
         &self,
         records: &[KeptRecord],

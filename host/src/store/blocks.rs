@@ -26,11 +26,11 @@ impl Store {
     /// Blocks another user. Nothing of what is refused from then on is stored after the answer.
     pub async fn block(&self, user: Uuid, blocked: Uuid) -> Result<(), StoreError> {
         let parameters: [Param<'_>; 2] = [(&user, Type::UUID), (&blocked, Type::UUID)];
-        self.change(sql::BLOCK, &parameters).await.map(drop)
+        self.change(user, sql::BLOCK, &parameters).await.map(drop)
     }
 
     /// Takes that back.
     pub async fn unblock(&self, user: Uuid, blocked: Uuid) -> Result<(), StoreError> {
-        self.change(sql::UNBLOCK, &[(&user, Type::UUID), (&blocked, Type::UUID)]).await.map(drop)
+        self.change(user, sql::UNBLOCK, &[(&user, Type::UUID), (&blocked, Type::UUID)]).await.map(drop)
     }
 }

@@ -97,7 +97,7 @@ impl NewChange {
     pub(super) fn message_id(&self) -> Option<i64> {
         match self.action {
             Action::Send { .. } => None,
-            Action::Edit { message_id, .. } | Action::Delete { message_id } | Action::React { message_id, .. } => {
+            Action::Edit { message_id, .. } | Action::Delete { message_id, .. } | Action::React { message_id, .. } => {
                 Some(message_id)
             }
         }
@@ -105,7 +105,7 @@ impl NewChange {
 
     pub(super) fn known_version(&self) -> Option<i32> {
         match self.action {
-            Action::Edit { if_version, .. } => if_version,
+            Action::Edit { if_version, .. } | Action::Delete { if_version, .. } => if_version,
             _ => None,
         }
     }
@@ -206,7 +206,7 @@ pub struct StoredEvent {
 impl NewChange {
     /// A change without anything special.
     pub(crate) fn plain(conversation: Uuid, sender: Uuid) -> Self {
-        let action = Action::Delete { message_id: 1 };
+        let action = Action::Delete { message_id: 1, if_version: None };
         Self {
             conversation,
             sender,

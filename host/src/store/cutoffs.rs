@@ -49,7 +49,7 @@ impl Store {
     /// before now are refused. Answers since when, in UTC, as RFC 3339 text.
     pub async fn cut_off(&self, user: Uuid) -> Result<String, StoreError> {
         // Under a stricter isolation level two at once would fail one another.
-        let rows = self.change(sql::DISCONNECT_USER, &[(&user, Type::UUID)]).await?;
+        let rows = self.change(user, sql::DISCONNECT_USER, &[(&user, Type::UUID)]).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotUnderstood("no time".to_owned()))?;
         Ok(row.try_get(0)?)
     }

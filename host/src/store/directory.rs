@@ -118,7 +118,7 @@ impl Store {
             (&new.keep_days, Type::INT4),
             (&new.keep_messages, Type::INT8),
         ];
-        self.change(sql::CONVERSATION_INSERT, &parameters).await?.first().map(conversation).transpose()
+        self.change(new.id, sql::CONVERSATION_INSERT, &parameters).await?.first().map(conversation).transpose()
     }
 
     /// Changes a conversation; none if there is none with this id.
@@ -137,13 +137,13 @@ impl Store {
             (&keep_messages.flatten(), Type::INT8),
         ];
         // Under a stricter isolation level a send at the same time would fail it.
-        let rows = self.change(sql::CONVERSATION_CHANGE, &parameters).await?;
+        let rows = self.change(id, sql::CONVERSATION_CHANGE, &parameters).await?;
         rows.first().map(conversation).transpose()
     }
 
     /// Deletes a conversation with everything in it. Whether there was one.
     pub async fn delete_conversation(&self, id: Uuid) -> Result<bool, StoreError> {
-        Ok(!self.change(sql::CONVERSATION_DELETE, &[(&id, Type::UUID)]).await?.is_empty())
+        Ok(!self.change(id, sql::CONVERSATION_DELETE, &[(&id, Type::UUID)]).await?.is_empty())
     }
 
     /// A page of those who participate, after this user, in the order of ids.
@@ -176,7 +176,7 @@ impl Store {
         let (users, roles): (Vec<&Uuid>, Vec<&String>) = participants.iter().unzip();
         let parameters: [Param<'_>; 3] =
             [(&conversation, Type::UUID), (&users, Type::UUID_ARRAY), (&roles, Type::TEXT_ARRAY)];
-        let rows = self.change(sql::PARTICIPANTS_PUT, &parameters).await?;
+        let rows = self.change(conversation, sql::PARTICIPANTS_PUT, &parameters).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let is_there: bool = row.try_get(0)?;
         let put = PutParticipants { added: row.try_get(1)?, changed: row.try_get(2)? };
@@ -185,8 +185,8 @@ impl Store {
 
     /// Removes a participant. Whether there was one.
     pub async fn remove_participant(&self, conversation: Uuid, user: Uuid) -> Result<bool, StoreError> {
-        let rows = self.change(sql::PARTICIPANT_REMOVE, &[(&conversation, Type::UUID), (&user, Type::UUID)]).await?;
-        Ok(!rows.is_empty())
+        let parameters: [Param<'_>; 2] = [(&conversation, Type::UUID), (&user, Type::UUID)];
+        Ok(!self.change(conversation, sql::PARTICIPANT_REMOVE, &parameters).await?.is_empty())
     }
 
     /// A page of what a user participates in, after this conversation, in the order of ids.

@@ -15,8 +15,8 @@ pub struct ErasedPart {
 }
 
 impl Store {
-    /// Does a part of an erasure, after this place (none: from the beginning), in a transaction of its own. It walks so many
-    /// messages, of whomever they are.
+    /// Does a part of an erasure, after this place (none: from the beginning), in a transaction of its own. It walks so
+    /// many messages, of whomever they are.
     pub async fn erase_part(
         &self,
         user: Uuid,
@@ -26,7 +26,7 @@ impl Store {
         let (conversation, seq) = (after.map(|place| place.conversation), after.map(|place| place.seq));
         let parameters: [Param<'_>; 4] =
             [(&user, Type::UUID), (&conversation, Type::UUID), (&seq, Type::INT8), (&messages, Type::INT4)];
-        let rows = self.transaction(user_sql::BEGIN_ERASE, user_sql::ERASE_USER, &parameters).await?;
+        let rows = self.change_in(user_sql::BEGIN_ERASE, Some(user), user_sql::ERASE_USER, &parameters).await?;
         let row = rows.first().ok_or_else(|| StoreError::NotUnderstood("no place".to_owned()))?;
         let next = match (row.try_get(0)?, row.try_get(1)?) {
             (Some(conversation), Some(seq)) => Some(MessagePlace { conversation, seq }),

@@ -23,6 +23,7 @@ mod repeats;
 mod review;
 mod rows;
 mod sql;
+mod turns;
 mod user_sql;
 
 use std::sync::Arc;
@@ -35,11 +36,11 @@ use arcyou_platform::outage_log::OutageLog;
 use arcyou_protocol::Failure;
 use deadpool_postgres::{Pool, Status};
 use futures_util::future::join3;
-use tokio::sync::Semaphore;
 use tokio::time::error::Elapsed;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
+use uuid::Uuid;
 
 pub use api_keys::{ApiKey, ListedKey};
 pub use audit::AuditEntry;
@@ -64,6 +65,8 @@ pub use review::{
     DecisionPage, HeldMessage, HeldPage, NoReviewer, Released, ReviewDecision, Reviewer, WaitingForReview,
 };
 
+use turns::Turns;
+
 /// The longest that anybody waits for an answer. Longer than the time-outs inside the database: past it the connection
 /// is given up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -78,8 +81,8 @@ pub struct Store {
     /// Whether the database's isolation level is so strict that a batch must ask for its own.
     begins: Arc<AtomicBool>,
     schema: SchemaGate,
-    /// Who may wait for what another transaction has locked: half of the connections, so that sends have the others.
-    waits: Arc<Semaphore>,
+    /// Changes that may meet locks have half of the connections, so that sends have the others.
+    turns: Turns,
 }
 
 type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -87,8 +90,8 @@ type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 impl Store {
     /// A store over a pool that may lead through PgBouncer.
     pub fn new(pool: Pool) -> Self {
-        let waits = Arc::new(Semaphore::new((pool.status().max_size / 2).max(1)));
-        Self { pool, audited: false, rules: Arc::default(), begins: Arc::default(), schema: SchemaGate::open(), waits }
+        let turns = Turns::new((pool.status().max_size / 2).max(1));
+        Self { pool, audited: false, rules: Arc::default(), begins: Arc::default(), schema: SchemaGate::open(), turns }
     }
 
     /// The same, which waits for the gate to open as it waits for a connection.
@@ -144,16 +147,25 @@ impl Store {
         conclude(client, rows)
     }
 
-    /// The same for a change that waits for what others have locked, a bounded time: after an error nothing of it
-    /// happens any more, save for [`StoreError::Lost`].
-    async fn change(&self, statement: &str, parameters: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
-        let Ok(Ok(_turn)) = timeout(ANSWER_WITHIN, self.waits.acquire()).await else {
-            return Err(StoreError::Unreachable("too many changes wait for locks".to_owned()));
-        };
-        self.transaction(sql::BEGIN_CHANGE, statement, parameters).await
+    /// The same for a change `of` a conversation or a user, which waits for what others have locked, a bounded time:
+    /// after an error nothing of it happens any more, save for [`StoreError::Unknown`].
+    async fn change(&self, of: Uuid, statement: &str, parameters: &[Param<'_>]) -> Result<Vec<Row>, StoreError> {
+        self.change_in(sql::BEGIN_CHANGE, Some(of), statement, parameters).await
     }
 
-    /// The same in a transaction that begins so; still one round trip.
+    /// The same in a transaction that begins so; `of` none: what it changes is not known before.
+    async fn change_in(
+        &self,
+        begin: &str,
+        of: Option<Uuid>,
+        statement: &str,
+        parameters: &[Param<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let _turn = self.turns.take(of, ANSWER_WITHIN).await?;
+        self.transaction(begin, statement, parameters).await.map_err(StoreError::of_change)
+    }
+
+    /// One statement in a transaction that begins so; still one round trip.
     async fn transaction(
         &self,
         begin: &str,
@@ -189,7 +201,10 @@ static REQUESTS: OutageLog = OutageLog::new();
 
 /// What a client is told of an error; the log has the cause, while the database is away now and then.
 pub fn logged(error: StoreError) -> Failure {
-    if !error.is_an_outage() {
+    if matches!(error, StoreError::Busy(_)) {
+        // What holds the locks is in the log already: each that waited for it in vain.
+        tracing::debug!(%error, "a change had no turn");
+    } else if !error.is_an_outage() {
         tracing::warn!(%error, "the database did not answer a request");
     } else if let Some(line) = REQUESTS.failed(std::time::Instant::now()) {
         let (seconds, failures) = (line.lasted.as_secs(), line.failures);

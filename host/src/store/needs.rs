@@ -1,5 +1,5 @@
-//! What the gateway's statements need of the schema. `migrations/roles.sql` grants the same, and a test takes each right
-//! away to see that its lack is noticed.
+//! What the gateway's statements need of the schema. `migrations/roles.sql` grants the same, and a test takes each
+//! right away to see that its lack is noticed.
 
 use arcyou_platform::database::{Needs, TableNeed};
 
@@ -64,8 +64,8 @@ pub const NEEDS: Needs = Needs {
         TableNeed::columns("outbox_corrections", "UPDATE", &["payload"]),
     ],
     sequences: &["messages_id_seq", "held_messages_id_seq", "plugin_audit_id_seq", "outbox_id_seq"],
-    // `arcyou_erase_user` is not among them: everybody may call these, so that rights on rows are enough for a gateway to
-    // work. Without that one it erases nobody.
+    // `arcyou_erase_user` is not among them: everybody may call these, so that rights on rows are enough for a gateway
+    // to work. Without that one it erases nobody.
     functions: &[
         "store_message",
         "store_messages",
@@ -75,6 +75,8 @@ pub const NEEDS: Needs = Needs {
         "is_blocked",
         "erase_overtaken",
         "note_decisions",
+        "note_kept",
+        "reasons_lock",
         "release_edits",
         "mark_told",
         "mark_outbox",

@@ -38,7 +38,8 @@ pub struct RoleChange {
 }
 
 impl Store {
-    /// A user's participation in a conversation; none if the user does not participate or there is no such conversation.
+    /// A user's participation in a conversation; none if the user does not participate or there is no such
+    /// conversation.
     pub async fn participation(&self, conversation: Uuid, user: Uuid) -> Result<Option<Participation>, StoreError> {
         let rows = self.query(sql::STANDING, &[(&conversation, Type::UUID), (&user, Type::UUID)]).await?;
         rows.first().map(participation).transpose()
@@ -64,8 +65,8 @@ impl Store {
     }
 
     /// The place of one message of each of these conversations, as its `seq`. If the message was purged it is that of
-    /// the last one before it, or 0 if that is not among the newest `look_at`. None for an id that is higher than any the
-    /// conversation ever had.
+    /// the last one before it, or 0 if that is not among the newest `look_at`. None for an id that is higher than any
+    /// the conversation ever had.
     pub async fn seqs_of(&self, messages: &[(Uuid, i64)], look_at: Seq) -> Result<HashMap<Uuid, Seq>, StoreError> {
         let (conversations, ids): (Vec<Uuid>, Vec<i64>) = messages.iter().copied().unzip();
         let parameters: [Param<'_>; 3] =

@@ -41,7 +41,7 @@ impl Store {
         let parameters: [Param<'_>; 4] =
             [(&conversation, Type::UUID), (&user, Type::UUID), (&message_id, Type::INT8), (&now, Type::BOOL)];
         // Under a stricter isolation level two marks at once would fail one another.
-        let rows = self.transaction(sql::BEGIN_READ_COMMITTED, sql::MARK_READ, &parameters).await?;
+        let rows = self.change(user, sql::MARK_READ, &parameters).await?;
         let Some(row) = rows.first() else { return Ok(ReadMark::NotParticipant) };
         if !row.try_get::<_, bool>(0)? {
             return Ok(ReadMark::UnknownMessage);

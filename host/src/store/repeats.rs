@@ -12,7 +12,8 @@ pub enum ExistingSend {
     /// The message is stored.
     Stored {
         ids: StoredIds,
-        /// Its body's text, if a plugin decided about it: it may be another one than was sent.
+        /// Its body's text as it stands, if that may be another one than was sent: a plugin decided about it, or it was
+        /// edited since.
         body: Option<String>,
     },
     /// The message is held for review, under this id.
@@ -23,7 +24,12 @@ pub enum ExistingSend {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExistingEdit {
     /// The edit is stored.
-    Stored { message_id: i64, change: StoredChange },
+    Stored {
+        message_id: i64,
+        change: StoredChange,
+        /// As of [`ExistingSend::Stored`].
+        body: Option<String>,
+    },
     /// The edit is held for review.
     Held {
         message_id: i64,
@@ -71,7 +77,7 @@ impl Store {
         let Some(row) = rows.first() else { return Ok(None) };
         let message_id = row.try_get("message_id")?;
         Ok(Some(match rows::stored_change(row)? {
-            Some(change) => ExistingEdit::Stored { message_id, change },
+            Some(change) => ExistingEdit::Stored { message_id, change, body: row.try_get("body")? },
             None => ExistingEdit::Held { message_id, id: row.try_get("held_id")? },
         }))
     }

@@ -161,13 +161,16 @@ impl Store {
         self.query(sql::DECISIONS, &parameters).await?.iter().map(review_decision).collect()
     }
 
-    /// Gives held messages their place at the end of their conversations, and held edits to their messages, under the same
-    /// lock as any message, and has them broadcast; also those whose sender left since. Ids that wait for no decision are left out of the answer. Log
-    /// and audit rows say who decided, whatever `PLUGIN_AUDIT` says of plugins.
+    /// Gives held messages their place at the end of their conversations, and held edits to their messages, under the
+    /// same lock as any message, and has them broadcast; also those whose sender left since. Ids that wait for no
+    /// decision are left out of the answer. Log and audit rows say who decided, whatever `PLUGIN_AUDIT` says of
+    /// plugins.
     pub async fn release(&self, ids: &[i64], by: &Reviewer) -> Result<Vec<Released>, StoreError> {
+        let _turn = self.turns.take(None, ANSWER_WITHIN).await?;
         let client = self.client(Instant::now() + ANSWER_WITHIN).await?;
         let rows = timeout(ANSWER_WITHIN, release(&client, ids, by)).await;
-        let released: Vec<Released> = conclude(client, rows)?.iter().map(released).collect::<Result<_, _>>()?;
+        let rows = conclude(client, rows).map_err(StoreError::of_change)?;
+        let released: Vec<Released> = rows.iter().map(released).collect::<Result<_, _>>()?;
         for Released { id, message } in &released {
             tracing::info!(held_id = id, message_id = message.id, reviewer = %by, "a held message was released");
         }
@@ -176,7 +179,8 @@ impl Store {
 
     /// Decides that held messages are never shown. Answers with the ids that waited for a decision.
     pub async fn refuse(&self, ids: &[i64], by: &Reviewer) -> Result<Vec<i64>, StoreError> {
-        let rows = self.query(sql::REFUSE, &[(&ids, Type::INT8_ARRAY), (&by.0, Type::TEXT)]).await?;
+        let parameters: [Param<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&by.0, Type::TEXT)];
+        let rows = self.change_in(sql::BEGIN_RELEASE, None, sql::REFUSE, &parameters).await?;
         let refused: Vec<i64> = rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_, StoreError>>()?;
         for id in &refused {
             tracing::info!(held_id = id, reviewer = %by, "a held message was refused");

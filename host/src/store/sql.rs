@@ -3,10 +3,10 @@
 
 /// Locks the conversations of a batch, judges its messages and stores them, in a transaction of its own: `$1`
 /// conversation, `$2` sender, `$3` body, `$4` what it replies to, `$5` idempotency key, `$6` annotations, `$7` deciding
-/// plugin, `$8` why it is held (null: it is not), `$9` whether to wait for conversations that somebody else holds, `$10`
-/// the plugin's version, `$11` its file's digest (null: what it did leaves no audit row), `$12` for how many seconds workers
-/// leave the rows of the outbox to this gateway. One row for each message, in order. `migrations/README.md` says why the
-/// statements themselves stand in the schema.
+/// plugin, `$8` why it is held (null: it is not), `$9` whether to wait for conversations that somebody else holds,
+/// `$10` the plugin's version, `$11` its file's digest (null: what it did leaves no audit row), `$12` for how many
+/// seconds workers leave the rows of the outbox to this gateway. One row for each message, in order.
+/// `migrations/README.md` says why the statements themselves stand in the schema.
 pub(super) const STORE_MESSAGES: &str = "SELECT status, id, seq, created_at, outbox_id, payload
 FROM store_messages($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
@@ -17,9 +17,9 @@ pub(super) const STORE_CHANGES: &str = "
 SELECT status, id, seq, created_at, version, count, outbox_id, payload
 FROM store_changes($13, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $14, $15, $16, $17, $18, $19) ORDER BY place";
 
-/// Stores a few messages as `STORE_MESSAGES` does, one after the other: `$1` for how many seconds workers leave them; then of each
-/// conversation, sender, body, what it replies to, key, annotations and the plugin that decided. The columns of each come
-/// as an array of texts. None: so many cost less together.
+/// Stores a few messages as `STORE_MESSAGES` does, one after the other: `$1` for how many seconds workers leave them;
+/// then of each conversation, sender, body, what it replies to, key, annotations and the plugin that decided. The
+/// columns of each come as an array of texts. None: so many cost less together.
 pub(super) fn store_few(messages: usize) -> Option<&'static str> {
     match messages {
         1 => Some("SELECT store_message($2, $3, $4, $5, $6, $7, $8, $1)"),
@@ -36,46 +36,47 @@ pub(super) fn store_few(messages: usize) -> Option<&'static str> {
     }
 }
 
-/// Marks rows of the outbox that this gateway has told of: `$1`. Their transaction does not wait for the disk: a server that
-/// crashes may forget the marks, and workers tell of the rows once more.
+/// Marks rows of the outbox that this gateway has told of: `$1`. Their transaction does not wait for the disk: a server
+/// that crashes may forget the marks, and workers tell of the rows once more.
 pub(super) const MARK_TOLD: &str = "SELECT set_config('synchronous_commit', 'off', true), mark_told($1)::text";
 
 /// Around what a stricter isolation level would fail, where that may be the default.
 pub(super) const BEGIN_READ_COMMITTED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
-/// The same for a change that may meet locks of others. It gives up before its caller does: what was answered to have failed must
-/// not happen later.
+/// The same for a change that may meet locks of others. It gives up before its caller does: what was answered to have
+/// failed must not happen later.
 pub(super) const BEGIN_CHANGE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '3s'";
 
 /// Whether the server takes no writes: a standby, or a primary that was fenced off.
 pub(super) const READ_ONLY: &str = "SELECT current_setting('transaction_read_only')::bool";
 
-/// The newest row, and the oldest that no worker has relayed with its age in seconds: `$1` not before this id. Rows that
-/// are tried again for reasons of their own do not count. Walks the index of claims, like a worker.
+/// The newest row, and the oldest that no worker has relayed with its age in seconds: `$1` not before this id. Rows
+/// that are tried again for reasons of their own do not count. Walks the index of claims, like a worker.
 pub(super) const OUTBOX_PROGRESS: &str = "
 SELECT coalesce((SELECT max(id) FROM outbox), 0) AS newest, oldest.id, oldest.age FROM (SELECT) AS one LEFT JOIN LATERAL (
     SELECT id, greatest(extract(epoch FROM clock_timestamp() - created_at), 0)::float8 AS age FROM outbox
     WHERE NOT processed AND parked_at IS NULL AND next_attempt_at IS NULL AND id >= $1 ORDER BY id LIMIT 1
 ) AS oldest ON true";
 
-/// What became of an earlier message with this key, with its body if a plugin decided about it: `$1` conversation, `$2`
-/// sender, `$3` key.
+/// What became of an earlier message with this key, with its body as it stands if that may be another one than was
+/// sent: `$1` conversation, `$2` sender, `$3` key.
 pub(super) const FIND_BY_KEY: &str = "
 SELECT 'stored before' AS status, id, seq, message_time(created_at) AS created_at,
-    CASE WHEN decided_by IS NOT NULL THEN body::text END AS body
+    CASE WHEN decided_by IS NOT NULL OR version > 1 THEN body::text END AS body
 FROM messages WHERE conversation_id = $1 AND sender_id = $2 AND idempotency_key = $3
 UNION ALL
 SELECT 'held before', id, NULL, NULL, NULL
 FROM held_messages WHERE conversation_id = $1 AND sender_id = $2 AND edits IS NULL AND idempotency_key = $3
 LIMIT 1";
 
-/// What became of an earlier edit with this key: `$1` conversation, `$2` user, `$3` key.
+/// The same of an earlier edit: `$1` conversation, `$2` user, `$3` key.
 pub(super) const FIND_EDIT_BY_KEY: &str = "
-SELECT message_id, NULL AS held_id, seq, message_time(created_at) AS created_at, version
-FROM message_changes
-WHERE conversation_id = $1 AND user_id = $2 AND type = 'message.edited' AND idempotency_key = $3
+SELECT c.message_id, NULL AS held_id, c.seq, message_time(c.created_at) AS created_at, c.version,
+    CASE WHEN m.decided_by IS NOT NULL OR m.version > c.version THEN m.body::text END AS body
+FROM message_changes c JOIN messages m ON m.conversation_id = c.conversation_id AND m.id = c.message_id
+WHERE c.conversation_id = $1 AND c.user_id = $2 AND c.type = 'message.edited' AND c.idempotency_key = $3
 UNION ALL
-SELECT edits, id, NULL, NULL, NULL
+SELECT edits, id, NULL, NULL, NULL, NULL
 FROM held_messages WHERE conversation_id = $1 AND sender_id = $2 AND edits IS NOT NULL AND idempotency_key = $3
 LIMIT 1";
 
@@ -93,9 +94,9 @@ pub(super) const STANDINGS: &str = "
 SELECT p.role, p.last_read_id, c.last_seq, c.purged_seq, c.id FROM participants p JOIN conversations c ON c.id = p.conversation_id
 WHERE p.conversation_id = ANY($1) AND p.user_id = $2";
 
-/// The places of messages, as `seq`s: `$1` their conversations, `$2` their ids, `$3` so many messages are looked at for one
-/// that was purged. Its place is that of the last one before it, or 0 if there is none so near to the end. No row for one
-/// that is newer than its conversation's newest.
+/// The places of messages, as `seq`s: `$1` their conversations, `$2` their ids, `$3` so many messages are looked at for
+/// one that was purged. Its place is that of the last one before it, or 0 if there is none so near to the end. No row
+/// for one that is newer than its conversation's newest.
 pub(super) const SEQS_OF: &str = "
 SELECT r.conversation_id, coalesce(
     (SELECT m.seq FROM messages m WHERE m.id = r.id AND m.conversation_id = r.conversation_id),
@@ -122,9 +123,9 @@ FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::int8 AS oldest) AS n
 ) AS c ON true
 ORDER BY c.changed_in, c.user_id";
 
-/// A page of messages: `$1` conversation, `$2` after this `seq`, oldest first, or (if null) `$3` before this one, newest
-/// first, `$4` rows and `$5` bytes at most, `$6` who reads, `$7` of this message and its replies (null: of all). A last
-/// row without `json`: there are more.
+/// A page of messages: `$1` conversation, `$2` after this `seq`, oldest first, or (if null) `$3` before this one,
+/// newest first, `$4` rows and `$5` bytes at most, `$6` who reads, `$7` of this message and its replies (null: of all).
+/// A last row without `json`: there are more.
 pub(super) const READ_MESSAGES: &str = "SELECT seq, json FROM read_messages($1, $2, $3, $4, $5, $6, $7)";
 
 /// A page of changes as they are told now, oldest first: `$1` conversation, `$2` after this `seq`, `$3` rows and `$4`
@@ -132,8 +133,8 @@ pub(super) const READ_MESSAGES: &str = "SELECT seq, json FROM read_messages($1, 
 /// purged.
 pub(super) const READ_CHANGES: &str = "SELECT seq, type, payload FROM read_changes($1, $2, $3, $4)";
 
-/// Moves a reader's mark forward: `$1` conversation, `$2` user, `$3` message id, `$4` whether to tell the conversation. A
-/// mark is a place: the message may have been deleted since.
+/// Moves a reader's mark forward: `$1` conversation, `$2` user, `$3` message id, `$4` whether to tell the conversation.
+/// A mark is a place: the message may have been deleted since.
 pub(super) const MARK_READ: &str = "
 WITH reader AS (
     SELECT p.last_read_id, $3 <= c.last_message_id AS known
@@ -223,8 +224,8 @@ pub(super) const LOCK_HELD: &str = "
 SELECT FROM conversations WHERE id IN (SELECT conversation_id FROM held_messages WHERE id = ANY($1))
 ORDER BY id FOR NO KEY UPDATE";
 
-/// Moves held messages, and not held edits, to the ends of their conversations, under the locks taken before it, and notes who decided: `$1`
-/// ids of held messages, `$2` the reviewer.
+/// Moves held messages, and not held edits, to the ends of their conversations, under the locks taken before it, and
+/// notes who decided: `$1` ids of held messages, `$2` the reviewer.
 pub(super) const RELEASE: &str = "
 WITH released AS (
     DELETE FROM held_messages h USING conversations c
@@ -287,10 +288,8 @@ DELETE FROM held_messages WHERE id = ANY (ARRAY(
 RETURNING id";
 
 /// Messages that plugins kept from being stored: `$1` conversations, `$2` senders, `$3` verdicts, `$4` plugins, `$5`
-/// their versions, `$6` their digests, `$7` codes, `$8` reasons.
-pub(super) const AUDIT_KEPT: &str = "
-INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, version, sha256, code, reason)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])";
+/// their versions, `$6` their digests, `$7` codes, `$8` reasons, `$9` how many seconds ago they came.
+pub(super) const AUDIT_KEPT: &str = "SELECT note_kept($1, $2, $3, $4, $5, $6, $7, $8, $9)::text";
 
 /// The places in the list of those whose sender had a message deleted since then, or whose conversation is gone, or has
 /// purged all that was said by then: `$1` conversations, `$2` senders, `$3` times, in seconds since 1970.
@@ -316,7 +315,8 @@ RETURNING id";
 pub(super) const API_KEY: &str = "
 SELECT name, secret_sha256, scopes, sender_id, rate FROM api_keys WHERE id = $1 AND revoked_at IS NULL";
 
-/// A new key: `$1` its id, `$2` name, `$3` its secret's digest, `$4` scopes, `$5` the user that it acts for, `$6` its rate.
+/// A new key: `$1` its id, `$2` name, `$3` its secret's digest, `$4` scopes, `$5` the user that it acts for, `$6` its
+/// rate.
 pub(super) const API_KEY_INSERT: &str = "
 INSERT INTO api_keys (id, name, secret_sha256, scopes, sender_id, rate) VALUES ($1, $2, $3, $4, $5, $6)";
 
@@ -356,8 +356,8 @@ SELECT id, last_seq, message_count, last_message_id, message_time(last_message_a
     keep_days, keep_messages, purged_n
 FROM made";
 
-/// Changes a conversation: `$1` its id, `$2` whether it is read-only (null: as it is), `$4` for how many days messages are
-/// kept, if `$3`, and `$6` how many of them, if `$5`.
+/// Changes a conversation: `$1` its id, `$2` whether it is read-only (null: as it is), `$4` for how many days messages
+/// are kept, if `$3`, and `$6` how many of them, if `$5`.
 pub(super) const CONVERSATION_CHANGE: &str = "
 UPDATE conversations SET read_only = coalesce($2, read_only), keep_days = CASE WHEN $3 THEN $4 ELSE keep_days END,
     keep_messages = CASE WHEN $5 THEN $6 ELSE keep_messages END

@@ -4,8 +4,8 @@
 pub(super) const BEGIN_ERASE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL lock_timeout = '3s'; SET LOCAL statement_timeout = '8s'; SET LOCAL idle_in_transaction_session_timeout = '10s'";
 
-/// A part of an erasure: `$1` user, `$2` after this conversation and `$3` this `seq` in it (null: from the beginning), `$4`
-/// messages to walk. No conversation: all is done.
+/// A part of an erasure: `$1` user, `$2` after this conversation and `$3` this `seq` in it (null: from the beginning),
+/// `$4` messages to walk. No conversation: all is done.
 pub(super) const ERASE_USER: &str =
     "SELECT after_conversation, after_seq, deleted FROM arcyou_erase_user($1, $2, $3, $4)";
 
@@ -27,8 +27,8 @@ SELECT blocked_id, json_build_object('type', 'block', 'blocked_id', blocked_id, 
 FROM user_blocks WHERE user_id = $1 AND ($2::uuid IS NULL OR blocked_id > $2)
 ORDER BY blocked_id LIMIT $3";
 
-/// What a user wrote and gave: `$1` user, `$2` after this conversation and `$3` this `seq` in it, `$4` messages to walk, `$5`
-/// bytes at most. A last row without `json`: where the walk stopped.
+/// What a user wrote and gave: `$1` user, `$2` after this conversation and `$3` this `seq` in it, `$4` messages to
+/// walk, `$5` bytes at most. A last row without `json`: where the walk stopped.
 pub(super) const READ_OF_USER: &str =
     "SELECT conversation_id, seq, is_reaction, json FROM read_of_user($1, $2, $3, $4, $5)";
 

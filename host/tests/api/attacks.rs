@@ -1,5 +1,5 @@
-//! Who guesses keys, keeps too many connections, or takes for ever to say what it wants, is bounded, and others do not wait.
-//! Addresses of the loopback network stand for machines.
+//! Who guesses keys, keeps too many connections, or takes for ever to say what it wants, is bounded, and others do not
+//! wait. Addresses of the loopback network stand for machines.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -226,6 +226,32 @@ async fn what_says_that_it_is_too_large_is_not_awaited() {
     connection.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("\"code\":\"frame_too_large\""), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
+}
+
+/// A client that writes all before it reads would meet a closed connection.
+#[tokio::test]
+async fn who_still_writes_what_is_refused_gets_the_answer() {
+    const BODY: usize = 24 << 20;
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let key = key(&world, &[]).await;
+    let chunk = [format!("{BODY:x}\r\n").as_bytes(), &vec![b' '; BODY], b"\r\n0\r\n\r\n"].concat();
+    for (key, length, body, status) in [
+        (&*key, format!("content-length: {BODY}"), &vec![b' '; BODY], "413"),
+        (&*key, "transfer-encoding: chunked".to_owned(), &chunk, "413"),
+        ("arcyou_none", "content-length: 4000000".to_owned(), &vec![b' '; 4_000_000], "401"),
+    ] {
+        let mut connection = connection_from(HOME, gateway.port).await;
+        let head = format!(
+            "POST /v1/messages HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\n{length}\r\n\r\n"
+        );
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection.write_all(body).await.unwrap();
+        let mut answer = vec![0; 12];
+        connection.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8(answer).unwrap(), format!("HTTP/1.1 {status}"), "{length}");
+    }
 }
 
 /// On a line of about 10 Mbit/s.

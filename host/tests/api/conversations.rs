@@ -203,13 +203,19 @@ async fn a_change_that_finds_a_conversation_locked_is_given_up() {
             refused(Method::DELETE, &place, None),
             refused(Method::DELETE, &participant, None),
             refused(Method::PATCH, &place, Some(json!({"read_only": true}))),
-            refused(Method::PATCH, &place, Some(json!({"keep_days": 1}))),
         )
     };
+    // Nor do they stop sends, and changes of others.
     let talk = async {
-        for _ in 0..20 {
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        world.eventually(waits, 1).await;
+        for n in 1..=20 {
             socket.say(other, "x").await;
+            let change = json!({"keep_messages": n});
+            service.call(Method::PATCH, &format!("/conversations/{other}"), &[], Some(&change)).await.ok(200);
         }
+        assert!(world.count(waits).await <= 1, "the changes of one conversation wait one after the other");
     };
     tokio::join!(changes, talk);
     holder.batch_execute("ROLLBACK").await.unwrap();

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::service::{Service, key};
 use crate::support::World;
 use crate::support::client::Client;
+use crate::support::plugins::directory;
 
 /// Repeats the request until all is done; answers how many requests that took, and how many messages were deleted.
 async fn erase(service: &Service, user: Uuid) -> (usize, i64) {
@@ -100,6 +101,62 @@ pub async fn fill(world: &World, conversation: Uuid, sender: Uuid, messages: i64
     let count = "UPDATE conversations SET last_seq = $2, message_count = $2,
         last_message_id = (SELECT max(id) FROM messages WHERE conversation_id = $1) WHERE id = $1";
     world.sql.execute(count, &[&conversation, &messages]).await.unwrap();
+}
+
+/// Reasons are noted after their messages were refused, and may quote them.
+#[tokio::test]
+async fn no_reason_is_noted_of_who_was_just_erased() {
+    let world = World::new().await;
+    let dir = directory(&["body-shape"], "[[plugin]]\nname = \"body-shape\"\n");
+    let gateway = world.gateway_with(&[dir.variable()]).await;
+    let service = Service::new(&world, &gateway).await;
+    let [alice, bob] = [Uuid::new_v4(), Uuid::new_v4()];
+    let conversation = world.conversation(&[alice, bob]).await;
+    let send = move |n: usize| {
+        let body = json!({"text": "x", format!("secret-{n}"): 1});
+        json!({"op": "send", "conversation_id": conversation, "body": body})
+    };
+    let mut bobs = Client::authenticated(gateway.port, bob).await;
+    let talking = tokio::spawn(async move {
+        let mut refused = 0;
+        loop {
+            bobs.try_send(send(refused).to_string()).await;
+            match bobs.next_or_close().await {
+                Ok(reply) if reply["code"] == "rejected" => refused += 1,
+                Ok(_) => {}
+                Err(_) => return refused,
+            }
+        }
+    });
+    world.eventually("SELECT (count(reason) >= 20)::int::int8 FROM plugin_audit", 1).await;
+    erase(&service, bob).await;
+    let refused = talking.await.unwrap();
+    world.eventually(&format!("SELECT count(*) FROM plugin_audit WHERE sender_id = '{bob}'"), refused as i64).await;
+    assert_eq!(world.count("SELECT count(*) FROM plugin_audit WHERE reason IS NOT NULL").await, 0);
+    // Of others they are noted as before.
+    let mut alices = Client::authenticated(gateway.port, alice).await;
+    assert_eq!(alices.code(send(0)).await, "rejected");
+    world.eventually("SELECT count(*) FROM plugin_audit WHERE reason LIKE '%secret-0%'", 1).await;
+}
+
+/// Who notes reasons may have looked for disconnections before there was one.
+#[tokio::test]
+async fn an_erasure_waits_for_reasons_that_are_being_noted() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let service = Service::new(&world, &gateway).await;
+    let bob = Uuid::new_v4();
+    let conversation = world.conversation(&[bob]).await;
+    let writer = world.connect().await;
+    writer.batch_execute("BEGIN").await.unwrap();
+    let note = "SELECT note_kept(ARRAY[$1::uuid], ARRAY[$2::uuid], '{rejected}', '{p}', '{NULL}', '{d}', '{c}', '{secret}', '{0}')";
+    writer.query(note, &[&conversation, &bob]).await.unwrap();
+    let erasing = tokio::spawn(async move { erase(&service, bob).await });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+    world.eventually(waits, 1).await;
+    writer.batch_execute("COMMIT").await.unwrap();
+    erasing.await.unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM plugin_audit WHERE reason IS NULL").await, 1);
 }
 
 /// What is being said when the erasure begins is waited for, and erased too.

@@ -1,5 +1,5 @@
-//! What other backends do with the database: messages in their own transactions, histories that they bring along, and the
-//! tables of the system before this one.
+//! What other backends do with the database: messages in their own transactions, histories that they bring along, and
+//! the tables of the system before this one.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod adoption;

@@ -430,12 +430,18 @@ async fn any_service_may_send_an_event() {
     let [alice, _] = users();
     let conversation = world.conversation(&[alice]).await;
     let mut client = Client::joined(gateway.port, alice, conversation).await;
-    for (kind, payload) in [("room.renamed", r#"{"name": "Lunch", "op": "forged"}"#), ("poke", "[1, 2]")] {
+    let payloads = [r#"{"name": "Lunch", "room": 7}"#, r#"{"name": "Forged", "op": "send", "seq": 9}"#, "[1, 2]"];
+    for (kind, payload) in ["room.renamed", "forged", "poke"].into_iter().zip(payloads) {
         let insert = "INSERT INTO outbox (type, conversation_id, payload) VALUES ($1, $2, $3::text::jsonb)";
         world.sql.execute(insert, &[&kind, &conversation, &payload]).await.unwrap();
     }
     let renamed = client.event().await;
     assert_eq!((&renamed["type"], &renamed["name"]), (&json!("room.renamed"), &json!("Lunch")));
     assert_eq!(renamed["conversation_id"], json!(conversation));
+    let forged = client.event().await;
+    assert_eq!(
+        (&forged["op"], forged.get("seq"), &forged["payload"]["name"]),
+        (&json!("event"), None, &json!("Forged"))
+    );
     assert_eq!(client.event().await["payload"], json!([1, 2]));
 }

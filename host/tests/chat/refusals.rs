@@ -309,3 +309,20 @@ fn the_documentation_has_every_code() {
     let missing: Vec<String> = rows.chain(closes).filter(|row| !page.contains(row.as_str())).collect();
     assert!(missing.is_empty(), "put these rows into the tables of docs/protocol.md:\n{}", missing.join("\n"));
 }
+
+/// What was refused does not happen later.
+#[tokio::test]
+async fn a_read_mark_that_somebody_holds_is_given_up() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let (user, conversation) = member(&world).await;
+    let mut client = Client::joined(gateway.port, user, conversation).await;
+    let id = client.say(conversation, "one").await["message_id"].clone();
+    let holder = world.connect().await;
+    holder.batch_execute("BEGIN; SELECT FROM participants FOR UPDATE").await.unwrap();
+    let ack = json!({"op": "ack", "conversation_id": conversation, "last_read_id": id});
+    assert_eq!(client.code(ack.clone()).await, "unavailable");
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(world.count("SELECT last_read_id FROM participants").await, 0);
+    assert_eq!(client.ok(ack).await["last_read_id"], id);
+}

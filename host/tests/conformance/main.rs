@@ -1,6 +1,7 @@
-//! What the gateway speaks, against tests and tools that others wrote. The HTTP API: see [`api`]. The WebSocket layer: the cases of Autobahn|Testsuite, driven by the fuzzing client
-//! that `requirements.txt` names, against an [`echo`] that is served as the gateway is. `make conformance` installs the
-//! client and runs this; the client's own report of each case stays in `target/conformance/reports`.
+//! What the gateway speaks, against tests and tools that others wrote. The HTTP API: see [`api`]. The WebSocket layer:
+//! the cases of Autobahn|Testsuite, driven by the fuzzing client that `requirements.txt` names, against an [`echo`]
+//! that is served as the gateway is. `make conformance` installs the client and runs this; the client's own report of
+//! each case stays in `target/conformance/reports`.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod api;

@@ -1,5 +1,5 @@
-//! What operators do and go through: a gateway on their own machine, the end of a process, held messages, roles of least
-//! rights, and servers that fail.
+//! What operators do and go through: a gateway on their own machine, the end of a process, held messages, roles of
+//! least rights, and servers that fail.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod access;

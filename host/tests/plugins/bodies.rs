@@ -1,5 +1,5 @@
-//! No body costs a shipped plugin much, whatever is in it: a message that the gateway lets through may hold up nobody but
-//! its sender.
+//! No body costs a shipped plugin much, whatever is in it: a message that the gateway lets through may hold up nobody
+//! but its sender.
 //!
 //! What counts is instructions, about twelve of which take a nanosecond of a plugin in Rust and eight of one in an
 //! interpreter, and never a clock. Each plugin has a bound, and bodies made by hand that come near it; random ones look
@@ -234,8 +234,8 @@ fn pii_mask_reads_each_digit_a_few_times() {
 
 #[test]
 fn link_guard_looks_at_so_many_links() {
-    // 29 million for strings of encoded domains, of which some hundred are read and the others removed unread; 180 million
-    // when all of them were read.
+    // 29 million for strings of encoded domains, of which some hundred are read and the others removed unread; 180
+    // million when all of them were read.
     let worst = [
         "f.b:",
         "xn--bcher-kva.co ",

@@ -290,6 +290,36 @@ async fn a_sender_is_told_what_a_plugin_made_of_the_message() {
 }
 
 #[tokio::test]
+async fn a_repeat_is_told_what_stands_where_it_is_not_what_was_sent() {
+    let world = World::new().await;
+    let dir = directory(&["misbehaving"], "[[plugin]]\nname = \"misbehaving\"\n");
+    let gateway = world.gateway_with(&[dir.variable()]).await;
+    let (user, conversation) = member(&world).await;
+    let mut client = Client::authenticated(gateway.port, user).await;
+    let mut sent = send(conversation, json!({"filter": "accept", "text": "one"}));
+    sent["idempotency_key"] = json!("sent");
+    let id = client.ok(sent.clone()).await["message_id"].clone();
+    let edit = |key: &str, body: Value| json!({"op": "edit", "conversation_id": conversation, "message_id": id, "body": body, "idempotency_key": key});
+    let masked = edit("masked", json!({"filter": "append", "text": "two"}));
+    let plain = edit("plain", json!({"filter": "accept", "text": "three"}));
+    let two = json!({"filter": "append", "text": "two+"});
+    for duplicate in [Value::Null, json!(true)] {
+        let reply = client.ok(masked.clone()).await;
+        assert_eq!((&reply["body"], &reply["duplicate"]), (&two, &duplicate), "{reply}");
+    }
+    assert_eq!(client.ok(sent.clone()).await["body"], two);
+    for _ in 0..2 {
+        assert_eq!(client.ok(plain.clone()).await.get("body"), None);
+    }
+    for overtaken in [sent, masked.clone()] {
+        assert_eq!(client.ok(overtaken).await["body"], plain["body"]);
+    }
+    client.ok(json!({"op": "delete", "conversation_id": conversation, "message_id": id})).await;
+    let gone = client.ok(masked).await;
+    assert_eq!((&gone["duplicate"], gone.get("body")), (&json!(true), None));
+}
+
+#[tokio::test]
 async fn each_verdict_that_a_sender_may_ask_about_leaves_a_row() {
     let world = World::new().await;
     let dir = directory(&["misbehaving"], "[[plugin]]\nname = \"misbehaving\"\n[plugin.breaker]\nfailures = 100\n");

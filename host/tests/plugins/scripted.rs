@@ -1,4 +1,5 @@
-//! Plugins in JavaScript and Python have all that plugins in Rust have: values, time, random numbers, requests and joins.
+//! Plugins in JavaScript and Python have all that plugins in Rust have: values, time, random numbers, requests and
+//! joins.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -3,8 +3,8 @@
 //!
 //! Each folder beside this one that has a `main.rs` is a program, and each file in it a topic, whose name does not
 //! repeat the folder's: `make test ARGS="-p arcyou-gateway --test chat refusals::"` runs one. The tests of a program
-//! share a process, several at a time. What is counted for a whole process, such as metrics and memory, a test asks of a
-//! [`program`].
+//! share a process, several at a time. What is counted for a whole process, such as metrics and memory, a test asks of
+//! a [`program`].
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod client;

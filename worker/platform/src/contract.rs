@@ -17,13 +17,13 @@ pub const GLOBAL_CHANNEL: &str = "chat:message";
 /// Gateways publish here, with any payload, after a commit that wrote to the outbox. Only a hint: workers also poll.
 pub const WAKE_CHANNEL: &str = "outbox:wake";
 
-/// The types of the events that tell of a conversation's changes. Their payloads have the change's `seq`, and are of the
-/// database's making alone: it lets nobody else write events of these types.
+/// The types of the events that tell of a conversation's changes. Their payloads have the change's `seq`, and are of
+/// the database's making alone: it lets nobody else write events of these types.
 pub const CHANGES: [&str; 5] = [MESSAGE_CREATED, MESSAGE_EDITED, MESSAGE_DELETED, REACTION_ADDED, REACTION_REMOVED];
 /// A message was stored; the payload is `{"seq": …, "message": {…}}`.
 pub const MESSAGE_CREATED: &str = "message.created";
-/// A message has another body; the payload is `{"seq": …, "user_id": …, "message": {…}}`. Of an edit that a later change
-/// has overtaken it is `{"seq": …, "user_id": …, "message_id": …, "overtaken": true}`.
+/// A message has another body; the payload is `{"seq": …, "user_id": …, "message": {…}}`. Of an edit that a later
+/// change has overtaken it is `{"seq": …, "user_id": …, "message_id": …, "overtaken": true}`.
 pub const MESSAGE_EDITED: &str = "message.edited";
 /// A message was deleted; the payload is `{"seq": …, "user_id": …, "message": {…}}`.
 pub const MESSAGE_DELETED: &str = "message.deleted";

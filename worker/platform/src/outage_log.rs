@@ -65,7 +65,8 @@ impl OutageLog {
         outage.take().map(|outage| outage.line(now))
     }
 
-    /// Notes that it probably works, since nothing was heard of a failure for a while. A line is due if it did not before.
+    /// Notes that it probably works, since nothing was heard of a failure for a while. A line is due if it did not
+    /// before.
     pub fn quiet(&self, now: Instant) -> Option<OutageLine> {
         if !self.fails.load(Ordering::Acquire) {
             return None;

@@ -10,8 +10,8 @@ use crate::manifest::BreakerConfig;
 
 /// The longest time between probes, unless the configured cool-down is longer.
 const LONGEST: Duration = Duration::from_secs(60);
-/// The breaker opens for everybody after failures in a row with this many senders or more. Fewer could be one person who
-/// has found what the plugin fails on.
+/// The breaker opens for everybody after failures in a row with this many senders or more. Fewer could be one person
+/// who has found what the plugin fails on.
 const SENDERS: usize = 3;
 /// Senders whose last call failed, of which the breaker knows. The one that failed longest ago is forgotten first.
 const MAX_FAILING_SENDERS: usize = 1_000;

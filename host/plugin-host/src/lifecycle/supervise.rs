@@ -15,8 +15,9 @@ use crate::chain::status::PluginStatus;
 use crate::runtime::crash_mark::QUARANTINE_HELP;
 
 /// Reloads the plugins when their files change or on `SIGHUP`, and keeps `part` up to date. It is down while a plugin
-/// is not called because it failed too often or is quarantined, while a plugin is rolled back, or while the last reload failed, so that
-/// the files differ from what is running. It warns while compiled code or records cannot be written. Returns after `shutdown`.
+/// is not called because it failed too often or is quarantined, while a plugin is rolled back, or while the last reload
+/// failed, so that the files differ from what is running. It warns while compiled code or records cannot be written.
+/// Returns after `shutdown`.
 pub async fn supervise(host: Arc<PluginHost>, part: Part, shutdown: CancellationToken) {
     let watch = host.watch(|_| ());
     let unwatched = watch.as_ref().err().map(|error| {

@@ -1,5 +1,5 @@
-//! How long a call may run, in CPU time. The epoch is wall-clock time: on a busy machine a thread waits for a core while
-//! it advances, and that is not the plugin's fault.
+//! How long a call may run, in CPU time. The epoch is wall-clock time: on a busy machine a thread waits for a core
+//! while it advances, and that is not the plugin's fault.
 
 use std::thread::{self, ThreadId};
 use std::time::Duration;

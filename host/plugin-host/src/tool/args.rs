@@ -25,8 +25,8 @@ pub(super) struct PluginArgs {
     /// A .wasm file, or a plugin's folder, which is built first
     #[arg(default_value = ".", value_name = "FILE|FOLDER")]
     plugin: PathBuf,
-    /// A TOML file with the plugin's configuration, as under [plugin.config] in plugins.toml; in place of [config] in the
-    /// folder's plugin.toml
+    /// A TOML file with the plugin's configuration, as under [plugin.config] in plugins.toml; in place of [config] in
+    /// the folder's plugin.toml
     #[arg(long, value_name = "FILE", conflicts_with = "plugins_toml")]
     config: Option<PathBuf>,
     /// A plugins.toml whose entry for this file has configuration, grants and limits; in place of the folder's

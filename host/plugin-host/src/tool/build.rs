@@ -113,8 +113,9 @@ pub fn build(dirs: &[PathBuf], out: &Path) -> Result<Vec<Built>, BuildError> {
     Ok(plugins)
 }
 
-/// Makes `out` a mirror of the folders of plugins `dirs`, after `plugins` were built from them: their `plugins.toml` goes
-/// there too, and what earlier builds made of sources that are gone by now is removed. Only for whoever owns `out`.
+/// Makes `out` a mirror of the folders of plugins `dirs`, after `plugins` were built from them: their `plugins.toml`
+/// goes there too, and what earlier builds made of sources that are gone by now is removed. Only for whoever owns
+/// `out`.
 pub(super) fn mirror(dirs: &[PathBuf], plugins: &[Built], out: &Path) -> Result<(), BuildError> {
     let mut sources = Sources::of(out);
     for plugin in plugins {

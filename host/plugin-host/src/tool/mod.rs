@@ -1,10 +1,10 @@
 //! `arcyou-gateway plugin …`: the commands for authors of plugins.
 //!
 //! [`new`] writes a new plugin with the [`sdk`] beside it. [`build`] compiles plugins, and [`place`] puts them where a
-//! gateway finds them; [`author`] reads what an author says that they need, [`suggest`] says it to operators. [`check`],
-//! [`test`], [`run`], [`bench`] and [`replay`] load a plugin with the gateway's own code, [`check_dir`] a whole
-//! directory; their common arguments are in [`args`], what the plugin logs in [`plugin_log`], what counts instructions in
-//! [`meter`], and the lines that they print in [`output`]. [`status`] queries a running gateway.
+//! gateway finds them; [`author`] reads what an author says that they need, [`suggest`] says it to operators.
+//! [`check`], [`test`], [`run`], [`bench`] and [`replay`] load a plugin with the gateway's own code, [`check_dir`] a
+//! whole directory; their common arguments are in [`args`], what the plugin logs in [`plugin_log`], what counts
+//! instructions in [`meter`], and the lines that they print in [`output`]. [`status`] queries a running gateway.
 
 mod args;
 mod author;
@@ -53,13 +53,15 @@ pub enum PluginCommand {
     Test(test::Options),
     /// Judge one message: verdict, log, time, instructions, memory
     Run(run::Options),
-    /// Show a plugin's hooks, imports and limits, and whether a gateway would load it; or check a whole plugins directory
+    /// Show a plugin's hooks, imports and limits, and whether a gateway would load it; or check a whole plugins
+    /// directory
     Check(check::Options),
     /// Measure what a plugin costs
     Bench(bench::Options),
     /// Reproduce a failure that a gateway recorded
     Replay(replay::Options),
-    /// Show the status of a running gateway's plugins; fails if one of them does not work, or if changed files are refused
+    /// Show the status of a running gateway's plugins; fails if one of them does not work, or if changed files are
+    /// refused
     Status(status::Options),
     /// Write the SDK that belongs to this gateway to a folder
     Sdk {

@@ -30,8 +30,8 @@ impl Sources {
         }
     }
 
-    /// Removes the files whose source is gone, and keeps the note. Returns what was removed. Files that nobody has noted
-    /// are somebody's own.
+    /// Removes the files whose source is gone, and keeps the note. Returns what was removed. Files that nobody has
+    /// noted are somebody's own.
     pub(super) fn prune(mut self) -> io::Result<Vec<PathBuf>> {
         let gone = |source: &Path| source.try_exists().is_ok_and(|exists| !exists);
         let mut removed = Vec::new();

@@ -7,8 +7,8 @@ use super::author::author_file;
 use super::build::Built;
 use crate::manifest::{self, AuthorFile};
 
-/// What an operator should add to the `plugins.toml` of `out` for a plugin that was built there. None if it has an entry
-/// already, or needs none: without a `plugins.toml`, a plugin is loaded with the defaults.
+/// What an operator should add to the `plugins.toml` of `out` for a plugin that was built there. None if it has an
+/// entry already, or needs none: without a `plugins.toml`, a plugin is loaded with the defaults.
 pub(super) fn missing_entry(built: &Built, out: &Path) -> anyhow::Result<Option<String>> {
     let Built { name, dir, .. } = built;
     let author = author_file(dir)?;

@@ -198,7 +198,9 @@ fn a_change_names_its_message() {
     let edit = |if_version| Action::Edit { message_id: 4, body: body.clone(), if_version };
     assert_eq!(action("edit", r#""message_id":4,"body":{}"#), Ok(edit(None)));
     assert_eq!(action("edit", r#""messageId":4,"body":{},"if_version":2.0"#), Ok(edit(Some(2))));
-    assert_eq!(action("delete", r#""message_id":4"#), Ok(Action::Delete { message_id: 4 }));
+    let delete = |if_version| Action::Delete { message_id: 4, if_version };
+    assert_eq!(action("delete", r#""message_id":4"#), Ok(delete(None)));
+    assert_eq!(action("delete", r#""message_id":4,"if_version":2"#), Ok(delete(Some(2))));
     let react = |remove| Action::React { message_id: 4, reaction: "+1".into(), remove };
     assert_eq!(action("react", r#""message_id":4,"reaction":"+1""#), Ok(react(false)));
     assert_eq!(action("react", r#""message_id":4,"reaction":"+1","remove":true"#), Ok(react(true)));
@@ -208,6 +210,7 @@ fn a_change_names_its_message() {
         ("edit", r#""message_id":4"#, "body is missing"),
         ("edit", r#""message_id":4,"body":{},"if_version":3000000000"#, "if_version must be a version"),
         ("delete", r#""message_id":-4"#, "message_id must not be negative"),
+        ("delete", r#""message_id":4,"if_version":"2""#, "if_version must be a whole number"),
         ("react", r#""message_id":4"#, "reaction is missing"),
         ("react", r#""message_id":4,"reaction":"""#, "reaction must be 1 to 64 characters"),
         ("react", r#""message_id":4,"reaction":"a\u0000""#, "reaction must be 1 to 64 characters"),

@@ -163,6 +163,8 @@ async fn a_change_answers_its_repeats_with_what_it_made() {
         (&again["seq"], &again["version"], &again["edited_at"], &again["duplicate"]),
         (&first["seq"], &first["version"], &first["edited_at"], &json!(true))
     );
+    // With the text that stands, since it is another one than this request has.
+    assert_eq!((first.get("body"), &again["body"]), (None, &json!({"text": "three"})));
     // Nor is it one for another message.
     let other = alice.say(conversation, "other").await["message_id"].clone();
     keyed["message_id"] = other.clone();

@@ -213,7 +213,7 @@ async fn other_services_events_pass_and_are_caught_up_once() {
     let insert = |kind: &str, payload: serde_json::Value| {
         format!("INSERT INTO outbox (type, conversation_id, payload) VALUES ('{kind}', '{conversation}', '{payload}')")
     };
-    world.sql(&insert("poll.opened", json!({"question": "?", "op": "mine"}))).await;
+    world.sql(&insert("poll.opened", json!({"question": "?"}))).await;
     world.relay_all().await;
     let event = a.next().await;
     assert_eq!(

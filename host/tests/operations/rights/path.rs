@@ -175,8 +175,8 @@ async fn everything_works_with_the_least_rights_on_partitions() {
     everything_works(world, "public").await;
 }
 
-/// An owner who is no superuser, a schema that is not `public`, and another service that records its migrations with the
-/// same library there.
+/// An owner who is no superuser, a schema that is not `public`, and another service that records its migrations with
+/// the same library there.
 #[tokio::test]
 async fn everything_works_in_a_schema_of_its_own() {
     let world = World::new().await;

@@ -1,5 +1,5 @@
-//! Verifiers of certificates that ask for less than the usual one. The server must always prove that it holds the key of
-//! its certificate.
+//! Verifiers of certificates that ask for less than the usual one. The server must always prove that it holds the key
+//! of its certificate.
 
 use std::sync::Arc;
 

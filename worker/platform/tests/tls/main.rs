@@ -1,5 +1,5 @@
-//! `sslmode` and `sslrootcert` against a real PostgreSQL with TLS, whose certificate is for the name `localhost` and not
-//! for the address 127.0.0.1.
+//! `sslmode` and `sslrootcert` against a real PostgreSQL with TLS, whose certificate is for the name `localhost` and
+//! not for the address 127.0.0.1.
 #![allow(clippy::unwrap_used)]
 
 use arcyou_local_services::{Postgres, PostgresOptions, ServerTls};

@@ -63,8 +63,8 @@ pub(crate) const PARKED: &str = "\
 SELECT id, left(type, 200), conversation_id, retry_count::int8, coalesce(error, ''), parked_at::text, created_at::text
 FROM outbox WHERE parked_at IS NOT NULL AND id > $1 ORDER BY id LIMIT $2";
 
-/// $1 the row, whatever its state; $2 whether to read its payload, of which only the beginning is shown. The size is the
-/// one that claims compare with their limit: the text's, and not that of the compressed form on disk.
+/// $1 the row, whatever its state; $2 whether to read its payload, of which only the beginning is shown. The size is
+/// the one that claims compare with their limit: the text's, and not that of the compressed form on disk.
 pub(crate) const SHOW: &str = "\
 SELECT id, left(type, 200), conversation_id, retry_count::int8, coalesce(error, ''), coalesce(parked_at::text, ''),
     created_at::text,

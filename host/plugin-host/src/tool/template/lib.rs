@@ -28,8 +28,8 @@ impl Plugin for {{type}} {
     }
 }
 
-/// A filter may change the message. A plugin that only accepts or rejects messages implements `Validate`. Both are asked
-/// about edits too: `message.edits()` tells what is edited.
+/// A filter may change the message. A plugin that only accepts or rejects messages implements `Validate`. Both are
+/// asked about edits too: `message.edits()` tells what is edited.
 impl Filter for {{type}} {
     fn filter(&self, message: &Message) -> Verdict {
         let Config { min_chars, allowed_roles } = &self.0;

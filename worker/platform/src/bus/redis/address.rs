@@ -26,8 +26,8 @@ impl RedisUrlError {
     }
 }
 
-/// The address of one server. The library is not to tell it its name: that is of no use to anybody here, and would need a
-/// right of its own.
+/// The address of one server. The library is not to tell it its name: that is of no use to anybody here, and would need
+/// a right of its own.
 pub(super) fn read(text: &str) -> Result<ConnectionInfo, RedisUrlError> {
     let info = text.into_connection_info().map_err(RedisUrlError::of)?;
     let settings = info.redis_settings().clone().set_skip_set_lib_name();

@@ -85,8 +85,8 @@ impl SharedConnection {
         }
     }
 
-    /// Reports that the user's ACL does not allow what was asked. The connection stays: it is allowed as soon as the ACL
-    /// is changed.
+    /// Reports that the user's ACL does not allow what was asked. The connection stays: it is allowed as soon as the
+    /// ACL is changed.
     pub(super) fn mark_denied(&self, reason: &str) {
         self.refused.send_replace(Some(Refused { since: Instant::now(), by_acl: true }));
         self.status.denied(reason);
@@ -159,7 +159,8 @@ impl SharedConnection {
         timeout(self.options.connect_timeout, connecting).await.unwrap_or_else(|_| late())
     }
 
-    /// Discards the connection if sentinels name another Redis than the one it leads to. The next caller connects there.
+    /// Discards the connection if sentinels name another Redis than the one it leads to. The next caller connects
+    /// there.
     pub(super) async fn leave_if_another_leads(&self) {
         let (place, generation) = match &*self.slot.lock().await {
             Slot { connection: Connection::Open(_, place), generation, .. } => (place.clone(), *generation),
