@@ -1560,10 +1560,10 @@ BEGIN
 END $$;
 
 -- Takes a user out of the conversations, what the user wrote out of the database, and back what the user gave: a part
--- at a time, so that nobody waits long. The first call is given the user alone, and takes the user out; each further
--- one is given what the last one answered, until that is no conversation. It walks so many messages, and deletes the
--- user's among them as the user would: their places stay, and everybody is told. The user's id stays in those places,
--- and in the changes.
+-- at a time, so that nobody waits long. The first call is given the user alone, disconnects the user and takes the user
+-- out, as far as nobody holds the conversations; each further one is given what the last one answered, until that is no
+-- conversation. It takes the user out of what is left, or else walks so many messages, and deletes the user's among them
+-- as the user would: their places stay, and everybody is told. The user's id stays in those places, and in the changes.
 CREATE FUNCTION arcyou_erase_user(
     erased uuid, INOUT after_conversation uuid DEFAULT NULL, INOUT after_seq bigint DEFAULT NULL, most integer DEFAULT 1000,
     OUT deleted bigint
@@ -1574,26 +1574,41 @@ SET enable_sort = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
+    begin_of_all constant uuid := '00000000-0000-0000-0000-000000000000';
+    -- Conversations.
+    held uuid[];
     walked record;
     given record;
     rows integer := 0;
 BEGIN
     deleted := 0;
-    IF after_conversation IS NULL THEN
-        after_conversation := '00000000-0000-0000-0000-000000000000';
-        after_seq := 0;
+    IF after_conversation IS NULL OR after_conversation = begin_of_all AND after_seq = 0
+        AND EXISTS (SELECT FROM participants p WHERE p.user_id = erased) THEN
         -- What the user is just saying is judged under the lock of its conversation, and so is what comes after: nobody
-        -- writes as this user from the commit on. Only then the messages are walked, for whoever waits has the locks.
-        PERFORM FROM conversations c WHERE c.id IN (SELECT p.conversation_id FROM participants p WHERE p.user_id = erased)
-        ORDER BY c.id FOR NO KEY UPDATE;
-        DELETE FROM participants WHERE user_id = erased;
-        DELETE FROM user_blocks WHERE user_id = erased OR blocked_id = erased;
-        DELETE FROM held_messages WHERE sender_id = erased;
-        -- Whoever notes a reason now has seen the disconnection, or is waited for.
-        PERFORM pg_advisory_xact_lock(reasons_lock());
-        UPDATE plugin_audit SET reason = NULL WHERE sender_id = erased AND reason IS NOT NULL;
+        -- writes there as this user from the commit on. Whoever waits for one conversation holds no other meanwhile.
+        held := ARRAY(SELECT c.id FROM conversations c
+            WHERE c.id IN (SELECT p.conversation_id FROM participants p WHERE p.user_id = erased)
+            ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED);
+        IF cardinality(held) = 0 THEN
+            held := ARRAY(SELECT c.id FROM conversations c WHERE c.id = (SELECT p.conversation_id FROM participants p
+                WHERE p.user_id = erased ORDER BY p.conversation_id LIMIT 1) FOR NO KEY UPDATE);
+        END IF;
+        DELETE FROM participants WHERE user_id = erased AND conversation_id = ANY(held);
+        IF NOT EXISTS (SELECT FROM participants p WHERE p.user_id = erased) THEN
+            DELETE FROM user_blocks WHERE user_id = erased OR blocked_id = erased;
+            DELETE FROM held_messages WHERE sender_id = erased;
+            -- Whoever notes a reason from now on sees the disconnection, and whoever just does is waited for.
+            PERFORM pg_advisory_xact_lock(reasons_lock());
+            UPDATE plugin_audit SET reason = NULL WHERE sender_id = erased AND reason IS NOT NULL;
+        END IF;
+        IF after_conversation IS NULL THEN
+            PERFORM disconnect_user(erased);
+        END IF;
+        after_conversation := begin_of_all;
+        after_seq := 0;
         RETURN;
     END IF;
+    -- Only now messages are walked, for whoever waits has the locks.
     FOR walked IN
         SELECT m.conversation_id, m.seq, m.id, m.sender_id = erased AND m.deleted_at IS NULL AS is_theirs,
             m.reactions IS NOT NULL AS has_reactions

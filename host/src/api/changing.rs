@@ -27,11 +27,12 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i32>, Problem> {
     if text == "*" {
         return Ok(None);
     }
-    if text.contains(',') {
-        return Err(Problem::invalid("If-Match must have one ETag alone, the one of the version that you know, or *"));
-    }
-    let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
-    Ok(Some(version.unwrap_or(NO_VERSION)))
+    let tag = text.trim_start_matches("W/").strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let Some(tag) = tag.filter(|tag| !tag.contains('"')) else {
+        return Err(Problem::invalid("If-Match must have one ETag, that of the version which you know, or *"));
+    };
+    // A weak one is as good as none.
+    Ok(Some(tag.parse().ok().filter(|_| text.starts_with('"')).unwrap_or(NO_VERSION)))
 }
 
 /// What a message is to say.
@@ -100,7 +101,7 @@ impl Changed {
 
 /// Edits a message. `If-Match` with its `ETag` refuses to replace a newer version.
 #[utoipa::path(patch, operation_id = "edit_message", path = "/conversations/{conversation_id}/messages/{message_id}", tag = "messages",
-    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("If-Match" = Option<String>, Header, description = "the ETag of the version that is to be replaced"),
+    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("If-Match" = Option<String>, Header, pattern = "^(\\*|\"[0-9]{1,9}\")$", description = "the ETag of the version that is to be replaced"),
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[ -~]+$", description = "1 to 128 bytes: a repeat with the same one is made once")),
     request_body = NewBody,
     responses((status = 200, body = Changed, headers(("ETag" = String))), (status = 202, body = Changed, description = "held for review")))]
@@ -130,7 +131,7 @@ pub(super) struct ByUser {
 /// Deletes a message for good. It keeps its place, without a body. `If-Match` with its `ETag` refuses to delete a newer
 /// version.
 #[utoipa::path(delete, operation_id = "delete_message", path = "/conversations/{conversation_id}/messages/{message_id}", tag = "messages",
-    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("If-Match" = Option<String>, Header, description = "the ETag of the version that is to be deleted"), ByUser),
+    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("If-Match" = Option<String>, Header, pattern = "^(\\*|\"[0-9]{1,9}\")$", description = "the ETag of the version that is to be deleted"), ByUser),
     responses((status = 200, body = Changed, headers(("ETag" = String)))))]
 pub(super) async fn delete(
     State(api): State<Api>,

@@ -109,7 +109,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
 }
 
 /// For what is asked below [`PATH`] where nothing is.
-pub async fn nothing_here() -> Problem {
+pub async fn nothing_here(request: Request) -> Problem {
+    request_body::leave(request);
     Problem::new(ApiCode::NotFound, "there is nothing at this path; /v1/openapi.json describes the API")
 }
 

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use mime::Mime;
+use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::{OpenApi as Document, RefOr};
@@ -81,6 +82,10 @@ impl Heeded {
     }
 
     fn fault_of_query(&self, query: &str) -> Option<Problem> {
+        // What is no text would be read as another one.
+        if percent_decode_str(query).decode_utf8().is_err() {
+            return Some(Problem::invalid("the query: its text must be UTF-8"));
+        }
         let mut names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
         names.find(|name| !self.parameters.iter().any(|known| known == name)).map(|name| {
             let known = match &*self.parameters {

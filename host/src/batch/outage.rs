@@ -18,6 +18,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 pub struct CommitHealth {
     part: Part,
     log: OutageLog,
+    /// Of what others hold. Nothing ends it but silence, since other batches go well meanwhile.
+    locks: OutageLog,
     failing: Mutex<Option<Failing>>,
 }
 
@@ -31,7 +33,7 @@ impl CommitHealth {
     /// Nothing has failed yet.
     pub fn new(part: Part) -> Self {
         part.up();
-        Self { part, log: OutageLog::default(), failing: Mutex::default() }
+        Self { part, log: OutageLog::new(), locks: OutageLog::new(), failing: Mutex::default() }
     }
 
     pub(super) fn worked(&self) {
@@ -46,10 +48,18 @@ impl CommitHealth {
 
     /// Data is a message's own fault, and a lock its neighbour's.
     pub(super) fn failed(&self, error: &StoreError, messages: usize) {
-        if matches!(error, StoreError::Data(_) | StoreError::Transient(_) | StoreError::Busy(_)) {
-            return tracing::warn!(%error, messages, "a batch was not committed");
-        }
         let now = Instant::now();
+        match error {
+            StoreError::Data(_) => return tracing::warn!(%error, messages, "a batch was not committed"),
+            StoreError::Transient(_) | StoreError::Busy(_) => {
+                if let Some(line) = self.locks.recurred(now) {
+                    let (seconds, failures) = (line.lasted.as_secs(), line.failures);
+                    tracing::warn!(%error, messages, seconds, failures, "a batch was not committed");
+                }
+                return;
+            }
+            _ => {}
+        }
         if let Some(line) = self.log.failed(now) {
             let (seconds, failures) = (line.lasted.as_secs(), line.failures);
             tracing::warn!(%error, messages, seconds, failures, "a batch was not committed");

@@ -55,7 +55,7 @@ pub(super) fn refusal(error: NotStored) -> Failure {
         }
         NotStored::Unavailable => Failure::new(
             ErrorCode::Unavailable,
-            "the database cannot be reached; nothing was stored, try again in a moment",
+            "the database is away, or another transaction holds the conversation; nothing was stored, try again in a moment",
         ),
         NotStored::Unknown => Failure::new(
             ErrorCode::OutcomeUnknown,

@@ -9,9 +9,9 @@ use arcyou_platform::health::Health;
 use arcyou_platform::outage_log::OutageLog;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{CONTENT_TYPE, ORIGIN, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use axum::{Extension, Router};
@@ -216,23 +216,25 @@ async fn is_healthy(State(Context { health, .. }): State<Context>) -> impl IntoR
 
 /// A proxy may pass on the whole path under which it serves the gateway: whatever ends in `/ws` is a WebSocket.
 async fn upgrade_below(
-    uri: Uri,
-    method: Method,
     context: State<Context>,
     budget: Extension<ReadBudget>,
     peer: ConnectInfo<IpAddr>,
     headers: HeaderMap,
     handshake: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    request: Request,
 ) -> Response {
-    if !uri.path().ends_with("/ws") {
-        if uri.path().strip_prefix(api::PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-            return api::nothing_here().await.into_response();
-        }
+    let path = request.uri().path();
+    let is_socket = path.ends_with("/ws");
+    let is_of_api = path.strip_prefix(api::PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if is_of_api && !(is_socket && handshake.is_ok()) {
+        return api::nothing_here(request).await.into_response();
+    }
+    if !is_socket {
         return (StatusCode::NOT_FOUND, "there is nothing here; sockets are at / and at paths that end in /ws\n")
             .into_response();
     }
     match handshake {
-        _ if method != Method::GET => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        _ if request.method() != Method::GET => StatusCode::METHOD_NOT_ALLOWED.into_response(),
         Ok(handshake) => upgrade(context, budget, peer, headers, handshake).await,
         Err(rejection) => rejection.into_response(),
     }

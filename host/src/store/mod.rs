@@ -198,15 +198,21 @@ impl Store {
 
 /// One log for all requests: in an outage each of them fails.
 static REQUESTS: OutageLog = OutageLog::new();
+/// The same for those that meet what another transaction holds. Nothing ends it but silence.
+static LOCKS: OutageLog = OutageLog::new();
 
-/// What a client is told of an error; the log has the cause, while the database is away now and then.
+/// What a client is told of an error; the log has the cause, now and then where it goes on.
 pub fn logged(error: StoreError) -> Failure {
-    if matches!(error, StoreError::Busy(_)) {
-        // What holds the locks is in the log already: each that waited for it in vain.
-        tracing::debug!(%error, "a change had no turn");
-    } else if !error.is_an_outage() {
-        tracing::warn!(%error, "the database did not answer a request");
-    } else if let Some(line) = REQUESTS.failed(std::time::Instant::now()) {
+    let now = std::time::Instant::now();
+    let line = match error {
+        StoreError::Busy(_) | StoreError::Transient(_) => LOCKS.recurred(now),
+        _ if error.is_an_outage() => REQUESTS.failed(now),
+        _ => {
+            tracing::warn!(%error, "the database did not answer a request");
+            None
+        }
+    };
+    if let Some(line) = line {
         let (seconds, failures) = (line.lasted.as_secs(), line.failures);
         tracing::warn!(%error, seconds, failures, "the database did not answer requests");
     }

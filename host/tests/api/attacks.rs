@@ -236,14 +236,16 @@ async fn who_still_writes_what_is_refused_gets_the_answer() {
     let gateway = world.gateway().await;
     let key = key(&world, &[]).await;
     let chunk = [format!("{BODY:x}\r\n").as_bytes(), &vec![b' '; BODY], b"\r\n0\r\n\r\n"].concat();
-    for (key, length, body, status) in [
-        (&*key, format!("content-length: {BODY}"), &vec![b' '; BODY], "413"),
-        (&*key, "transfer-encoding: chunked".to_owned(), &chunk, "413"),
-        ("arcyou_none", "content-length: 4000000".to_owned(), &vec![b' '; 4_000_000], "401"),
+    for (path, key, length, body, status) in [
+        ("messages", &*key, format!("content-length: {BODY}"), &vec![b' '; BODY], "413"),
+        ("messages", &*key, "transfer-encoding: chunked".to_owned(), &chunk, "413"),
+        ("messages", "arcyou_none", "content-length: 4000000".to_owned(), &vec![b' '; 4_000_000], "401"),
+        ("nothing", &*key, "content-length: 4000000".to_owned(), &vec![b' '; 4_000_000], "404"),
+        ("nothing/ws", &*key, "content-length: 4000000".to_owned(), &vec![b' '; 4_000_000], "404"),
     ] {
         let mut connection = connection_from(HOME, gateway.port).await;
         let head = format!(
-            "POST /v1/messages HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\n\
+            "POST /v1/{path} HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {key}\r\n\
              content-type: application/json\r\n{length}\r\n\r\n"
         );
         connection.write_all(head.as_bytes()).await.unwrap();

@@ -103,6 +103,60 @@ pub async fn fill(world: &World, conversation: Uuid, sender: Uuid, messages: i64
     world.sql.execute(count, &[&conversation, &messages]).await.unwrap();
 }
 
+/// Whoever waits for one conversation keeps nobody else waiting, and what is done meanwhile is told.
+#[tokio::test]
+async fn an_erasure_meets_a_conversation_that_is_held_with_empty_hands() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let service = Service::new(&world, &gateway).await;
+    let [alice, bob] = [Uuid::new_v4(), Uuid::new_v4()];
+    let mut rooms = Vec::new();
+    for _ in 0..4 {
+        rooms.push(world.conversation(&[alice, bob]).await);
+    }
+    rooms.sort();
+    let mut alices = Client::authenticated(gateway.port, alice).await;
+    let holder = world.connect().await;
+    holder
+        .batch_execute(&format!("BEGIN; SELECT FROM conversations WHERE id = '{}' FOR UPDATE", rooms[3]))
+        .await
+        .unwrap();
+    let path = format!("/users/{bob}/erase");
+    let begun = service.post(&path, Value::Null).await.ok(200);
+    let next = format!("{path}?after={}", begun["next"].as_str().unwrap());
+    assert_eq!(world.count(&format!("SELECT count(*) FROM participants WHERE user_id = '{bob}'")).await, 1);
+    assert_eq!(world.count("SELECT count(*) FROM user_cutoffs").await, 1);
+    let waits = async {
+        let refused = service.post(&next, Value::Null).await;
+        assert_eq!(refused.code(503), "unavailable");
+    };
+    let talk = async {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        world.eventually(waiting, 1).await;
+        for room in [rooms[0], rooms[1]] {
+            alices.say(room, "x").await;
+        }
+    };
+    tokio::join!(waits, talk);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(service.post(&next, Value::Null).await.ok(200)["next"], Value::Null);
+    assert_eq!(world.count(&format!("SELECT count(*) FROM participants WHERE user_id = '{bob}'")).await, 0);
+    // What is done before something is in the way is no failure.
+    fill(&world, rooms[2], bob, 80).await;
+    fill(&world, rooms[3], bob, 80).await;
+    holder
+        .batch_execute(&format!("BEGIN; SELECT FROM conversations WHERE id = '{}' FOR UPDATE", rooms[3]))
+        .await
+        .unwrap();
+    let stopped = service.post(&path, Value::Null).await.ok(200);
+    assert!(stopped["deleted"].as_i64().unwrap() > 0 && stopped["next"].is_string(), "{stopped}");
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    let next = format!("{path}?after={}", stopped["next"].as_str().unwrap());
+    let rest = service.post(&next, Value::Null).await.ok(200);
+    assert_eq!(stopped["deleted"].as_i64().unwrap() + rest["deleted"].as_i64().unwrap(), 160);
+}
+
 /// Reasons are noted after their messages were refused, and may quote them.
 #[tokio::test]
 async fn no_reason_is_noted_of_who_was_just_erased() {

@@ -55,6 +55,12 @@ impl OutageLog {
         Some(outage.line(now))
     }
 
+    /// The same where nobody tells of successes: after a silence it is a new failure.
+    pub fn recurred(&self, now: Instant) -> Option<OutageLine> {
+        let _over = self.quiet(now);
+        self.failed(now)
+    }
+
     /// Notes that it works. A line is due if it did not before.
     pub fn worked(&self, now: Instant) -> Option<OutageLine> {
         if !self.fails.load(Ordering::Acquire) {
@@ -109,5 +115,7 @@ mod tests {
         assert_eq!(log.quiet(at(203)), None);
         assert_eq!(log.quiet(at(212)), Some(once));
         assert_eq!(log.failed(at(213)), Some(once));
+        assert_eq!(log.recurred(at(222)), None);
+        assert_eq!(log.recurred(at(232)), Some(once));
     }
 }
