@@ -1,6 +1,6 @@
 //! Messages are edited and deleted.
 
-use arcyou_protocol::{Action, Command, EditStatus, Failure, Reply, Seq, StoredChange};
+use arcyou_protocol::{Action, Command, EditStatus, ErrorCode, Failure, Reply, Seq, StoredChange};
 use axum::extract::State;
 use axum::http::header::ETAG;
 use axum::http::{HeaderMap, StatusCode};
@@ -29,7 +29,8 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i32>, Problem> {
     }
     let tag = text.trim_start_matches("W/").strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let Some(tag) = tag.filter(|tag| !tag.contains('"')) else {
-        return Err(Problem::invalid("If-Match must have one ETag, that of the version which you know, or *"));
+        let text = "If-Match must have one ETag, that of the version which you know, or *; nothing was changed";
+        return Err(Failure::new(ErrorCode::VersionConflict, text).into());
     };
     // A weak one is as good as none.
     Ok(Some(tag.parse().ok().filter(|_| text.starts_with('"')).unwrap_or(NO_VERSION)))
@@ -101,7 +102,7 @@ impl Changed {
 
 /// Edits a message. `If-Match` with its `ETag` refuses to replace a newer version.
 #[utoipa::path(patch, operation_id = "edit_message", path = "/conversations/{conversation_id}/messages/{message_id}", tag = "messages",
-    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("If-Match" = Option<String>, Header, pattern = "^(\\*|\"[0-9]{1,9}\")$", description = "the ETag of the version that is to be replaced"),
+    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("If-Match" = Option<String>, Header, description = "the ETag of the version that is to be replaced"),
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 128, pattern = "^[ -~]+$", description = "1 to 128 bytes: a repeat with the same one is made once")),
     request_body = NewBody,
     responses((status = 200, body = Changed, headers(("ETag" = String))), (status = 202, body = Changed, description = "held for review")))]
@@ -114,7 +115,7 @@ pub(super) async fn edit(
 ) -> Result<Response, Problem> {
     caller.may(Scope::MessagesWrite)?;
     let body = api.body(&new.body)?;
-    let (if_version, idempotency_key) = (if_match(&headers)?, idempotency_key(&headers)?);
+    let (idempotency_key, if_version) = (idempotency_key(&headers)?, if_match(&headers)?);
     let user = api.author_or(&caller, new.user_id, conversation, message_id).await?;
     let command = Command { conversation, idempotency_key, action: Action::Edit { message_id, body, if_version } };
     Changed::of(api.carry_out(user, command).await?).map(Changed::answer)
@@ -131,7 +132,7 @@ pub(super) struct ByUser {
 /// Deletes a message for good. It keeps its place, without a body. `If-Match` with its `ETag` refuses to delete a newer
 /// version.
 #[utoipa::path(delete, operation_id = "delete_message", path = "/conversations/{conversation_id}/messages/{message_id}", tag = "messages",
-    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("If-Match" = Option<String>, Header, pattern = "^(\\*|\"[0-9]{1,9}\")$", description = "the ETag of the version that is to be deleted"), ByUser),
+    params(("conversation_id" = Uuid, Path,), ("message_id" = i64, Path,), ("If-Match" = Option<String>, Header, description = "the ETag of the version that is to be deleted"), ByUser),
     responses((status = 200, body = Changed, headers(("ETag" = String)))))]
 pub(super) async fn delete(
     State(api): State<Api>,

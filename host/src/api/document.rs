@@ -1,8 +1,9 @@
 //! The OpenAPI document: what all operations have in common.
 
 use axum::http::StatusCode;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, ResponseBuilder, Schema, Type};
 use utoipa::{Modify, OpenApi};
 
 use super::problem::ProblemDocument;
@@ -12,7 +13,8 @@ pub(super) fn base() -> Document {
     Described::openapi()
 }
 
-/// Says of every operation that it may be answered with a problem, and of every response what it is.
+/// Says of every operation that it may be answered with a problem, of every response what it is, and of headers that they
+/// are text.
 pub(super) fn complete(document: &mut Document) {
     let problem = Content::new(Some(RefOr::Ref(Ref::from_schema_name("Problem"))));
     let problem = ResponseBuilder::new().description("a problem").content("application/problem+json", problem).build();
@@ -28,7 +30,17 @@ pub(super) fn complete(document: &mut Document) {
                 }
             }
             responses.insert("default".to_owned(), problem.clone().into());
+            operation.parameters.iter_mut().flatten().for_each(say_that_it_is_text);
         }
+    }
+}
+
+/// A header may be absent, which is no null.
+fn say_that_it_is_text(parameter: &mut RefOr<Parameter>) {
+    if let RefOr::T(Parameter { parameter_in: ParameterIn::Header, schema: Some(RefOr::T(schema)), .. }) = parameter
+        && let Schema::Object(text) = schema
+    {
+        text.schema_type = Type::String.into();
     }
 }
 
