@@ -6,8 +6,9 @@
 //! ```
 //! use arcyou_plugin_cases::{CaseFile, Got, VerdictKind};
 //!
-//! let file = CaseFile::parse(r#" [config]                        # the plugin's configuration in these cases; the one
-//! it is loaded with if this is absent mask = ["badword"]
+//! let file = CaseFile::parse(r#"
+//! [config]                        # the plugin's configuration in these cases; the one it is loaded with if this is absent
+//! mask = ["badword"]
 //!
 //! [[case]]
 //! name = "a fine message stands"
@@ -21,8 +22,10 @@
 //! body = { text = "This is forbidden." }
 //! expect = { verdict = "reject", code = "forbidden_word" }
 //!
-//! [[case]] name = "the rest of the body is left alone" body = { text = "What a badword.", n = 1 } expect = { verdict =
-//! "replace", body = { text = "What a *******.", n = 1 }, annotations = { masked_characters = "7" } }
+//! [[case]]
+//! name = "the rest of the body is left alone"
+//! body = { text = "What a badword.", n = 1 }
+//! expect = { verdict = "replace", body = { text = "What a *******.", n = 1 }, annotations = { masked_characters = "7" } }
 //!
 //! [[case]]
 //! name = "nobody edits a forbidden word in"
