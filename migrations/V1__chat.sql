@@ -1560,10 +1560,11 @@ BEGIN
 END $$;
 
 -- Takes a user out of the conversations, what the user wrote out of the database, and back what the user gave: a part
--- at a time, so that nobody waits long. The first call is given the user alone, disconnects the user and takes the user
--- out, as far as nobody holds the conversations; each further one is given what the last one answered, until that is no
--- conversation. It takes the user out of what is left, or else walks so many messages, and deletes the user's among them
--- as the user would: their places stay, and everybody is told. The user's id stays in those places, and in the changes.
+-- at a time, so that nobody waits long, and nobody for what another part waits for. The first call is given the user
+-- alone, and disconnects the user; each further one is given what the last one answered, until that is no conversation.
+-- They take the user out, those conversations last that somebody holds; then what is noted of the user; and then each
+-- walks so many messages, and deletes the user's among them as the user would: their places stay, and everybody is
+-- told. The user's id stays in those places, and in the changes.
 CREATE FUNCTION arcyou_erase_user(
     erased uuid, INOUT after_conversation uuid DEFAULT NULL, INOUT after_seq bigint DEFAULT NULL, most integer DEFAULT 1000,
     OUT deleted bigint
@@ -1582,32 +1583,40 @@ DECLARE
     rows integer := 0;
 BEGIN
     deleted := 0;
-    IF after_conversation IS NULL OR after_conversation = begin_of_all AND after_seq = 0
-        AND EXISTS (SELECT FROM participants p WHERE p.user_id = erased) THEN
-        -- What the user is just saying is judged under the lock of its conversation, and so is what comes after: nobody
-        -- writes there as this user from the commit on. Whoever waits for one conversation holds no other meanwhile.
-        held := ARRAY(SELECT c.id FROM conversations c
-            WHERE c.id IN (SELECT p.conversation_id FROM participants p WHERE p.user_id = erased)
-            ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED);
-        IF cardinality(held) = 0 THEN
-            held := ARRAY(SELECT c.id FROM conversations c WHERE c.id = (SELECT p.conversation_id FROM participants p
-                WHERE p.user_id = erased ORDER BY p.conversation_id LIMIT 1) FOR NO KEY UPDATE);
-        END IF;
-        DELETE FROM participants WHERE user_id = erased AND conversation_id = ANY(held);
-        IF NOT EXISTS (SELECT FROM participants p WHERE p.user_id = erased) THEN
+    most := greatest(most, 2);
+    IF after_conversation IS NULL THEN
+        PERFORM disconnect_user(erased);
+        after_conversation := begin_of_all;
+        after_seq := 0;
+        RETURN;
+    END IF;
+    after_seq := coalesce(after_seq, 0);
+    IF after_conversation = begin_of_all AND after_seq = 0 THEN
+        IF EXISTS (SELECT FROM participants p WHERE p.user_id = erased) THEN
+            -- What the user is just saying is judged under the lock of its conversation, and so is what comes after: nobody
+            -- writes there as this user from the commit on. Whoever waits for one conversation holds no other meanwhile.
+            held := ARRAY(SELECT c.id FROM conversations c
+                WHERE c.id IN (SELECT p.conversation_id FROM participants p WHERE p.user_id = erased)
+                ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED);
+            held := ARRAY(SELECT p.conversation_id FROM participants p
+                WHERE p.user_id = erased AND p.conversation_id = ANY(held) FOR UPDATE SKIP LOCKED);
+            IF cardinality(held) = 0 THEN
+                held := ARRAY(SELECT c.id FROM conversations c WHERE c.id = (SELECT p.conversation_id FROM participants p
+                    WHERE p.user_id = erased ORDER BY p.conversation_id LIMIT 1) FOR NO KEY UPDATE);
+            END IF;
+            DELETE FROM participants WHERE user_id = erased AND conversation_id = ANY(held);
+        ELSE
             DELETE FROM user_blocks WHERE user_id = erased OR blocked_id = erased;
             DELETE FROM held_messages WHERE sender_id = erased;
             -- Whoever notes a reason from now on sees the disconnection, and whoever just does is waited for.
             PERFORM pg_advisory_xact_lock(reasons_lock());
             UPDATE plugin_audit SET reason = NULL WHERE sender_id = erased AND reason IS NOT NULL;
+            after_seq := 1;
         END IF;
-        IF after_conversation IS NULL THEN
-            PERFORM disconnect_user(erased);
-        END IF;
-        after_conversation := begin_of_all;
-        after_seq := 0;
         RETURN;
     END IF;
+    -- Before the messages of the first conversation, whichever that is.
+    after_seq := after_seq - (after_conversation = begin_of_all)::integer;
     -- Only now messages are walked, for whoever waits has the locks.
     FOR walked IN
         SELECT m.conversation_id, m.seq, m.id, m.sender_id = erased AND m.deleted_at IS NULL AS is_theirs,
@@ -1619,10 +1628,10 @@ BEGIN
         after_conversation := walked.conversation_id;
         after_seq := walked.seq;
         IF walked.is_theirs THEN
-            PERFORM c.status FROM change_messages(lock_conversations(ARRAY[walked.conversation_id], true), clock_timestamp(),
-                '{message.deleted}', ARRAY[walked.conversation_id], ARRAY[erased], ARRAY[walked.id], '{NULL}', '{NULL}',
-                '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{}', NULL, NULL, true, NULL) c;
-            deleted := deleted + 1;
+            deleted := deleted + (SELECT count(*) FROM change_messages(
+                lock_conversations(ARRAY[walked.conversation_id], true), clock_timestamp(), '{message.deleted}',
+                ARRAY[walked.conversation_id], ARRAY[erased], ARRAY[walked.id], '{NULL}', '{NULL}', '{NULL}', '{NULL}',
+                '{NULL}', '{NULL}', '{NULL}', '{}', NULL, NULL, true, NULL) c WHERE c.status = 'stored');
         ELSIF walked.has_reactions THEN
             FOR given IN
                 SELECT r.reaction FROM message_reactions r WHERE r.conversation_id = walked.conversation_id

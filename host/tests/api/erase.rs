@@ -85,6 +85,10 @@ async fn a_request_walks_a_part_and_the_next_one_goes_on_after_it() {
     assert_eq!(deleted, 2);
     assert!(requests >= 2, "{requests}");
     assert_eq!(world.count("SELECT count(*) FROM messages WHERE body IS NULL").await, 2);
+    // In SQL, a place without a number is the beginning of its conversation.
+    world.sql.execute("UPDATE messages SET sender_id = $1 WHERE seq = 3", &[&bob]).await.unwrap();
+    let of_it = format!("SELECT deleted FROM arcyou_erase_user('{bob}', '{conversation}')");
+    assert_eq!(world.count(&of_it).await, 1);
     for wrong in ["x", "1:2", &format!("{conversation}"), &format!("{conversation}:-1")] {
         let refused = service.post(&format!("/users/{bob}/erase?after={wrong}"), Value::Null).await;
         assert_eq!(refused.code(400), "invalid_field", "{wrong}");
@@ -105,56 +109,91 @@ pub async fn fill(world: &World, conversation: Uuid, sender: Uuid, messages: i64
 
 /// Whoever waits for one conversation keeps nobody else waiting, and what is done meanwhile is told.
 #[tokio::test]
-async fn an_erasure_meets_a_conversation_that_is_held_with_empty_hands() {
+async fn an_erasure_meets_what_is_held_with_empty_hands() {
     let world = World::new().await;
     let gateway = world.gateway().await;
     let service = Service::new(&world, &gateway).await;
-    let [alice, bob] = [Uuid::new_v4(), Uuid::new_v4()];
-    let mut rooms = Vec::new();
-    for _ in 0..4 {
-        rooms.push(world.conversation(&[alice, bob]).await);
-    }
-    rooms.sort();
+    let alice = Uuid::new_v4();
     let mut alices = Client::authenticated(gateway.port, alice).await;
     let holder = world.connect().await;
+    for held in ["conversations WHERE id", "participants WHERE conversation_id"] {
+        let bob = Uuid::new_v4();
+        let mut rooms = Vec::new();
+        for _ in 0..3 {
+            rooms.push(world.conversation(&[alice, bob]).await);
+        }
+        rooms.sort();
+        holder.batch_execute(&format!("BEGIN; SELECT FROM {held} = '{}' FOR UPDATE", rooms[2])).await.unwrap();
+        let path = format!("/users/{bob}/erase");
+        let begun = service.post(&path, Value::Null).await.ok(200);
+        let next = format!("{path}?after={}", begun["next"].as_str().unwrap());
+        let (participates, cut_off) = (
+            format!("SELECT count(*) FROM participants WHERE user_id = '{bob}'"),
+            format!("SELECT count(*) FROM user_cutoffs WHERE user_id = '{bob}'"),
+        );
+        assert_eq!((world.count(&participates).await, world.count(&cut_off).await), (1, 1), "{held}");
+        let waits = async {
+            let refused = service.post(&next, Value::Null).await;
+            assert_eq!(refused.code(503), "unavailable");
+        };
+        let talk = async {
+            let waiting =
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            world.eventually(waiting, 1).await;
+            for room in [rooms[0], rooms[1]] {
+                alices.say(room, "x").await;
+            }
+        };
+        tokio::join!(waits, talk);
+        holder.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(service.post(&next, Value::Null).await.ok(200)["next"], Value::Null);
+        assert_eq!(world.count(&participates).await, 0);
+    }
+}
+
+/// What is done before something is in the way is no failure.
+#[tokio::test]
+async fn an_erasure_that_is_stopped_says_how_far_it_came() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let service = Service::new(&world, &gateway).await;
+    let bob = Uuid::new_v4();
+    let mut rooms = [world.conversation(&[]).await, world.conversation(&[]).await];
+    rooms.sort();
+    for room in rooms {
+        fill(&world, room, bob, 80).await;
+    }
+    let holder = world.connect().await;
     holder
-        .batch_execute(&format!("BEGIN; SELECT FROM conversations WHERE id = '{}' FOR UPDATE", rooms[3]))
+        .batch_execute(&format!("BEGIN; SELECT FROM conversations WHERE id = '{}' FOR UPDATE", rooms[1]))
         .await
         .unwrap();
     let path = format!("/users/{bob}/erase");
-    let begun = service.post(&path, Value::Null).await.ok(200);
-    let next = format!("{path}?after={}", begun["next"].as_str().unwrap());
-    assert_eq!(world.count(&format!("SELECT count(*) FROM participants WHERE user_id = '{bob}'")).await, 1);
-    assert_eq!(world.count("SELECT count(*) FROM user_cutoffs").await, 1);
-    let waits = async {
-        let refused = service.post(&next, Value::Null).await;
-        assert_eq!(refused.code(503), "unavailable");
-    };
-    let talk = async {
-        let waiting =
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        world.eventually(waiting, 1).await;
-        for room in [rooms[0], rooms[1]] {
-            alices.say(room, "x").await;
-        }
-    };
-    tokio::join!(waits, talk);
-    holder.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(service.post(&next, Value::Null).await.ok(200)["next"], Value::Null);
-    assert_eq!(world.count(&format!("SELECT count(*) FROM participants WHERE user_id = '{bob}'")).await, 0);
-    // What is done before something is in the way is no failure.
-    fill(&world, rooms[2], bob, 80).await;
-    fill(&world, rooms[3], bob, 80).await;
-    holder
-        .batch_execute(&format!("BEGIN; SELECT FROM conversations WHERE id = '{}' FOR UPDATE", rooms[3]))
-        .await
-        .unwrap();
     let stopped = service.post(&path, Value::Null).await.ok(200);
     assert!(stopped["deleted"].as_i64().unwrap() > 0 && stopped["next"].is_string(), "{stopped}");
     holder.batch_execute("ROLLBACK").await.unwrap();
     let next = format!("{path}?after={}", stopped["next"].as_str().unwrap());
     let rest = service.post(&next, Value::Null).await.ok(200);
     assert_eq!(stopped["deleted"].as_i64().unwrap() + rest["deleted"].as_i64().unwrap(), 160);
+}
+
+/// A service that disconnects a user goes on in its transaction, whatever waits for it.
+#[tokio::test]
+async fn an_erasure_and_a_services_disconnection_do_not_wait_for_one_another() {
+    let world = World::new().await;
+    let gateway = world.gateway().await;
+    let service = Service::new(&world, &gateway).await;
+    let [alice, bob] = [Uuid::new_v4(), Uuid::new_v4()];
+    let conversation = world.conversation(&[alice, bob]).await;
+    let backend = world.connect().await;
+    backend.batch_execute(&format!("BEGIN; SELECT disconnect_user('{bob}')")).await.unwrap();
+    let erasing = tokio::spawn(async move { erase(&service, bob).await });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    world.eventually(waits, 1).await;
+    let send = "SELECT arcyou_send($1, $2, '{}')";
+    backend.query(send, &[&conversation, &alice]).await.unwrap();
+    backend.batch_execute("COMMIT").await.unwrap();
+    erasing.await.unwrap();
 }
 
 /// Reasons are noted after their messages were refused, and may quote them.

@@ -106,7 +106,9 @@ async fn the_blocks_of_an_erased_user_go() {
     for (user, blocked) in [(alice, bob), (bob, carol), (carol, alice)] {
         block(&world.sql, user, blocked).await.unwrap();
     }
-    world.sql.execute("SELECT arcyou_erase_user($1)", &[&bob]).await.unwrap();
+    for place in ["NULL, NULL", "'00000000-0000-0000-0000-000000000000', 0"] {
+        world.sql.execute(&format!("SELECT arcyou_erase_user($1, {place})"), &[&bob]).await.unwrap();
+    }
     let left = "SELECT count(*) FROM user_blocks";
     assert_eq!(world.count(left).await, 1);
     assert_eq!(world.count(&format!("{left} WHERE user_id = '{carol}'")).await, 1);
