@@ -1595,11 +1595,19 @@ BEGIN
         IF EXISTS (SELECT FROM participants p WHERE p.user_id = erased) THEN
             -- What the user is just saying is judged under the lock of its conversation, and so is what comes after: nobody
             -- writes there as this user from the commit on. Whoever waits for one conversation holds no other meanwhile.
-            held := ARRAY(SELECT c.id FROM conversations c
-                WHERE c.id IN (SELECT p.conversation_id FROM participants p WHERE p.user_id = erased)
-                ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED);
-            held := ARRAY(SELECT p.conversation_id FROM participants p
-                WHERE p.user_id = erased AND p.conversation_id = ANY(held) FOR UPDATE SKIP LOCKED);
+            BEGIN
+                held := ARRAY(SELECT c.id FROM conversations c
+                    WHERE c.id IN (SELECT p.conversation_id FROM participants p WHERE p.user_id = erased)
+                    ORDER BY c.id FOR NO KEY UPDATE SKIP LOCKED);
+                held := ARRAY(SELECT p.conversation_id FROM participants p
+                    WHERE p.user_id = erased AND p.conversation_id = ANY(held) FOR UPDATE SKIP LOCKED);
+                IF cardinality(held) = 0 THEN
+                    RAISE SQLSTATE 'YC099';
+                END IF;
+            EXCEPTION WHEN SQLSTATE 'YC099' THEN
+                -- Conversations that were locked for participants whom somebody holds are free again.
+                NULL;
+            END;
             IF cardinality(held) = 0 THEN
                 held := ARRAY(SELECT c.id FROM conversations c WHERE c.id = (SELECT p.conversation_id FROM participants p
                     WHERE p.user_id = erased ORDER BY p.conversation_id LIMIT 1) FOR NO KEY UPDATE);
@@ -1617,7 +1625,6 @@ BEGIN
     END IF;
     -- Before the messages of the first conversation, whichever that is.
     after_seq := after_seq - (after_conversation = begin_of_all)::integer;
-    -- Only now messages are walked, for whoever waits has the locks.
     FOR walked IN
         SELECT m.conversation_id, m.seq, m.id, m.sender_id = erased AND m.deleted_at IS NULL AS is_theirs,
             m.reactions IS NOT NULL AS has_reactions

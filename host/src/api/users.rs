@@ -147,11 +147,11 @@ pub(super) async fn erase(
     let mut after = after.transpose().map_err(|error| Problem::invalid(format!("after: {error}")))?;
     let until = Instant::now() + ERASES_FOR;
     let mut deleted = 0;
-    for part in 0..MOST_PARTS {
+    for done in 0..MOST_PARTS {
         let part: ErasedPart = match api.store.erase_part(user, after, PART_MESSAGES).await {
             Ok(part) => part,
             // What is done is told. The next request meets what was in the way.
-            Err(error) if part > 0 && error.did_nothing_for_now() => {
+            Err(error) if done > 0 && error.did_nothing_for_now() => {
                 logged(error);
                 break;
             }

@@ -50,7 +50,7 @@ impl Store {
     pub async fn cut_off(&self, user: Uuid) -> Result<String, StoreError> {
         // Under a stricter isolation level two at once would fail one another.
         let rows = self.change(user, sql::DISCONNECT_USER, &[(&user, Type::UUID)]).await?;
-        let row = rows.first().ok_or_else(|| StoreError::NotUnderstood("no time".to_owned()))?;
+        let row = rows.first().ok_or_else(|| StoreError::Unknown("no time".to_owned()))?;
         Ok(row.try_get(0)?)
     }
 

@@ -27,7 +27,7 @@ impl Store {
         let parameters: [Param<'_>; 4] =
             [(&user, Type::UUID), (&conversation, Type::UUID), (&seq, Type::INT8), (&messages, Type::INT4)];
         let rows = self.change_in(user_sql::BEGIN_ERASE, Some(user), user_sql::ERASE_USER, &parameters).await?;
-        let row = rows.first().ok_or_else(|| StoreError::NotUnderstood("no place".to_owned()))?;
+        let row = rows.first().ok_or_else(|| StoreError::Unknown("no place".to_owned()))?;
         let next = match (row.try_get(0)?, row.try_get(1)?) {
             (Some(conversation), Some(seq)) => Some(MessagePlace { conversation, seq }),
             _ => None,

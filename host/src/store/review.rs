@@ -245,6 +245,6 @@ fn review_decision(row: &Row) -> Result<ReviewDecision, StoreError> {
 
 fn released(row: &Row) -> Result<Released, StoreError> {
     let message =
-        stored_ids(row)?.ok_or_else(|| StoreError::NotUnderstood("a released message without its ids".to_owned()))?;
+        stored_ids(row)?.ok_or_else(|| StoreError::Unknown("a released message without its ids".to_owned()))?;
     Ok(Released { id: row.try_get("held_id")?, message })
 }

@@ -151,6 +151,26 @@ async fn an_erasure_meets_what_is_held_with_empty_hands() {
     }
 }
 
+#[tokio::test]
+async fn an_erasure_holds_one_conversation_alone_while_it_waits_for_a_participant() {
+    let world = World::new().await;
+    let bob = Uuid::new_v4();
+    for _ in 0..2 {
+        world.conversation(&[bob]).await;
+    }
+    let (holder, eraser) = (world.connect().await, world.connect().await);
+    holder.batch_execute("BEGIN; SELECT FROM participants FOR UPDATE").await.unwrap();
+    let part = format!("SELECT arcyou_erase_user('{bob}', '{}', 0)", Uuid::nil());
+    let erasing = tokio::spawn(async move { eraser.batch_execute(&part).await });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    world.eventually(waits, 1).await;
+    let free = "SELECT count(*) FROM (SELECT FROM conversations FOR NO KEY UPDATE SKIP LOCKED) AS free";
+    assert_eq!(world.count(free).await, 1);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    erasing.await.unwrap().unwrap();
+    assert_eq!(world.count("SELECT count(*) FROM participants").await, 1);
+}
+
 /// What is done before something is in the way is no failure.
 #[tokio::test]
 async fn an_erasure_that_is_stopped_says_how_far_it_came() {
