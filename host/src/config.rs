@@ -26,6 +26,7 @@ use crate::auth::Authenticator;
 use crate::bounds::connections::ConnectionLimits;
 use crate::bounds::trusted_proxies::TrustedProxies;
 use crate::bounds::users::{Rate, UserLimits};
+use crate::fanout::FanoutConfig;
 use crate::origins::Origins;
 use crate::session::shared::{SessionLimits, max_join_list};
 use crate::store::ChangeRules;
@@ -57,8 +58,8 @@ pub struct Config {
     pub redis_url: Option<RedisUrl>,
     /// `PLUGIN_KV_URL`: where plugins keep values, if not in that Redis.
     pub plugin_kv_url: Option<RedisUrl>,
-    /// `PUBSUB_MODE`.
-    pub pubsub_mode: PubSubMode,
+    /// `PUBSUB_MODE`; the rest is not configured by the environment.
+    pub fanout: FanoutConfig,
     /// `BIND_ADDR`; none: all interfaces.
     pub bind: Option<IpAddr>,
     /// `PORT`.
@@ -116,7 +117,7 @@ impl Config {
             Mode::Dev => reader.optional("REDIS_URL"),
         };
         let plugin_kv_url = reader.optional("PLUGIN_KV_URL");
-        let pubsub_mode = reader.or("PUBSUB_MODE", PubSubMode::Global);
+        let fanout = FanoutConfig::new(reader.or("PUBSUB_MODE", PubSubMode::Global));
         let bind =
             reader.expecting("BIND_ADDR", "an IP address, such as 127.0.0.1 (0.0.0.0: every one of this machine)");
         let port = reader.within("PORT", 8080, 1..=65_535);
@@ -154,7 +155,7 @@ impl Config {
                 pool_size,
                 redis_url,
                 plugin_kv_url,
-                pubsub_mode,
+                fanout,
                 bind,
                 port,
                 admin,

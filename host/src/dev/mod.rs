@@ -97,7 +97,7 @@ async fn start(options: Options) -> anyhow::Result<Started> {
         config.plugins_dir = Some(built);
     }
     let bus: Arc<dyn Bus> = match &config.redis_url {
-        Some(url) => bus::open(url, config.pubsub_mode, &health)?,
+        Some(url) => bus::open(url, config.fanout.mode, &health)?,
         None => Arc::new(LocalBus::new()),
     };
     let mut services = step("loading plugins", Services::prepare(&config, bus, health, telemetry::metrics()?)).await?;
@@ -116,7 +116,7 @@ impl Started {
         let pool = services.pool.clone();
         let private_database = postgres.as_ref().map(|postgres| postgres.url("postgres"));
         demo::explain(listeners.public_addr()?, listeners.admin.local_addr()?, private_database.as_deref());
-        let relay = RelayConfig { mode: config.pubsub_mode, ..RelayConfig::default() };
+        let relay = RelayConfig { mode: config.fanout.mode, ..RelayConfig::default() };
         let worker_config = WorkerConfig { relay, ..WorkerConfig::default() };
         let ends = shutdown.child_token();
         let worker = tokio::spawn(arcyou_outbox_worker::run(

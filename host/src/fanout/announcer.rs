@@ -21,11 +21,6 @@ use super::deliver::deliver;
 use super::hub::Hub;
 use crate::store::{Store, StoredEvent};
 
-/// For how long workers leave rows to the gateway that has stored them. Far longer than telling takes, even where every
-/// processor is busy; and about as long as a worker that hears of nothing takes to look by itself.
-const LEFT_FOR: Duration = Duration::from_millis(500);
-/// What has waited for so long is left to the workers: they tell it as it stands by then.
-const STALE: Duration = Duration::from_millis(250);
 /// Between two transactions that mark rows.
 const MARK_EVERY: Duration = Duration::from_millis(25);
 /// Commits that wait to be told.
@@ -39,6 +34,7 @@ pub struct Announcer {
     to_rooms: Sender<Arc<Announced>>,
     to_bus: Sender<Arc<Announced>>,
     bus_takes: Arc<AtomicBool>,
+    left_for: Duration,
 }
 
 /// The events of one commit.
@@ -60,12 +56,12 @@ impl Announcer {
         hub.spawn(tell_rooms(hub.clone(), for_rooms));
         hub.spawn(publish(hub.clone(), bus, for_bus, to_marks, bus_takes.clone()));
         hub.spawn(mark(hub.clone(), store, published));
-        Self { to_rooms, to_bus, bus_takes }
+        Self { to_rooms, to_bus, bus_takes, left_for: hub.config.left_for }
     }
 
     /// For how long workers are to leave what is committed next: not at all while the bus does not take it.
     pub fn is_left_for(&self) -> Duration {
-        if self.bus_takes.load(Ordering::Relaxed) { LEFT_FOR } else { Duration::ZERO }
+        if self.bus_takes.load(Ordering::Relaxed) { self.left_for } else { Duration::ZERO }
     }
 
     /// Tells of what was just committed; of each conversation in the order of these calls.
@@ -105,15 +101,17 @@ async fn publish(
 ) {
     let [published, left] =
         ["published", "left"].map(|outcome| counter!("arcyou_announced_events_total", "outcome" => outcome));
+    // What has waited for so long is left to the workers: they tell it as it stands by then.
+    let stale = hub.config.left_for / 2;
     let mut waiting = Vec::with_capacity(TOGETHER);
     while commits.recv_many(&mut waiting, TOGETHER).await > 0 {
         let all: usize = waiting.iter().map(|announced| announced.events.len()).sum();
-        waiting.retain(|announced| announced.at.elapsed() < STALE);
+        waiting.retain(|announced| announced.at.elapsed() < stale);
         let taken = match publications(&hub, &waiting) {
             None => Vec::new(),
             Some((_, publications)) if publications.is_empty() => Vec::new(),
             Some((ids, publications)) => {
-                let answer = timeout_at(Instant::now() + STALE, bus.publish(&publications)).await;
+                let answer = timeout_at(Instant::now() + stale, bus.publish(&publications)).await;
                 let takes = matches!(answer, Ok(Ok(_)));
                 bus_takes.store(takes, Ordering::Relaxed);
                 match answer {

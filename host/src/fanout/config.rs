@@ -21,6 +21,9 @@ pub struct FanoutConfig {
     pub hold: HoldLimits,
     /// Pages of changes that are read from the store at the same time.
     pub readers: usize,
+    /// For how long workers leave rows to the gateway that has stored them; it leaves them to the workers in turn if it
+    /// has not come to telling of them within half of that.
+    pub left_for: Duration,
 }
 
 impl FanoutConfig {
@@ -33,6 +36,9 @@ impl FanoutConfig {
             stall: Duration::from_secs(30),
             hold: HoldLimits { items: 1024, bytes: 1024 * 1024 },
             readers: 4,
+            // Far longer than telling takes, even where every processor is busy; and about as long as a worker that
+            // hears of nothing takes to look by itself.
+            left_for: Duration::from_millis(500),
         }
     }
 }

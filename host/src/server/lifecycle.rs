@@ -25,7 +25,7 @@ use crate::auth::Authenticator;
 use crate::batch::{CommitHealth, Committer};
 use crate::bounds::connections::ConnectionBounds;
 use crate::config::{AcceptLimits, Config};
-use crate::fanout::{Announcer, FanoutConfig};
+use crate::fanout::Announcer;
 use crate::ingress::Ingress;
 use crate::session::connection::Retirement;
 use crate::session::shared::{Shared, page_readers};
@@ -40,7 +40,7 @@ pub async fn serve(mut config: Config, shutdown: CancellationToken) -> anyhow::R
     make_room(&mut config);
     let url = config.redis_url.as_ref().context("REDIS_URL is not set")?;
     let health = Health::with_essential(ESSENTIAL).of(Program::Gateway);
-    let bus = bus::open(url, config.pubsub_mode, &health)?;
+    let bus = bus::open(url, config.fanout.mode, &health)?;
     // Compiling plugins takes seconds, and whoever wants to stop meanwhile is not kept waiting.
     let preparing = Services::prepare(&config, bus, health, telemetry::metrics()?);
     let Some(services) = shutdown.run_until_cancelled(preparing).await else { return Ok(()) };
@@ -83,7 +83,7 @@ impl Services {
         }
         background.held_watch(store.clone(), schema.clone());
         let cutoffs = background.cutoffs(&store, schema.clone());
-        let fanout = background.fanout(FanoutConfig::new(config.pubsub_mode), &bus, &store, schema, &health);
+        let fanout = background.fanout(config.fanout, &bus, &store, schema, &health);
         let announcer = Announcer::start(&fanout, bus.clone(), store.clone());
         let pace = background.pace(&store, fanout.clone(), &wake, config.relay_lag, &health);
         let batcher = background.batcher(Committer::new(store.clone(), announcer, wake.clone(), commits), pace);

@@ -48,7 +48,7 @@ impl Services {
         let cache = default_cache_dir();
         let options = Options::new(config.plugins_dir.as_deref(), cache.as_deref(), config.limits.frame.body);
         let mut options = Options { records_dir: config.records_dir.clone(), ..options };
-        let default = config.redis_url.as_ref().filter(|_| config.pubsub_mode != PubSubMode::Sharded);
+        let default = config.redis_url.as_ref().filter(|_| config.fanout.mode != PubSubMode::Sharded);
         let installation = Arc::<OnceLock<String>>::default();
         let mut plugin_values = None;
         match config.plugin_kv_url.as_ref().or(default) {

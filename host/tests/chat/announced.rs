@@ -10,10 +10,10 @@ use crate::support::gateway::Running;
 const UNMARKED: &str = "SELECT count(*) FROM outbox WHERE seq IS NOT NULL AND NOT processed";
 
 /// Two users, each on a gateway of their own, in one conversation.
-async fn two_gateways(world: &World, variables: &[(&str, &str)]) -> (Uuid, [Client; 2], [Running; 2]) {
+async fn two_gateways(world: &World) -> (Uuid, [Client; 2], [Running; 2]) {
     let users = [Uuid::new_v4(), Uuid::new_v4()];
     let conversation = world.conversation(&users).await;
-    let gateways = [world.gateway_with(variables).await, world.gateway_with(variables).await];
+    let gateways = [world.gateway_without_worker().await, world.gateway_without_worker().await];
     let first = Client::joined(gateways[0].port, users[0], conversation).await;
     let second = Client::joined(gateways[1].port, users[1], conversation).await;
     (conversation, [first, second], gateways)
@@ -23,7 +23,7 @@ async fn two_gateways(world: &World, variables: &[(&str, &str)]) -> (Uuid, [Clie
 #[tokio::test]
 async fn every_change_reaches_all_gateways_without_a_worker() {
     let world = World::new().await;
-    let (conversation, [mut a, mut b], _gateways) = two_gateways(&world, &[]).await;
+    let (conversation, [mut a, mut b], _gateways) = two_gateways(&world).await;
     let message = a.say(conversation, "one").await["message_id"].clone();
     assert_eq!(a.message().await, ("one".to_owned(), 1));
     assert_eq!(b.message().await, ("one".to_owned(), 1));
@@ -49,7 +49,7 @@ async fn every_change_reaches_all_gateways_without_a_worker() {
 #[tokio::test]
 async fn a_worker_tells_what_no_gateway_has_told() {
     let world = World::new().await;
-    let (conversation, [mut a, mut b], _gateways) = two_gateways(&world, &[]).await;
+    let (conversation, [mut a, mut b], _gateways) = two_gateways(&world).await;
     let worker = world.worker().await;
     let store = "SELECT status, outbox_id, payload, (SELECT relay_after > now() FROM outbox WHERE id = outbox_id)
         FROM store_messages(ARRAY[$1::uuid, $1], (SELECT array_agg(user_id) FROM participants),

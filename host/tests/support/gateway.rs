@@ -82,8 +82,21 @@ impl World {
         running
     }
 
+    /// A gateway that tells all that it commits, however slow this machine is: where there is no worker.
+    pub async fn gateway_without_worker(&self) -> Running {
+        let mut config = self.config(&[]);
+        config.fanout.left_for = Duration::from_secs(3600);
+        let running = self.starting(config, 0).await;
+        running.ready().await;
+        running
+    }
+
     /// The same, which may never become ready.
     pub async fn starting_gateway(&self, port: u16, variables: &[(&str, &str)]) -> Running {
+        self.starting(self.config(variables), port).await
+    }
+
+    fn config(&self, variables: &[(&str, &str)]) -> Config {
         let mut environment = HashMap::from([
             ("DATABASE_URL".to_owned(), self.database_url()),
             ("REDIS_URL".to_owned(), self.redis.url()),
@@ -98,9 +111,12 @@ impl World {
             ("READ_BYTES_PER_SECOND".to_owned(), "0".to_owned()),
         ]);
         environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let config = Config::from_source(&Variables(environment), Mode::Serve).unwrap();
+        Config::from_source(&Variables(environment), Mode::Serve).unwrap()
+    }
+
+    async fn starting(&self, config: Config, port: u16) -> Running {
         let health = Health::with_essential(server::ESSENTIAL);
-        let bus = bus::open(config.redis_url.as_ref().unwrap(), config.pubsub_mode, &health).unwrap();
+        let bus = bus::open(config.redis_url.as_ref().unwrap(), config.fanout.mode, &health).unwrap();
         let services = Services::prepare(&config, bus, health, recorder()).await.unwrap();
         let public = listener(port).await;
         let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
