@@ -1,5 +1,6 @@
 //! Conversations in which nothing new is said, and users who are erased.
 
+use arcyou_protocol::CloseCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -116,5 +117,5 @@ async fn an_erased_user_leaves_places_and_no_text() {
     for (kind, count) in [("participant.removed", 1), ("message.deleted", 5), ("reaction.removed", 5)] {
         assert_eq!(told.iter().filter(|told| *told == kind).count(), count, "{told:?}");
     }
-    assert_eq!(bobs.code(say(rooms[0])).await, "not_participant");
+    assert_eq!(bobs.closed().await, Some(CloseCode::Disconnected.value()));
 }

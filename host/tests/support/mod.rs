@@ -27,6 +27,10 @@ use uuid::Uuid;
 
 const TEMPLATE: &str = "arcyou_template";
 
+/// Statements in a test's database that wait for what others have locked.
+pub const LOCKED_OUT: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
 /// One PostgreSQL and one PgBouncer for all tests of a program; they end with it.
 pub struct Servers {
     pub postgres: Postgres,
