@@ -943,10 +943,9 @@ BEGIN
     END IF;
 END $$;
 
--- Gives the edits among these held messages to their messages, as their authors would now; under the locks taken
--- before.
-CREATE FUNCTION release_edits(held_ids bigint[]) RETURNS TABLE (
-    held_id bigint, id bigint, seq bigint, created_at text, conversation_id uuid, sender_id uuid, held_by text, reason text
+-- Gives a held edit to its message, as its author would now; under the lock taken before.
+CREATE FUNCTION release_edit(held_id bigint) RETURNS TABLE (
+    id bigint, seq bigint, created_at text, conversation_id uuid, sender_id uuid, held_by text, reason text
 )
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_sort = off SET jit = off
@@ -955,16 +954,16 @@ AS $$
 DECLARE
     edit held_messages;
 BEGIN
-    FOR edit IN
-        DELETE FROM held_messages WHERE id = ANY(held_ids) AND edits IS NOT NULL AND refused_at IS NULL RETURNING *
-    LOOP
-        RETURN QUERY SELECT edit.id, c.id, c.seq, c.created_at, edit.conversation_id, edit.sender_id, edit.held_by, edit.reason
-        FROM change_messages(ARRAY[edit.conversation_id], clock_timestamp(), '{message.edited}', ARRAY[edit.conversation_id],
-            ARRAY[edit.sender_id], ARRAY[edit.edits], ARRAY[edit.body::text], ARRAY[edit.edits_version], '{NULL}',
-            ARRAY[edit.idempotency_key], ARRAY[edit.annotations::text], ARRAY[edit.held_by], '{NULL}', '{}',
-            NULL, NULL, true, NULL) c
-        WHERE c.status = 'stored';
-    END LOOP;
+    DELETE FROM held_messages WHERE id = held_id AND edits IS NOT NULL AND refused_at IS NULL RETURNING * INTO edit;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT c.id, c.seq, c.created_at, edit.conversation_id, edit.sender_id, edit.held_by, edit.reason
+    FROM change_messages(ARRAY[edit.conversation_id], clock_timestamp(), '{message.edited}', ARRAY[edit.conversation_id],
+        ARRAY[edit.sender_id], ARRAY[edit.edits], ARRAY[edit.body::text], ARRAY[edit.edits_version], '{NULL}',
+        ARRAY[edit.idempotency_key], ARRAY[edit.annotations::text], ARRAY[edit.held_by], '{NULL}', '{}',
+        NULL, NULL, true, NULL) c
+    WHERE c.status = 'stored';
 END $$;
 
 -- A page of a conversation's messages as `viewer` sees them: above `after_seq`, oldest first, or without it below

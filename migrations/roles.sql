@@ -76,7 +76,7 @@ GRANT SELECT, INSERT (user_id, blocked_id), DELETE ON user_blocks TO arcyou_gate
 GRANT USAGE ON SEQUENCE messages_id_seq, held_messages_id_seq, plugin_audit_id_seq, outbox_id_seq TO arcyou_gateway;
 -- Everybody may call these unless an administrator has changed that default. They run with their caller's rights.
 GRANT EXECUTE ON FUNCTION store_message, store_messages, store_changes, lock_conversations, change_messages, is_blocked,
-    erase_overtaken, note_decisions, note_kept, reasons_lock, release_edits, mark_told, mark_outbox, read_messages, read_changes, read_events,
+    erase_overtaken, note_decisions, note_kept, reasons_lock, release_edit, mark_told, mark_outbox, read_messages, read_changes, read_events,
     message_json, creation_json, change_json, message_time, disconnect_user, read_of_user TO arcyou_gateway;
 -- It erases users as their owner would, for services whose key may.
 GRANT EXECUTE ON FUNCTION arcyou_erase_user TO arcyou_gateway;

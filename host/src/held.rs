@@ -1,5 +1,7 @@
 //! `arcyou-gateway held …`: messages that plugins held, for people to decide on.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, bail};
 use arcyou_platform::database::{self, DatabaseUrl};
 use arcyou_platform::env::{Errors, Process, Reader};
@@ -7,7 +9,7 @@ use arcyou_platform::terminal::{clipped, is_broken_pipe, print, printable, table
 use clap::Subcommand;
 use uuid::Uuid;
 
-use crate::store::{DecisionPage, HeldMessage, HeldPage, ReviewDecision, Reviewer, Store};
+use crate::store::{DecisionPage, HeldMessage, HeldPage, Released, ReviewDecision, Reviewer, Store};
 
 /// How much of a body and of a reason a table shows.
 const BODY_WIDTH: usize = 60;
@@ -86,7 +88,7 @@ pub async fn execute(action: Action, database: &DatabaseUrl) -> anyhow::Result<(
 }
 
 async fn act(action: Action, store: &Store) -> anyhow::Result<()> {
-    let (asked, decided) = match action {
+    let others = match action {
         Action::List { conversation, after, limit, json } => {
             return list(store, HeldPage { conversation, after, limit }, json).await;
         }
@@ -94,26 +96,43 @@ async fn act(action: Action, store: &Store) -> anyhow::Result<()> {
             return decisions(store, DecisionPage { conversation, before, held, limit }, json).await;
         }
         Action::Release(decision) => {
-            let (reviewer, ids) = (decision.reviewer()?, decision.ids);
-            let released = store.release(&ids, &reviewer).await.context("while releasing")?;
-            for message in &released {
-                let place = &message.message;
-                print(&format!("released {} as message {}, seq {}", message.id, place.id, place.seq))?;
-            }
-            (ids, released.iter().map(|message| message.id).collect::<Vec<_>>())
+            decide(decision, async |id, reviewer| {
+                let released = store.release(id, reviewer).await.with_context(|| format!("while releasing {id}"))?;
+                Ok(released.map(|Released { message, .. }| {
+                    format!("released {id} as message {}, seq {}", message.id, message.seq)
+                }))
+            })
+            .await?
         }
         Action::Refuse(decision) => {
-            let (reviewer, ids) = (decision.reviewer()?, decision.ids);
-            let refused = store.refuse(&ids, &reviewer).await.context("while refusing")?;
-            refused.iter().try_for_each(|id| print(&format!("refused {id}")))?;
-            (ids, refused)
+            decide(decision, async |id, reviewer| {
+                let waited = store.refuse(id, reviewer).await.with_context(|| format!("while refusing {id}"))?;
+                Ok(waited.then(|| format!("refused {id}")))
+            })
+            .await?
         }
     };
-    let others: Vec<String> = asked.iter().filter(|id| !decided.contains(id)).map(ToString::to_string).collect();
     if !others.is_empty() {
         bail!("no held message waits for a decision under {}", others.join(", "));
     }
     Ok(())
+}
+
+/// Decides on one held message after the other, so that none is locked while another is waited for; prints what became
+/// of each, and answers with the ids under which none waits.
+async fn decide(
+    decision: Decision,
+    deal_with: impl AsyncFn(i64, &Reviewer) -> anyhow::Result<Option<String>>,
+) -> anyhow::Result<Vec<String>> {
+    let reviewer = decision.reviewer()?;
+    let mut others = Vec::new();
+    for id in decision.ids.into_iter().collect::<BTreeSet<_>>() {
+        match deal_with(id, &reviewer).await? {
+            Some(done) => print(&done)?,
+            None => others.push(id.to_string()),
+        }
+    }
+    Ok(others)
 }
 
 async fn list(store: &Store, page: HeldPage, json: bool) -> anyhow::Result<()> {

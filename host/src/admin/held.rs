@@ -86,13 +86,13 @@ async fn decisions(State(state): State<AdminState>, Query(query): Query<Decision
 }
 
 async fn release(State(state): State<AdminState>, Path(id): Path<i64>, By(by): By) -> Response {
-    let released = state.store.release(&[id], &by).await;
+    let released = state.store.release(id, &by).await;
     state.wake.hint();
-    answer(released, |released| released.first().map(|message| json!(message)))
+    answer(released, |released| released.as_ref().map(|message| json!(message)))
 }
 
 async fn refuse(State(state): State<AdminState>, Path(id): Path<i64>, By(by): By) -> Response {
-    answer(state.store.refuse(&[id], &by).await, |refused| refused.first().map(|id| json!({ "id": id })))
+    answer(state.store.refuse(id, &by).await, |waited| waited.then(|| json!({ "id": id })))
 }
 
 fn answer<T>(outcome: Result<T, StoreError>, show: impl FnOnce(&T) -> Option<Value>) -> Response {

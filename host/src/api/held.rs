@@ -104,9 +104,9 @@ pub(super) async fn release(
     WithRejection(axum::extract::Path(id), _): Path<i64>,
 ) -> Result<axum::Json<ReleasedOne>, Problem> {
     caller.may(Scope::HeldWrite)?;
-    let released = api.store.release(&[id], &reviewer(&caller)?).await?;
+    let released = api.store.release(id, &reviewer(&caller)?).await?;
     api.wake.hint();
-    let Released { id, message } = released.into_iter().next().ok_or_else(|| nothing(id))?;
+    let Released { id, message } = released.ok_or_else(|| nothing(id))?;
     Ok(axum::Json(ReleasedOne { id, message_id: message.id, seq: message.seq, created_at: message.created_at }))
 }
 
@@ -125,8 +125,8 @@ pub(super) async fn refuse(
     WithRejection(axum::extract::Path(id), _): Path<i64>,
 ) -> Result<axum::Json<Refused>, Problem> {
     caller.may(Scope::HeldWrite)?;
-    let refused = api.store.refuse(&[id], &reviewer(&caller)?).await?;
-    refused.into_iter().next().map(|id| axum::Json(Refused { id })).ok_or_else(|| nothing(id))
+    let waited = api.store.refuse(id, &reviewer(&caller)?).await?;
+    waited.then_some(axum::Json(Refused { id })).ok_or_else(|| nothing(id))
 }
 
 fn reviewer(caller: &Caller) -> Result<Reviewer, Problem> {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method};
@@ -27,11 +28,12 @@ const ONCE: [&str; 4] = ["authorization", "content-type", IDEMPOTENCY_KEY, IF_MA
 #[derive(Clone)]
 pub(super) struct Understood(Arc<HashMap<(Method, String), Heeded>>);
 
-/// What one operation heeds beside its path and its body.
+/// What one operation heeds beside its path.
 #[derive(Default)]
 struct Heeded {
     parameters: Vec<String>,
     headers: Vec<String>,
+    body: bool,
 }
 
 impl Understood {
@@ -45,20 +47,17 @@ impl Understood {
         Self(Arc::new(operations.collect()))
     }
 
-    /// What is wrong with a request whose operation is known.
-    fn fault(&self, request: &Request) -> Option<Problem> {
+    /// What the operation of a request heeds, if it is known.
+    fn operation(&self, request: &Request) -> Option<&Heeded> {
         let path = request.extensions().get::<MatchedPath>()?.as_str();
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-        let heeded = self.0.get(&(method.clone(), path.to_owned()))?;
-        fault_of_body(request.headers())
-            .or_else(|| heeded.fault_of_headers(request.headers()))
-            .or_else(|| heeded.fault_of_query(request.uri().query().unwrap_or_default()))
+        self.0.get(&(method.clone(), path.to_owned()))
     }
 }
 
 impl Heeded {
     fn of(operation: &Operation) -> Self {
-        let mut heeded = Self::default();
+        let mut heeded = Self { body: operation.request_body.is_some(), ..Self::default() };
         for parameter in operation.parameters.iter().flatten() {
             let RefOr::T(parameter) = parameter else { continue };
             match parameter.parameter_in {
@@ -68,6 +67,18 @@ impl Heeded {
             }
         }
         heeded
+    }
+
+    /// The request, if the operation heeds all that it says.
+    async fn check(&self, request: Request) -> Result<Request, Problem> {
+        let fault = fault_of_text(request.headers())
+            .or_else(|| self.fault_of_headers(request.headers()))
+            .or_else(|| self.fault_of_query(request.uri().query().unwrap_or_default()));
+        match fault {
+            Some(problem) => Err(problem),
+            None if self.body || request.body().is_end_stream() => Ok(request),
+            None => says_nothing(request).await,
+        }
     }
 
     fn fault_of_headers(&self, headers: &HeaderMap) -> Option<Problem> {
@@ -97,8 +108,17 @@ impl Heeded {
     }
 }
 
+/// The request without its body, if that says nothing: clients send such bodies on their own account.
+async fn says_nothing(request: Request) -> Result<Request, Problem> {
+    let (head, body) = request.into_parts();
+    match to_bytes(body, 16).await {
+        Ok(body) if matches!(body.trim_ascii(), b"" | b"{}" | b"null") => Ok(Request::from_parts(head, Body::empty())),
+        _ => Err(Problem::invalid("this operation does not heed a body; leave it out")),
+    }
+}
+
 /// A body is JSON as RFC 8259 has it, in UTF-8, as it is.
-fn fault_of_body(headers: &HeaderMap) -> Option<Problem> {
+fn fault_of_text(headers: &HeaderMap) -> Option<Problem> {
     let refused = |text: &str| Some(Problem::new(ApiCode::UnsupportedMediaType, text));
     if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return refused("the gateway decodes no Content-Encoding; send the body as it is");
@@ -123,8 +143,12 @@ fn by_method(item: &PathItem) -> [(Method, &Option<Operation>); 5] {
 
 /// Lets a request through whose operation heeds all that it says.
 pub(super) async fn check(State(understood): State<Understood>, request: Request, next: Next) -> Response {
-    match understood.fault(&request) {
-        Some(problem) => problem.into_response(),
-        None => next.run(request).await,
+    let checked = match understood.operation(&request) {
+        Some(operation) => operation.check(request).await,
+        None => Ok(request),
+    };
+    match checked {
+        Ok(request) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     }
 }

@@ -77,7 +77,7 @@ pub const NEEDS: Needs = Needs {
         "note_decisions",
         "note_kept",
         "reasons_lock",
-        "release_edits",
+        "release_edit",
         "mark_told",
         "mark_outbox",
         "read_messages",

@@ -161,31 +161,28 @@ impl Store {
         self.query(sql::DECISIONS, &parameters).await?.iter().map(review_decision).collect()
     }
 
-    /// Gives held messages their place at the end of their conversations, and held edits to their messages, under the
-    /// same lock as any message, and has them broadcast; also those whose sender left since. Ids that wait for no
-    /// decision are left out of the answer. Log and audit rows say who decided, whatever `PLUGIN_AUDIT` says of
-    /// plugins.
-    pub async fn release(&self, ids: &[i64], by: &Reviewer) -> Result<Vec<Released>, StoreError> {
+    /// Gives a held message its place at the end of its conversation, and a held edit to its message, under the same lock
+    /// as any message, and has it broadcast; also if its sender left since. None if nothing waits for a decision under
+    /// this id. Log and audit rows say who decided, whatever `PLUGIN_AUDIT` says of plugins.
+    pub async fn release(&self, id: i64, by: &Reviewer) -> Result<Option<Released>, StoreError> {
         let _turn = self.turns.take(None, ANSWER_WITHIN).await?;
         let client = self.client(Instant::now() + ANSWER_WITHIN).await?;
-        let rows = timeout(ANSWER_WITHIN, release(&client, ids, by)).await;
-        let rows = conclude(client, rows).map_err(StoreError::of_change)?;
-        let released: Vec<Released> = rows.iter().map(released).collect::<Result<_, _>>()?;
-        for Released { id, message } in &released {
-            tracing::info!(held_id = id, message_id = message.id, reviewer = %by, "a held message was released");
-        }
-        Ok(released)
+        let row = timeout(ANSWER_WITHIN, release(&client, id, by)).await;
+        let Some(row) = conclude(client, row).map_err(StoreError::of_change)? else { return Ok(None) };
+        let message =
+            stored_ids(&row)?.ok_or_else(|| StoreError::Unknown("a released message without its ids".to_owned()))?;
+        tracing::info!(held_id = id, message_id = message.id, reviewer = %by, "a held message was released");
+        Ok(Some(Released { id, message }))
     }
 
-    /// Decides that held messages are never shown. Answers with the ids that waited for a decision.
-    pub async fn refuse(&self, ids: &[i64], by: &Reviewer) -> Result<Vec<i64>, StoreError> {
-        let parameters: [Param<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&by.0, Type::TEXT)];
-        let rows = self.change_in(sql::BEGIN_RELEASE, None, sql::REFUSE, &parameters).await?;
-        let refused: Vec<i64> = rows.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_, StoreError>>()?;
-        for id in &refused {
+    /// Decides that a held message is never shown. Answers whether it waited for a decision.
+    pub async fn refuse(&self, id: i64, by: &Reviewer) -> Result<bool, StoreError> {
+        let parameters: [Param<'_>; 2] = [(&id, Type::INT8), (&by.0, Type::TEXT)];
+        let waited = !self.change_in(sql::BEGIN_RELEASE, None, sql::REFUSE, &parameters).await?.is_empty();
+        if waited {
             tracing::info!(held_id = id, reviewer = %by, "a held message was refused");
         }
-        Ok(refused)
+        Ok(waited)
     }
 
     /// Removes the messages that were refused first, at most `limit`, where that is longer ago than `age`. Answers how
@@ -197,22 +194,21 @@ impl Store {
     }
 }
 
-async fn release(client: &Client, ids: &[i64], by: &Reviewer) -> Result<Vec<Row>, Error> {
-    let parameters: [Param<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&by.0, Type::TEXT)];
-    let (begun, locked, rows, edits, ended) = join5(
+async fn release(client: &Client, id: i64, by: &Reviewer) -> Result<Option<Row>, Error> {
+    let parameters: [Param<'_>; 2] = [(&id, Type::INT8), (&by.0, Type::TEXT)];
+    let (begun, locked, message, edit, ended) = join5(
         client.batch_execute(sql::BEGIN_RELEASE),
         client.query_typed(sql::LOCK_HELD, &parameters[..1]),
         client.query_typed(sql::RELEASE, &parameters),
-        client.query_typed(sql::RELEASE_EDITS, &parameters),
+        client.query_typed(sql::RELEASE_EDIT, &parameters),
         client.batch_execute("COMMIT"),
     )
     .await;
     begun?;
     locked?;
-    let (mut rows, edits) = (rows?, edits?);
+    let (message, edit) = (message?, edit?);
     ended?;
-    rows.extend(edits);
-    Ok(rows)
+    Ok(message.into_iter().chain(edit).next())
 }
 
 fn held(row: &Row) -> Result<HeldMessage, StoreError> {
@@ -241,10 +237,4 @@ fn review_decision(row: &Row) -> Result<ReviewDecision, StoreError> {
         held_by: row.try_get("held_by")?,
         message_id: row.try_get("message_id")?,
     })
-}
-
-fn released(row: &Row) -> Result<Released, StoreError> {
-    let message =
-        stored_ids(row)?.ok_or_else(|| StoreError::Unknown("a released message without its ids".to_owned()))?;
-    Ok(Released { id: row.try_get("held_id")?, message })
 }

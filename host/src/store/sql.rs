@@ -219,66 +219,58 @@ SELECT (SELECT count(*) FROM held_messages WHERE refused_at IS NULL) AS count,
     coalesce((SELECT greatest(extract(epoch FROM clock_timestamp() - created_at), 0) FROM held_messages
         WHERE refused_at IS NULL ORDER BY id LIMIT 1), 0)::float8 AS oldest";
 
-/// Locks the conversations of held messages in the order of ids, as batches do: `$1` ids of held messages.
+/// Locks the conversation of a held message: `$1` its id.
 pub(super) const LOCK_HELD: &str = "
-SELECT FROM conversations WHERE id IN (SELECT conversation_id FROM held_messages WHERE id = ANY($1))
-ORDER BY id FOR NO KEY UPDATE";
+SELECT FROM conversations WHERE id = (SELECT conversation_id FROM held_messages WHERE id = $1) FOR NO KEY UPDATE";
 
-/// Moves held messages, and not held edits, to the ends of their conversations, under the locks taken before it, and
-/// notes who decided: `$1` ids of held messages, `$2` the reviewer.
+/// Moves a held message, if it is no held edit, to the end of its conversation, under the lock taken before it, and
+/// notes who decided: `$1` the held message, `$2` the reviewer.
 pub(super) const RELEASE: &str = "
 WITH released AS (
     DELETE FROM held_messages h USING conversations c
-    WHERE h.id = ANY($1) AND h.edits IS NULL AND h.refused_at IS NULL AND c.id = h.conversation_id
-    RETURNING h.*, c.last_seq, c.message_count, greatest((SELECT clock_timestamp()), c.last_message_at) AS released_at
-), fresh AS MATERIALIZED (
-    SELECT *, row_number() OVER (PARTITION BY conversation_id ORDER BY id) AS place, nextval('outbox_id_seq') AS outbox_id
-    FROM released ORDER BY id
+    WHERE h.id = $1 AND h.edits IS NULL AND h.refused_at IS NULL AND c.id = h.conversation_id
+    RETURNING h.*, c.last_seq + 1 AS seq, c.message_count + 1 AS n,
+        greatest((SELECT clock_timestamp()), c.last_message_at) AS released_at
 ), inserted AS (
     INSERT INTO messages (conversation_id, seq, n, changed_seq, sender_id, body, reply_to, idempotency_key, annotations,
         decided_by, created_at, outbox_id)
-    SELECT conversation_id, last_seq + place, message_count + place, last_seq + place, sender_id, body, reply_to,
-        idempotency_key, annotations, held_by, released_at, outbox_id
-    FROM fresh ORDER BY id
-    RETURNING id, conversation_id, seq, created_at, outbox_id, creation_json(messages) AS payload
+    SELECT conversation_id, seq, n, seq, sender_id, body, reply_to, idempotency_key, annotations, held_by, released_at,
+        nextval('outbox_id_seq')
+    FROM released
+    RETURNING *, creation_json(messages) AS payload
 ), counted AS (
-    UPDATE conversations c SET last_seq = n.seq, message_count = c.message_count + n.count, last_message_id = n.id,
-        last_message_at = n.created_at
-    FROM (SELECT conversation_id, max(seq) AS seq, count(*) AS count, max(id) AS id, max(created_at) AS created_at
-        FROM inserted GROUP BY conversation_id) n
-    WHERE c.id = n.conversation_id
+    UPDATE conversations c SET last_seq = m.seq, message_count = m.n, last_message_id = m.id, last_message_at = m.created_at
+    FROM inserted m WHERE c.id = m.conversation_id
 ), relayed AS (
     INSERT INTO outbox (id, type, conversation_id, seq, payload, internal)
-    SELECT outbox_id, 'message.created', conversation_id, seq, payload, true FROM inserted ORDER BY id
-), decided AS (
-    SELECT f.id AS held_id, f.conversation_id, f.sender_id, f.held_by, f.reason, n.id, n.seq, n.created_at
-    FROM fresh f JOIN inserted n ON n.outbox_id = f.outbox_id
+    SELECT outbox_id, 'message.created', conversation_id, seq, payload, true FROM inserted
 ), noted AS (
     INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, reviewer, reason, message_id, held_id)
-    SELECT conversation_id, sender_id, 'released', held_by, $2, reason, id, held_id FROM decided ORDER BY held_id
+    SELECT conversation_id, r.sender_id, 'released', held_by, $2, reason, m.id, r.id
+    FROM released r JOIN inserted m USING (conversation_id)
 )
-SELECT held_id, id, seq, message_time(created_at) AS created_at FROM decided ORDER BY held_id";
+SELECT id, seq, message_time(created_at) AS created_at FROM inserted";
 
-/// The same for held edits, which their messages get.
-pub(super) const RELEASE_EDITS: &str = "
+/// The same for a held edit, which its message gets.
+pub(super) const RELEASE_EDIT: &str = "
 WITH decided AS MATERIALIZED (
-    SELECT * FROM release_edits($1)
+    SELECT * FROM release_edit($1)
 ), noted AS (
     INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, reviewer, reason, message_id, held_id)
-    SELECT conversation_id, sender_id, 'released', held_by, $2, reason, id, held_id FROM decided ORDER BY held_id
+    SELECT conversation_id, sender_id, 'released', held_by, $2, reason, id, $1 FROM decided
 )
-SELECT held_id, id, seq, created_at FROM decided ORDER BY held_id";
+SELECT id, seq, created_at FROM decided";
 
-/// Decides that held messages are never shown, and notes who decided: `$1` their ids, `$2` the reviewer.
+/// Decides that a held message is never shown, and notes who decided: `$1` its id, `$2` the reviewer.
 pub(super) const REFUSE: &str = "
 WITH refused AS (
-    UPDATE held_messages SET refused_at = now() WHERE id = ANY($1) AND refused_at IS NULL
+    UPDATE held_messages SET refused_at = now() WHERE id = $1 AND refused_at IS NULL
     RETURNING id, conversation_id, sender_id, held_by, reason
 ), noted AS (
     INSERT INTO plugin_audit (conversation_id, sender_id, verdict, plugin, reviewer, reason, held_id)
-    SELECT conversation_id, sender_id, 'refused', held_by, $2, reason, id FROM refused ORDER BY id
+    SELECT conversation_id, sender_id, 'refused', held_by, $2, reason, id FROM refused
 )
-SELECT id FROM refused ORDER BY id";
+SELECT FROM refused";
 
 /// The held messages that were refused first, where that is long enough ago: `$1` seconds, `$2` rows at most.
 pub(super) const REFUSED_PRUNE: &str = "

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::service::Service;
-use crate::support::World;
 use crate::support::client::Client;
+use crate::support::{LOCKED_OUT, World};
 
 #[tokio::test]
 async fn a_service_makes_a_conversation_and_its_members_talk() {
@@ -207,15 +207,13 @@ async fn a_change_that_finds_a_conversation_locked_is_given_up() {
     };
     // Nor do they stop sends, and changes of others.
     let talk = async {
-        let waits =
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        world.eventually(waits, 1).await;
+        world.eventually(LOCKED_OUT, 1).await;
         for n in 1..=20 {
             socket.say(other, "x").await;
             let change = json!({"keep_messages": n});
             service.call(Method::PATCH, &format!("/conversations/{other}"), &[], Some(&change)).await.ok(200);
         }
-        assert!(world.count(waits).await <= 1, "the changes of one conversation wait one after the other");
+        assert!(world.count(LOCKED_OUT).await <= 1, "the changes of one conversation wait one after the other");
     };
     tokio::join!(changes, talk);
     holder.batch_execute("ROLLBACK").await.unwrap();

@@ -5,15 +5,20 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::service::{Service, key};
-use crate::support::World;
 use crate::support::client::Client;
 use crate::support::plugins::directory;
+use crate::support::{LOCKED_OUT, World};
 
 /// Repeats the request until all is done; answers how many requests that took, and how many messages were deleted.
 async fn erase(service: &Service, user: Uuid) -> (usize, i64) {
     let (mut requests, mut deleted, mut after) = (0, 0, String::new());
     loop {
-        let answer = service.post(&format!("/users/{user}/erase{after}"), Value::Null).await.ok(200);
+        let answer = service.post(&format!("/users/{user}/erase{after}"), Value::Null).await;
+        // What a test holds may be held for longer than it meant.
+        if answer.status == 503 {
+            continue;
+        }
+        let answer = answer.ok(200);
         assert_eq!(answer["user_id"], json!(user));
         requests += 1;
         deleted += answer["deleted"].as_i64().unwrap();
@@ -137,9 +142,7 @@ async fn an_erasure_meets_what_is_held_with_empty_hands() {
             assert_eq!(refused.code(503), "unavailable");
         };
         let talk = async {
-            let waiting =
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-            world.eventually(waiting, 1).await;
+            world.eventually(LOCKED_OUT, 1).await;
             for room in [rooms[0], rooms[1]] {
                 alices.say(room, "x").await;
             }
@@ -162,8 +165,7 @@ async fn an_erasure_holds_one_conversation_alone_while_it_waits_for_a_participan
     holder.batch_execute("BEGIN; SELECT FROM participants FOR UPDATE").await.unwrap();
     let part = format!("SELECT arcyou_erase_user('{bob}', '{}', 0)", Uuid::nil());
     let erasing = tokio::spawn(async move { eraser.batch_execute(&part).await });
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    world.eventually(waits, 1).await;
+    world.eventually(LOCKED_OUT, 1).await;
     let free = "SELECT count(*) FROM (SELECT FROM conversations FOR NO KEY UPDATE SKIP LOCKED) AS free";
     assert_eq!(world.count(free).await, 1);
     holder.batch_execute("ROLLBACK").await.unwrap();
@@ -208,8 +210,7 @@ async fn an_erasure_and_a_services_disconnection_do_not_wait_for_one_another() {
     let backend = world.connect().await;
     backend.batch_execute(&format!("BEGIN; SELECT disconnect_user('{bob}')")).await.unwrap();
     let erasing = tokio::spawn(async move { erase(&service, bob).await });
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    world.eventually(waits, 1).await;
+    world.eventually(LOCKED_OUT, 1).await;
     let send = "SELECT arcyou_send($1, $2, '{}')";
     backend.query(send, &[&conversation, &alice]).await.unwrap();
     backend.batch_execute("COMMIT").await.unwrap();
@@ -285,8 +286,7 @@ async fn nothing_is_left_of_what_a_user_was_just_sending() {
     let send = "SELECT arcyou_send($1, $2, '{\"text\": \"secret\"}')";
     backend.query(send, &[&conversation, &bob]).await.unwrap();
     let erasing = tokio::spawn(async move { erase(&service, bob).await });
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    world.eventually(waits, 1).await;
+    world.eventually(LOCKED_OUT, 1).await;
     backend.batch_execute("COMMIT").await.unwrap();
     assert_eq!(erasing.await.unwrap().1, 1);
     let anywhere = "SELECT array_agg(tablename::text) FROM pg_tables WHERE schemaname = 'public'

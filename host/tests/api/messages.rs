@@ -275,6 +275,16 @@ async fn bad_input_is_told_what_to_do() {
         assert_eq!(refused.code(400), "invalid_field");
         assert!(refused.body["detail"].as_str().unwrap().starts_with(detail), "{}", refused.body);
     }
+    let disconnect = format!("/users/{alice}/disconnect");
+    for body in [json!({"dry": true}), json!({"text": "x".repeat(70_000)}), json!([])] {
+        let refused = room.service.post(&disconnect, body).await;
+        assert_eq!(refused.code(400), "invalid_field");
+        assert_eq!(refused.body["detail"], "this operation does not heed a body; leave it out");
+    }
+    assert_eq!(room.world.count("SELECT count(*) FROM user_cutoffs").await, 0);
+    for body in [json!({}), Value::Null] {
+        room.service.post(&disconnect, body).await.ok(200);
+    }
     assert_eq!(room.service.get("/nothing").await.code(404), "not_found");
     assert_eq!(room.service.put("/conversations", json!({})).await.code(405), "method_not_allowed");
     let reads = Service::with_key(room.gateway.port, key(&room.world, &["--scope", "messages:read"]).await);

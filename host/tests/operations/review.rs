@@ -228,6 +228,35 @@ async fn what_was_refused_long_ago_is_removed_and_what_waits_is_not() {
     gateway.stop().await;
 }
 
+/// What has to wait for a conversation that somebody holds keeps no other one waiting, and undoes nothing.
+#[tokio::test]
+async fn of_several_each_is_decided_by_itself() {
+    let world = World::new().await;
+    let dir = directory(&["misbehaving"], "[[plugin]]\nname = \"misbehaving\"\n");
+    let gateway = world.gateway_with(&[dir.variable()]).await;
+    let alice = Uuid::new_v4();
+    let rooms = [world.conversation(&[alice]).await, world.conversation(&[alice]).await];
+    let mut client = Client::authenticated(gateway.port, alice).await;
+    for room in rooms {
+        client.ok(held(room, "held", "k")).await;
+    }
+    let waiting = ids(&world).await;
+    let holder = world.connect().await;
+    holder
+        .batch_execute(&format!("BEGIN; SELECT FROM conversations WHERE id = '{}' FOR UPDATE", rooms[1]))
+        .await
+        .unwrap();
+    let (done, said) = command(&world, &["release", &waiting[0], &waiting[1]]).await;
+    assert!(!done && said.starts_with(&format!("released {} as message", waiting[0])), "{said}");
+    assert!(said.contains(&format!("while releasing {}", waiting[1])), "{said}");
+    assert_eq!(ids(&world).await, waiting[1..]);
+    assert_eq!(world.count("SELECT count(*) FROM messages").await, 1);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    let (refused, said) = command(&world, &["refuse", &waiting[1], &waiting[0], &waiting[1]]).await;
+    assert!(!refused && said.starts_with(&format!("refused {}\n", waiting[1])), "{said}");
+    assert!(said.contains(&format!("waits for a decision under {}\n", waiting[0])), "{said}");
+}
+
 /// Reviewers and senders at the same time: every message is stored once, and no place is taken twice or left out.
 #[tokio::test]
 async fn releases_and_sends_at_once_leave_no_hole() {
