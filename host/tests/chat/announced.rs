@@ -7,10 +7,6 @@ use crate::support::World;
 use crate::support::client::Client;
 use crate::support::gateway::Running;
 
-/// What a gateway promised to tell, and nobody marked.
-const UNMARKED: &str =
-    "SELECT count(*) FROM outbox WHERE seq IS NOT NULL AND NOT processed AND relay_after IS NOT NULL";
-
 /// Two users, each on a gateway of their own, in one conversation.
 async fn two_gateways(world: &World) -> (Uuid, [Client; 2], [Running; 2]) {
     let users = [Uuid::new_v4(), Uuid::new_v4()];
