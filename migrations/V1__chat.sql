@@ -555,6 +555,15 @@ BEGIN
             AND id BETWEEN t.message_id AND t.message_id ORDER BY id LIMIT 1) m
         WHERE t.type IN ('message.edited', 'message.deleted') AND m.changed_seq = c.last_seq AND m.version > 1;
     END IF;
+    -- Of the edits of one message only the newest is held: a reviewer who releases all that waits must not bring back
+    -- what its author has replaced.
+    IF num_nonnulls(VARIADIC hold_reasons) > 0 THEN
+        UPDATE held_messages h SET refused_at = now()
+        FROM unnest(conversation_ids, message_ids, hold_reasons) AS t(conversation_id, message_id, hold_reason)
+        WHERE t.hold_reason IS NOT NULL AND h.conversation_id = t.conversation_id AND h.edits = t.message_id
+            AND h.refused_at IS NULL AND EXISTS (SELECT FROM held_messages newer WHERE newer.conversation_id = h.conversation_id
+                AND newer.edits = h.edits AND newer.id > h.id AND newer.refused_at IS NULL);
+    END IF;
 END $$;
 
 -- Takes what these messages said before from wherever it still is: a text that was edited from what no worker has
@@ -1091,6 +1100,8 @@ BEGIN
         SELECT found.* FROM unnest(conversation_ids) AS room (id) CROSS JOIN LATERAL (
             SELECT o.id, o.type, o.conversation_id, o.payload FROM outbox o
             WHERE o.conversation_id = room.id AND o.id > after_id AND o.seq IS NULL
+                -- What a worker could not publish is told when it can be, and never if it is given up.
+                AND (o.processed OR o.retry_count = 0 AND o.parked_at IS NULL)
             ORDER BY o.id LIMIT most_rows + 1
         ) AS found ORDER BY found.id LIMIT most_rows + 1
     ) AS event ORDER BY event.id;
@@ -1581,6 +1592,10 @@ DECLARE
     given record;
     rows integer := 0;
 BEGIN
+    IF most IS NULL OR most < 1 THEN
+        RAISE EXCEPTION 'a call walks at least one message, and not %', coalesce(most::text, 'null')
+            USING ERRCODE = 'YC005', HINT = 'Leave the fourth argument out.';
+    END IF;
     deleted := 0;
     most := greatest(most, 2);
     IF after_conversation IS NULL THEN

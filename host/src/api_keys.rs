@@ -7,7 +7,7 @@ use clap::Subcommand;
 use uuid::Uuid;
 
 use crate::api::key::{KeyText, Scope};
-use crate::store::{ApiKey, ListedKey, Reviewer, Store};
+use crate::store::{ApiKey, ListedKey, Reviewer, Store, StoreError};
 
 /// Requests a second of a key that says nothing else.
 const DEFAULT_RATE: i32 = 500;
@@ -49,6 +49,9 @@ pub async fn execute(action: Action, database: &DatabaseUrl) -> anyhow::Result<(
     match act(action, &store).await {
         // Whoever reads has read enough.
         Err(error) if is_broken_pipe(&error) => Ok(()),
+        Err(error) if error.downcast_ref().is_some_and(StoreError::lacks_a_right) => {
+            Err(error.context("keys are made, listed and revoked as the owner of the tables: set MIGRATE_DATABASE_URL"))
+        }
         outcome => outcome,
     }
 }

@@ -334,6 +334,11 @@ fn limits(reader: &mut Reader<'_>, rate: Option<Rate>) -> SessionLimits {
     if max_body_bytes >= max_frame_bytes {
         reader.reject("MAX_BODY_BYTES", "must be smaller than MAX_FRAME_BYTES: a body comes inside a frame");
     }
+    let queue_bytes = reader.within("MAX_QUEUE_BYTES", 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024);
+    if queue_bytes < 2 * max_body_bytes {
+        let text = "must be at least twice MAX_BODY_BYTES: else two messages at once close those who read them";
+        reader.reject("MAX_QUEUE_BYTES", text);
+    }
     SessionLimits {
         max_frame_bytes,
         frame: FrameLimits {
@@ -341,7 +346,7 @@ fn limits(reader: &mut Reader<'_>, rate: Option<Rate>) -> SessionLimits {
             max_join_list: max_join_list(rate),
         },
         max_joined: reader.within("MAX_JOINED", 1000, 1..=100_000),
-        queue_bytes: reader.within("MAX_QUEUE_BYTES", 1024 * 1024, 64 * 1024..=1024 * 1024 * 1024),
+        queue_bytes,
         // Enough for a client to fetch a token; a socket without one costs something and pays nothing.
         auth_within: Duration::from_secs(reader.within("AUTH_SECONDS", 15, 1..=3600)),
         // Below the minute after which many load balancers forget a silent connection.

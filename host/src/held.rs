@@ -198,6 +198,6 @@ fn line(message: &HeldMessage) -> [String; 8] {
         printable(held_by),
         edits.map_or_else(|| "-".to_owned(), |id| id.to_string()),
         clipped(reason, REASON_WIDTH),
-        clipped(body, BODY_WIDTH),
+        clipped(body.get(), BODY_WIDTH),
     ]
 }

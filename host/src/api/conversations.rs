@@ -127,6 +127,8 @@ pub(super) async fn delete(
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangeConversation {
     /// Whether nobody may send, edit or give reactions.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = bool, required = false)]
     read_only: Option<bool>,
     /// For how many days messages are kept: 1 to 36,500, or null for ever.
     #[serde(default, deserialize_with = "given")]

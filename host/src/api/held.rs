@@ -42,7 +42,7 @@ pub(super) struct HeldOne {
     sender_participates: bool,
     /// As the plugins left it.
     #[schema(value_type = Object)]
-    body: Option<Box<RawValue>>,
+    body: Box<RawValue>,
     /// The message whose body it is to replace; null: it is a message of its own.
     edits: Option<i64>,
     /// The plugin that held it.
@@ -65,7 +65,6 @@ impl HeldOne {
             reason,
             created_at,
         } = held;
-        let body = RawValue::from_string(body).ok();
         Self { id, conversation_id, sender_id, sender_participates, body, edits, held_by, reason, created_at }
     }
 }

@@ -261,7 +261,14 @@ impl Issuer {
         };
         let text = match why {
             NoSubject::Two => "the token's sub and userId name different users; leave one out".to_owned(),
-            NoSubject::Neither => "the token must name its user, a UUID, in sub or userId".to_owned(),
+            NoSubject::Neither => match self.rules.user_ids {
+                UserIds::Uuids { others_are_mapped: true } => {
+                    "the token must name its user in sub or userId: a UUID, and none of version 5, which other issuers \
+                     have"
+                }
+                _ => "the token must name its user, a UUID, in sub or userId",
+            }
+            .to_owned(),
             NoSubject::Missing => format!("the token must name its user in {claim}, as text or a whole number"),
             NoSubject::Unfit => match self.rules.user_ids {
                 UserIds::Uuids { .. } => format!("the token's {claim} must be a UUID that this issuer may give"),
@@ -287,6 +294,9 @@ impl Issuer {
             ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => other_issuer(),
             ErrorKind::MissingRequiredClaim(_) => audience(),
             ErrorKind::InvalidAlgorithm => self.wrong_algorithm(),
+            ErrorKind::Json(error) if error.to_string().starts_with("duplicate field") => {
+                Failure::new(ErrorCode::TokenClaims, "a claim of the token is there twice")
+            }
             ErrorKind::Json(_) => {
                 Failure::new(ErrorCode::TokenClaims, "the token's claims are not of the types they should be")
             }

@@ -1,5 +1,7 @@
 //! Whom a token names: which of its claims, and the user that this is. Pure.
 
+use std::str::FromStr;
+
 use serde_json::{Map, Value};
 use uuid::{Uuid, Version};
 
@@ -73,9 +75,17 @@ pub enum UserClaim {
     Pointer(String),
 }
 
-impl From<String> for UserClaim {
-    fn from(text: String) -> Self {
-        if text.starts_with('/') { Self::Pointer(text) } else { Self::Named(text) }
+impl FromStr for UserClaim {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_escaped = |rest: &str| rest.starts_with(['0', '1']);
+        match text.strip_prefix('/') {
+            Some(path) if path.split('~').skip(1).all(is_escaped) => Ok(Self::Pointer(text.to_owned())),
+            Some(_) => Err("it is a JSON Pointer (RFC 6901), in which ~0 stands for ~ and ~1 for /"),
+            None if text.is_empty() => Err("it is the name of a claim"),
+            None => Ok(Self::Named(text.to_owned())),
+        }
     }
 }
 
@@ -142,7 +152,7 @@ mod tests {
     const V4: &str = "0b6f9c9e-2b1a-4c1d-8e3f-1a2b3c4d5e6f";
 
     fn found(claim: &str, ids: UserIds, claims: &Value) -> Result<(Uuid, Option<String>), NoSubject> {
-        find(&UserClaim::from(claim.to_owned()), ids, claims.as_object().unwrap())
+        find(&claim.parse().unwrap(), ids, claims.as_object().unwrap())
     }
 
     #[test]
@@ -215,5 +225,8 @@ mod tests {
             assert_eq!(found(missing, ids, &claims), Err(NoSubject::Missing), "{missing}");
         }
         assert_eq!(found("uid", UserIds::default(), &claims), Err(NoSubject::Unfit));
+        for wrong in ["", "/a~2", "/~", "/a/b~"] {
+            assert!(wrong.parse::<UserClaim>().is_err(), "{wrong}");
+        }
     }
 }

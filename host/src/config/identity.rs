@@ -10,7 +10,7 @@ use arcyou_platform::env::Reader;
 
 use super::issuers::{self, ANY, Namespace};
 use crate::auth::remote::RemoteKeys;
-use crate::auth::subject::UserIds;
+use crate::auth::subject::{UserClaim, UserIds};
 use crate::auth::{
     Algorithms, Authenticator, DEFAULT_MAX_SESSION, DEVELOPMENT_KEY, Issuer, IssuerRules, JwksUrl, PublicKeys,
 };
@@ -30,7 +30,7 @@ struct Single {
     key: Option<String>,
     jwks_url: Option<String>,
     algorithms: Option<Algorithms>,
-    user_claim: Option<String>,
+    user_claim: Option<UserClaim>,
     namespace: Option<Namespace>,
 }
 
@@ -135,7 +135,7 @@ impl Single {
             issuer: named(issuer),
             audience: named(audience).into_iter().collect(),
             algorithms: algorithms.unwrap_or_default(),
-            user_claim: user_claim.map(Into::into).unwrap_or_default(),
+            user_claim: user_claim.unwrap_or_default(),
             user_ids: namespace.map_or_else(UserIds::default, |Namespace(namespace)| UserIds::Mapped(namespace)),
             is_listed: false,
         };

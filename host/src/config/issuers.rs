@@ -10,7 +10,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::auth::remote::RemoteKeys;
-use crate::auth::subject::{DEFAULT_NAMESPACE, UserIds};
+use crate::auth::subject::{DEFAULT_NAMESPACE, UserClaim, UserIds};
 use crate::auth::{Algorithms, Issuer, IssuerRules, JwksUrl, PublicKeys};
 
 /// What says that any issuer, or any audience, will do.
@@ -94,10 +94,12 @@ pub(super) fn read(path: &Path, plain_http: bool, refresh_every: Duration) -> Re
 fn explain(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);
     let message = error.message();
-    let hint = if message.contains("`users`") {
+    let hint = if message.starts_with("missing field `users`") {
         ". Write users = \"shared\" if its ids mean the same people as those of other issuers, which it may then speak \
          for; write users = \"own\" if nobody else may speak for its users: their ids become UUIDs of their own"
-    } else if message.contains("`audience`") || message.contains("Audience") {
+    } else if message == "invalid type: map, expected a sequence" {
+        ". Write [[issuer]], in two pairs of brackets, before each issuer"
+    } else if message.starts_with("missing field `audience`") || message.contains("Audience") {
         ". Write audience = \"chat\" or a list: what a token's aud must contain; \"any\" if all that the issuer signs is \
          for this gateway"
     } else {
@@ -118,7 +120,12 @@ fn rules(entry: &Entry) -> Result<IssuerRules, String> {
         Some(text) => Some(text.parse::<Namespace>().map_err(|error| format!("user_id_namespace: {error}"))?.0),
         None => None,
     };
+    let user_claim = match &entry.user_claim {
+        Some(text) => Some(text.parse::<UserClaim>().map_err(|error| format!("user_claim: {error}"))?),
+        None => None,
+    };
     let algorithms = match &entry.algorithms {
+        Some(names) if names.is_empty() => return Err("algorithms: name one, or leave it out".to_owned()),
         Some(names) => names.join(",").parse::<Algorithms>().map_err(|error| format!("algorithms: {error}"))?,
         None => Algorithms::default(),
     };
@@ -138,7 +145,7 @@ fn rules(entry: &Entry) -> Result<IssuerRules, String> {
         issuer: Some(entry.issuer.clone()),
         audience,
         algorithms,
-        user_claim: entry.user_claim.clone().map(Into::into).unwrap_or_default(),
+        user_claim: user_claim.unwrap_or_default(),
         user_ids: match (entry.users, namespace) {
             (Users::Shared, None) => UserIds::default(),
             (Users::Shared, Some(namespace)) => UserIds::Mapped(namespace),
@@ -267,6 +274,9 @@ mod tests {
             (changed("jwks_url = \"https://one.example/jwks\"", "public_key = \"no.pem\""), vec!["readable file"]),
             (changed("users", "algorithms = [\"HS256\"]\nusers"), vec!["algorithms", "symmetric"]),
             (changed("users", "user_id_namespace = \"x\"\nusers"), vec!["user_id_namespace", "default"]),
+            (changed("users", "algorithms = []\nusers"), vec!["algorithms: name one"]),
+            (changed("users", "user_claim = \"\"\nusers"), vec!["user_claim", "name of a claim"]),
+            (changed("[[issuer]]", "[issuer]"), vec!["line 2", "[[issuer]]"]),
             (changed("\"https://one.example/\"", "\"any\""), vec!["iss"]),
             (changed("issuer = \"https", "issuer = hunter2 \"https"), vec!["line 3"]),
         ] {
@@ -274,6 +284,7 @@ mod tests {
                 assert!(told.contains(part) && !told.contains("hunter2"), "{part}: {told}");
             }
         }
+        assert!(!changed("jwks_url", "jwks_uri").contains("Write"), "what is missing is told alone");
         assert!(read(Path::new("/no/such/file"), false, Duration::MAX).err().unwrap().contains("cannot be read"));
     }
 

@@ -55,6 +55,8 @@ fn every_error_is_reported_at_once() {
         ("PLUGINS_DIR", "/no/such/folder"),
         ("JWT_PUBLIC_KEY", "-----BEGIN PRIVATE KEY-----\\nhunter2"),
         ("MAX_BODY_BYTES", "65536"),
+        ("MAX_QUEUE_BYTES", "131071"),
+        ("JWT_USER_CLAIM", "/a~2"),
         ("TRUSTED_PROXIES", "10.0.0.0/8, balancer.internal"),
         ("MAX_CONNECTIONS_PER_ADDRESS", "0"),
         ("MAX_UNAUTHENTICATED_PER_ADDRESS", "0"),
@@ -81,6 +83,8 @@ fn every_error_is_reported_at_once() {
         "PORT must be a whole number from 1 to 65535, not eighty",
         "RATE_LIMIT_BURST must be a whole number from 1 to 1000000, not 0",
         "BIND_ADDR must be an IP address, such as 127.0.0.1 (0.0.0.0: every one of this machine), not localhost",
+        "MAX_QUEUE_BYTES must be at least twice MAX_BODY_BYTES",
+        "JWT_USER_CLAIM is not valid: it is a JSON Pointer (RFC 6901)",
         "not 9098",
         "write https://chat.example.com",
     ] {

@@ -307,7 +307,8 @@ pub fn bounded(upgrade: WebSocketUpgrade, limits: &SessionLimits) -> WebSocketUp
     upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(WRITE_BUFFER + limits.queue_bytes)
+        // The queue bounds what waits; one frame may be larger than that, and fits all the same.
+        .max_write_buffer_size(usize::MAX)
         .max_message_size(limits.max_frame_bytes)
         .max_frame_size(limits.max_frame_bytes)
 }

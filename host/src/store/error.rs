@@ -3,6 +3,7 @@
 use arcyou_platform::database::{Fault, describe, describe_pool};
 use arcyou_protocol::{ErrorCode, Failure};
 use deadpool_postgres::PoolError;
+use tokio_postgres::error::SqlState;
 
 /// A failed statement or transaction. The texts are for the log; clients are told a code.
 #[derive(Debug, thiserror::Error)]
@@ -22,13 +23,13 @@ pub enum StoreError {
     Unknown(String),
     /// Rolled back for a reason that passes: a lock, a time-out, a deadlock, a serialization failure.
     #[error("the database refused for now: {}", describe(.0))]
-    Transient(#[source] tokio_postgres::Error),
+    Transient(tokio_postgres::Error),
     /// Rolled back because of the data itself.
     #[error("the database refused the data: {}", describe(.0))]
-    Data(#[source] tokio_postgres::Error),
+    Data(tokio_postgres::Error),
     /// Rolled back for any other reason, such as a missing table or right.
     #[error("the database refused the statement: {}", describe(.0))]
-    Refused(#[source] tokio_postgres::Error),
+    Refused(tokio_postgres::Error),
     /// It answered with something that this gateway does not know: it may have happened or not.
     #[error("the database's answer is not understood ({0}); is its schema newer than this gateway?")]
     NotUnderstood(String),
@@ -50,6 +51,11 @@ impl StoreError {
     /// Whether nothing happened, and the same may go well a moment later.
     pub const fn did_nothing_for_now(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Busy(_) | Self::Transient(_))
+    }
+
+    /// Whether this role of the database may not do that.
+    pub fn lacks_a_right(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE))
     }
 
     /// Whether every request fails for the same reason.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arcyou_protocol::StoredIds;
 use futures_util::future::join5;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
@@ -16,7 +17,7 @@ use super::rows::stored_ids;
 use super::{ANSWER_WITHIN, Param, Store, StoreError, conclude, sql};
 
 /// A message that waits for a decision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct HeldMessage {
     /// `held_messages.id`: not the id that it gets when it is released.
     pub id: i64,
@@ -25,8 +26,8 @@ pub struct HeldMessage {
     pub sender_id: Uuid,
     /// Whether the sender participates in the conversation now.
     pub sender_participates: bool,
-    /// The body's JSON text, as the plugins left it.
-    pub body: String,
+    /// As the plugins left it.
+    pub body: Box<RawValue>,
     /// The message whose text it is to replace; none: it is a message of its own.
     pub edits: Option<i64>,
     /// The plugin that held it.
@@ -217,7 +218,8 @@ fn held(row: &Row) -> Result<HeldMessage, StoreError> {
         conversation_id: row.try_get("conversation_id")?,
         sender_id: row.try_get("sender_id")?,
         sender_participates: row.try_get("sender_participates")?,
-        body: row.try_get("body")?,
+        body: RawValue::from_string(row.try_get("body")?)
+            .map_err(|error| StoreError::NotUnderstood(format!("a held body: {error}")))?,
         edits: row.try_get("edits")?,
         held_by: row.try_get("held_by")?,
         reason: row.try_get("reason")?,

@@ -165,9 +165,13 @@ async fn a_service_says_how_long_messages_are_kept() {
     // What is left out stays, and null takes it back.
     let changed = change(json!({"keep_days": null, "read_only": true})).await.ok(200);
     assert_eq!((kept(&changed), &changed["read_only"]), ((Value::Null, json!(100), json!(0)), &json!(true)));
-    for wrong in
-        [json!({"keep_days": 0}), json!({"keep_days": 36_501}), json!({"keep_messages": 0}), json!({"keep_hours": 1})]
-    {
+    for wrong in [
+        json!({"keep_days": 0}),
+        json!({"keep_days": 36_501}),
+        json!({"keep_messages": 0}),
+        json!({"keep_hours": 1}),
+        json!({"read_only": null}),
+    ] {
         assert_eq!(change(wrong.clone()).await.code(400), "invalid_field", "{wrong}");
     }
     assert_eq!(service.post("/conversations", json!({"keep_days": -1})).await.code(400), "invalid_field");

@@ -95,6 +95,11 @@ async fn an_erased_user_leaves_places_and_no_text() {
         }
     }
     assert_eq!(deleted, 15);
+    for most in ["0", "-5", "NULL"] {
+        let call = format!("SELECT arcyou_erase_user('{bob}', '{}', 1, {most})", rooms[0]);
+        let error = world.sql.batch_execute(&call).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "YC005", "{error:?}");
+    }
     let anywhere = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'
         AND query_to_xml(format('SELECT * FROM %I', tablename), false, false, '')::text LIKE '%secret%'";
     assert_eq!(world.count(anywhere).await, 0);

@@ -37,6 +37,33 @@ async fn a_reader_that_does_not_read_is_closed_and_resumes_and_others_notice_not
     }
 }
 
+/// Live, from the history and after a join; of a service that lets itself send more than clients may.
+#[tokio::test]
+async fn a_message_that_is_larger_than_the_queue_is_read_like_any_other() {
+    let world = World::new().await;
+    let (gateway, _worker) = (world.gateway_with(&[("MAX_QUEUE_BYTES", "65536")]).await, world.worker().await);
+    let user = Uuid::new_v4();
+    let conversation = world.conversation(&[user]).await;
+    let mut joined = Client::joined(gateway.port, user, conversation).await;
+    world.sql.batch_execute("SET arcyou.max_body_bytes = 9000000").await.unwrap();
+    let send = "SELECT arcyou_send($1, $2, jsonb_build_object('text', repeat('x', $3)))";
+    // The third is too large for workers too, and comes with the next one, out of the database.
+    let sizes = [60_000, 150_000, 3_000_000, 10];
+    for (place, size) in sizes.into_iter().enumerate() {
+        world.sql.query(send, &[&conversation, &user, &size]).await.unwrap();
+        for seen in [&[0][..], &[1], &[], &[2, 3]][place] {
+            assert_eq!(joined.message().await, ("x".repeat(sizes[*seen] as usize), *seen as i64 + 1));
+        }
+    }
+    let mut again = Client::authenticated(gateway.port, user).await;
+    again.ok(json!({"op": "join", "conversation_id": conversation, "after_seq": 0})).await;
+    for (size, seq) in sizes.into_iter().zip(1..) {
+        assert_eq!(again.message().await, ("x".repeat(size as usize), seq));
+    }
+    let page = again.ok(json!({"op": "history", "conversation_id": conversation, "after_seq": 2})).await;
+    assert_eq!(page["messages"][0]["body"]["text"].as_str().unwrap().len(), 3_000_000);
+}
+
 /// While one reads slowly what it missed, its right ends, so that no room has it as a member then: it is told all the
 /// same, and reads nothing that was not on its way already.
 #[tokio::test]

@@ -269,3 +269,19 @@ async fn a_page_of_large_events_is_bounded_in_bytes() {
     let rows = world.sql.query("SELECT id FROM outbox ORDER BY id", &[]).await.unwrap();
     assert_eq!(seen, rows.into_iter().map(|row| row.get(0)).collect::<Vec<i64>>());
 }
+
+/// In an outage of Redis gateways deliver what workers have not published; but not what they could not publish.
+#[tokio::test]
+async fn what_workers_failed_on_or_gave_up_is_not_told() {
+    let world = World::new().await;
+    let room = [Uuid::new_v4()];
+    let insert = "INSERT INTO outbox (type, conversation_id, payload, processed, retry_count, parked_at)
+        SELECT 'room.painted', $1, '{}', processed, tries, CASE WHEN is_parked THEN now() END
+        FROM (VALUES (false, 0, false), (false, 2, false), (false, 5, true), (true, 2, false), (true, 0, false))
+            AS row (processed, tries, is_parked)
+        RETURNING id";
+    let ids: Vec<i64> = world.sql.query(insert, &[&room[0]]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    let store = Store::new(database::pool(&world.database_url().parse().unwrap(), 1).unwrap());
+    let page = store.other_events(&room, 0, PageLimits { rows: 500, bytes: 128 * 1024 }).await.unwrap();
+    assert_eq!(page.items.iter().map(|event| event.id).collect::<Vec<_>>(), [ids[0], ids[3], ids[4]]);
+}

@@ -315,7 +315,8 @@ async fn a_held_edit_is_made_when_it_is_released() {
     let again = a.ok(edit("two", "k1", true)).await;
     assert_eq!((&again["held_id"], &again["duplicate"]), (&reply["held_id"], &json!(true)), "{again}");
     let (_, listed) = command(&world, &["list", "--json"]).await;
-    assert_eq!(serde_json::from_str::<Value>(&listed).unwrap()[0]["edits"], id);
+    let listed = &serde_json::from_str::<Value>(&listed).unwrap()[0];
+    assert_eq!((&listed["edits"], &listed["body"]["text"]), (&id, &json!("two")));
     let standing = "SELECT count(*) FROM messages WHERE body->>'text' = 'one' AND version = 1";
     assert_eq!(world.count(standing).await, 1);
     let (released, said) = command(&world, &["release", &reply["held_id"].to_string()]).await;
@@ -329,8 +330,11 @@ async fn a_held_edit_is_made_when_it_is_released() {
     // A repeat of what was released is one of what is stored.
     let again = a.ok(edit("two", "k1", true)).await;
     assert_eq!((&again["status"], &again["seq"], &again["duplicate"]), (&json!("stored"), &json!(2), &json!(true)));
-    // A newer edit refuses what waits, and a deletion leaves nothing of it.
-    a.ok(edit("three", "k2", true)).await;
+    // A newer edit refuses what waits, also one that waits itself; and a deletion leaves nothing of it.
+    a.ok(edit("two and a half", "k2a", true)).await;
+    let newer = a.ok(edit("three", "k2", true)).await["held_id"].to_string();
+    assert_eq!(ids(&world).await, [newer]);
+    assert_eq!(a.ok(edit("two and a half", "k2a", true)).await["duplicate"], json!(true));
     a.ok(edit("four", "k3", false)).await;
     assert_eq!(ids(&world).await, Vec::<String>::new());
     a.ok(edit("five", "k4", true)).await;

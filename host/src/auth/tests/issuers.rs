@@ -155,7 +155,7 @@ fn each_issuer_proves_its_own_tokens_and_no_others() {
 fn ids_that_are_no_uuids_are_users_where_that_is_opted_into() {
     let key = key();
     let with = |user_claim: Option<&str>, user_ids| {
-        let user_claim = user_claim.map_or(UserClaim::SubOrUserId, |claim| claim.to_owned().into());
+        let user_claim = user_claim.map_or(UserClaim::SubOrUserId, |claim| claim.parse().unwrap());
         let local = PublicKeys::read(&key.public, &"RS256".parse().unwrap()).unwrap();
         Authenticator::of(vec![Issuer::new(IssuerRules { user_claim, user_ids, ..rules("RS256") }, Some(local), None)])
     };
