@@ -1515,7 +1515,8 @@ BEGIN
             WHEN (octet_length(g.id) BETWEEN 1 AND 128) IS NOT TRUE THEN 'it has no id of 1 to 128 bytes'
             WHEN g.sender_id IS NULL THEN 'it has no sender_id'
             WHEN body_fault(g.body) IS NOT NULL THEN body_fault(g.body)
-            WHEN isfinite(g.created_at) IS NOT TRUE THEN 'it has no created_at'
+            WHEN g.created_at IS NULL THEN 'it has no created_at'
+            WHEN NOT isfinite(g.created_at) THEN 'its created_at is infinite'
             WHEN g.created_at < '0001-01-01Z' THEN 'its created_at is before the year 1'
             WHEN g.created_at > clock_timestamp() THEN 'its created_at is in the future'
             WHEN first.place < g.place THEN format('message %s has the same id', first.place)

@@ -92,7 +92,7 @@ async fn what_cannot_be_imported_is_named_and_nothing_is_imported() {
         ),
         ("YC012", "message 2 of the array (id bad)", with("created_at", json!("2999-01-02T03:11:04Z"))),
         ("YC012", "no created_at", with("created_at", Value::Null)),
-        ("YC012", "no created_at", with("created_at", json!("infinity"))),
+        ("YC012", "its created_at is infinite", with("created_at", json!("infinity"))),
         ("YC012", "no sender_id", with("sender_id", Value::Null)),
         ("YC012", "no id", with("id", Value::Null)),
         ("YC012", "no id", with("id", json!("x".repeat(129)))),
