@@ -1185,7 +1185,8 @@ BEGIN
     END IF;
 END $$;
 
--- Marks rows that a gateway has told of, but for those that a worker holds.
+-- Marks rows that a gateway has told of, but for those that a worker holds, or a change that corrects them: workers tell
+-- those once more.
 CREATE FUNCTION mark_told(ids bigint[]) RETURNS void
 LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET plan_cache_mode = force_generic_plan
