@@ -77,7 +77,7 @@ impl Heeded {
         match fault {
             Some(problem) => Err(problem),
             None if self.body || request.body().is_end_stream() => Ok(request),
-            None => says_nothing(request).await,
+            None => without_body(request).await,
         }
     }
 
@@ -109,7 +109,7 @@ impl Heeded {
 }
 
 /// The request without its body, if that says nothing: clients send such bodies on their own account.
-async fn says_nothing(request: Request) -> Result<Request, Problem> {
+async fn without_body(request: Request) -> Result<Request, Problem> {
     let (head, body) = request.into_parts();
     match to_bytes(body, 16).await {
         Ok(body) if matches!(body.trim_ascii(), b"" | b"{}" | b"null") => Ok(Request::from_parts(head, Body::empty())),

@@ -12,9 +12,9 @@ use uuid::Uuid;
 
 use super::own_changes::{ChangeFrame, OwnChange, OwnChanges, Released};
 
-/// A queue bounded in bytes, not in frames: what it may hold, and one frame more, is what a socket may cost. A frame counts
-/// until it is written, not only until it is taken. Pushing never waits, so that one slow reader never holds up a room; a queue
-/// that is over its bound is marked and its socket closed.
+/// A queue bounded in bytes, not in frames: what it may hold, and one frame more, is what a socket may cost. A frame
+/// counts until it is written, not only until it is taken. Pushing never waits, so that one slow reader never holds up a
+/// room; a queue that is over its bound is marked and its socket closed.
 #[derive(Debug)]
 pub struct Outbound {
     limit: usize,
