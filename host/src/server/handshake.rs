@@ -307,7 +307,7 @@ pub fn bounded(upgrade: WebSocketUpgrade, limits: &SessionLimits) -> WebSocketUp
     upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
-        // The queue bounds what waits; one frame may be larger than that, and fits all the same.
+        // What waits is bounded by its queue, answers to pings by what is read: and one frame may be larger than any bound.
         .max_write_buffer_size(usize::MAX)
         .max_message_size(limits.max_frame_bytes)
         .max_frame_size(limits.max_frame_bytes)

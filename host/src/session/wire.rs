@@ -51,16 +51,25 @@ pub(super) struct Wire {
     outbound: Arc<Outbound>,
     budget: ReadBudget,
     max_frame_bytes: usize,
+    /// Whether the library has an answer to a ping that may not be written yet.
+    has_pong: bool,
 }
 
 impl Wire {
     pub(super) fn new(socket: WebSocket, outbound: Arc<Outbound>, budget: ReadBudget, max_frame_bytes: usize) -> Self {
         budget.renew(max_frame_bytes);
-        Self { socket, outbound, budget, max_frame_bytes }
+        Self { socket, outbound, budget, max_frame_bytes, has_pong: false }
     }
 
     /// What the client says next. Safe to cancel.
     pub(super) async fn next(&mut self) -> Incoming {
+        // The queue does not count them: what a client does not read of them keeps it from sending more.
+        if self.has_pong {
+            if self.socket.flush().await.is_err() {
+                return Incoming::Gone;
+            }
+            self.has_pong = false;
+        }
         let frame = self.socket.next().await;
         if matches!(frame, Some(Ok(_))) {
             self.budget.renew(self.max_frame_bytes);
@@ -69,7 +78,11 @@ impl Wire {
             None => Incoming::Gone,
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(_))) => Incoming::Binary,
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Incoming::Control,
+            Some(Ok(Message::Ping(_))) => {
+                self.has_pong = true;
+                Incoming::Control
+            }
+            Some(Ok(Message::Pong(_))) => Incoming::Control,
             Some(Ok(Message::Close(_))) => Incoming::Farewell,
             Some(Err(error)) => close_code(&error, &self.budget).map_or(Incoming::Gone, Incoming::Broken),
         }

@@ -310,11 +310,13 @@ async fn unread_answers_to_pings_do_not_pile_up() {
         let before = gateway.resident();
         let pings = frame(0x89, 125, &[7; 125]).repeat(8 * 1024);
         let mut stream = raw(gateway.port, &[]).await;
-        for _ in 0..FLOOD {
-            stream.write_all(&pings).await.unwrap();
+        let mut taken = 0;
+        // The gateway stops reading, or reads all.
+        while taken < FLOOD && matches!(timeout(Duration::from_secs(5), stream.write_all(&pings)).await, Ok(Ok(()))) {
+            taken += 1;
         }
         let grown = gateway.resident().saturating_sub(before) / KIB;
-        println!("{} KiB of pings, {grown} KiB more memory", FLOOD * pings.len() / 1024);
+        println!("{} KiB of pings taken, {grown} KiB more memory", taken * pings.len() / 1024);
         assert!(grown < 16 * KIB, "{grown} KiB");
     };
     street.during(mischief).await;
