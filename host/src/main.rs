@@ -120,8 +120,11 @@ async fn migrate(options: AdoptOptions) -> anyhow::Result<()> {
                 println!("{step}: {done} of {total}");
             }
         };
-        adopter.run(tell).await?;
+        let left_behind = adopter.run(tell).await?;
         println!("adopted: every row was compared with its copy");
+        for line in left_behind {
+            println!("not carried over: {line}");
+        }
     }
     for migration in migrate_at(&database).await? {
         println!("applied {migration}");

@@ -1,5 +1,6 @@
 -- The first of three scripts by which `arcyou-gateway migrate` takes over the tables of the system before this one. Together
--- with the migrations and the second script it is one transaction, short at any size: it renames and copies nothing.
+-- with the migrations and the second script it is one transaction, which renames and copies nothing: it reads each old
+-- table once, and changes none.
 --
 -- The old tables get names that begin with `before_arcyou_`, and so do their indexes and sequences, whose names the new
 -- tables need. Nothing in them is changed. Views with the names `adopting_…` show them in the types of the new ones; times
@@ -18,6 +19,8 @@ CREATE TABLE arcyou_adoption (
     done bigint NOT NULL DEFAULT 0,
     -- Old messages that were found equal to new ones.
     equal_messages bigint NOT NULL DEFAULT 0,
+    -- What the new tables do not have of the old ones, to be told when all is done.
+    left_behind text[] NOT NULL DEFAULT '{}',
     -- The names that old things had, by their oids, and what was made: for an adoption that is undone.
     renamed jsonb NOT NULL DEFAULT '{}',
     made_tables regclass[],
@@ -31,6 +34,26 @@ DECLARE
     old oid[] := ARRAY['conversations'::regclass, 'participants'::regclass, 'messages'::regclass, 'outbox'::regclass]::oid[];
     thing record;
 BEGIN
+    -- While they have the names by which they can be made anew. What the system before makes itself needs no word.
+    UPDATE arcyou_adoption SET left_behind = ARRAY(
+        SELECT format('index %s: %s', i.indexrelid::regclass, pg_get_indexdef(i.indexrelid))
+        FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_class c ON c.oid = i.indexrelid
+        JOIN pg_am m ON m.oid = c.relam
+        WHERE i.indrelid = ANY(old) AND NOT i.indisexclusion AND NOT (m.amname = 'btree' AND i.indpred IS NULL
+            AND (t.relname, ARRAY(
+                SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place)
+                LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number ORDER BY k.place)) IN (
+                ('conversations', '{id}'), ('participants', '{conversation_id,user_id}'), ('messages', '{id}'),
+                ('messages', '{conversation_id,id}'), ('outbox', '{id}'), ('outbox', '{processed,id}')))
+        UNION ALL
+        SELECT format('constraint %I of table %s: %s', conname, conrelid::regclass, pg_get_constraintdef(oid))
+        FROM pg_constraint WHERE conrelid = ANY(old) AND (contype IN ('c', 'x') OR contype = 'f' AND NOT (
+            confrelid = 'conversations'::regclass AND conrelid IN ('participants'::regclass, 'messages'::regclass)))
+        UNION ALL
+        SELECT format('statistics %I: %s', stxname, pg_get_statisticsobjdef(oid)) FROM pg_statistic_ext
+        WHERE stxrelid = ANY(old)
+        ORDER BY 1);
+
     FOR thing IN
         SELECT c.oid, c.relname, CASE c.relkind WHEN 'i' THEN 'INDEX' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
             -- A name has 63 bytes at most.

@@ -23,6 +23,54 @@ BEGIN
             FOR EACH STATEMENT EXECUTE FUNCTION arcyou_adoption_refuses()', name);
     END LOOP;
 END $$;
+
+-- The rights that other roles had: on tables, on columns, and on their sequences.
+CREATE VIEW adopting_rights AS
+SELECT was.value AS name, c.relkind, NULL::text AS col, c.oid AS old, r.grantee, r.privilege_type AS privilege,
+    r.is_grantable
+FROM arcyou_adoption CROSS JOIN LATERAL jsonb_each_text(renamed) AS was JOIN pg_class c ON c.oid = was.key::oid
+CROSS JOIN LATERAL aclexplode(c.relacl) AS r WHERE r.grantee NOT IN (c.relowner, quote_ident(current_user)::regrole)
+UNION ALL
+SELECT was.value, c.relkind, a.attname, c.oid, r.grantee, r.privilege_type, r.is_grantable
+FROM arcyou_adoption CROSS JOIN LATERAL jsonb_each_text(renamed) AS was JOIN pg_class c ON c.oid = was.key::oid
+JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped
+CROSS JOIN LATERAL aclexplode(a.attacl) AS r WHERE r.grantee NOT IN (c.relowner, quote_ident(current_user)::regrole);
+
+DO $$
+DECLARE
+    right_text text;
+BEGIN
+    -- Services go on with these two, and write the columns that they know and no other ones.
+    FOR right_text IN
+        SELECT format('GRANT %s%s ON %I TO %s%s', r.privilege,
+            ' (' || string_agg(quote_ident(a.attname), ', ') || ')', r.name,
+            CASE r.grantee WHEN 0 THEN 'PUBLIC' ELSE r.grantee::regrole::text END,
+            CASE WHEN r.is_grantable THEN ' WITH GRANT OPTION' END)
+        FROM adopting_rights r LEFT JOIN pg_attribute a ON a.attrelid = r.old AND a.attnum > 0 AND NOT a.attisdropped
+            AND CASE WHEN r.col IS NULL THEN r.privilege IN ('INSERT', 'UPDATE') ELSE a.attname = r.col END
+        WHERE r.name IN ('conversations', 'participants') AND r.privilege IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+        GROUP BY r.name, r.grantee, r.privilege, r.is_grantable, r.col IS NULL
+    LOOP
+        EXECUTE right_text;
+    END LOOP;
+
+    -- Default privileges and memberships may have given the others already.
+    UPDATE arcyou_adoption SET left_behind = left_behind || ARRAY(
+        SELECT format('%s had %s on %I; GRANT what it needs (docs/operations.md, roles and rights)',
+            CASE r.grantee WHEN 0 THEN 'PUBLIC' ELSE format('role %s', r.grantee::regrole) END,
+            string_agg(DISTINCT shown, ', ' ORDER BY shown), r.name)
+        FROM adopting_rights r CROSS JOIN LATERAL to_regclass(quote_ident(r.name)) AS new
+        CROSS JOIN LATERAL concat(r.privilege, ' (' || quote_ident(r.col) || ')') AS shown
+        WHERE NOT coalesce(CASE
+            WHEN r.relkind = 'S' THEN has_sequence_privilege(r.grantee, new, r.privilege)
+            WHEN r.col IS NOT NULL THEN has_column_privilege(r.grantee, new, r.col, r.privilege)
+            WHEN r.privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
+                THEN has_any_column_privilege(r.grantee, new, r.privilege)
+            ELSE has_table_privilege(r.grantee, new, r.privilege) END, false)
+        GROUP BY r.grantee, r.name ORDER BY 1);
+END $$;
+DROP VIEW adopting_rights;
+
 -- They are no news to anybody.
 ALTER TABLE participants DISABLE TRIGGER participants_added;
 
@@ -49,7 +97,7 @@ BEGIN
     FROM adopting_messages o WHERE o.id >= place.next_id AND (bound IS NULL OR o.id < bound)
     GROUP BY o.conversation_id ON CONFLICT (id) DO NOTHING;
     WITH numbered AS MATERIALIZED (
-        SELECT o.id, o.conversation_id, o.sender_id, coalesce(o.body, '{}') AS body,
+        SELECT o.id, o.conversation_id, o.sender_id, coalesce(nullif(o.body, 'null'), '{}') AS body,
             coalesce(o.created_at, place.began_at) AS created_at,
             c.last_seq + row_number() OVER (PARTITION BY o.conversation_id ORDER BY o.id) AS seq
         FROM adopting_messages o JOIN conversations c ON c.id = o.conversation_id
@@ -66,7 +114,7 @@ BEGIN
     SELECT count(*) INTO rows FROM numbered;
 END $$;
 
--- Where nobody knows what was read, all of it was: else it would be unread for everybody.
+-- Where nobody knows what was read, all of it was: else it would be unread for everybody. Below every id nothing was.
 CREATE FUNCTION arcyou_adopt_participants(
     place arcyou_adoption, most integer, OUT rows bigint, OUT bound uuid, OUT bound_user uuid
 )
@@ -81,8 +129,8 @@ BEGIN
         AND (bound IS NULL OR (o.conversation_id, o.user_id) < (bound, bound_user))
     GROUP BY o.conversation_id ON CONFLICT (id) DO NOTHING;
     INSERT INTO participants (conversation_id, user_id, role, last_read_id, created_at)
-    SELECT o.conversation_id, o.user_id, coalesce(o.role, 'member'), least(o.last_read_id, c.last_message_id),
-        coalesce(o.created_at, place.began_at)
+    SELECT o.conversation_id, o.user_id, coalesce(o.role, 'member'),
+        greatest(least(o.last_read_id, c.last_message_id), 0), coalesce(o.created_at, place.began_at)
     FROM adopting_participants o JOIN conversations c ON c.id = o.conversation_id
     WHERE (o.conversation_id, o.user_id) >= (place.next_conversation, place.next_user)
         AND (bound IS NULL OR (o.conversation_id, o.user_id) < (bound, bound_user));
@@ -137,7 +185,8 @@ DECLARE
 BEGIN
     SELECT id INTO bound FROM adopting_messages WHERE id >= place.next_id ORDER BY id OFFSET most LIMIT 1;
     SELECT count(*), min(o.id) FILTER (WHERE (m.conversation_id, m.sender_id, m.body, m.created_at) IS DISTINCT FROM
-        (o.conversation_id, o.sender_id, coalesce(o.body, '{}'), coalesce(o.created_at, place.began_at)))
+        (o.conversation_id, o.sender_id, coalesce(nullif(o.body, 'null'), '{}'),
+        coalesce(o.created_at, place.began_at)))
     INTO rows, wrong FROM adopting_messages o LEFT JOIN messages m ON m.id = o.id
     WHERE o.id >= place.next_id AND (bound IS NULL OR o.id < bound);
     IF wrong IS NOT NULL THEN

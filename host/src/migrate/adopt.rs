@@ -37,6 +37,9 @@ SELECT (SELECT count(*) FROM adopting_conversations), (SELECT count(*) FROM adop
     (SELECT count(*) FROM adopting_participants), (SELECT count(*) FROM adopting_outbox),
     (SELECT count(*) FROM conversations)";
 
+/// What is to be told when all is done.
+const LEFT_BEHIND: &str = "SELECT unnest(left_behind) FROM arcyou_adoption";
+
 /// `$1` rows at most.
 const STEP: &str = "SELECT step, coalesce(done, 0) FROM arcyou_adopt($1)";
 
@@ -78,6 +81,19 @@ pub enum AdoptError {
         .0.join("; ")
     )]
     Dependents(Vec<String>),
+    /// They have rows that would not work any more.
+    #[error(
+        "nothing was changed: the new tables cannot take these values, so mend them, and run this again \
+         (docs/adoption.md): {}", .0.join("; ")
+    )]
+    Unfit(Vec<String>),
+    /// Somebody made other objects refer to them after copying had begun.
+    #[error(
+        "what hangs on the old tables is in the way: drop it, and run this again, or run this with --keep-old-tables \
+         or with --undo: {}",
+        .0.join("; ")
+    )]
+    InTheWay(Vec<String>),
     /// They are somebody else's.
     #[error("this role may not change the old tables: run this as their owner, with MIGRATE_DATABASE_URL ({})", describe(.0))]
     NotOwner(#[source] Error),
@@ -101,6 +117,7 @@ impl From<Error> for AdoptError {
             Some(&SqlState::LOCK_NOT_AVAILABLE) => Self::InUse,
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::NotOwner(error),
             Some(&SqlState::DATA_CORRUPTED) => Self::NotEqual(error),
+            Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => Self::InTheWay(existing::in_the_way(&error)),
             _ => Self::Database(error),
         }
     }
@@ -127,23 +144,21 @@ impl Adopter {
     /// One that has begun, or goes on; none if there is nothing to take over.
     pub async fn begin(database: &DatabaseUrl, options: AdoptOptions) -> anyhow::Result<Option<Self>> {
         let client = schema::connect(database).await?;
-        if existing::is_being_adopted(&client).await.map_err(AdoptError::from)? {
-            check_zone(&client, &options).await?;
-            return Ok(Some(Self { client, options }));
-        }
-        match existing::look(&client).await.map_err(AdoptError::from)? {
-            Existing::Nothing | Existing::Ours => Ok(None),
-            Existing::Foreign { schema, differences } => Err(MigrateError::Foreign { schema, differences }.into()),
-            Existing::Adoptable { .. } => {
-                in_transaction(&client, set_aside(&client, &options)).await?;
-                Ok(Some(Self { client, options }))
-            }
-        }
+        let has_begun = in_transaction(&client, set_aside(&client, &options)).await?;
+        Ok(has_begun.then_some(Self { client, options }))
     }
 
     /// Copies and compares everything, and ends with the new tables in the place of the old ones. `tell` hears of each
-    /// transaction.
-    pub async fn run(self, mut tell: impl FnMut(&Progress)) -> Result<(), AdoptError> {
+    /// transaction. Answers with what the new tables do not have of the old ones. Another that runs at the same time
+    /// takes turns with this one; whoever ends it has the answer.
+    pub async fn run(self, tell: impl FnMut(&Progress)) -> Result<Vec<String>, AdoptError> {
+        match self.copy(tell).await {
+            Err(AdoptError::Database(error)) if is_missing(&error) && self.is_done().await? => Ok(Vec::new()),
+            ended => ended,
+        }
+    }
+
+    async fn copy(&self, mut tell: impl FnMut(&Progress)) -> Result<Vec<String>, AdoptError> {
         let mut totals = self.totals().await?;
         loop {
             let (step, done) = in_transaction(&self.client, self.step()).await?;
@@ -158,8 +173,13 @@ impl Adopter {
             let total = totals[place.unwrap_or(if step == "comparison" { 1 } else { 4 })];
             tell(&Progress { step, done, total });
         }
-        in_transaction(&self.client, self.finish()).await?;
-        Ok(self.client.batch_execute(ANALYZE).await?)
+        self.client.batch_execute(ANALYZE).await?;
+        in_transaction(&self.client, self.finish()).await
+    }
+
+    /// Whether the new tables are there, and no others.
+    async fn is_done(&self) -> Result<bool, Error> {
+        Ok(!existing::is_being_adopted(&self.client).await? && existing::look(&self.client).await? == Existing::Ours)
     }
 
     /// Gives the old tables their names again, and removes what was made. `false`: nothing has begun that has not
@@ -190,6 +210,7 @@ impl Adopter {
     }
 
     async fn step(&self) -> Result<(String, i64), AdoptError> {
+        self.client.batch_execute(LOCK).await?;
         self.client.batch_execute(TIME_OUTS).await?;
         let rows = self.client.query_typed(STEP, &[(&self.options.batch_rows, Type::INT4)]).await?;
         // The function answers with one row, or fails.
@@ -197,33 +218,43 @@ impl Adopter {
         Ok((row.try_get(0)?, row.try_get(1)?))
     }
 
-    async fn finish(&self) -> Result<(), AdoptError> {
+    async fn finish(&self) -> Result<Vec<String>, AdoptError> {
+        self.client.batch_execute(LOCK).await?;
         self.client.batch_execute(TIME_OUTS).await?;
         if self.options.keep_old_tables {
             self.client.batch_execute("SET LOCAL arcyou.keep_old_tables = 'on'").await?;
         }
-        Ok(self.client.batch_execute(FINISH).await?)
+        let rows = self.client.query_typed(LEFT_BEHIND, &[]).await?;
+        let left_behind = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        self.client.batch_execute(FINISH).await?;
+        Ok(left_behind)
     }
 }
 
-/// Puts the new tables in the place of the old ones.
-async fn set_aside(client: &Client, options: &AdoptOptions) -> Result<(), AdoptError> {
+/// Puts the new tables in the place of the old ones, unless it is done already. `false`: there is nothing to take over.
+async fn set_aside(client: &Client, options: &AdoptOptions) -> Result<bool, AdoptError> {
     client.batch_execute(LOCK).await?;
     client.batch_execute(TIME_OUTS).await?;
+    if existing::is_being_adopted(client).await? {
+        check_zone(client, options).await?;
+        return Ok(true);
+    }
+    if !is_adoptable(client).await? {
+        return Ok(false);
+    }
     schema::check_that_it_may(client, schema::all()).await?;
     client.batch_execute(LOCK_OLD).await?;
     // Nobody can change them any more.
-    match existing::look(client).await? {
-        Existing::Adoptable { .. } => {}
-        Existing::Foreign { schema, differences } => {
-            return Err(MigrateError::Foreign { schema, differences }.into());
-        }
-        // Somebody else was faster.
-        Existing::Nothing | Existing::Ours => return Err(MigrateError::BeingAdopted.into()),
+    if !is_adoptable(client).await? {
+        return Ok(false);
     }
     let dependents = existing::dependents(client).await?;
     if !dependents.is_empty() {
         return Err(AdoptError::Dependents(dependents));
+    }
+    let unfit = existing::unfit(client).await?;
+    if !unfit.is_empty() {
+        return Err(AdoptError::Unfit(unfit));
     }
     let zone = options.timezone.as_deref().unwrap_or("UTC");
     client.query_typed(ZONE, &[(&zone, Type::TEXT)]).await.map_err(|error| match error.code() {
@@ -232,7 +263,22 @@ async fn set_aside(client: &Client, options: &AdoptOptions) -> Result<(), AdoptE
     })?;
     client.batch_execute(SET_ASIDE).await?;
     schema::apply(client).await?;
-    Ok(client.batch_execute(COPY).await?)
+    client.batch_execute(COPY).await?;
+    Ok(true)
+}
+
+/// Whether the tables of the system before are there; an error if they are somebody else's.
+async fn is_adoptable(client: &Client) -> Result<bool, AdoptError> {
+    match existing::look(client).await? {
+        Existing::Adoptable { .. } => Ok(true),
+        Existing::Foreign { schema, differences } => Err(MigrateError::Foreign { schema, differences }.into()),
+        Existing::Nothing | Existing::Ours => Ok(false),
+    }
+}
+
+/// Whether it is about a table or a function that is not there.
+fn is_missing(error: &Error) -> bool {
+    [Some(&SqlState::UNDEFINED_TABLE), Some(&SqlState::UNDEFINED_FUNCTION)].contains(&error.code())
 }
 
 /// Times are not in two zones.

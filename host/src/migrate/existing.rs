@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
@@ -111,25 +112,72 @@ FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid
 WHERE c.relnamespace = to_regnamespace(quote_ident(current_schema())) AND c.relname = ANY($1)
     AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL";
 
-/// What hangs on them: their new owners would lose it without a word.
-const DEPENDENTS: &str = "
+/// What would go with them without a word.
+const ATTACHED: &str = "
 WITH old AS (
     SELECT oid FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND relname = ANY($1)
 )
-SELECT format('foreign key %I of table %s', conname, conrelid::regclass) FROM pg_constraint
-WHERE contype = 'f' AND confrelid IN (SELECT oid FROM old) AND conrelid NOT IN (SELECT oid FROM old)
-UNION ALL
-SELECT DISTINCT format('view %s', r.ev_class::regclass) FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
-WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid IN (SELECT oid FROM old) AND r.ev_class NOT IN (SELECT oid FROM old)
-UNION ALL
 SELECT format('trigger %I of table %s', tgname, tgrelid::regclass) FROM pg_trigger
 WHERE NOT tgisinternal AND tgrelid IN (SELECT oid FROM old)
 UNION ALL
+SELECT format('rule %I of table %s', rulename, ev_class::regclass) FROM pg_rewrite
+WHERE ev_class IN (SELECT oid FROM old)
+UNION ALL
 SELECT format('policy %I of table %s', polname, polrelid::regclass) FROM pg_policy WHERE polrelid IN (SELECT oid FROM old)
 UNION ALL
-SELECT format('table %s, which inherits from %s', inhrelid::regclass, inhparent::regclass) FROM pg_inherits
-WHERE inhparent IN (SELECT oid FROM old)
+SELECT format('membership of table %s in publication %I', prrelid::regclass, pubname)
+FROM pg_publication_rel JOIN pg_publication p ON p.oid = prpubid WHERE prrelid IN (SELECT oid FROM old)
+UNION ALL
+SELECT format('inheritance of table %s from %s', inhrelid::regclass, inhparent::regclass) FROM pg_inherits
+WHERE inhrelid IN (SELECT oid FROM old)
 ORDER BY 1";
+
+/// What the last script will do.
+const DROP: &str = "DROP TABLE conversations, participants, messages, outbox";
+
+/// Values that the new tables, or whoever reads them, cannot live with: which column, in how many rows, the first of
+/// these, and what to do. A time that is not in the old table is null. Zones move times by less than a day. What is
+/// stored in 16 KiB is no 8 MiB, however well it is compressed.
+const UNFIT: &str = "
+SELECT format('%s: %s %s %s, the first has %s: %s', name, count(*),
+    CASE count(*) WHEN 1 THEN 'row is' ELSE 'rows are' END,
+    CASE kind WHEN 'time' THEN 'infinite or not within the years 1 to 9999' WHEN 'body' THEN 'no object'
+        WHEN 'size' THEN 'larger than 8 MiB' ELSE 'null' END,
+    coalesce('id ' || min(id), min(key), 'no id'),
+    CASE kind WHEN 'time' THEN 'set a time' WHEN 'size' THEN 'shorten it'
+        WHEN 'body' THEN 'UPDATE messages SET body = jsonb_build_object(''text'', body) ' ||
+            'WHERE jsonb_typeof(body) NOT IN (''object'', ''null'')'
+        ELSE 'set a value' END)
+FROM (
+    SELECT name, kind, NULL::bigint AS id, 'id ' || o.id AS key FROM (VALUES (NULL::timestamp)) AS lacks (created_at)
+    CROSS JOIN LATERAL (SELECT id, created_at FROM conversations) AS o
+    CROSS JOIN LATERAL (VALUES ('conversations.id', 'null', o.id IS NULL),
+        ('conversations.created_at', 'time', NOT (o.created_at > '0001-01-02' AND o.created_at < '9999-12-31'))
+    ) AS fault (name, kind, is_there) WHERE is_there
+    UNION ALL
+    SELECT name, kind, NULL, format('conversation_id %s and user_id %s', o.conversation_id, o.user_id)
+    FROM (VALUES (NULL::timestamp)) AS lacks (created_at)
+    CROSS JOIN LATERAL (SELECT conversation_id, user_id, created_at FROM participants) AS o
+    CROSS JOIN LATERAL (VALUES ('participants.conversation_id', 'null', o.conversation_id IS NULL),
+        ('participants.user_id', 'null', o.user_id IS NULL),
+        ('participants.created_at', 'time', NOT (o.created_at > '0001-01-02' AND o.created_at < '9999-12-31'))
+    ) AS fault (name, kind, is_there) WHERE is_there
+    UNION ALL
+    SELECT name, kind, o.id, NULL FROM messages o
+    CROSS JOIN LATERAL (VALUES ('messages.id', 'null', o.id IS NULL),
+        ('messages.conversation_id', 'null', o.conversation_id IS NULL),
+        ('messages.sender_id', 'null', o.sender_id IS NULL),
+        ('messages.body', 'body', jsonb_typeof(o.body) NOT IN ('object', 'null')),
+        ('messages.body', 'size', pg_column_size(o.body) > 16384 AND octet_length(o.body::text) > 8388608),
+        ('messages.created_at', 'time', NOT (o.created_at > '0001-01-02' AND o.created_at < '9999-12-31'))
+    ) AS fault (name, kind, is_there) WHERE is_there
+    UNION ALL
+    SELECT name, kind, o.id, NULL FROM outbox o
+    CROSS JOIN LATERAL (VALUES ('outbox.id', 'null', o.id IS NULL), ('outbox.type', 'null', o.type IS NULL),
+        ('outbox.conversation_id', 'null', o.conversation_id IS NULL), ('outbox.payload', 'null', o.payload IS NULL)
+    ) AS fault (name, kind, is_there) WHERE is_there AND o.processed IS NOT TRUE
+) AS found
+GROUP BY name, kind ORDER BY name, kind";
 
 /// Whether taking over has begun and not ended. Needs no right.
 pub(super) async fn is_being_adopted(client: &Client) -> Result<bool, Error> {
@@ -166,11 +214,34 @@ pub(super) async fn look(client: &Client) -> Result<Existing, Error> {
     Ok(if differences.is_empty() { Existing::Adoptable { schema } } else { Existing::Foreign { schema, differences } })
 }
 
-/// What must be dropped before the tables of the system before can be taken over.
+/// What must be dropped before the tables of the system before can be taken over. Inside a transaction, in which nobody
+/// else can use them any more.
 pub(super) async fn dependents(client: &Client) -> Result<Vec<String>, Error> {
     let names: Vec<&str> = EXPECTED.iter().map(|expected| expected.name).collect();
-    let rows = client.query_typed(DEPENDENTS, &[(&names, Type::TEXT_ARRAY)]).await?;
-    rows.iter().map(|row| row.try_get(0)).collect()
+    let rows = client.query_typed(ATTACHED, &[(&names, Type::TEXT_ARRAY)]).await?;
+    let mut dependents = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<_>, _>>()?;
+    // PostgreSQL knows every kind of thing that keeps a table from being dropped.
+    client.batch_execute("SAVEPOINT trial").await?;
+    let trial = client.batch_execute(DROP).await;
+    client.batch_execute("ROLLBACK TO SAVEPOINT trial; RELEASE SAVEPOINT trial").await?;
+    match trial {
+        Err(error) if error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {
+            dependents.extend(in_the_way(&error))
+        }
+        trial => trial?,
+    }
+    Ok(dependents)
+}
+
+/// What PostgreSQL names as depending on what was to be dropped.
+pub(super) fn in_the_way(error: &Error) -> Vec<String> {
+    let Some(error) = error.as_db_error() else { return Vec::new() };
+    error.detail().unwrap_or(error.message()).lines().map(str::to_owned).collect()
+}
+
+/// The values that cannot be taken over.
+pub(super) async fn unfit(client: &Client) -> Result<Vec<String>, Error> {
+    client.query_typed(UNFIT, &[]).await?.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// What makes these tables others than those of the system before.

@@ -113,7 +113,11 @@ pub async fn migrate_at(database: &DatabaseUrl) -> anyhow::Result<Vec<String>> {
 /// Gives the group roles their rights, once, over a connection of its own.
 pub async fn grant_at(database: &DatabaseUrl) -> anyhow::Result<Rights> {
     let client = connect(database).await?;
-    Ok(in_transaction(&client, grant(&client)).await?)
+    let granted = async {
+        client.batch_execute(LOCK).await?;
+        grant(&client).await
+    };
+    Ok(in_transaction(&client, granted).await?)
 }
 
 pub(super) async fn connect(database: &DatabaseUrl) -> anyhow::Result<Object> {

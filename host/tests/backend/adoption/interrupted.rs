@@ -1,6 +1,8 @@
 //! Killed at any point, it goes on where it stopped, and nobody writes meanwhile.
 
 use arcyou_gateway::migrate::{AdoptOptions, Adopter};
+use futures_util::future::join_all;
+use tokio_postgres::error::SqlState;
 
 use super::refused::refuses_writes;
 use super::{Before, Sizes, another};
@@ -150,6 +152,107 @@ async fn undone_in_the_middle_everything_is_as_it_was() {
     let (is_done, said) = before.migrate(&[]).await;
     assert!(is_done, "{said}");
     before.is_whole(&SIZES).await;
+}
+
+/// The end says what is in its way, and what to do.
+#[tokio::test]
+async fn what_was_hung_on_the_old_tables_meanwhile_is_named_at_the_end() {
+    let before = Before::with(SIZES).await;
+    begin(&before).await;
+    before.sql.batch_execute("CREATE VIEW newest AS SELECT max(id) FROM before_arcyou_messages").await.unwrap();
+    for _ in 0..2 {
+        let (is_done, said) = before.migrate(&[]).await;
+        assert!(!is_done && said.contains("drop it, and run this again"), "{said}");
+        assert!(said.contains("view newest depends on table before_arcyou_messages"), "{said}");
+        assert_eq!(place(&before).await, ("finish".to_owned(), 0));
+    }
+    before.sql.batch_execute("DROP VIEW newest").await.unwrap();
+    let (is_done, said) = before.migrate(&[]).await;
+    assert!(is_done, "{said}");
+    before.is_whole(&SIZES).await;
+}
+
+#[tokio::test]
+async fn several_at_once_take_turns() {
+    let before = Before::with(SIZES).await;
+    let several = (0..4).map(|_| before.migrate(&["--batch-rows", "100"]));
+    for (is_done, said) in join_all(several).await {
+        assert!(is_done && said.contains("the schema is up to date"), "{said}");
+    }
+    before.is_whole(&SIZES).await;
+}
+
+/// They have their rights all the time, and what they did not keep is told at the end, whoever comes to it.
+#[tokio::test]
+async fn other_roles_keep_their_rights_and_hear_what_they_lost() {
+    let before = Before::with(SIZES).await;
+    let service = before.world.login(None).await;
+    let app = &service.name;
+    let add = "CREATE INDEX by_sender ON messages (sender_id, id) WHERE sender_id IS NOT NULL;
+        CREATE INDEX relayed ON outbox USING hash (processed);
+        CREATE STATISTICS pairs ON sender_id, conversation_id FROM messages;
+        CREATE TABLE people (id uuid PRIMARY KEY); INSERT INTO people SELECT DISTINCT user_id FROM participants;
+        ALTER TABLE messages ADD CONSTRAINT is_text CHECK (body ? 'text');
+        ALTER TABLE participants ADD CONSTRAINT is_person FOREIGN KEY (user_id) REFERENCES people;
+        GRANT SELECT, INSERT, DELETE ON conversations, participants TO service;
+        GRANT UPDATE (role) ON participants TO service WITH GRANT OPTION;
+        GRANT TRUNCATE ON participants TO service;
+        GRANT SELECT, INSERT ON messages TO service; GRANT SELECT (id, processed) ON outbox TO service;
+        GRANT USAGE ON SEQUENCE messages_id_seq TO service; GRANT SELECT ON conversations, messages TO PUBLIC";
+    before.sql.batch_execute(&add.replace("service", app)).await.unwrap();
+    let acl = "SELECT string_agg(concat(relname, relacl), ' ' ORDER BY oid) FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace";
+    let acl = async || -> String { before.sql.query_one(acl, &[]).await.unwrap().get(0) };
+    let rights = acl().await;
+    let client = service.connect().await;
+    let join = "INSERT INTO conversations (id, created_at) VALUES (md5('new')::uuid, DEFAULT);
+        INSERT INTO participants (conversation_id, user_id, role, created_at)
+            VALUES (md5('new')::uuid, md5('u1')::uuid, DEFAULT, DEFAULT);
+        UPDATE participants SET role = 'owner' WHERE conversation_id = md5('new')::uuid;
+        DELETE FROM participants WHERE conversation_id = md5('new')::uuid;
+        DELETE FROM conversations WHERE id = md5('new')::uuid";
+
+    begin(&before).await;
+    let error = client.batch_execute(join).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE), "{error:?}");
+    assert!(before.migrate(&["--undo"]).await.0);
+    assert_eq!(acl().await, rights);
+    client.batch_execute(join).await.unwrap();
+
+    begin(&before).await;
+    kill_while_it_waits_for(&before, "LOCK TABLE participants IN SHARE MODE").await;
+    let (is_done, said) = before.migrate(&[]).await;
+    assert!(is_done, "{said}");
+    let told: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("not carried over: ")).collect();
+    let grant = "; GRANT what it needs (docs/operations.md, roles and rights)";
+    assert_eq!(
+        told,
+        [
+            "constraint is_person of table participants: FOREIGN KEY (user_id) REFERENCES people(id)",
+            "constraint is_text of table messages: CHECK ((body ? 'text'::text))",
+            "index by_sender: CREATE INDEX by_sender ON public.messages USING btree (sender_id, id) \
+             WHERE (sender_id IS NOT NULL)",
+            "index relayed: CREATE INDEX relayed ON public.outbox USING hash (processed)",
+            "statistics pairs: CREATE STATISTICS public.pairs ON conversation_id, sender_id FROM messages",
+            &format!("PUBLIC had SELECT on messages{grant}"),
+            &format!("role {app} had INSERT, SELECT on messages{grant}"),
+            &format!("role {app} had SELECT (id), SELECT (processed) on outbox{grant}"),
+            &format!("role {app} had TRUNCATE on participants{grant}"),
+            &format!("role {app} had USAGE on messages_id_seq{grant}"),
+        ]
+    );
+    before.is_whole(&SIZES).await;
+    client.batch_execute(join).await.unwrap();
+    client.batch_execute("SELECT * FROM conversations; GRANT UPDATE (role) ON participants TO PUBLIC").await.unwrap();
+    for beyond in [
+        "UPDATE conversations SET last_seq = 0",
+        "INSERT INTO conversations (last_seq) VALUES (7)",
+        "UPDATE participants SET last_read_id = 7",
+        "INSERT INTO messages (body) VALUES ('{}')",
+    ] {
+        let error = client.batch_execute(beyond).await.unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{beyond}: {error:?}");
+    }
 }
 
 /// A gateway and a worker that run already, or start, do nothing before it is done.

@@ -115,11 +115,13 @@ async fn another_schema_another_zone_and_odd_rows() {
              INSERT INTO conversations VALUES ('00000000-0000-0000-0000-000000000000', '2024-01-01 09:00'), (md5('c1')::uuid, '2024-01-01');
              INSERT INTO messages (id, conversation_id, sender_id, body, created_at) VALUES
                 (5, md5('c1')::uuid, md5('u1')::uuid, '{"text": "five"}', '2024-06-01 09:00:00.5'),
-                (6, md5('gone')::uuid, md5('u1')::uuid, '"no object"', '2024-06-01 09:00'),
+                (6, md5('gone')::uuid, md5('u1')::uuid, 'null', '2024-06-01 09:00'),
                 (9, md5('c1')::uuid, md5('u1')::uuid, NULL, '2024-06-01 08:00');
              SELECT setval('messages_id_seq', 77);
              INSERT INTO participants VALUES (md5('c1')::uuid, md5('u1')::uuid, NULL, '2024-01-01', 5),
-                (md5('c1')::uuid, md5('u2')::uuid, 'x', '2024-01-01', 999), (md5('nowhere')::uuid, md5('u1')::uuid, 'y', '2024-01-01', 0);
+                (md5('c1')::uuid, md5('u2')::uuid, 'x', '2024-01-01', 999),
+                (md5('nowhere')::uuid, md5('u1')::uuid, 'y', '2024-01-01', 0),
+                (md5('c1')::uuid, md5('u3')::uuid, 'z', '2024-01-01', -7);
              INSERT INTO outbox (id, type, conversation_id, payload, processed) VALUES
                 (1, 'message.created', md5('c1')::uuid, '{"message": {"id": 5}}', true),
                 (2, 'message.created', md5('c1')::uuid, '{"message": {"id": 9}}', false),
@@ -141,7 +143,7 @@ async fn another_schema_another_zone_and_odd_rows() {
             .await,
         [
             r#"5 1 1 {"text": "five"} 2024-06-01T00:00:00.500Z 4"#,
-            r#"6 1 1 "no object" 2024-06-01T00:00:00.000Z"#,
+            "6 1 1 {} 2024-06-01T00:00:00.000Z",
             "9 2 2 {} 2024-05-31T23:00:00.000Z 2",
         ]
     );
@@ -151,7 +153,7 @@ async fn another_schema_another_zone_and_odd_rows() {
     );
     assert_eq!(
         rows("SELECT concat_ws(' ', role, last_read_id) FROM participants ORDER BY role").await,
-        ["member 5", "x 9", "y 0"]
+        ["member 5", "x 9", "y 0", "z 0"]
     );
     assert_eq!(
         rows("SELECT concat_ws(' ', id, type, seq, internal, parked_at IS NOT NULL, payload #> '{message,id}', error) FROM outbox ORDER BY id").await,
@@ -165,6 +167,37 @@ async fn another_schema_another_zone_and_odd_rows() {
     );
     assert_eq!(before.count("SELECT nextval('messages_id_seq')").await, 78, "no id is given twice");
     assert_eq!(before.count("SELECT count(*) FROM before_arcyou_messages").await, 3, "they are kept");
+}
+
+/// Nobody could send them today.
+#[tokio::test]
+async fn deep_and_large_bodies_are_kept_and_read() {
+    let before = Before::with(SIZES).await;
+    let grow = "UPDATE messages SET body = (repeat('{\"a\":', 100) || '1' || repeat('}', 100))::jsonb WHERE id = 2996;
+        UPDATE messages SET body = jsonb_build_object('text', repeat('x', 3000000)) WHERE id = 2954";
+    before.sql.batch_execute(grow).await.unwrap();
+    let (is_done, said) = before.migrate(&[]).await;
+    assert!(is_done, "{said}");
+    let world = &before.world;
+    let (conversation, alice) = first_room(&before).await;
+    let gateway = world.gateway_with(&[("DATABASE_URL", &before.url), ("MAX_QUEUE_BYTES", "4000000")]).await;
+    let mut client = Client::authenticated(gateway.port, alice).await;
+    let is_whole = |message: &serde_json::Value| match message["seq"].as_i64() {
+        Some(422) => message["body"]["text"].as_str().map(str::len) == Some(3_000_000),
+        Some(428) => message["body"].pointer(&"/a".repeat(100)) == Some(&json!(1)),
+        _ => false,
+    };
+    for seq in [422, 428] {
+        let page = json!({"op": "history", "conversation_id": conversation, "after_seq": seq - 1, "limit": 1});
+        assert!(is_whole(&client.ok(page).await["messages"][0]), "{seq}");
+    }
+    client.ok(json!({"op": "join", "conversation_id": conversation})).await;
+    let health = arcyou_platform::health::Health::new();
+    let mode = arcyou_platform::contract::PubSubMode::Global;
+    let _worker = world.worker_with(&before.url, &world.redis.url(), mode, &health);
+    world.eventually("SELECT count(*) FROM outbox WHERE NOT processed", 0).await;
+    let parked = "SELECT count(*) FROM outbox WHERE parked_at IS NOT NULL OR retry_count > 0";
+    assert_eq!(before.count(parked).await, 0);
 }
 
 /// The page says how to go back; these are its statements.
