@@ -33,7 +33,7 @@ async function showHeld(config) {
     const command = `curl -X POST http://${config.admin}/held/${message.id}/release`;
     const name = config.users.find(({ id }) => id === message.sender_id)?.name ?? message.sender_id;
     item.querySelector('b').textContent = message.edits ? `${name}, an edit` : name;
-    item.querySelector('q').textContent = textOf(JSON.parse(message.body));
+    item.querySelector('q').textContent = textOf(message.body);
     item.querySelector('.reason').textContent = `${message.held_by}: ${message.reason}`;
     item.querySelector('code').textContent = command;
     const copy = item.querySelector('button');

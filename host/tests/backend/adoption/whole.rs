@@ -180,7 +180,7 @@ async fn deep_and_large_bodies_are_kept_and_read() {
     assert!(is_done, "{said}");
     let world = &before.world;
     let (conversation, alice) = first_room(&before).await;
-    let gateway = world.gateway_with(&[("DATABASE_URL", &before.url), ("MAX_QUEUE_BYTES", "4000000")]).await;
+    let gateway = world.gateway_with(&[("DATABASE_URL", &before.url)]).await;
     let mut client = Client::authenticated(gateway.port, alice).await;
     let is_whole = |message: &serde_json::Value| match message["seq"].as_i64() {
         Some(422) => message["body"]["text"].as_str().map(str::len) == Some(3_000_000),
