@@ -72,15 +72,15 @@ async fn a_database_that_takes_no_writes_is_down_for_gateway_and_worker() {
     let gateway = world.program(&[]).await;
     let health = Health::new();
     let worker = world.worker_with(&world.database_url(), &world.redis.url(), PubSubMode::Global, &health);
-    let set = |on: &'static str| {
-        format!(
-            "ALTER DATABASE {} SET default_transaction_read_only = {on};
-             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
-            world.database, world.database
-        )
-    };
     let admin = connect(&world.servers.postgres.url("postgres")).await;
-    admin.batch_execute(&set("on")).await.unwrap();
+    // Two transactions: a connection that is made before the setting stands would not have it.
+    let set = async |on: &str| {
+        let alter = format!("ALTER DATABASE {} SET default_transaction_read_only = {on}", world.database);
+        admin.batch_execute(&alter).await.unwrap();
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+        admin.query(end, &[&world.database]).await.unwrap();
+    };
+    set("on").await;
     // A look that meets an ended connection says that first.
     while !gateway.until("database", "down").await.contains("read-only") {}
     assert_eq!(report(gateway.admin_port).await.0, 503);
@@ -88,7 +88,7 @@ async fn a_database_that_takes_no_writes_is_down_for_gateway_and_worker() {
     while worker_database.state() != PartState::Down {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    admin.batch_execute(&set("off")).await.unwrap();
+    set("off").await;
     gateway.until("database", "up").await;
     while worker_database.state() != PartState::Up {
         tokio::time::sleep(Duration::from_millis(5)).await;
