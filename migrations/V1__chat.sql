@@ -561,8 +561,9 @@ BEGIN
         UPDATE held_messages h SET refused_at = now()
         FROM unnest(conversation_ids, message_ids, hold_reasons) AS t(conversation_id, message_id, hold_reason)
         WHERE t.hold_reason IS NOT NULL AND h.conversation_id = t.conversation_id AND h.edits = t.message_id
-            AND h.refused_at IS NULL AND EXISTS (SELECT FROM held_messages newer WHERE newer.conversation_id = h.conversation_id
-                AND newer.edits = h.edits AND newer.id > h.id AND newer.refused_at IS NULL);
+            AND h.refused_at IS NULL AND EXISTS (SELECT FROM held_messages newer
+                WHERE newer.conversation_id = h.conversation_id AND newer.edits = h.edits AND newer.id > h.id
+                AND newer.refused_at IS NULL);
     END IF;
 END $$;
 
@@ -1599,6 +1600,7 @@ BEGIN
             USING ERRCODE = 'YC005', HINT = 'Leave the fourth argument out.';
     END IF;
     deleted := 0;
+    -- After the first message of a conversation whose id is all zeros, the place is that of before the walk.
     most := greatest(most, 2);
     IF after_conversation IS NULL THEN
         PERFORM disconnect_user(erased);

@@ -307,7 +307,7 @@ pub fn bounded(upgrade: WebSocketUpgrade, limits: &SessionLimits) -> WebSocketUp
     upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
-        // What waits is bounded by its queue, answers to pings by what is read: and one frame may be larger than any bound.
+        // What waits is bounded by its queue, and answers to pings by what is read; one frame may be larger than both.
         .max_write_buffer_size(usize::MAX)
         .max_message_size(limits.max_frame_bytes)
         .max_frame_size(limits.max_frame_bytes)
